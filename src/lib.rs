@@ -1,0 +1,4 @@
+//! instil
+pub mod error;
+pub mod vocab;
+pub use error::{Error, Result};
