@@ -1,0 +1,330 @@
+//! Keeps a batch of sequences decoding: admits requests, steps the model, hands back completions.
+//!
+//! A request is admitted as soon as a slot is free. Its prefix is looked up among those already
+//! prefilled and forked; only its own prompt is read. A step then advances every slot at once:
+//! prompts, forced runs and single drawn tokens are segments of one ragged forward pass.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::sampler::Sampler;
+use super::{Completion, Finish, Request, Tension};
+use crate::constraint::Session;
+use crate::error::Result;
+use crate::model::{Model, Segment, SequenceId};
+use crate::vocab::{TokenId, Vocab};
+
+/// Prompt tokens read in one pass at most, over all slots: bounds a pass's memory.
+const PROMPT_CHUNK: usize = 512;
+/// Prefixes kept prefilled at once.
+const PREFIXES_KEPT: usize = 16;
+
+/// What decoding cost so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Statistics {
+    /// Prompt tokens that went through the model.
+    pub prompt_tokens: usize,
+    /// Prompt tokens that a shared prefix saved.
+    pub prompt_tokens_shared: usize,
+    /// Tokens drawn from the model's distribution.
+    pub sampled_tokens: usize,
+    /// Tokens that the grammar alone determined.
+    pub forced_tokens: usize,
+    /// Forward passes.
+    pub passes: usize,
+    /// Time inside the model.
+    pub model_time: Duration,
+    /// Time inside masks and sampling.
+    pub sampling_time: Duration,
+}
+
+/// Decodes requests over one model, `slots` at a time.
+pub struct Scheduler<'a> {
+    model: &'a mut dyn Model,
+    vocab: Arc<Vocab>,
+    slots: usize,
+    queue: VecDeque<Request>,
+    active: Vec<Slot>,
+    prefixes: VecDeque<(Arc<[TokenId]>, SequenceId)>,
+    finished: VecDeque<Completion>,
+    sampler: Sampler,
+    statistics: Statistics,
+}
+
+struct Slot {
+    request: Request,
+    sequence: SequenceId,
+    session: Option<Box<dyn Session>>,
+    /// Tokens that the model has not read yet; the first ones of a prompt come first.
+    pending: VecDeque<TokenId>,
+    tokens: Vec<TokenId>,
+    drawn: u32,
+    forced: usize,
+    tension_sum: f64,
+    tension_max: f32,
+}
+
+impl<'a> Scheduler<'a> {
+    /// A scheduler that decodes up to `slots` requests at once (at least one).
+    pub fn new(model: &'a mut dyn Model, vocab: Arc<Vocab>, slots: usize) -> Self {
+        Self {
+            model,
+            vocab,
+            slots: slots.max(1),
+            queue: VecDeque::new(),
+            active: Vec::new(),
+            prefixes: VecDeque::new(),
+            finished: VecDeque::new(),
+            sampler: Sampler::default(),
+            statistics: Statistics::default(),
+        }
+    }
+
+    /// Adds a request to the end of the queue.
+    pub fn submit(&mut self, request: Request) {
+        self.queue.push_back(request);
+    }
+
+    /// Requests that are queued or decoding.
+    pub fn outstanding(&self) -> usize {
+        self.queue.len() + self.active.len()
+    }
+
+    /// Free slots that no queued request will take.
+    pub fn vacancies(&self) -> usize {
+        self.slots.saturating_sub(self.outstanding())
+    }
+
+    /// What decoding cost so far.
+    pub fn statistics(&self) -> Statistics {
+        self.statistics
+    }
+
+    /// The next completion, in the order in which they end; `None` when nothing is outstanding.
+    ///
+    /// # Errors
+    /// When the model fails, or a request's limit is below what its grammar needs.
+    pub fn next(&mut self) -> Result<Option<Completion>> {
+        loop {
+            if let Some(completion) = self.finished.pop_front() {
+                return Ok(Some(completion));
+            }
+            if self.outstanding() == 0 {
+                return Ok(None);
+            }
+            self.step()?;
+        }
+    }
+
+    /// A completion that an earlier step ended, if there is one.
+    pub fn take_finished(&mut self) -> Option<Completion> {
+        self.finished.pop_front()
+    }
+
+    /// One forward pass; completions that it ends are kept for [`Scheduler::next`].
+    ///
+    /// # Errors
+    /// As [`Scheduler::next`].
+    pub fn step(&mut self) -> Result<()> {
+        self.admit()?;
+        if self.active.is_empty() {
+            return Ok(());
+        }
+        let mut room = PROMPT_CHUNK;
+        let mut plans: Vec<(usize, Vec<TokenId>, bool)> = Vec::with_capacity(self.active.len());
+        for (index, slot) in self.active.iter_mut().enumerate() {
+            let count = slot.pending.len().min(if slot.pending.len() == 1 { 1 } else { room });
+            if count == 0 {
+                continue;
+            }
+            room = room.saturating_sub(count);
+            let tokens: Vec<TokenId> = slot.pending.drain(..count).collect();
+            plans.push((index, tokens, slot.pending.is_empty()));
+        }
+        let segments: Vec<Segment> = plans
+            .iter()
+            .map(|(index, tokens, logits)| Segment {
+                sequence: self.active[*index].sequence,
+                tokens,
+                logits: *logits,
+            })
+            .collect();
+        let start = Instant::now();
+        let logits = self.model.forward(&segments)?;
+        self.statistics.model_time += start.elapsed();
+        self.statistics.passes += 1;
+        let start = Instant::now();
+        let mut row = 0;
+        let mut ended: Vec<(usize, Finish)> = Vec::new();
+        for (index, _, wants_logits) in plans {
+            let slot = &mut self.active[index];
+            if !wants_logits {
+                continue;
+            }
+            let finish = slot.advance(&mut self.sampler, logits.row(row), &self.vocab, &mut self.statistics)?;
+            row += 1;
+            if let Some(finish) = finish {
+                ended.push((index, finish));
+            }
+        }
+        self.statistics.sampling_time += start.elapsed();
+        for (index, finish) in ended.into_iter().rev() {
+            let slot = self.active.remove(index);
+            self.model.free(slot.sequence);
+            self.finished.push_back(slot.complete(finish, &self.vocab));
+        }
+        Ok(())
+    }
+
+    /// Fills free slots from the queue.
+    fn admit(&mut self) -> Result<()> {
+        while self.active.len() < self.slots {
+            let Some(request) = self.queue.pop_front() else { break };
+            let session = match &request.constraint {
+                Some(constraint) => Some(constraint.start(Some(request.max_tokens))?),
+                None => None,
+            };
+            let (sequence, pending) = self.place(&request)?;
+            let mut slot = Slot {
+                request,
+                sequence,
+                session,
+                pending,
+                tokens: Vec::new(),
+                drawn: 0,
+                forced: 0,
+                tension_sum: 0.0,
+                tension_max: 0.0,
+            };
+            // What the grammar forces before the first draw is read together with the prompt.
+            if let Some(finish) = slot.follow_grammar(&mut self.statistics)? {
+                self.model.free(slot.sequence);
+                self.finished.push_back(slot.complete(finish, &self.vocab));
+            } else {
+                self.active.push(slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// A sequence that holds the request's prefix, and the tokens still to be read.
+    fn place(&mut self, request: &Request) -> Result<(SequenceId, VecDeque<TokenId>)> {
+        // The last prompt token is always read by the row itself: its logits are the row's.
+        let shared = if request.prompt.is_empty() { request.prefix.len().saturating_sub(1) } else { request.prefix.len() };
+        let rest: VecDeque<TokenId> = request.prefix[shared..].iter().chain(&request.prompt).copied().collect();
+        self.statistics.prompt_tokens += rest.len();
+        if shared == 0 {
+            return Ok((self.model.create(), rest));
+        }
+        let known = self.prefixes.iter().position(|(tokens, _)| tokens[..] == request.prefix[..shared]);
+        let parent = match known {
+            Some(at) => {
+                self.statistics.prompt_tokens_shared += shared;
+                let entry = self.prefixes.remove(at).expect("the index was just found");
+                let sequence = entry.1;
+                self.prefixes.push_back(entry);
+                sequence
+            }
+            None => {
+                if self.prefixes.len() == PREFIXES_KEPT
+                    && let Some((_, oldest)) = self.prefixes.pop_front()
+                {
+                    self.model.free(oldest);
+                }
+                let sequence = self.model.create();
+                let start = Instant::now();
+                for chunk in request.prefix[..shared].chunks(PROMPT_CHUNK) {
+                    self.model.forward(&[Segment { sequence, tokens: chunk, logits: false }])?;
+                    self.statistics.passes += 1;
+                }
+                self.statistics.model_time += start.elapsed();
+                self.statistics.prompt_tokens += shared;
+                self.prefixes.push_back((request.prefix[..shared].into(), sequence));
+                sequence
+            }
+        };
+        Ok((self.model.fork(parent, shared)?, rest))
+    }
+}
+
+impl Drop for Scheduler<'_> {
+    fn drop(&mut self) {
+        for (_, sequence) in self.prefixes.drain(..) {
+            self.model.free(sequence);
+        }
+        for slot in self.active.drain(..) {
+            self.model.free(slot.sequence);
+        }
+    }
+}
+
+impl Slot {
+    /// Draws a token from `logits`, then takes what the grammar forces after it.
+    fn advance(
+        &mut self,
+        sampler: &mut Sampler,
+        logits: &[f32],
+        vocab: &Vocab,
+        statistics: &mut Statistics,
+    ) -> Result<Option<Finish>> {
+        let mask = self.session.as_mut().map(|session| session.mask());
+        let index = self.drawn;
+        let request = &self.request;
+        let Some(draw) =
+            sampler.draw(logits, mask.as_ref(), &self.tokens, &request.sampling, request.key, index)
+        else {
+            return Ok(Some(Finish::DeadEnd));
+        };
+        self.drawn += 1;
+        self.tension_sum += f64::from(draw.tension);
+        self.tension_max = self.tension_max.max(draw.tension);
+        statistics.sampled_tokens += 1;
+        if vocab.is_eos(draw.token) {
+            return Ok(Some(Finish::Complete));
+        }
+        if let Some(session) = &mut self.session {
+            session.advance(draw.token)?;
+        }
+        self.tokens.push(draw.token);
+        self.pending.push_back(draw.token);
+        self.follow_grammar(statistics)
+    }
+
+    /// Appends the forced run, and tells whether the text has ended.
+    fn follow_grammar(&mut self, statistics: &mut Statistics) -> Result<Option<Finish>> {
+        if let Some(session) = &mut self.session {
+            for token in session.forced() {
+                if self.tokens.len() >= self.request.max_tokens {
+                    break;
+                }
+                session.advance(token)?;
+                self.tokens.push(token);
+                self.pending.push_back(token);
+                self.forced += 1;
+                statistics.forced_tokens += 1;
+            }
+            if session.is_finished() {
+                return Ok(Some(Finish::Complete));
+            }
+        }
+        if self.tokens.len() >= self.request.max_tokens {
+            let accepting = self.session.as_ref().is_none_or(|session| session.is_accepting());
+            return Ok(Some(Finish::Limit { accepting }));
+        }
+        Ok(None)
+    }
+
+    fn complete(self, finish: Finish, vocab: &Vocab) -> Completion {
+        let mean = if self.drawn == 0 { 0.0 } else { (self.tension_sum / f64::from(self.drawn)) as f32 };
+        Completion {
+            key: self.request.key,
+            text: vocab.decode(&self.tokens),
+            finish,
+            closed_by_budget: self.session.is_some_and(|session| session.closed_by_budget()),
+            forced: self.forced,
+            tension: Tension { mean, max: self.tension_max },
+            tokens: self.tokens,
+        }
+    }
+}

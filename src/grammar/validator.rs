@@ -1,0 +1,65 @@
+//! Validates finished values against a schema: the last word before a row is written.
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// A JSON Schema, ready to judge values; formats are asserted.
+pub struct Validator {
+    inner: jsonschema::Validator,
+}
+
+/// One way in which a value breaks its schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// JSON pointer into the value; empty for the whole.
+    pub pointer: String,
+    /// What is wrong there.
+    pub what: String,
+}
+
+impl Validator {
+    /// Reads a schema in the dialect that it names, else 2020-12.
+    ///
+    /// # Errors
+    /// When it is not a valid schema, with the pointer of the offending keyword.
+    pub fn new(schema: &Value) -> Result<Self> {
+        let inner = jsonschema::options().should_validate_formats(true).build(schema).map_err(|cause| {
+            Error::grammar(
+                cause.schema_path().as_str().to_owned(),
+                format!("not a valid JSON Schema: {cause}"),
+                "mend the schema",
+            )
+        })?;
+        Ok(Self { inner })
+    }
+
+    /// True when the value satisfies the schema.
+    pub fn is_valid(&self, value: &Value) -> bool {
+        self.inner.is_valid(value)
+    }
+
+    /// Every violation, in the order found.
+    pub fn violations(&self, value: &Value) -> Vec<Violation> {
+        let violation = |error: jsonschema::ValidationError| Violation {
+            pointer: error.instance_path().as_str().to_owned(),
+            what: error.to_string(),
+        };
+        self.inner.iter_errors(value).map(violation).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_at_what_is_wrong() {
+        let schema = serde_json::json!({"properties": {"a": {"format": "date"}}, "required": ["b"]});
+        let validator = Validator::new(&schema).expect("a schema");
+        let violations = validator.violations(&serde_json::json!({"a": "x"}));
+        assert_eq!(violations.len(), 2);
+        assert!(violations.iter().any(|violation| violation.pointer == "/a"));
+        assert!(Validator::new(&serde_json::json!({"type": "strnig"})).is_err());
+    }
+}

@@ -1,0 +1,54 @@
+//! The recipes and grammars that come with the program.
+
+use std::path::Path;
+
+use super::Recipe;
+use crate::error::{Error, Result};
+
+const RECIPES: &[(&str, &str)] = &[
+    ("instruction-response", include_str!("../../recipes/instruction-response.yaml")),
+    ("json-row", include_str!("../../recipes/json-row.yaml")),
+];
+
+const GRAMMARS: &[(&str, &str)] =
+    &[("instruction-response", include_str!("../../grammars/instruction-response.schema.json"))];
+
+/// A built-in recipe.
+///
+/// # Errors
+/// When there is none of that name.
+pub fn recipe(name: &str) -> Result<Recipe> {
+    let text = find(RECIPES, "recipe", name)?;
+    Recipe::parse(text, Path::new(name))
+}
+
+/// The text of a bundled grammar (JSON Schema).
+///
+/// # Errors
+/// When there is none of that name.
+pub fn grammar(name: &str) -> Result<&'static str> {
+    find(GRAMMARS, "grammar", name)
+}
+
+fn find(table: &[(&str, &'static str)], kind: &str, name: &str) -> Result<&'static str> {
+    table.iter().find(|entry| entry.0 == name).map(|entry| entry.1).ok_or_else(|| {
+        let names: Vec<&str> = table.iter().map(|entry| entry.0).collect();
+        Error::usage(format!("there is no built-in {kind} `{name}`"), format!("use one of: {}", names.join(", ")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_parses_and_refers_to_what_is_there() {
+        for (name, _) in RECIPES {
+            let recipe = recipe(name).expect(name);
+            assert_eq!(recipe.name, *name);
+        }
+        for (name, text) in GRAMMARS {
+            assert!(serde_json::from_str::<serde_json::Value>(text).is_ok(), "{name}");
+        }
+    }
+}

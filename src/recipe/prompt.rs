@@ -1,0 +1,61 @@
+//! Prompt templates (Jinja): attributes, examples and earlier fields → text.
+
+use minijinja::{Environment, UndefinedBehavior};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+/// Instructions a template may take before it is stopped.
+const FUEL: u64 = 1_000_000;
+
+/// Renders templates of recipes: strict about unknown names, bounded in time.
+pub struct Templates {
+    environment: Environment<'static>,
+}
+
+impl Default for Templates {
+    fn default() -> Self {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_trim_blocks(true);
+        environment.set_lstrip_blocks(true);
+        environment.set_keep_trailing_newline(true);
+        environment.set_fuel(Some(FUEL));
+        environment.add_filter("regex_escape", |text: &str| regex_syntax::escape(text));
+        Self { environment }
+    }
+}
+
+impl Templates {
+    /// Renders `template` with `values`; `place` names it in errors (`step instruction, prompt`).
+    ///
+    /// # Errors
+    /// When the template does not parse, or names a value that is not there.
+    pub fn render(&self, template: &str, values: &Map<String, Value>, place: &str) -> Result<String> {
+        self.environment.render_str(template, values).map_err(|cause| {
+            let known: Vec<&str> = values.keys().map(String::as_str).collect();
+            Error::usage(
+                format!("{place}: {}", cause.to_string().replace('\n', " ")),
+                format!("a template can use: {}", known.join(", ")),
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renders_values_and_refuses_unknown_names() {
+        let values = serde_json::json!({"topic": "bread {{ topic }}", "examples": [{"a": "x"}]});
+        let values = values.as_object().expect("an object");
+        let templates = Templates::default();
+        let text = templates.render("{% for e in examples %}\n{{ e.a }}\n{% endfor %}\n{{ topic }}\n", values, "t");
+        // Data is not a template: braces inside a value stay as they are.
+        assert_eq!(text.expect("renders"), "x\nbread {{ topic }}\n");
+        let error = templates.render("{{ topci }}", values, "step a, prompt").expect_err("unknown name").to_string();
+        assert!(error.contains("step a, prompt") && error.contains("topic"), "{error}");
+        assert!(templates.render("{% for i in range(100000) %}{% for j in range(100000) %}x{% endfor %}{% endfor %}", values, "t").is_err());
+    }
+}

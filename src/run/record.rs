@@ -1,0 +1,86 @@
+//! A row's line in `records.jsonl` or `rejects.jsonl`: `id`, the schema's fields, `meta`.
+//!
+//! No clock values: a line is a function of the plan.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::decode::{Completion, StreamKey};
+use crate::filter::Reason;
+
+/// What is known of one attempt at a row.
+#[derive(Clone, Debug, Default)]
+pub struct Attempt {
+    /// The schema's fields, in the order in which they were decoded.
+    pub fields: Map<String, Value>,
+    /// A line for each step that was decoded.
+    pub steps: Vec<StepNote>,
+}
+
+/// What a step cost.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepNote {
+    /// Field of the step.
+    pub field: String,
+    /// Tokens of the text.
+    pub tokens: usize,
+    /// Of these, how many the grammar alone determined.
+    pub forced: usize,
+    /// Mean probability mass that masks removed.
+    pub tension_mean: f64,
+    /// Greatest.
+    pub tension_max: f64,
+    /// The token limit closed the text.
+    pub closed_by_budget: bool,
+}
+
+impl StepNote {
+    /// The note of a completion.
+    pub fn new(field: &str, completion: &Completion) -> Self {
+        // Four digits: enough to rank rows, and short to read.
+        let round = |value: f32| (f64::from(value) * 1e4).round() / 1e4;
+        Self {
+            field: field.to_owned(),
+            tokens: completion.tokens.len(),
+            forced: completion.forced,
+            tension_mean: round(completion.tension.mean),
+            tension_max: round(completion.tension.max),
+            closed_by_budget: completion.closed_by_budget,
+        }
+    }
+}
+
+/// Identifier of a row: its run's seed and its place.
+pub fn row_id(seed: u64, row: u32) -> String {
+    format!("{seed}-{row:06}")
+}
+
+/// The line of an accepted row, without the newline.
+pub fn record_line(key: StreamKey, attributes: &Map<String, Value>, attempt: &Attempt) -> String {
+    line(key, attributes, attempt, None)
+}
+
+/// The line of a rejected attempt, without the newline.
+pub fn reject_line(key: StreamKey, attributes: &Map<String, Value>, attempt: &Attempt, reason: &Reason) -> String {
+    line(key, attributes, attempt, Some(reason))
+}
+
+fn line(key: StreamKey, attributes: &Map<String, Value>, attempt: &Attempt, reason: Option<&Reason>) -> String {
+    let mut line = Map::new();
+    line.insert("id".into(), row_id(key.seed, key.row).into());
+    for (name, value) in &attempt.fields {
+        line.insert(name.clone(), value.clone());
+    }
+    let mut meta = json!({
+        "row": key.row,
+        "attempt": key.attempt,
+        "seed": key.seed,
+        "attributes": attributes,
+        "steps": attempt.steps,
+    });
+    if let (Some(reason), Some(meta)) = (reason, meta.as_object_mut()) {
+        meta.insert("reason".into(), json!(reason));
+    }
+    line.insert("meta".into(), meta);
+    Value::Object(line).to_string()
+}
