@@ -3,12 +3,16 @@
 //! A [`Model`] takes a flat, ragged batch: each [`Segment`] appends some tokens to one sequence, so
 //! decoding rows, prompt chunks and forced runs mix in one pass. Two implementations stand behind
 //! the seam, chosen by the manifest: [`decoder`] (Candle) and [`scripted`] (replays written
-//! replies, so that the whole program is tested in milliseconds without weights).
+//! replies, so that the whole program is tested in milliseconds without weights). What models there
+//! are and where their files come from is told by [`catalog`], [`manifest`] and [`source`].
 
 pub mod architecture;
+pub mod catalog;
 pub mod decoder;
 pub mod device;
+pub mod manifest;
 pub mod scripted;
+pub mod source;
 
 use crate::error::Result;
 use crate::vocab::TokenId;
