@@ -1,0 +1,148 @@
+//! `instil check`: how a schema is enforced, keyword by keyword; which rows break it.
+
+use std::io::BufRead;
+use std::path::PathBuf;
+
+use clap::Args;
+use instil::constraint::{Backend, enforcement};
+use instil::grammar::validator::Validator;
+use instil::{Error, Result};
+use serde_json::{Value, json};
+
+use super::options::{Engine, read_schema};
+
+/// Most bytes of one row.
+const MOST_ROW_BYTES: usize = 64 << 20;
+/// Violations printed for a person.
+const VIOLATIONS_SHOWN: usize = 20;
+
+const EXAMPLES: &str = "\
+Examples:
+  instil check schema.json
+  instil check schema.json rows.jsonl
+  instil check schema.json rows.jsonl --json | jq .rows.invalid
+
+A row may carry `id` and `meta` beside the schema's fields, as records.jsonl does; they are not judged
+unless the schema names them.";
+
+/// Say how a schema is enforced, and validate rows against it.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct CheckArguments {
+    /// A JSON Schema.
+    schema: PathBuf,
+    /// Rows to validate, one JSON value a line.
+    rows: Option<PathBuf>,
+    /// Print the findings as one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Constraint engine.
+    #[arg(long, value_enum, default_value = "instil")]
+    engine: Engine,
+}
+
+/// A row that breaks the schema.
+struct Broken {
+    line: usize,
+    pointer: String,
+    what: String,
+}
+
+/// Checks the schema, then the rows.
+pub fn run(arguments: &CheckArguments) -> Result<()> {
+    let schema = read_schema(&arguments.schema)?;
+    let validator = Validator::new(&schema)?;
+    let backend: Backend = arguments.engine.into();
+    let findings = enforcement(&schema, backend)?;
+    let (mut valid, mut broken) = (0usize, Vec::new());
+    if let Some(path) = &arguments.rows {
+        let file = std::fs::File::open(path).map_err(|cause| Error::io("read", path, cause))?;
+        let mut reader = std::io::BufReader::new(file);
+        let mut line_number = 0;
+        let mut line = Vec::new();
+        while read_line(&mut reader, &mut line).map_err(|cause| Error::io("read", path, cause))? {
+            line_number += 1;
+            if line.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            match check_row(&line, &schema, &validator) {
+                Ok(()) => valid += 1,
+                Err((pointer, what)) => broken.push(Broken { line: line_number, pointer, what }),
+            }
+        }
+    }
+    let refused: Vec<_> = findings.iter().filter(|finding| finding.refused).collect();
+    if arguments.json {
+        let keywords: Vec<Value> = findings
+            .iter()
+            .map(|f| json!({"pointer": f.pointer, "keyword": f.keyword, "enforced_by": f.how, "refused": f.refused}))
+            .collect();
+        let mut report = json!({ "schema": arguments.schema, "enforceable": refused.is_empty(), "keywords": keywords });
+        if let (Some(path), Some(report)) = (&arguments.rows, report.as_object_mut()) {
+            let invalid: Vec<Value> = broken
+                .iter()
+                .map(|row| json!({"line": row.line, "pointer": row.pointer, "what": row.what}))
+                .collect();
+            report.insert("rows".into(), json!({"file": path, "valid": valid, "invalid": invalid}));
+        }
+        println!("{report}");
+    } else {
+        let width = findings.iter().map(|finding| finding.how.len()).max().unwrap_or(0);
+        for finding in &findings {
+            println!("{:width$}  {}", finding.how, finding.pointer);
+        }
+        for row in broken.iter().take(VIOLATIONS_SHOWN) {
+            println!("line {}: {}: {}", row.line, if row.pointer.is_empty() { "row" } else { &row.pointer }, row.what);
+        }
+        if broken.len() > VIOLATIONS_SHOWN {
+            println!("… and {} more", broken.len() - VIOLATIONS_SHOWN);
+        }
+        if arguments.rows.is_some() {
+            println!("{valid} rows valid, {} invalid", broken.len());
+        }
+    }
+    if let Some(first) = refused.first() {
+        return Err(Error::grammar(
+            &first.pointer,
+            format!("`{}` cannot be enforced ({} such in all)", first.keyword, refused.len()),
+            "remove it, or use another --engine",
+        ));
+    }
+    if let (Some(path), Some(first)) = (&arguments.rows, broken.first()) {
+        let what = format!("{} of {} rows break the schema, the first on line {}", broken.len(), broken.len() + valid, first.line);
+        return Err(Error::input(path, what, "mend or drop these rows"));
+    }
+    Ok(())
+}
+
+/// Reads a line of at most [`MOST_ROW_BYTES`]; false at the end.
+fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<bool> {
+    use std::io::Read;
+    line.clear();
+    let read = reader.by_ref().take(MOST_ROW_BYTES as u64 + 1).read_until(b'\n', line)?;
+    if line.len() > MOST_ROW_BYTES {
+        return Err(std::io::Error::other(format!("a line is longer than {MOST_ROW_BYTES} bytes")));
+    }
+    Ok(read > 0)
+}
+
+fn check_row(line: &[u8], schema: &Value, validator: &Validator) -> Result<(), (String, String)> {
+    let value: Value = serde_json::from_slice(line).map_err(|cause| (String::new(), format!("not JSON: {cause}")))?;
+    let value = without_bookkeeping(value, schema);
+    match validator.violations(&value).into_iter().next() {
+        None => Ok(()),
+        Some(violation) => Err((violation.pointer, violation.what)),
+    }
+}
+
+/// The row as the schema sees it: a record's own `id` and `meta` are taken off where the schema does
+/// not name them.
+fn without_bookkeeping(mut value: Value, schema: &Value) -> Value {
+    let named = |name: &str| schema.get("properties").is_some_and(|properties| properties.get(name).is_some());
+    if let Some(fields) = value.as_object_mut()
+        && fields.contains_key("meta")
+    {
+        fields.retain(|key, _| named(key) || (key != "id" && key != "meta"));
+    }
+    value
+}

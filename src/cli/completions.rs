@@ -1,0 +1,17 @@
+//! `instil completions`: a completion script for a shell.
+
+use clap::{Args, CommandFactory};
+
+/// Print a completion script for a shell.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  instil completions bash > ~/.local/share/bash-completion/completions/instil")]
+pub struct CompletionsArguments {
+    /// The shell.
+    shell: clap_complete::Shell,
+}
+
+/// Prints the script.
+pub fn run(arguments: &CompletionsArguments) {
+    let mut command = super::Arguments::command();
+    clap_complete::generate(arguments.shell, &mut command, "instil", &mut std::io::stdout());
+}

@@ -1,0 +1,199 @@
+//! `instil decode`: any text out of the model in a strict format, on stdout and nothing else there.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Args;
+use instil::constraint::Compiler;
+use instil::decode::{Completion, Finish, Request, Sampling, Scheduler, StreamKey};
+use instil::grammar::GrammarSource;
+use instil::grammar::validator::Validator;
+use instil::tokenizer::{EncodeOptions, Message};
+use instil::{Error, Result};
+use serde_json::{Value, json};
+
+use super::options::{Engine, ModelOptions, SamplingOptions, read_schema, read_text};
+use super::setup;
+
+/// Attempts at a text that the token limit cut off, after the first.
+const RETRIES: u16 = 10;
+
+const EXAMPLES: &str = "\
+Examples:
+  instil decode --choice positive,negative --prompt 'Review: I loved it. Sentiment:' --raw
+  instil decode --regex '[0-9]{4}-(0[1-9]|1[0-2])' -n 5
+  instil decode --schema person.schema.json --prompt 'Describe a person.' --json
+  echo 'Name a colour.' | instil decode --regex '[A-Z][a-z]{2,9}' --prompt -
+
+Regexes match the whole text; \\d \\w \\s are ASCII, and `.` is any character but a newline.";
+
+/// Print texts in a strict format.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+#[command(group = clap::ArgGroup::new("format").required(true))]
+pub struct DecodeArguments {
+    /// JSON under this schema.
+    #[arg(long, value_name = "FILE", group = "format")]
+    schema: Option<PathBuf>,
+    /// Text that matches this regex as a whole.
+    #[arg(long, value_name = "REGEX", group = "format", allow_hyphen_values = true)]
+    regex: Option<String>,
+    /// One of these texts.
+    #[arg(long, value_name = "A,B,…", group = "format", value_delimiter = ',')]
+    choice: Option<Vec<String>>,
+    /// What the model is asked; `-` reads standard input.
+    #[arg(short, long, value_name = "TEXT", default_value = "", allow_hyphen_values = true)]
+    prompt: String,
+    /// Let the model continue the prompt as it stands, without its chat template.
+    #[arg(long)]
+    raw: bool,
+    /// How many texts.
+    #[arg(short = 'n', long, default_value_t = 1)]
+    count: u32,
+    /// Most tokens of a text.
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    max_tokens: usize,
+    /// One JSON object a line: `text` (or the parsed `value`), tokens, tension.
+    #[arg(long)]
+    json: bool,
+    /// Constraint engine.
+    #[arg(long, value_enum, default_value = "instil")]
+    engine: Engine,
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    sampling: SamplingOptions,
+}
+
+/// Decodes and prints.
+pub fn run(arguments: &DecodeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
+    if arguments.count == 0 {
+        return Err(Error::usage("-n is 0", "ask for 1 text or more"));
+    }
+    if arguments.max_tokens == 0 {
+        return Err(Error::usage("--max-tokens is 0", "use 1 or more"));
+    }
+    arguments.sampling.check()?;
+    let (source, validator) = source(arguments)?;
+    let prompt = if arguments.prompt == "-" { read_text(&PathBuf::from("-"))? } else { arguments.prompt.clone() };
+    let mut loaded = setup::load(&arguments.model, quiet, stop)?;
+    let tokenizer = loaded.tokenizer.clone();
+    let compiler = Compiler::new(tokenizer.vocab().clone(), arguments.engine.into())?;
+    let constraint = compiler.compile(&source)?;
+    if constraint.min_tokens() > arguments.max_tokens {
+        return Err(Error::usage(
+            format!("the shortest text takes {} tokens, but the limit is {}", constraint.min_tokens(), arguments.max_tokens),
+            format!("use --max-tokens {} or more", constraint.min_tokens()),
+        ));
+    }
+    let tokens = if arguments.raw || !tokenizer.has_chat_template() {
+        tokenizer.encode(&prompt, EncodeOptions { special: false, add_bos: true })?
+    } else {
+        tokenizer.encode_chat(&[Message::user(&prompt)], true)?
+    };
+    // A model needs something to continue: an end of sequence is what a new text follows.
+    let tokens = if tokens.is_empty() { tokenizer.vocab().eos().iter().copied().take(1).collect() } else { tokens };
+    let sampling = &arguments.sampling;
+    let request = |row: u32, attempt: u16| Request {
+        key: StreamKey { seed: sampling.seed, row, step: 0, attempt },
+        prefix: tokens.clone().into(),
+        prompt: Vec::new(),
+        constraint: Some(constraint.clone()),
+        max_tokens: arguments.max_tokens,
+        sampling: Sampling {
+            temperature: sampling.temperature.unwrap_or(1.0),
+            top_k: sampling.top_k.unwrap_or(0),
+            top_p: sampling.top_p.unwrap_or(1.0),
+            min_p: sampling.min_p.unwrap_or(0.0),
+            ..Sampling::default()
+        },
+    };
+    let slots = arguments.model.slots()?.min(arguments.count as usize);
+    let mut scheduler = Scheduler::new(&mut *loaded.model, tokenizer.vocab().clone(), slots);
+    (0..arguments.count).for_each(|row| scheduler.submit(request(row, 0)));
+    // Texts are printed in order, each as soon as those before it are there.
+    let mut waiting: Vec<Option<Completion>> = Vec::new();
+    waiting.resize_with(arguments.count as usize, || None);
+    let mut printed = 0;
+    let mut out = std::io::stdout().lock();
+    while let Some(completion) = scheduler.next()? {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted { what: format!("{printed} of {} texts were printed", arguments.count) });
+        }
+        let key = completion.key;
+        let complete = matches!(completion.finish, Finish::Complete | Finish::Limit { accepting: true });
+        if !complete {
+            if key.attempt < RETRIES {
+                scheduler.submit(request(key.row, key.attempt + 1));
+                continue;
+            }
+            return Err(Error::Unmet {
+                what: format!("text {} was cut off by the limit of {} tokens, {RETRIES} times over", key.row + 1, arguments.max_tokens),
+                remedy: "raise --max-tokens, or bound the format".into(),
+            });
+        }
+        waiting[key.row as usize] = Some(completion);
+        while let Some(completion) = waiting.get_mut(printed).and_then(Option::take) {
+            let line = line(&completion, arguments.json, validator.as_ref())?;
+            let written = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+            match written {
+                // The reader has seen enough, as in `instil decode … | head -1`.
+                Err(cause) if cause.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+                written => written.map_err(|cause| Error::io("write", "standard output", cause))?,
+            }
+            printed += 1;
+        }
+    }
+    Ok(())
+}
+
+fn source(arguments: &DecodeArguments) -> Result<(GrammarSource, Option<Validator>)> {
+    if let Some(path) = &arguments.schema {
+        let schema = read_schema(path)?;
+        let validator = Validator::new(&schema)?;
+        return Ok((GrammarSource::JsonSchema(schema), Some(validator)));
+    }
+    if let Some(regex) = &arguments.regex {
+        return Ok((GrammarSource::Regex(regex.clone()), None));
+    }
+    let choices = arguments.choice.clone().unwrap_or_default();
+    if choices.iter().any(String::is_empty) {
+        return Err(Error::usage("a --choice is empty", "separate texts by single commas"));
+    }
+    Ok((GrammarSource::Choice(choices), None))
+}
+
+fn line(completion: &Completion, as_json: bool, validator: Option<&Validator>) -> Result<String> {
+    let text = String::from_utf8_lossy(&completion.text).into_owned();
+    let value = match validator {
+        None => None,
+        Some(validator) => {
+            let value: Value = serde_json::from_str(&text).map_err(|cause| broken(&text, &cause.to_string()))?;
+            if let Some(violation) = validator.violations(&value).first() {
+                return Err(broken(&text, &violation.what));
+            }
+            Some(value)
+        }
+    };
+    if !as_json {
+        return Ok(text + "\n");
+    }
+    let mut object = match value {
+        Some(value) => json!({ "value": value }),
+        None => json!({ "text": text }),
+    };
+    if let Some(object) = object.as_object_mut() {
+        object.insert("tokens".into(), completion.tokens.len().into());
+        object.insert("forced".into(), completion.forced.into());
+        object.insert("tension".into(), json!({ "mean": completion.tension.mean, "max": completion.tension.max }));
+        object.insert("closed_by_budget".into(), completion.closed_by_budget.into());
+    }
+    Ok(object.to_string() + "\n")
+}
+
+/// The engine let a text through that the validator refuses: the text must not be printed.
+fn broken(text: &str, cause: &str) -> Error {
+    Error::grammar("", format!("a decoded text breaks the schema ({cause}): {text}"), "please report this schema")
+}

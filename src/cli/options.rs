@@ -1,0 +1,113 @@
+//! Flags that several commands share.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use instil::{Error, Result};
+
+/// Which model, where.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
+pub struct ModelOptions {
+    /// Name of a model (see `instil models list`), a GGUF file, or a manifest.
+    #[arg(short, long, default_value = instil::model::DEFAULT_MODEL, env = "INSTIL_MODEL")]
+    pub model: String,
+    /// auto, cpu, cuda, cuda:N or metal.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Sequences decoded at once [default: 16].
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
+}
+
+impl ModelOptions {
+    /// Slots of the scheduler.
+    pub fn slots(&self) -> Result<usize> {
+        match self.batch {
+            Some(0) => Err(Error::usage("--batch is 0", "use 1 or more")),
+            Some(count) => Ok(count),
+            None => Ok(16),
+        }
+    }
+}
+
+/// How tokens are drawn; what is not given comes from the recipe or the command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct SamplingOptions {
+    /// Seed of every draw: the same seed gives the same text.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Divides the logits; 0 always takes the likeliest token.
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f32>,
+    /// Draw among the K likeliest tokens only; 0 for all.
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Draw among the likeliest tokens that hold this share of the probability.
+    #[arg(long, value_name = "P")]
+    pub top_p: Option<f32>,
+    /// Leave out tokens less likely than this share of the likeliest.
+    #[arg(long, value_name = "P")]
+    pub min_p: Option<f32>,
+}
+
+impl SamplingOptions {
+    /// Refuses values that no distribution can follow.
+    pub fn check(&self) -> Result<()> {
+        let share = |name: &str, value: Option<f32>| match value {
+            Some(value) if !(0.0..=1.0).contains(&value) => {
+                Err(Error::usage(format!("{name} is {value}"), "use a number from 0 to 1"))
+            }
+            _ => Ok(()),
+        };
+        share("--top-p", self.top_p)?;
+        share("--min-p", self.min_p)?;
+        match self.temperature {
+            Some(value) if !(value.is_finite() && value >= 0.0) => {
+                Err(Error::usage(format!("--temperature is {value}"), "use 0 or a positive number"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Which constraint engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Engine {
+    /// instil's own.
+    Instil,
+    /// outlines-core, as a baseline.
+    Outlines,
+}
+
+impl From<Engine> for instil::constraint::Backend {
+    fn from(engine: Engine) -> Self {
+        match engine {
+            Engine::Instil => Self::Instil,
+            Engine::Outlines => Self::Outlines,
+        }
+    }
+}
+
+/// Reads a text file, or standard input for `-`.
+pub fn read_text(path: &PathBuf) -> Result<String> {
+    if path.as_os_str() == "-" {
+        return std::io::read_to_string(std::io::stdin()).map_err(|cause| Error::io("read", "standard input", cause));
+    }
+    std::fs::read_to_string(path).map_err(|cause| match cause.kind() {
+        std::io::ErrorKind::InvalidData => Error::input(path, "not UTF-8 text", "save it as UTF-8"),
+        _ => Error::io("read", path, cause),
+    })
+}
+
+/// Reads a JSON Schema file.
+pub fn read_schema(path: &PathBuf) -> Result<serde_json::Value> {
+    let text = read_text(path)?;
+    let value: serde_json::Value = serde_json::from_str(&text)
+        .map_err(|cause| Error::input(path, format!("not JSON: {cause}"), "a schema is a JSON object"))?;
+    if !(value.is_object() || value.is_boolean()) {
+        return Err(Error::input(path, "not a JSON Schema", "a schema is a JSON object, or true or false"));
+    }
+    Ok(value)
+}

@@ -1,0 +1,58 @@
+//! What a person sees on stderr: errors, notes, logs and progress.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use instil::Error;
+
+/// Whether stderr shows colours: a terminal, and `NO_COLOR` is not set.
+pub fn colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Sends logs to stderr; `INSTIL_LOG` overrides the level (`info`, `instil=debug`).
+pub fn start_logging(verbose: u8, quiet: bool) {
+    let level = match (quiet, verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "info",
+        (false, 2) => "debug",
+        _ => "trace",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("INSTIL_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour())
+        .without_time()
+        .with_target(false)
+        .init();
+}
+
+/// One line for an error, with the causes that it does not name itself.
+pub fn print_error(error: &Error) {
+    let (on, off) = if colour() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    // Texts from files and servers may hold line ends; an error is one line.
+    let text = error.to_string().replace(['\n', '\r'], " ");
+    eprintln!("{on}error:{off} {text}");
+}
+
+/// A line for the user that is neither data nor an error.
+pub fn note(text: &str) {
+    eprintln!("{text}");
+}
+
+/// A bar with ETA on a terminal; hidden elsewhere and when `quiet`.
+pub fn bar(length: u64, template: &str, quiet: bool) -> ProgressBar {
+    let bar = ProgressBar::new(length);
+    if quiet || !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    bar.set_style(
+        ProgressStyle::with_template(template).expect("templates are constants").progress_chars("=> "),
+    );
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
