@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::scripted::{Scene, Script};
 use crate::{Error, Result};
 
 /// A model, as its manifest describes it.
@@ -36,7 +37,7 @@ pub struct Manifest {
     /// Where the files come from, in the order in which they are tried.
     pub sources: Vec<Source>,
     /// What a scripted model says; `Some` exactly when `kind` is [`Kind::Scripted`].
-    pub scripted: Option<Scripted>,
+    pub scripted: Option<Script>,
     /// Where the manifest itself came from.
     pub origin: Origin,
 }
@@ -134,13 +135,6 @@ pub enum SourceKind {
     Package,
 }
 
-/// What a scripted model says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Scripted {
-    /// The replies, given in turn, one a request.
-    pub replies: Vec<String>,
-}
-
 /// Where a manifest came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -172,10 +166,7 @@ impl Manifest {
             Origin::File(path) => path.parent().map_or_else(PathBuf::new, Path::to_owned),
             Origin::Bundled | Origin::Weights(_) => PathBuf::new(),
         };
-        raw.check(origin, &directory).map_err(|fail| match fail {
-            Fail::Value(what, remedy) => fault(what, remedy),
-            Fail::Other(error) => error,
-        })
+        raw.check(origin, &directory).map_err(|Fail(what, remedy)| fault(what, remedy))
     }
 
     /// Reads a manifest file.
@@ -349,20 +340,21 @@ struct RawSource {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawScripted {
+    /// Replies to any prompt: short for one scene without a cue.
     #[serde(default)]
     replies: Vec<String>,
-    file: Option<PathBuf>,
+    #[serde(default)]
+    scenes: Vec<Scene>,
+    #[serde(default)]
+    pause_micros: u64,
 }
 
-/// Why a manifest that is good TOML cannot work.
-enum Fail {
-    Value(String, &'static str),
-    Other(Error),
-}
+/// Why a manifest that is good TOML cannot work, and what helps.
+struct Fail(String, &'static str);
 
 impl RawManifest {
     fn check(self, origin: Origin, directory: &Path) -> Result<Manifest, Fail> {
-        let value = |what: String, remedy: &'static str| Err(Fail::Value(what, remedy));
+        let value = |what: String, remedy: &'static str| Err(Fail(what, remedy));
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
         if !self.name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !self.name.chars().all(plain) {
             let remedy = "use lower-case letters, digits, `.`, `_` and `-`, with a letter or digit first";
@@ -370,7 +362,7 @@ impl RawManifest {
         }
         let scripted = match (self.kind, self.scripted) {
             (Kind::Candle, None) => None,
-            (Kind::Scripted, Some(scripted)) => Some(scripted.check(directory)?),
+            (Kind::Scripted, Some(scripted)) => Some(scripted.check()?),
             (Kind::Candle, Some(_)) => {
                 return value("[scripted] in a manifest of kind \"candle\"".into(), "set kind = \"scripted\"");
             }
@@ -415,13 +407,13 @@ impl RawManifest {
 impl RawFile {
     fn check(self) -> Result<FileEntry, Fail> {
         if !is_relative(&self.name) {
-            return Err(Fail::Value(
+            return Err(Fail(
                 format!("file name {:?} leaves the model's directory", self.name),
                 "use a relative name without `..`",
             ));
         }
         if self.sha256.len() != 64 || !self.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(Fail::Value(
+            return Err(Fail(
                 format!("sha256 {:?} of {} is not 64 hex digits", self.sha256, self.name),
                 "copy what `sha256sum` prints",
             ));
@@ -433,7 +425,7 @@ impl RawFile {
 
 impl RawSource {
     fn check(self, directory: &Path) -> Result<Source, Fail> {
-        let value = |what: String, remedy: &'static str| Err(Fail::Value(what, remedy));
+        let value = |what: String, remedy: &'static str| Err(Fail(what, remedy));
         if !self.folder.is_empty() && !is_relative(&self.folder) {
             return value(format!("folder {:?} leaves its source", self.folder), "use a relative folder without `..`");
         }
@@ -470,22 +462,16 @@ impl RawSource {
 }
 
 impl RawScripted {
-    fn check(self, directory: &Path) -> Result<Scripted, Fail> {
-        let mut replies = self.replies;
-        if let Some(file) = self.file {
-            let path = directory.join(file);
-            for (index, line) in read_text(&path).map_err(Fail::Other)?.lines().enumerate() {
-                let reply = serde_json::from_str(line).map_err(|error| {
-                    let what = format!("line {}: not a JSON string: {error}", index + 1);
-                    Fail::Other(Error::input(&path, what, "write one reply a line, as a JSON string"))
-                })?;
-                replies.push(reply);
-            }
+    fn check(self) -> Result<Script, Fail> {
+        let mut scenes = self.scenes;
+        if !self.replies.is_empty() {
+            scenes.push(Scene { cue: String::new(), replies: self.replies });
         }
-        if replies.is_empty() {
-            return Err(Fail::Value("[scripted] has no replies".into(), "add replies = [...] or file = \"...\""));
+        if scenes.is_empty() || scenes.iter().any(|scene| scene.replies.is_empty()) {
+            let remedy = "add replies = [...], or [[scripted.scenes]] with a cue and replies";
+            return Err(Fail("[scripted] is without replies".into(), remedy));
         }
-        Ok(Scripted { replies })
+        Ok(Script { scenes, pause_micros: self.pause_micros })
     }
 }
 
@@ -596,16 +582,14 @@ mod tests {
 
     #[test]
     fn a_scripted_model_needs_replies_only() {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("replies.jsonl"), "\"two\\nlines\"\n\"last\"\n").unwrap();
-        let path = directory.path().join("s.toml");
-        let text = "name = \"s\"\nkind = \"scripted\"\nprompt_form = \"chat\"\n[scripted]\nreplies = [\"first\"]\nfile = \"replies.jsonl\"\n";
-        std::fs::write(&path, text).unwrap();
-        let manifest = Manifest::read(&path).unwrap();
-        assert_eq!(manifest.scripted.unwrap().replies, ["first", "two\nlines", "last"]);
-        std::fs::write(directory.path().join("replies.jsonl"), "\"one\"\nbare\n").unwrap();
-        let told = Manifest::read(&path).expect_err("must be refused").to_string();
-        assert!(told.contains("replies.jsonl: line 2: not a JSON string"), "{told}");
+        let head = "name = \"s\"\nkind = \"scripted\"\nprompt_form = \"chat\"\n[scripted]\n";
+        let short = parse(&format!("{head}replies = [\"yes\", \"no\"]")).unwrap().scripted.unwrap();
+        assert_eq!(short.scenes, [Scene { cue: String::new(), replies: vec!["yes".into(), "no".into()] }]);
+        let long = "pause_micros = 5\n[[scripted.scenes]]\ncue = \"Q:\"\nreplies = [\"A\"]";
+        let long = parse(&format!("{head}{long}")).unwrap().scripted.unwrap();
+        assert_eq!((long.pause_micros, long.scenes[0].cue.as_str()), (5, "Q:"));
+        assert!(message(&format!("{head}replies = []")).contains("without replies"));
+        assert!(message(&format!("{head}reply = []")).contains("did you mean `replies`?"));
     }
 
     #[test]

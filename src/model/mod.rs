@@ -14,6 +14,8 @@ pub mod manifest;
 pub mod scripted;
 pub mod source;
 
+pub use catalog::{Catalog, DEFAULT_MODEL};
+
 use crate::error::Result;
 use crate::vocab::TokenId;
 

