@@ -1,0 +1,103 @@
+//! Chat templates of real models give the text that the transformers library gives.
+//!
+//! `fixtures/chat.json` holds templates from the files of SmolLM2, Llama 3.1, Qwen3 and Gemma 3,
+//! one written for this test (`features`), and what Python's jinja2 3.1.6 makes of conversations
+//! with them, set up as transformers does it: an `ImmutableSandboxedEnvironment` with
+//! `trim_blocks`, `lstrip_blocks` and loop controls, `tojson` as `json.dumps` with
+//! `ensure_ascii=False`, `strftime_now` on 26 July 2024, and `tools` and `documents` none.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use instil::tokenizer::chat::{ChatTemplate, Date, Message};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Fixture {
+    template: String,
+    bos: String,
+    eos: String,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    messages: Vec<Message>,
+    add_generation_prompt: bool,
+    text: Option<String>,
+    refusal: Option<String>,
+}
+
+fn template(source: &str) -> ChatTemplate {
+    ChatTemplate::from_source("test", source, "<s>", "</s>").unwrap()
+}
+
+fn refusal(source: &str) -> String {
+    let started = Instant::now();
+    let message = template(source).render(&[Message::user("hi")], true).unwrap_err().to_string();
+    assert!(started.elapsed() < Duration::from_secs(10), "took {:?}: {source}", started.elapsed());
+    assert!(!message.contains('\n'), "{message}");
+    message
+}
+
+#[test]
+fn real_templates_give_what_transformers_gives() {
+    let fixtures: BTreeMap<String, Fixture> = serde_json::from_str(include_str!("fixtures/chat.json")).unwrap();
+    assert_eq!(fixtures.len(), 5);
+    for (name, fixture) in fixtures {
+        let template = ChatTemplate::from_source(&name, &fixture.template, &fixture.bos, &fixture.eos).unwrap();
+        for (number, case) in fixture.cases.iter().enumerate() {
+            let found = template.render(&case.messages, case.add_generation_prompt);
+            match (&case.text, &case.refusal, found) {
+                (Some(expected), _, Ok(found)) => assert_eq!(&found, expected, "{name}, case {number}"),
+                (None, Some(expected), Err(error)) => {
+                    let message = error.to_string();
+                    assert!(message.contains(expected), "{name}, case {number}: {message}");
+                }
+                (_, _, found) => panic!("{name}, case {number}: {found:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn hostile_templates_come_to_an_end() {
+    let endless = [
+        "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}",
+        "{% set ns = namespace(t='xxxxxxxx') %}{% for i in range(60) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}{{ ns.t }}",
+        "{{ 'x' * 999999999999 }}",
+        "{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}",
+        "{% for i in range(99999) %}{% for b in range(9999) %}{% set c = messages | tojson %}{% endfor %}{% endfor %}",
+    ];
+    for source in endless {
+        let message = refusal(source);
+        assert!(message.contains("does not come to an end") || message.contains("recursion"), "{message}");
+    }
+    let huge = " ".repeat((1 << 20) + 1);
+    assert!(ChatTemplate::from_source("test", &huge, "", "").is_err());
+    assert!(ChatTemplate::from_source("test", &"{% if a %}".repeat(50_000), "", "").is_err());
+}
+
+#[test]
+fn refusals_name_the_reason_and_the_line() {
+    assert!(refusal("a\n{{ raise_exception('no system role') }}").contains("no system role (line 2)"));
+    assert!(refusal("{{ messages[0].content.nothing() }}").contains("line 1"));
+    let broken = ChatTemplate::from_source("m.gguf", "a\n{% if %}", "", "").unwrap_err().to_string();
+    assert!(broken.contains("model m.gguf: its chat template is not one") && broken.contains("line 2"), "{broken}");
+    let role = template("x").render(&[Message { role: "us<er".into(), content: String::new() }], true);
+    assert!(role.unwrap_err().to_string().contains("not a plain word"));
+}
+
+#[test]
+fn the_date_is_the_callers() {
+    let date = Date { year: 2031, month: 2, day: 3 };
+    let template = template("{{ strftime_now('%d %B %y, %a %F %-d/%-m') }}").with_date(date);
+    assert_eq!(template.render(&[], false).unwrap(), "03 February 31, Mon 2031-02-03 3/2");
+    assert!(refusal("{{ strftime_now('%Q') }}").contains("%Q"));
+}
+
+#[test]
+fn generation_tags_mark_nothing_here() {
+    let template = template("a{%- generation -%} b {%- endgeneration %} c");
+    assert_eq!(template.render(&[], false).unwrap(), "ab c");
+}
