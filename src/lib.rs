@@ -1,6 +1,55 @@
-//! instil
+//! instil makes instruction-tuning datasets on one's own machine.
+//!
+//! It loads an open-weights language model through Candle, decodes under a grammar so that every row
+//! has exactly the required shape, and drives that decoder until N accepted rows stand on disk.
+//!
+//! # The map
+//!
+//! The rooms, in reading order. A file imports only from rooms above its own; `tests/import_rule.rs`
+//! holds the code to this list.
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`error`] | one `Error`: who must act, what, where, what helps |
+//! | [`vocab`] | token id ↔ raw bytes, end-of-sequence ids, a fingerprint |
+//! | [`gguf`] | the GGUF container: metadata, tensor directory |
+//! | [`tokenizer`] | `tokenizer.json` or GGUF metadata → text ↔ ids; chat templates |
+//! | [`grammar`] | JSON Schema, regex, choice → a program; validating values |
+//! | [`constraint`] | program × vocabulary → masks and sessions |
+//! | [`model`] | manifests, sources, weights, the decoder, the scripted model |
+//! | [`decode`] | sampler and batch scheduler: `Request` → `Completion` |
+//! | [`filter`] | rules that turn rows down, one a file |
+//! | [`recipe`] | attributes, prompt templates, steps; the built-in recipes |
+//! | [`run`] | plan, driver, run directory: attempts → accepted rows |
+//!
+//! The binary's `cli` lies below all of them: one file a command.
+//!
+//! # The way of the data
+//!
+//! Flags become a [`run::Plan`] of plain values at the edge. The driver gives each row its attributes,
+//! renders a prompt a step, and submits a [`decode::Request`]; the scheduler steps the model over all
+//! open requests at once, masks logits with each row's [`constraint::Session`], draws, and hands back
+//! [`decode::Completion`]s; filters accept or reject; lines are written in row order.
+//!
+//! # Words
+//!
+//! *plan*: what a run is to make. *row*: one place in the data set. *attempt*: one try at a row.
+//! *step*: one decoding within an attempt. *request* and *completion*: a step on its way into and out
+//! of the scheduler. *slot*: a place in the batch. *session*: one text under a grammar. *mask*: the
+//! tokens that may come next. *record*: an accepted row. *reject*: an attempt turned down, with its
+//! reason. *manifest*: what is known of a model. *recipe*: how rows of one kind are made. *tension*:
+//! the probability mass that masks removed.
+
+pub mod constraint;
+pub mod decode;
 pub mod error;
+pub mod filter;
 pub mod gguf;
+pub mod grammar;
+pub mod model;
+pub mod recipe;
+pub mod run;
 pub mod tokenizer;
 pub mod vocab;
+
 pub use error::{Error, Result};

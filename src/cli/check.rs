@@ -79,10 +79,8 @@ pub fn run(arguments: &CheckArguments) -> Result<()> {
             .collect();
         let mut report = json!({ "schema": arguments.schema, "enforceable": refused.is_empty(), "keywords": keywords });
         if let (Some(path), Some(report)) = (&arguments.rows, report.as_object_mut()) {
-            let invalid: Vec<Value> = broken
-                .iter()
-                .map(|row| json!({"line": row.line, "pointer": row.pointer, "what": row.what}))
-                .collect();
+            let invalid: Vec<Value> =
+                broken.iter().map(|row| json!({"line": row.line, "pointer": row.pointer, "what": row.what})).collect();
             report.insert("rows".into(), json!({"file": path, "valid": valid, "invalid": invalid}));
         }
         println!("{report}");
@@ -109,7 +107,12 @@ pub fn run(arguments: &CheckArguments) -> Result<()> {
         ));
     }
     if let (Some(path), Some(first)) = (&arguments.rows, broken.first()) {
-        let what = format!("{} of {} rows break the schema, the first on line {}", broken.len(), broken.len() + valid, first.line);
+        let what = format!(
+            "{} of {} rows break the schema, the first on line {}",
+            broken.len(),
+            broken.len() + valid,
+            first.line
+        );
         return Err(Error::input(path, what, "mend or drop these rows"));
     }
     Ok(())

@@ -10,7 +10,8 @@ use instil::constraint::Compiler;
 use instil::decode::{Completion, Finish, Request, Sampling, Scheduler, StreamKey};
 use instil::grammar::GrammarSource;
 use instil::grammar::validator::Validator;
-use instil::tokenizer::{EncodeOptions, Message};
+use instil::tokenizer::EncodeOptions;
+use instil::tokenizer::chat::Message;
 use instil::{Error, Result};
 use serde_json::{Value, json};
 
@@ -84,14 +85,18 @@ pub fn run(arguments: &DecodeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
     let constraint = compiler.compile(&source)?;
     if constraint.min_tokens() > arguments.max_tokens {
         return Err(Error::usage(
-            format!("the shortest text takes {} tokens, but the limit is {}", constraint.min_tokens(), arguments.max_tokens),
+            format!(
+                "the shortest text takes {} tokens, but the limit is {}",
+                constraint.min_tokens(),
+                arguments.max_tokens
+            ),
             format!("use --max-tokens {} or more", constraint.min_tokens()),
         ));
     }
     let tokens = if arguments.raw || !tokenizer.has_chat_template() {
         tokenizer.encode(&prompt, EncodeOptions { special: false, add_bos: true })?
     } else {
-        tokenizer.encode_chat(&[Message::user(&prompt)], true)?
+        tokenizer.encode_chat(&[Message::user(prompt)], true)?
     };
     // A model needs something to continue: an end of sequence is what a new text follows.
     let tokens = if tokens.is_empty() { tokenizer.vocab().eos().iter().copied().take(1).collect() } else { tokens };
@@ -130,7 +135,11 @@ pub fn run(arguments: &DecodeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
                 continue;
             }
             return Err(Error::Unmet {
-                what: format!("text {} was cut off by the limit of {} tokens, {RETRIES} times over", key.row + 1, arguments.max_tokens),
+                what: format!(
+                    "text {} was cut off by the limit of {} tokens, {RETRIES} times over",
+                    key.row + 1,
+                    arguments.max_tokens
+                ),
                 remedy: "raise --max-tokens, or bound the format".into(),
             });
         }

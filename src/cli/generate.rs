@@ -110,7 +110,8 @@ pub fn run(arguments: &GenerateArguments, quiet: bool, stop: &Arc<AtomicBool>) -
         Event::Progress { statistics, .. } => {
             let tokens = statistics.sampled_tokens + statistics.forced_tokens;
             let seconds = bar.elapsed().as_secs_f64().max(1e-3);
-            let rejects = if turned_down == 0 { String::new() } else { format!(", {turned_down} rejected (last: {last_rule})") };
+            let rejects =
+                if turned_down == 0 { String::new() } else { format!(", {turned_down} rejected (last: {last_rule})") };
             bar.set_message(format!("{:.0} tokens/s{rejects}", tokens as f64 / seconds));
         }
     };

@@ -6,6 +6,7 @@ mod bench;
 mod check;
 mod completions;
 mod decode;
+mod download;
 mod exit;
 mod generate;
 mod models;

@@ -50,9 +50,7 @@ pub fn bar(length: u64, template: &str, quiet: bool) -> ProgressBar {
     if quiet || !std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
-    bar.set_style(
-        ProgressStyle::with_template(template).expect("templates are constants").progress_chars("=> "),
-    );
+    bar.set_style(ProgressStyle::with_template(template).expect("templates are constants").progress_chars("=> "));
     bar.enable_steady_tick(Duration::from_millis(250));
     bar
 }

@@ -1,5 +1,6 @@
 //! Prompt templates (Jinja): attributes, examples and earlier fields → text.
 
+use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior};
 use serde_json::{Map, Value};
 
@@ -17,9 +18,8 @@ impl Default for Templates {
     fn default() -> Self {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
-        environment.set_keep_trailing_newline(true);
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build();
+        environment.set_syntax(syntax.expect("the usual delimiters are distinct"));
         environment.set_fuel(Some(FUEL));
         environment.add_filter("regex_escape", |text: &str| regex_syntax::escape(text));
         Self { environment }
@@ -32,7 +32,7 @@ impl Templates {
     /// # Errors
     /// When the template does not parse, or names a value that is not there.
     pub fn render(&self, template: &str, values: &Map<String, Value>, place: &str) -> Result<String> {
-        self.environment.render_str(template, values).map_err(|cause| {
+        self.environment.render_str(template, minijinja::value::Serde(values)).map_err(|cause| {
             let known: Vec<&str> = values.keys().map(String::as_str).collect();
             Error::usage(
                 format!("{place}: {}", cause.to_string().replace('\n', " ")),

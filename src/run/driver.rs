@@ -25,7 +25,8 @@ use crate::model::Model;
 use crate::recipe::attributes::{assign, deal, example_set};
 use crate::recipe::prompt::Templates;
 use crate::recipe::{Form, Output, Step};
-use crate::tokenizer::{EncodeOptions, Message, Tokenizer};
+use crate::tokenizer::chat::Message;
+use crate::tokenizer::{EncodeOptions, Tokenizer};
 use crate::vocab::TokenId;
 
 /// Rows that may be decoded ahead of the row to be accepted next, as a multiple of the slots: bounds memory.
@@ -91,9 +92,9 @@ pub struct Workshop<'a> {
 /// # Errors
 /// When a step cannot be set up, the model fails, or a line cannot be written. What was accepted
 /// before stays on the disk. Rows that were given up are in the summary, not an error.
-pub fn generate(
-    plan: &Plan,
-    workshop: Workshop,
+pub fn generate<'a>(
+    plan: &'a Plan,
+    workshop: Workshop<'a>,
     directory: &mut RunDirectory,
     stop: &AtomicBool,
     on_event: &mut dyn FnMut(Event),
@@ -324,8 +325,8 @@ impl<'a> Bench<'a> {
         if let Some(turn) = &step.example {
             for example in examples {
                 let example = example.as_object().expect("examples are objects by their type");
-                messages.push(Message::user(&self.templates.render(&turn.user, example, &place("example"))?));
-                messages.push(Message::assistant(&self.templates.render(&turn.assistant, example, &place("example"))?));
+                messages.push(Message::user(self.templates.render(&turn.user, example, &place("example"))?));
+                messages.push(Message::assistant(self.templates.render(&turn.assistant, example, &place("example"))?));
             }
         }
         let shared = match self.prefixes.get(&(row.step, row.set)) {
@@ -340,7 +341,7 @@ impl<'a> Bench<'a> {
                 tokens
             }
         };
-        messages.push(Message::user(&prompt));
+        messages.push(Message::user(prompt));
         let mut tokens = self.tokenizer.encode_chat(&messages, true)?;
         if !row.begun.is_empty() {
             tokens.extend(self.tokenizer.encode(&row.begun, EncodeOptions::default())?);

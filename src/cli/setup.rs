@@ -1,0 +1,94 @@
+//! From `--model` and `--device` to a model that is ready to decode.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use instil::gguf::Gguf;
+use instil::model::Model;
+use instil::model::catalog::Catalog;
+use instil::model::decoder::Decoder;
+use instil::model::device::DeviceChoice;
+use instil::model::manifest::{Kind, Manifest};
+use instil::model::scripted::Scripted;
+use instil::model::source::{Located, Places};
+use instil::run::plan::ModelUsed;
+use instil::tokenizer::Tokenizer;
+use instil::{Error, Result};
+
+use super::options::ModelOptions;
+use super::{download, terminal};
+
+/// The chat form of scripted models: a line a message.
+const PLAIN_CHAT: &str = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}\
+    {% if add_generation_prompt %}assistant: {% endif %}";
+
+/// A model with its tokenizer.
+pub struct Loaded {
+    /// The model.
+    pub model: Box<dyn Model>,
+    /// Its tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+    /// What a plan records of it.
+    pub used: ModelUsed,
+}
+
+/// Finds, fetches if need be, and loads the model that the flags name.
+pub fn load(options: &ModelOptions, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Loaded> {
+    let device: DeviceChoice = options.device.parse()?;
+    let device = device.open()?;
+    let places = Places::from_environment();
+    let manifest = Catalog::load(&places)?.resolve(&options.model)?;
+    let located = download::fetch(&manifest, &places, None, quiet, stop)?;
+    let used = ModelUsed {
+        name: manifest.name.clone(),
+        sha256: located.files.iter().filter_map(|file| file.check.as_ref()).map(|check| check.sha256.clone()).collect(),
+        licence: Some(manifest.licence.clone()).filter(|licence| !licence.is_empty()),
+    };
+    let start = Instant::now();
+    let (model, tokenizer) = match manifest.kind {
+        Kind::Scripted => scripted(&manifest)?,
+        Kind::Candle => candle(&manifest, &located, &device)?,
+    };
+    if !quiet {
+        let seconds = start.elapsed().as_secs_f64();
+        terminal::note(&format!("{} loaded on {} in {seconds:.1} s", manifest.name, device_name(&device)));
+    }
+    Ok(Loaded { model, tokenizer, used })
+}
+
+fn scripted(manifest: &Manifest) -> Result<(Box<dyn Model>, Arc<Tokenizer>)> {
+    let script = manifest
+        .scripted
+        .clone()
+        .ok_or_else(|| Error::model(&manifest.name, "a scripted model has no [scripted] table", "add one"))?;
+    let mut tokenizer = Tokenizer::from_vocab(&script.vocab(), &manifest.name)?;
+    tokenizer.set_chat_template(PLAIN_CHAT)?;
+    let tokenizer = Arc::new(tokenizer);
+    let model = Scripted::new(&manifest.name, script, tokenizer.clone())?;
+    Ok((Box::new(model), tokenizer))
+}
+
+fn candle(
+    manifest: &Manifest,
+    located: &Located,
+    device: &candle_core::Device,
+) -> Result<(Box<dyn Model>, Arc<Tokenizer>)> {
+    let weights: &Path = &located
+        .weights()
+        .ok_or_else(|| Error::model(&manifest.name, "the manifest names no weights", "add a [[files]] entry"))?
+        .path;
+    let file = Gguf::open(weights)?;
+    let tokenizer = Arc::new(Tokenizer::from_gguf(file.metadata(), &manifest.name)?);
+    let model = Decoder::load(&manifest.name, &file, device)?;
+    Ok((Box::new(model), tokenizer))
+}
+
+fn device_name(device: &candle_core::Device) -> &'static str {
+    match device {
+        candle_core::Device::Cpu => "the CPU",
+        candle_core::Device::Cuda(_) => "CUDA",
+        candle_core::Device::Metal(_) => "Metal",
+    }
+}

@@ -1,0 +1,120 @@
+//! A file imports only from rooms that stand above its own in the map of `lib.rs`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Rooms in reading order, read from the map itself.
+fn rooms() -> Vec<String> {
+    let map = std::fs::read_to_string(root().join("src/lib.rs")).expect("src/lib.rs");
+    let rows = map.lines().filter_map(|line| line.strip_prefix("//! | [`")?.split('`').next().map(str::to_owned));
+    rows.collect()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a readable folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Names that follow `crate::`, also inside `use crate::{a, b::c}`; comments do not count.
+fn imported(source: &str) -> BTreeSet<String> {
+    let code: String =
+        source.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n").collect();
+    let mut names = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+        match rest.strip_prefix('{') {
+            None => {
+                names.insert(name(rest));
+            }
+            Some(list) => {
+                let mut depth = 0;
+                let mut start = true;
+                for (at, c) in list.char_indices() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => start = true,
+                        c if start && !c.is_whitespace() => {
+                            names.insert(name(&list[at..]));
+                            start = false;
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    names
+}
+
+/// Every `file: room` that breaks the rule.
+fn violations(rooms: &[String], files: &[(String, String)]) -> Vec<String> {
+    let place = |room: &str| rooms.iter().position(|name| name == room);
+    let mut found = Vec::new();
+    for (file, source) in files {
+        let room = file.split(['/', '.']).next().unwrap_or_default();
+        let Some(own) = place(room) else { continue };
+        for name in imported(source) {
+            if place(&name).is_some_and(|other| other > own) {
+                found.push(format!("{file} imports `{name}`, which stands below `{room}`"));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn files_import_only_from_rooms_above_their_own() {
+    let rooms = rooms();
+    assert!(rooms.len() > 8, "the map of lib.rs was not found: {rooms:?}");
+    let source = root().join("src");
+    let mut paths = Vec::new();
+    rust_files(&source, &mut paths);
+    let files: Vec<(String, String)> = paths
+        .iter()
+        .map(|path| {
+            let name = path.strip_prefix(&source).expect("below src").to_string_lossy().replace('\\', "/");
+            (name, std::fs::read_to_string(path).expect("a source file"))
+        })
+        .collect();
+    // Every folder or file of src is a room, or the edge of the program.
+    for (file, _) in &files {
+        let room = file.split(['/', '.']).next().unwrap_or_default();
+        let edge = ["lib", "main", "cli"].contains(&room);
+        assert!(edge || rooms.iter().any(|name| name == room), "{file} is in no room of the map");
+    }
+    let found = violations(&rooms, &files);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn a_wrong_import_is_found() {
+    let rooms: Vec<String> = ["error", "vocab", "model"].map(str::to_owned).to_vec();
+    let file = |name: &str, source: &str| (name.to_owned(), source.to_owned());
+    let wrong = [
+        file("vocab.rs", "use crate::model::Model;"),
+        file("vocab/a.rs", "use crate::{error::Error, model::{Model, x}};"),
+        file("vocab.rs", "fn f() { crate::model::f() }"),
+    ];
+    for file in wrong {
+        assert_eq!(violations(&rooms, &[file]).len(), 1);
+    }
+    let right = [
+        file("model/a.rs", "use crate::{error::{self, Error}, vocab::Vocab};"),
+        file("vocab.rs", "// crate::model is below\nuse crate::error::Error;"),
+        file("model.rs", "use crate::model::x;"),
+    ];
+    assert!(violations(&rooms, &right).is_empty());
+}
