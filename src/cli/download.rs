@@ -87,8 +87,12 @@ impl Teller<'_> {
         if progress.bar.is_hidden() && now - progress.last_line >= BETWEEN_LINES {
             progress.last_line = now;
             let seconds = (now - progress.begun).as_secs_f64();
-            #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss,
-                reason = "a rate is shown to three digits")]
+            #[expect(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a rate is shown to three digits"
+            )]
             let rate = ((done_bytes - progress.first_bytes) as f64 / seconds) as u64;
             let of = total_bytes.map(|total| format!(" of {}", HumanBytes(total))).unwrap_or_default();
             terminal::note(&format!("{file}: {}{of}, {}/s", HumanBytes(done_bytes), HumanBytes(rate)));

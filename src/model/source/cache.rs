@@ -143,8 +143,14 @@ pub(super) fn locate_file<'a>(
         }
         match verify::check_remembered(&path, file.check.as_ref(), places)? {
             Verdict::Good { size_bytes } => {
-                let (role, source) = (file.role, source.clone());
-                return Ok(Found::Good(LocatedFile { role, path, size_bytes, check: file.check.clone(), source }));
+                return Ok(Found::Good(LocatedFile {
+                    name: file.name.clone(),
+                    role: file.role,
+                    path,
+                    size_bytes,
+                    check: file.check.clone(),
+                    source: source.clone(),
+                }));
             }
             Verdict::Bad { what } if matches!(found, Found::Nothing) => found = Found::Bad { path, what },
             Verdict::Bad { .. } => {}
