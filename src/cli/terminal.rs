@@ -20,8 +20,9 @@ pub fn start_logging(verbose: u8, quiet: bool) {
         (false, 2) => "debug",
         _ => "trace",
     };
+    // A source out of reach is told once, in our words, and not by the hub's client as well.
     let filter = tracing_subscriber::EnvFilter::try_from_env("INSTIL_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{level},hf_hub=off")));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

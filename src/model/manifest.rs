@@ -418,6 +418,9 @@ impl RawFile {
                 "copy what `sha256sum` prints",
             ));
         }
+        if self.size_bytes == 0 {
+            return Err(Fail(format!("size_bytes of {} is 0", self.name), "give the size of the file in bytes"));
+        }
         let check = Check { size_bytes: self.size_bytes, sha256: self.sha256.to_ascii_lowercase() };
         Ok(FileEntry { role: self.role, name: self.name, check: Some(check) })
     }
@@ -570,6 +573,7 @@ mod tests {
             ("folder = \"llm_", "folder = \"../llm_", "leaves its source"),
             ("role = \"weights\"", "role = \"config\"", "is not the weights"),
             ("size_bytes = 98362432", "size_bytes = -1", "line 14"),
+            ("size_bytes = 98362432", "size_bytes = 0", "is 0"),
             ("kind = \"candle\"", "kind = \"scripted\"", "without replies"),
         ] {
             let changed = DEFAULT.replace(from, to);

@@ -232,6 +232,7 @@ fn a_hub_that_is_down_gives_way_within_seconds() {
     let error = try_fetch(&machine, &manifest, &python).0.expect_err("nothing is reached");
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     assert!(matches!(error, Error::Unavailable { .. }));
+    assert!(!machine.places.hub_cache.join("models--toys--toy").exists(), "a hub out of reach leaves no trace");
     let told = error.to_string();
     for expected in [
         "hub toys/toy at 01234567: cannot be reached (Connection refused",

@@ -96,46 +96,56 @@ fn download(
 
 /// The part of a file that has arrived, with its sum so far.
 struct Part {
-    file: File,
+    /// `None` until there is something to write, so that a hub out of reach leaves no trace.
+    file: Option<File>,
     path: PathBuf,
     size_bytes: u64,
     sum: Sum,
 }
 
 impl Part {
-    /// Opens the part of an earlier download, or an empty one.
+    /// Opens the part of an earlier download, if there is one that is not too long.
     fn open(path: PathBuf, check: &Check) -> Result<Self, Error> {
-        let directory = path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(directory).map_err(|source| Error::io("create", directory, source))?;
-        let open = || {
-            let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
-            let mut sum = Sum::default();
+        let mut part = Self { file: None, path, size_bytes: 0, sum: Sum::default() };
+        if !part.path.is_file() {
+            return Ok(part);
+        }
+        let mut open = || {
+            let mut file = File::options().read(true).write(true).open(&part.path)?;
             let size_bytes = file.metadata()?.len();
             if size_bytes <= check.size_bytes {
-                sum.update_from(&mut file)?;
-                return Ok((file, size_bytes, sum));
+                part.sum.update_from(&mut file)?;
+                part.size_bytes = size_bytes;
+            } else {
+                file.set_len(0)?;
             }
-            file.set_len(0)?;
-            Ok((file, 0, sum))
+            Ok(file)
         };
-        match open() {
-            Ok((file, size_bytes, sum)) => Ok(Self { file, path, size_bytes, sum }),
-            Err(source) => Err(Error::io("create", path, source)),
-        }
+        let file = open().map_err(|source| Error::io("read", &part.path, source))?;
+        Ok(Self { file: Some(file), ..part })
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.file.write_all(bytes).map_err(|source| Error::io("write", &self.path, source))?;
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                let directory = self.path.parent().unwrap_or(Path::new("."));
+                std::fs::create_dir_all(directory).map_err(|source| Error::io("create", directory, source))?;
+                none.insert(File::create(&self.path).map_err(|source| Error::io("create", &self.path, source))?)
+            }
+        };
+        file.write_all(bytes).map_err(|source| Error::io("write", &self.path, source))?;
         self.sum.update(bytes);
         self.size_bytes += bytes.len() as u64;
         Ok(())
     }
 
     fn restart(&mut self) -> Result<(), Error> {
-        self.file
-            .set_len(0)
-            .and_then(|()| self.file.seek(SeekFrom::Start(0)))
-            .map_err(|source| Error::io("write", &self.path, source))?;
+        if let Some(file) = &mut self.file {
+            file.set_len(0)
+                .and_then(|()| file.seek(SeekFrom::Start(0)))
+                .map_err(|source| Error::io("write", &self.path, source))?;
+        }
         (self.size_bytes, self.sum) = (0, Sum::default());
         Ok(())
     }
@@ -146,7 +156,9 @@ impl Part {
     }
 
     fn finish(self, blob: &Path) -> Result<(), Error> {
-        self.file.sync_all().map_err(|source| Error::io("write", &self.path, source))?;
+        if let Some(file) = &self.file {
+            file.sync_all().map_err(|source| Error::io("write", &self.path, source))?;
+        }
         std::fs::rename(&self.path, blob).map_err(|source| Error::io("rename", &self.path, source))?;
         sync_directory(blob.parent().unwrap_or(Path::new(".")));
         Ok(())
@@ -199,7 +211,8 @@ struct Transfer<'a> {
     check: &'a Check,
 }
 
-/// Requests in a row that may bring nothing, once the hub has answered.
+/// Requests in a row that may bring nothing, once the hub has answered; whole downloads from a
+/// server that does not resume.
 const MOST_EMPTY_REQUESTS: u32 = 3;
 /// Requests for one file, whatever they bring.
 const MOST_REQUESTS: u32 = 50;
@@ -214,10 +227,11 @@ impl Transfer<'_> {
             let text = format!("resuming {} after {} bytes", self.file.name, part.size_bytes);
             on_event(FetchEvent::Note { text: &text });
         }
-        let (mut has_answered, mut empty, mut may_resume) = (false, 0, true);
+        let (mut has_answered, mut empty, mut may_resume, mut starts_over) = (false, 0, true, 0);
         for _ in 0..MOST_REQUESTS {
             if !may_resume {
                 part.restart()?;
+                starts_over += 1;
             }
             let before = part.size_bytes;
             let lost = match self.request(&handle, part, &mut may_resume, on_event).await {
@@ -229,7 +243,7 @@ impl Transfer<'_> {
             has_answered |= part.size_bytes > before;
             empty = if part.size_bytes > before { 0 } else { empty + 1 };
             // A hub that has sent nothing yet is out of reach: the next source is tried at once.
-            if !has_answered || empty == MOST_EMPTY_REQUESTS {
+            if !has_answered || empty == MOST_EMPTY_REQUESTS || starts_over == MOST_EMPTY_REQUESTS {
                 return Err(Failure::unreachable(lost));
             }
             let text = format!("{lost} after {} of {} bytes; asking again", part.size_bytes, self.check.size_bytes);
