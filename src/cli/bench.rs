@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
-use instil::constraint::Compiler;
 use instil::decode::{Finish, Request, Sampling, Scheduler, StreamKey};
 use instil::grammar::GrammarSource;
 use instil::grammar::validator::Validator;
@@ -206,7 +205,7 @@ fn rows(bench: &RowsBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
     let validator = Validator::new(&file.schema)?;
     let mut loaded = setup::load(&bench.model, quiet, stop)?;
     let tokenizer = loaded.tokenizer.clone();
-    let compiler = Compiler::new(tokenizer.vocab().clone(), bench.engine.into())?;
+    let compiler = setup::compiler(&loaded.tokenizer, bench.engine);
     let start = Instant::now();
     let constraint =
         if bench.free { None } else { Some(compiler.compile(&GrammarSource::JsonSchema(file.schema.clone()))?) };

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use instil::constraint::Compiler;
 use instil::decode::{Completion, Finish, Request, Sampling, Scheduler, StreamKey};
 use instil::grammar::GrammarSource;
 use instil::grammar::validator::Validator;
@@ -81,7 +80,7 @@ pub fn run(arguments: &DecodeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
     let prompt = if arguments.prompt == "-" { read_text(&PathBuf::from("-"))? } else { arguments.prompt.clone() };
     let mut loaded = setup::load(&arguments.model, quiet, stop)?;
     let tokenizer = loaded.tokenizer.clone();
-    let compiler = Compiler::new(tokenizer.vocab().clone(), arguments.engine.into())?;
+    let compiler = setup::compiler(&loaded.tokenizer, arguments.engine);
     let constraint = compiler.compile(&source)?;
     if constraint.min_tokens() > arguments.max_tokens {
         return Err(Error::usage(

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use instil::constraint::Compiler;
 use instil::recipe::{Attribute, Recipe, builtin};
 use instil::run::driver::Workshop;
 use instil::run::plan::Plan;
@@ -81,7 +80,7 @@ pub fn run(arguments: &GenerateArguments, quiet: bool, stop: &Arc<AtomicBool>) -
         None => RunDirectory::next_free(&PathBuf::from("runs").join(&recipe.name)),
     };
     let mut loaded = setup::load(&arguments.model, quiet, stop)?;
-    let compiler = Compiler::new(loaded.tokenizer.vocab().clone(), arguments.engine.into())?;
+    let compiler = setup::compiler(&loaded.tokenizer, arguments.engine);
     let plan = Plan {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         rows: arguments.rows,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use instil::constraint::{Compiler, Settings};
 use instil::gguf::Gguf;
 use instil::model::Model;
 use instil::model::catalog::Catalog;
@@ -14,10 +15,10 @@ use instil::model::manifest::{Kind, Manifest};
 use instil::model::scripted::Scripted;
 use instil::model::source::{Located, Places};
 use instil::run::plan::ModelUsed;
-use instil::tokenizer::Tokenizer;
+use instil::tokenizer::{EncodeOptions, Tokenizer};
 use instil::{Error, Result};
 
-use super::options::ModelOptions;
+use super::options::{Engine, ModelOptions};
 use super::{download, terminal};
 
 /// The chat form of scripted models: a line a message.
@@ -56,6 +57,18 @@ pub fn load(options: &ModelOptions, quiet: bool, stop: &Arc<AtomicBool>) -> Resu
         terminal::note(&format!("{} loaded on {} in {seconds:.1} s", manifest.name, device_name(&device)));
     }
     Ok(Loaded { model, tokenizer, used })
+}
+
+/// Grammars → constraints over the tokenizer's vocabulary.
+pub fn compiler(tokenizer: &Arc<Tokenizer>, engine: Engine) -> Compiler {
+    let forced = tokenizer.clone();
+    // Text that the grammar forces is valid UTF-8 but for a character cut at its ends.
+    let tokenise = move |bytes: &[u8]| {
+        let text = std::str::from_utf8(bytes).ok()?;
+        forced.encode(text, EncodeOptions::default()).ok()
+    };
+    let tokenise = Arc::new(move |bytes: &[u8]| tokenise(bytes).unwrap_or_default());
+    Compiler::new(tokenizer.vocab().clone(), engine.into(), Settings::default(), Some(tokenise))
 }
 
 fn scripted(manifest: &Manifest) -> Result<(Box<dyn Model>, Arc<Tokenizer>)> {

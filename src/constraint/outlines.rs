@@ -9,7 +9,8 @@ use std::sync::Arc;
 use outlines_core::prelude::{Index, Vocabulary};
 use serde_json::{Map, Value};
 
-use super::{Constraint, Enforcement, Mask, Session};
+use super::Mask;
+use super::backend::{Constraint, Enforcement, TextSession, check_budget, refused};
 use crate::error::{Error, Result};
 use crate::grammar::GrammarSource;
 use crate::vocab::{TokenId, Vocab};
@@ -64,8 +65,8 @@ struct OutlinesSession {
 }
 
 impl Constraint for Arc<OutlinesConstraint> {
-    fn start(&self, max_tokens: Option<usize>) -> Result<Box<dyn Session>> {
-        super::check_budget(self.min_tokens, max_tokens)?;
+    fn start(&self, max_tokens: Option<usize>) -> Result<Box<dyn TextSession>> {
+        check_budget(self.min_tokens, max_tokens)?;
         Ok(Box::new(OutlinesSession { state: self.index.initial_state(), constraint: self.clone() }))
     }
 
@@ -74,13 +75,13 @@ impl Constraint for Arc<OutlinesConstraint> {
     }
 }
 
-impl Session for OutlinesSession {
+impl TextSession for OutlinesSession {
     fn mask(&mut self) -> Mask {
         let mut ids = self.constraint.index.allowed_tokens(&self.state).unwrap_or_default();
         if self.is_accepting() {
             ids.extend(self.constraint.vocab.eos());
         }
-        Mask::from_ids(ids)
+        Mask::from_ids(ids, self.constraint.vocab.len())
     }
 
     fn advance(&mut self, token: TokenId) -> Result<()> {
@@ -89,7 +90,7 @@ impl Session for OutlinesSession {
                 self.state = state;
                 Ok(())
             }
-            None => Err(Error::grammar("", format!("token {token} is not allowed here"), "draw from the mask")),
+            None => Err(refused(token)),
         }
     }
 
@@ -97,20 +98,21 @@ impl Session for OutlinesSession {
         Vec::new()
     }
 
-    fn is_accepting(&self) -> bool {
+    fn is_accepting(&mut self) -> bool {
         self.constraint.index.is_final_state(&self.state)
     }
 
-    fn is_finished(&self) -> bool {
-        let eos = self.constraint.index.allowed_tokens_iter(&self.state);
-        self.is_accepting() && eos.is_none_or(|mut ids| ids.all(|id| self.constraint.vocab.is_eos(*id)))
+    fn is_finished(&mut self) -> bool {
+        let index = &self.constraint.index;
+        let eos = index.allowed_tokens_iter(&self.state);
+        index.is_final_state(&self.state) && eos.is_none_or(|mut ids| ids.all(|id| self.constraint.vocab.is_eos(*id)))
     }
 
     fn closed_by_budget(&self) -> bool {
         false
     }
 
-    fn fork(&self) -> Box<dyn Session> {
+    fn fork(&self) -> Box<dyn TextSession> {
         Box::new(self.clone())
     }
 }
@@ -147,8 +149,21 @@ fn refusal(pointer: String, keyword: &str) -> Error {
     Error::grammar(pointer, format!("`{keyword}` is not enforced by outlines-core"), "use --engine instil")
 }
 
-const ANNOTATIONS: &[&str] =
-    &["$schema", "$id", "id", "$comment", "title", "description", "default", "examples", "$defs", "definitions", "readOnly", "writeOnly", "deprecated"];
+const ANNOTATIONS: &[&str] = &[
+    "$schema",
+    "$id",
+    "id",
+    "$comment",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "$defs",
+    "definitions",
+    "readOnly",
+    "writeOnly",
+    "deprecated",
+];
 
 /// Every `(pointer, keyword)` of a schema that outlines-core 0.2.14 does not enforce.
 pub fn unsupported(schema: &Value) -> Vec<(String, String)> {
@@ -167,7 +182,13 @@ pub fn report(schema: &Value) -> Vec<Enforcement> {
         .map(|(pointer, keyword)| {
             let refused = refused.iter().any(|(at, _)| *at == pointer);
             let annotation = ANNOTATIONS.contains(&keyword.as_str());
-            let how = if refused { "refused" } else if annotation { "annotation" } else { "automaton" };
+            let how = if refused {
+                "refused"
+            } else if annotation {
+                "annotation"
+            } else {
+                "automaton"
+            };
             Enforcement { pointer, keyword, how, refused }
         })
         .collect();
@@ -227,7 +248,9 @@ impl Scan<'_> {
             Some("enum") => &["enum", "type"],
             Some("const") => &["const", "type"],
             Some("$ref") => &["$ref"],
-            Some("type") => &["type", "minLength", "maxLength", "items", "minItems", "maxItems", "additionalProperties"],
+            Some("type") => {
+                &["type", "minLength", "maxLength", "items", "minItems", "maxItems", "additionalProperties"]
+            }
             _ => &[],
         };
         for keyword in schema.keys() {
@@ -282,7 +305,9 @@ impl Scan<'_> {
         let target = schema["$ref"].as_str().and_then(|target| target.strip_prefix('#'));
         let target = target.filter(|target| !target.contains(['~', '%'])).and_then(|target| self.root.pointer(target));
         match target {
-            Some(target) if references < MOST_REFERENCES => self.node(target, &format!("{pointer}/$ref"), references + 1),
+            Some(target) if references < MOST_REFERENCES => {
+                self.node(target, &format!("{pointer}/$ref"), references + 1)
+            }
             _ => self.refuse(pointer, "$ref"),
         }
     }

@@ -231,12 +231,12 @@ mod tests {
     #[test]
     fn the_mask_comes_before_every_other_rule() {
         let logits = [9.0, 1.0, 0.0, 8.0];
-        let mask = Mask::from_ids(vec![1, 2]);
+        let mask = Mask::from_ids(vec![1, 2], 4);
         let sampling = Sampling { top_k: 1, top_p: 0.1, min_p: 0.9, ..Sampling::default() };
         assert_eq!(frequencies(&logits, Some(&mask), &sampling), [0.0, 1.0, 0.0, 0.0]);
         let draw = Sampler::default().draw(&logits, Some(&mask), &[], &sampling, KEY, 0).expect("some token");
         assert!(draw.tension > 0.99);
-        assert!(Sampler::default().draw(&logits, Some(&Mask::from_ids(vec![])), &[], &sampling, KEY, 0).is_none());
+        assert!(Sampler::default().draw(&logits, Some(&Mask::from_ids(vec![], 4)), &[], &sampling, KEY, 0).is_none());
     }
 
     #[test]
@@ -261,7 +261,14 @@ mod tests {
         sorted.sort_by(likelier);
         let total: f64 = sorted.iter().map(|c| f64::from(c.0)).sum();
         let mut sum = 0.0;
-        let expected = sorted.iter().take_while(|c| { let more = sum < 0.9 * total; sum += f64::from(c.0); more }).count();
+        let expected = sorted
+            .iter()
+            .take_while(|c| {
+                let more = sum < 0.9 * total;
+                sum += f64::from(c.0);
+                more
+            })
+            .count();
         keep_nucleus(&mut weights, 0.9, likelier);
         assert_eq!(weights, sorted[..expected]);
     }
@@ -269,11 +276,8 @@ mod tests {
     #[test]
     fn a_repeated_run_is_held_back() {
         let logits = [5.0, 4.0, 0.0];
-        let greedy = Sampling {
-            temperature: 0.0,
-            repetition: Repetition { strength: 2.0, allowed: 2 },
-            ..Sampling::default()
-        };
+        let greedy =
+            Sampling { temperature: 0.0, repetition: Repetition { strength: 2.0, allowed: 2 }, ..Sampling::default() };
         let mut sampler = Sampler::default();
         let history = [1, 2, 0, 1, 2];
         assert_eq!(sampler.draw(&logits, None, &history, &greedy, KEY, 0).map(|d| d.token), Some(1));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::sampler::Sampler;
 use super::{Completion, Finish, Request, Tension};
-use crate::constraint::Session;
+use crate::constraint::TextSession;
 use crate::error::Result;
 use crate::model::{Model, Segment, SequenceId};
 use crate::vocab::{TokenId, Vocab};
@@ -55,7 +55,7 @@ pub struct Scheduler<'a> {
 struct Slot {
     request: Request,
     sequence: SequenceId,
-    session: Option<Box<dyn Session>>,
+    session: Option<Box<dyn TextSession>>,
     /// Tokens that the model has not read yet; the first ones of a prompt come first.
     pending: VecDeque<TokenId>,
     tokens: Vec<TokenId>,
@@ -144,11 +144,7 @@ impl<'a> Scheduler<'a> {
         }
         let segments: Vec<Segment> = plans
             .iter()
-            .map(|(index, tokens, logits)| Segment {
-                sequence: self.active[*index].sequence,
-                tokens,
-                logits: *logits,
-            })
+            .map(|(index, tokens, logits)| Segment { sequence: self.active[*index].sequence, tokens, logits: *logits })
             .collect();
         let start = Instant::now();
         let logits = self.model.forward(&segments)?;
@@ -211,7 +207,8 @@ impl<'a> Scheduler<'a> {
     /// A sequence that holds the request's prefix, and the tokens still to be read.
     fn place(&mut self, request: &Request) -> Result<(SequenceId, VecDeque<TokenId>)> {
         // The last prompt token is always read by the row itself: its logits are the row's.
-        let shared = if request.prompt.is_empty() { request.prefix.len().saturating_sub(1) } else { request.prefix.len() };
+        let shared =
+            if request.prompt.is_empty() { request.prefix.len().saturating_sub(1) } else { request.prefix.len() };
         let rest: VecDeque<TokenId> = request.prefix[shared..].iter().chain(&request.prompt).copied().collect();
         self.statistics.prompt_tokens += rest.len();
         if shared == 0 {
@@ -271,8 +268,7 @@ impl Slot {
         let mask = self.session.as_mut().map(|session| session.mask());
         let index = self.drawn;
         let request = &self.request;
-        let Some(draw) =
-            sampler.draw(logits, mask.as_ref(), &self.tokens, &request.sampling, request.key, index)
+        let Some(draw) = sampler.draw(logits, mask.as_ref(), &self.tokens, &request.sampling, request.key, index)
         else {
             return Ok(Some(Finish::DeadEnd));
         };
@@ -309,7 +305,7 @@ impl Slot {
             }
         }
         if self.tokens.len() >= self.request.max_tokens {
-            let accepting = self.session.as_ref().is_none_or(|session| session.is_accepting());
+            let accepting = self.session.as_mut().is_none_or(|session| session.is_accepting());
             return Ok(Some(Finish::Limit { accepting }));
         }
         Ok(None)

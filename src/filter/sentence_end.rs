@@ -40,7 +40,9 @@ mod tests {
 
     #[test]
     fn knows_the_end_of_a_sentence() {
-        for good in ["It is so.", "Is it?", "He said \"no.\"", "(See above.)", "x = 1\n```", "It is 4 + 5 = 9.", "是的。"] {
+        for good in
+            ["It is so.", "Is it?", "He said \"no.\"", "(See above.)", "x = 1\n```", "It is 4 + 5 = 9.", "是的。"]
+        {
             assert!(ends_sentence(good), "{good}");
         }
         for bad in ["It is so", "First:", "It is,", "", "One.\n2.", "...and the"] {

@@ -116,11 +116,7 @@ impl Decoder {
         let factors = reader.optional_vector("rope_freqs.weight", a.head_dim / 2)?;
         let factors = factors.map(|t| t.to_vec1::<f32>()).transpose().map_err(device_error)?;
         let rotary = rotary_table(a, factors.as_deref(), device).map_err(device_error)?;
-        let info = ModelInfo {
-            name: name.to_owned(),
-            vocab_size: a.vocab_size,
-            context_length: a.context_length,
-        };
+        let info = ModelInfo { name: name.to_owned(), vocab_size: a.vocab_size, context_length: a.context_length };
         Ok(Self {
             info,
             device: device.clone(),
@@ -238,8 +234,9 @@ impl Model for Decoder {
     }
 
     fn create(&mut self) -> SequenceId {
-        let empty = Tensor::zeros((self.architecture.kv_heads, 0, self.architecture.head_dim), DType::F32, &self.device)
-            .expect("an empty tensor needs no memory");
+        let empty =
+            Tensor::zeros((self.architecture.kv_heads, 0, self.architecture.head_dim), DType::F32, &self.device)
+                .expect("an empty tensor needs no memory");
         let layers = vec![(empty.clone(), empty); self.architecture.layers];
         self.insert(Memory { layers, length: 0, capacity: 0 })
     }
@@ -318,10 +315,11 @@ fn attend(
             .flat_map(|row| (0..total).map(move |at| if at > total - rows + row { f32::NEG_INFINITY } else { 0.0 }))
             .collect();
         let mask = Tensor::from_vec(mask, (1, 1, rows, total), query.device())?;
-        scores
-            .reshape((a.kv_heads, group, rows, total))?
-            .broadcast_add(&mask)?
-            .reshape((a.kv_heads, group * rows, total))?
+        scores.reshape((a.kv_heads, group, rows, total))?.broadcast_add(&mask)?.reshape((
+            a.kv_heads,
+            group * rows,
+            total,
+        ))?
     };
     let mixed = softmax_last_dim(&scores)?.matmul(&values)?;
     mixed.reshape((a.heads, rows, a.head_dim))?.transpose(0, 1)?.reshape((rows, a.heads * a.head_dim))

@@ -87,14 +87,7 @@ pub struct Draws {
 
 impl Default for Draws {
     fn default() -> Self {
-        Self {
-            temperature: 0.8,
-            top_k: 0,
-            top_p: 0.95,
-            min_p: 0.02,
-            repetition_strength: 0.8,
-            repetition_allowed: 3,
-        }
+        Self { temperature: 0.8, top_k: 0, top_p: 0.95, min_p: 0.02, repetition_strength: 0.8, repetition_allowed: 3 }
     }
 }
 

@@ -56,6 +56,14 @@ mod tests {
         assert_eq!(text.expect("renders"), "x\nbread {{ topic }}\n");
         let error = templates.render("{{ topci }}", values, "step a, prompt").expect_err("unknown name").to_string();
         assert!(error.contains("step a, prompt") && error.contains("topic"), "{error}");
-        assert!(templates.render("{% for i in range(100000) %}{% for j in range(100000) %}x{% endfor %}{% endfor %}", values, "t").is_err());
+        assert!(
+            templates
+                .render(
+                    "{% for i in range(100000) %}{% for j in range(100000) %}x{% endfor %}{% endfor %}",
+                    values,
+                    "t"
+                )
+                .is_err()
+        );
     }
 }

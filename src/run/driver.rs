@@ -326,7 +326,11 @@ impl<'a> Bench<'a> {
             for example in examples {
                 let example = example.as_object().expect("examples are objects by their type");
                 messages.push(Message::user(self.templates.render(&turn.user, example, &place("example"))?));
-                messages.push(Message::assistant(self.templates.render(&turn.assistant, example, &place("example"))?));
+                messages.push(Message::assistant(self.templates.render(
+                    &turn.assistant,
+                    example,
+                    &place("example"),
+                )?));
             }
         }
         let shared = match self.prefixes.get(&(row.step, row.set)) {

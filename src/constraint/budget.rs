@@ -1,0 +1,664 @@
+//! How many tokens a text needs to its end.
+//!
+//! From every thread one fixed way leads to the end, its *completion*: what is required and nothing
+//! else, the shortest values, runs of a filler in strings that need characters. Each step of it depends on the
+//! frame alone, so what is left of a completion is the completion of what is left. The bound D is the
+//! fewest tokens that spell the completion, tokens that straddle frames included; hence from every
+//! configuration the first of those tokens leads to one whose D is lower by one.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::Whitespace;
+use super::escape::{self, Escapes, PLAIN, Step};
+use super::frame::{BOTTOM, Frame, Kind, StackId, Thread};
+use super::rules::{Alternative, FIRSTS, First, NO_GUARDS, OTHER};
+use super::step::{LITERALS, Machine};
+use super::tables::Tables;
+use super::trie::{NONE, ROOT};
+use crate::grammar::{DEAD, NodeId, StateId, UNIVERSAL};
+
+/// More tokens than any text may have.
+pub(crate) const ENDLESS: u32 = u32::MAX / 4;
+/// Longest completion of one frame, in bytes.
+const LONGEST_COMPLETION: usize = 1 << 22;
+/// Most nodes that the search for least values expands at once.
+const MOST_NODES: usize = 1 << 16;
+
+/// Bounds known so far.
+#[derive(Debug, Default)]
+pub(crate) struct Costs {
+    /// Bytes of the least value of a node.
+    values: FxHashMap<NodeId, u32>,
+    /// The chosen alternative of a node.
+    chosen: FxHashMap<NodeId, Option<Alternative>>,
+    tails: FxHashMap<StackId, Arc<Tail>>,
+    threads: FxHashMap<Thread, u32>,
+}
+
+/// The beginning of the completion of a stack, with the tokens needed from each byte on.
+#[derive(Debug)]
+struct Tail {
+    text: Vec<u8>,
+    tokens: Vec<u32>,
+}
+
+impl Costs {
+    /// The bound of a thread.
+    pub(crate) fn thread(&mut self, machine: &mut Machine, tables: &Tables, mut thread: Thread) -> u32 {
+        thread.frame.conditional = false;
+        if let Some(&known) = self.threads.get(&thread) {
+            return known;
+        }
+        let mut text = Vec::new();
+        let base = base(machine, thread);
+        let tokens = if self.complete(machine, tables, thread, &mut text) {
+            let tail = self.tail(machine, tables, base);
+            cover(tables, &text, &tail).first().copied().unwrap_or_else(|| tail.tokens[0])
+        } else {
+            ENDLESS
+        };
+        // A key must differ from those before it, which only the session knows: room for one more run.
+        let slack = match thread.frame.kind {
+            Kind::OtherKey => {
+                let (below, _) = machine.stacks.pop(thread.stack);
+                2 * u32::from(machine.rules.state(below.a).has_others)
+            }
+            _ => 0,
+        };
+        let tokens = tokens.saturating_add(slack).min(ENDLESS);
+        self.threads.insert(thread, tokens);
+        tokens
+    }
+
+    /// The completion of a stack.
+    fn tail(&mut self, machine: &mut Machine, tables: &Tables, stack: StackId) -> Arc<Tail> {
+        let mut open = Vec::new();
+        let mut at = stack;
+        while at != BOTTOM && !self.tails.contains_key(&at) {
+            open.push(at);
+            at = machine.stacks.pop(at).1;
+        }
+        let mut tail = match self.tails.get(&at) {
+            Some(tail) => tail.clone(),
+            None => Arc::new(Tail { text: Vec::new(), tokens: vec![0] }),
+        };
+        for stack in open.into_iter().rev() {
+            let (frame, parent) = machine.stacks.pop(stack);
+            if frame.kind != Kind::Guard {
+                let mut text = Vec::new();
+                let mut tokens = if self.complete(machine, tables, Thread { frame, stack: parent }, &mut text) {
+                    cover(tables, &text, &tail)
+                } else {
+                    text.clear();
+                    vec![ENDLESS; 1]
+                };
+                text.extend_from_slice(&tail.text);
+                tokens.extend_from_slice(&tail.tokens);
+                let keep = text.len().min(tables.longest as usize);
+                text.truncate(keep);
+                tokens.truncate(keep + 1);
+                tail = Arc::new(Tail { text, tokens });
+            }
+            self.tails.insert(stack, tail.clone());
+        }
+        tail
+    }
+
+    /// Writes the completion of a thread's own frame, up to where the frame below comes to the top.
+    fn complete(&mut self, machine: &mut Machine, tables: &Tables, thread: Thread, out: &mut Vec<u8>) -> bool {
+        let base = base(machine, thread);
+        let mut now = Some(thread);
+        while let Some(thread) = now {
+            if out.len() > LONGEST_COMPLETION {
+                return false;
+            }
+            now = match self.part(machine, tables, thread, out) {
+                Part::Next(thread) => Some(thread),
+                Part::Ended(stack) if stack == base => None,
+                Part::Ended(stack) => {
+                    let (mut frame, mut parent) = machine.stacks.pop(stack);
+                    while frame.kind == Kind::Guard && parent != base {
+                        (frame, parent) = machine.stacks.pop(parent);
+                    }
+                    (frame.kind != Kind::Guard).then_some(Thread { frame, stack: parent })
+                }
+                Part::Stuck => return false,
+            };
+        }
+        true
+    }
+
+    /// The next piece of a completion.
+    fn part(&mut self, machine: &mut Machine, tables: &Tables, thread: Thread, out: &mut Vec<u8>) -> Part {
+        let Thread { frame, stack } = thread;
+        let next = |frame| Part::Next(Thread { frame, stack });
+        match frame.kind {
+            Kind::Done => Part::Ended(stack),
+            Kind::Value => self.least_value(machine, frame.a, stack, out),
+            Kind::Literal => {
+                out.extend_from_slice(&LITERALS[frame.a as usize][frame.pos as usize..]);
+                Part::Ended(stack)
+            }
+            Kind::Number => {
+                if least_bytes(machine, frame.a, out) {
+                    Part::Ended(stack)
+                } else {
+                    Part::Stuck
+                }
+            }
+            Kind::String | Kind::OtherKey => least_string(machine, tables, thread, out),
+            Kind::Text => {
+                let bounds = &machine.rules.strings[frame.a as usize];
+                let missing = bounds.min_chars.saturating_sub(frame.c);
+                let before = out.len();
+                if missing > 0 {
+                    // The front end leaves bounds beside a language only where every character is free.
+                    let mut state = frame.b;
+                    for _ in 0..missing {
+                        let filler = tables.filler.0;
+                        state = machine.expansion.lang_next(state, filler);
+                        out.push(filler);
+                    }
+                    if state == DEAD {
+                        out.truncate(before);
+                        return Part::Stuck;
+                    }
+                    return if least_bytes(machine, state, out) { Part::Ended(stack) } else { Part::Stuck };
+                }
+                if least_bytes(machine, frame.b, out) { Part::Ended(stack) } else { Part::Stuck }
+            }
+            Kind::ObjectOpen if machine.rules.state(frame.a).closable && frame.pos == 0 => {
+                out.push(b'}');
+                Part::Ended(stack)
+            }
+            Kind::ObjectOpen | Kind::ObjectComma => {
+                let mut open = Vec::new();
+                machine.blank_before_element(frame, stack, out);
+                out.push(b'"');
+                machine.open_key(Thread { frame, stack }, &mut open);
+                let state = machine.rules.state(frame.a);
+                let named = state.members;
+                open.into_iter()
+                    .find(|thread| (thread.frame.kind == Kind::MemberKey) == named)
+                    .map_or(Part::Stuck, Part::Next)
+            }
+            Kind::MemberKey => {
+                let Some(member) = choose(machine, frame) else { return Part::Stuck };
+                let name = machine.rules.object_of(frame.a).names[member as usize].clone();
+                let Some(rest) = name.get(frame.pos as usize..) else { return Part::Stuck };
+                if !write_rest(rest, frame.d, machine.escapes, out) {
+                    return Part::Stuck;
+                }
+                out.push(b'"');
+                let node = machine.rules.object_of(frame.a).nodes[member as usize];
+                let mut closed = Vec::new();
+                machine.close_key(thread, frame.a, member, node, &mut closed);
+                Part::Next(closed[0])
+            }
+            Kind::Colon => {
+                let spaced = matches!(machine.whitespace, Whitespace::Spaced | Whitespace::Pretty);
+                if frame.pos == 0 {
+                    out.push(b':');
+                }
+                if spaced {
+                    out.push(b' ');
+                }
+                next(frame.turn(Kind::Value))
+            }
+            Kind::ObjectAfter if machine.rules.state(frame.a).closable => next(frame.turn(Kind::ObjectClose)),
+            Kind::ObjectAfter => {
+                out.push(b',');
+                next(frame.turn(Kind::ObjectComma))
+            }
+            Kind::ObjectClose => {
+                machine.blank_before_close(frame, stack, out);
+                out.push(b'}');
+                Part::Ended(stack)
+            }
+            Kind::ArrayOpen if frame.pos == 0 && machine.array_closable(frame) => {
+                out.push(b']');
+                Part::Ended(stack)
+            }
+            Kind::ArrayOpen | Kind::ArrayComma => {
+                machine.blank_before_element(frame, stack, out);
+                let items = machine.items(frame);
+                let lacking = !machine.contains_done(frame);
+                match if lacking { items.first() } else { items.last() } {
+                    Some(&(node, after)) => {
+                        let stack = machine.stacks.push(after, stack);
+                        Part::Next(Thread { frame: Frame::new(Kind::Value, node), stack })
+                    }
+                    None => Part::Stuck,
+                }
+            }
+            Kind::ArrayAfter if machine.array_closable(frame) => next(frame.turn(Kind::ArrayClose)),
+            Kind::ArrayAfter => {
+                out.push(b',');
+                next(frame.turn(Kind::ArrayComma))
+            }
+            Kind::ArrayClose => {
+                machine.blank_before_close(frame, stack, out);
+                out.push(b']');
+                Part::Ended(stack)
+            }
+            Kind::ObjectKey | Kind::Guard => Part::Stuck,
+        }
+    }
+
+    /// Begins the least value of a node.
+    fn least_value(&mut self, machine: &mut Machine, node: NodeId, stack: StackId, out: &mut Vec<u8>) -> Part {
+        let Some(chosen) = self.alternative(machine, node) else { return Part::Stuck };
+        let stack = match chosen.guards {
+            NO_GUARDS => stack,
+            guards => machine.stacks.push(Frame::new(Kind::Guard, guards), stack),
+        };
+        let frame = match chosen.first {
+            First::Null | First::False | First::True => Frame::new(Kind::Literal, chosen.first as u32),
+            First::Number => Frame::new(Kind::Number, chosen.index),
+            First::String => {
+                out.push(b'"');
+                let start = machine.expansion.lang_start(machine.rules.strings[chosen.index as usize].lang);
+                Frame { b: start, ..Frame::new(Kind::String, chosen.index) }
+            }
+            First::Array => {
+                out.push(b'[');
+                Frame::new(Kind::ArrayOpen, chosen.index)
+            }
+            First::Object => {
+                out.push(b'{');
+                Frame::new(Kind::ObjectOpen, machine.rules.open(chosen.index))
+            }
+        };
+        Part::Next(Thread { frame, stack })
+    }
+
+    /// The alternative of a node whose least value is shortest.
+    fn alternative(&mut self, machine: &mut Machine, node: NodeId) -> Option<Alternative> {
+        if let Some(&chosen) = self.chosen.get(&node) {
+            return chosen;
+        }
+        let mut best: Option<(u32, Alternative)> = None;
+        self.settle(machine, node);
+        for alternative in all(machine, node) {
+            let (fixed, children) = parts_of(machine, alternative);
+            let bytes = children.iter().fold(fixed, |sum, (child, times)| {
+                sum.saturating_add(self.values.get(child).copied().unwrap_or(ENDLESS).saturating_mul(*times))
+            });
+            if bytes < ENDLESS && best.is_none_or(|(least, _)| bytes < least) {
+                best = Some((bytes, alternative));
+            }
+        }
+        let chosen = best.map(|(_, alternative)| alternative);
+        self.chosen.insert(node, chosen);
+        chosen
+    }
+
+    /// Finds the bytes of the least values of a node and of all that those need: a least fixed point, since
+    /// schemas recurse.
+    fn settle(&mut self, machine: &mut Machine, node: NodeId) {
+        if self.values.contains_key(&node) {
+            return;
+        }
+        let mut open = vec![node];
+        let mut equations: Vec<(NodeId, Vec<(u32, Children)>)> = Vec::new();
+        let mut seen: rustc_hash::FxHashSet<NodeId> = open.iter().copied().collect();
+        while let Some(node) = open.pop() {
+            if equations.len() >= MOST_NODES {
+                break;
+            }
+            let parts: Vec<_> = all(machine, node).into_iter().map(|shape| parts_of(machine, shape)).collect();
+            for &(child, _) in parts.iter().flat_map(|(_, children)| children) {
+                if !self.values.contains_key(&child) && seen.insert(child) {
+                    open.push(child);
+                }
+            }
+            equations.push((node, parts));
+        }
+        loop {
+            let mut changed = false;
+            for (node, shapes) in equations.iter().rev() {
+                for (fixed, children) in shapes {
+                    let bytes = children.iter().fold(*fixed, |sum, (child, times)| {
+                        sum.saturating_add(self.values.get(child).copied().unwrap_or(ENDLESS).saturating_mul(*times))
+                    });
+                    let known = self.values.entry(*node).or_insert(ENDLESS);
+                    if bytes < *known {
+                        *known = bytes;
+                        changed = true;
+                    }
+                }
+            }
+            if !changed {
+                break;
+            }
+        }
+        for node in seen {
+            self.values.entry(node).or_insert(ENDLESS);
+        }
+    }
+}
+
+/// The stack that comes to the top when a thread's own frame has ended. A key ends within its object.
+fn base(machine: &Machine, thread: Thread) -> StackId {
+    match thread.frame.kind {
+        Kind::MemberKey | Kind::OtherKey => machine.stacks.pop(thread.stack).1,
+        _ => thread.stack,
+    }
+}
+
+/// Nodes of a least value, with how often each stands in it.
+type Children = Vec<(NodeId, u32)>;
+
+/// What a piece of a completion leads to.
+enum Part {
+    Next(Thread),
+    /// The frame on this stack has ended.
+    Ended(StackId),
+    Stuck,
+}
+
+/// All alternatives of a node.
+fn all(machine: &mut Machine, node: NodeId) -> Vec<Alternative> {
+    let list = machine.rules.alternatives(node, &mut machine.expansion);
+    (0..FIRSTS).flat_map(|first| machine.rules.list(list, first).to_vec()).collect()
+}
+
+/// Fixed bytes and inner values of the least value of a shape.
+fn parts_of(machine: &mut Machine, shape: Alternative) -> (u32, Children) {
+    let mut children: Children = Vec::new();
+    let mut add = |node: NodeId| match children.last_mut() {
+        Some((last, times)) if *last == node => *times += 1,
+        _ => children.push((node, 1)),
+    };
+    let fixed = match shape.first {
+        First::Null | First::True => 4,
+        First::False => 5,
+        First::Number => machine.expansion.lang_min_bytes(shape.index),
+        First::String => {
+            let bounds = machine.rules.strings[shape.index as usize].clone();
+            let start = machine.expansion.lang_start(bounds.lang);
+            machine.expansion.lang_min_json_bytes(start).max(bounds.min_chars).saturating_add(2)
+        }
+        First::Array => {
+            let mut frame = Frame::new(Kind::ArrayOpen, shape.index);
+            let mut bytes = 2u32;
+            while !machine.array_closable(frame) {
+                let items = machine.items(frame);
+                let lacking = !machine.contains_done(frame);
+                let Some(&(node, after)) = (if lacking { items.first() } else { items.last() }) else {
+                    return (ENDLESS, Vec::new());
+                };
+                add(node);
+                frame = after;
+                bytes = bytes.saturating_add(2);
+                if bytes > 1 << 20 {
+                    return (ENDLESS, Vec::new());
+                }
+            }
+            bytes
+        }
+        First::Object => {
+            let mut state = machine.rules.open(shape.index);
+            let mut bytes = 2u32;
+            while !machine.rules.state(state).closable {
+                let rules = machine.rules.state(state);
+                let member = if rules.members {
+                    let end = u32::try_from(machine.rules.object_of(state).names.len()).unwrap_or(u32::MAX);
+                    let Some(member) = choose(machine, Frame { c: end, ..Frame::new(Kind::MemberKey, state) }) else {
+                        return (ENDLESS, Vec::new());
+                    };
+                    let object = machine.rules.object_of(state);
+                    add(object.nodes[member as usize]);
+                    bytes = bytes.saturating_add(u32::try_from(object.names[member as usize].len()).unwrap_or(ENDLESS));
+                    member
+                } else if rules.others {
+                    add(machine.rules.object_of(state).others[0].1);
+                    OTHER
+                } else {
+                    return (ENDLESS, Vec::new());
+                };
+                bytes = bytes.saturating_add(6);
+                let next = machine.rules.with_member(state, member);
+                if next == state && bytes > 1 << 20 {
+                    return (ENDLESS, Vec::new());
+                }
+                state = next;
+            }
+            bytes
+        }
+    };
+    (fixed.min(ENDLESS), children)
+}
+
+/// The member that a completion takes among the names that still match: the object's own choice where that
+/// is one of them, else the first that may follow.
+fn choose(machine: &Machine, frame: Frame) -> Option<u32> {
+    let state = machine.rules.state(frame.a);
+    if let Some(member) = machine.rules.next_required(frame.a)
+        && (frame.b..frame.c).contains(&member)
+        && state.any_allowed(member, member + 1)
+    {
+        return Some(member);
+    }
+    (frame.b..frame.c).find(|&member| state.any_allowed(member, member + 1))
+}
+
+/// Writes the shortest way from a state of a language to a word, byte by byte.
+fn least_bytes(machine: &mut Machine, mut state: StateId, out: &mut Vec<u8>) -> bool {
+    let mut left = machine.expansion.lang_min_bytes(state);
+    if left as usize > LONGEST_COMPLETION {
+        return false;
+    }
+    while left > 0 {
+        let row = *machine.expansion.lang_row(state);
+        let found = (0u8..=255).find(|&byte| {
+            let next = row[byte as usize];
+            next != DEAD && machine.expansion.lang_min_bytes(next) == left - 1
+        });
+        let Some(byte) = found else { return false };
+        out.push(byte);
+        state = row[byte as usize];
+        left -= 1;
+    }
+    true
+}
+
+/// Writes the rest of a string (or key) and its closing quote.
+fn least_string(machine: &mut Machine, tables: &Tables, thread: Thread, out: &mut Vec<u8>) -> Part {
+    let Thread { frame, stack } = thread;
+    let own = frame.kind == Kind::String;
+    let missing = if own { machine.rules.strings[frame.a as usize].min_chars.saturating_sub(frame.c) } else { 0 };
+    let filler = tables.filler.0;
+    let mut state = frame.b;
+    if frame.d != PLAIN {
+        match least_escape(machine, state, frame.d, out) {
+            Some(next) => state = next,
+            None => return Part::Stuck,
+        }
+    }
+    for _ in 0..missing {
+        // Bounds beside a language mean that every character is free, but a character may be half read.
+        let mut left = machine.expansion.lang_min_json_bytes(state);
+        while left > 0 {
+            let row = *machine.expansion.lang_row(state);
+            let Some(byte) = (0x80..0xc0).find(|&byte: &u8| row[byte as usize] != DEAD) else { break };
+            out.push(byte);
+            state = row[byte as usize];
+            left -= 1;
+        }
+        state = machine.expansion.lang_next(state, filler);
+        out.push(filler);
+    }
+    if state == DEAD || out.len() > LONGEST_COMPLETION {
+        return Part::Stuck;
+    }
+    loop {
+        let left = machine.expansion.lang_min_json_bytes(state);
+        if left == 0 {
+            break;
+        }
+        if left as usize > LONGEST_COMPLETION {
+            return Part::Stuck;
+        }
+        let row = *machine.expansion.lang_row(state);
+        let mut spelt = Vec::new();
+        let found = std::iter::once(filler).chain(0u8..=255).find(|&byte| {
+            let next = row[byte as usize];
+            next != DEAD && {
+                spelt.clear();
+                escape::write_canonical(&[byte], &mut spelt);
+                let rest = machine.expansion.lang_min_json_bytes(next);
+                rest.saturating_add(u32::try_from(spelt.len()).unwrap_or(ENDLESS)) == left
+            }
+        });
+        let Some(byte) = found else { return Part::Stuck };
+        out.extend_from_slice(&spelt);
+        state = row[byte as usize];
+    }
+    out.push(b'"');
+    if own {
+        return Part::Ended(stack);
+    }
+    let (below, _) = machine.stacks.pop(stack);
+    let node = machine.rules.objects[frame.c as usize].others[frame.a as usize].1;
+    let mut closed = Vec::new();
+    machine.close_key(thread, below.a, OTHER, node, &mut closed);
+    Part::Next(closed[0])
+}
+
+/// Writes the rest of a half-read escape, so that what follows is shortest; the state after it.
+fn least_escape(machine: &mut Machine, state: StateId, open: u32, out: &mut Vec<u8>) -> Option<StateId> {
+    let row = *machine.expansion.lang_row(state);
+    let mut best: Option<(u32, Vec<u8>, StateId)> = None;
+    let free = machine.escapes == Escapes::Canonical && state == UNIVERSAL;
+    for byte in b"\"\\\n\t".iter().copied().chain(0..0x20).chain(b'a'..=b'z') {
+        let next = row[byte as usize];
+        if next == DEAD || free && !matches!(byte, b'"' | b'\\' | b'\n' | b'\t') {
+            continue;
+        }
+        for rest in rests(byte, open, machine.escapes) {
+            let total = machine.expansion.lang_min_json_bytes(next).saturating_add(u32::try_from(rest.len()).ok()?);
+            if best.as_ref().is_none_or(|(least, _, _)| total < *least) {
+                best = Some((total, rest, next));
+            }
+        }
+    }
+    if best.is_none() && machine.escapes == Escapes::Any {
+        // Some digits of a code point are fixed already: any end that the language takes.
+        best = any_escape(machine, state, open, &mut Vec::new());
+    }
+    let (_, rest, next) = best?;
+    out.extend_from_slice(&rest);
+    Some(next)
+}
+
+/// A rest of an escape in any of JSON's spellings, first found.
+fn any_escape(
+    machine: &mut Machine,
+    state: StateId,
+    open: u32,
+    spelt: &mut Vec<u8>,
+) -> Option<(u32, Vec<u8>, StateId)> {
+    for &byte in b"0123456789abcdef\\u" {
+        spelt.push(byte);
+        match escape::step(open, byte, machine.escapes) {
+            Step::Bad => {}
+            Step::Open(next) => {
+                if let Some(found) = any_escape(machine, state, next, spelt) {
+                    return Some(found);
+                }
+            }
+            Step::Char(c) => {
+                let mut next = state;
+                for &byte in c.encode_utf8(&mut [0; 4]).as_bytes() {
+                    next = machine.expansion.lang_next(next, byte);
+                }
+                if next != DEAD {
+                    return Some((0, spelt.clone(), next));
+                }
+            }
+        }
+        spelt.pop();
+    }
+    None
+}
+
+/// What is left of the spellings of a character that pass through an open escape.
+fn rests(byte: u8, open: u32, escapes: Escapes) -> Vec<Vec<u8>> {
+    let mut spellings = vec![Vec::new()];
+    escape::write_canonical(&[byte], &mut spellings[0]);
+    if escapes == Escapes::Any {
+        spellings.push(format!("\\u{byte:04x}").into_bytes());
+    }
+    let mut rests = Vec::new();
+    for spelling in spellings.iter().filter(|spelling| spelling[0] == b'\\' && spelling.len() > 1) {
+        let mut at = escape::BACKSLASH;
+        for (index, &byte) in (1..).zip(&spelling[1..]) {
+            if at == open {
+                rests.push(spelling[index..].to_vec());
+                break;
+            }
+            match escape::step(at, byte, escapes) {
+                Step::Open(next) => at = next,
+                _ => break,
+            }
+        }
+    }
+    rests
+}
+
+/// Writes the rest of a name, its first character's escape being half read already.
+fn write_rest(rest: &[u8], open: u32, escapes: Escapes, out: &mut Vec<u8>) -> bool {
+    if open == PLAIN {
+        escape::write_canonical(rest, out);
+        return true;
+    }
+    let Some(c) = std::str::from_utf8(rest).ok().and_then(|rest| rest.chars().next()) else { return false };
+    let mut spellings = vec![Vec::new()];
+    escape::write_canonical(c.to_string().as_bytes(), &mut spellings[0]);
+    if escapes == Escapes::Any {
+        let mut units = String::new();
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            units.push_str(&format!("\\u{unit:04x}"));
+        }
+        spellings.push(units.into_bytes());
+    }
+    for spelling in spellings.iter().filter(|spelling| spelling.len() > 1 && spelling[0] == b'\\') {
+        let mut at = escape::BACKSLASH;
+        for (index, &byte) in (1..).zip(&spelling[1..]) {
+            if at == open {
+                out.extend_from_slice(&spelling[index..]);
+                escape::write_canonical(&rest[c.len_utf8()..], out);
+                return true;
+            }
+            match escape::step(at, byte, escapes) {
+                Step::Open(next) => at = next,
+                _ => break,
+            }
+        }
+    }
+    false
+}
+
+/// Fewest tokens from each byte of `text`, which `tail` follows.
+fn cover(tables: &Tables, text: &[u8], tail: &Tail) -> Vec<u32> {
+    let mut tokens = vec![ENDLESS; text.len()];
+    for start in (0..text.len()).rev() {
+        let mut node = ROOT;
+        let mut best = ENDLESS;
+        for (end, &byte) in (start + 1..).zip(text[start..].iter().chain(&tail.text)) {
+            node = tables.trie.child(node, byte);
+            if node == NONE {
+                break;
+            }
+            if tables.trie.node(node).value != NONE {
+                let rest = if end < text.len() { tokens[end] } else { tail.tokens[end - text.len()] };
+                best = best.min(rest.saturating_add(1));
+            }
+        }
+        tokens[start] = best.min(ENDLESS);
+    }
+    tokens
+}

@@ -1,0 +1,439 @@
+//! One grammar over one vocabulary: interned configurations, their masks and what tokens make of
+//! them, kept once for all sessions and threads.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use rustc_hash::FxHashMap;
+
+use super::budget::{Costs, ENDLESS};
+use super::document::Exact;
+use super::frame::{Kind, Thread};
+use super::mask::Mask;
+use super::session::Session;
+use super::step::{Assume, Checks, Machine};
+use super::tables::Tables;
+use super::trie::{NONE, ROOT};
+use super::walk::{Accepted, Bytes, Costed, Walk, unify};
+use super::{Escapes, KeyOrder, Whitespace};
+use crate::grammar::{Expansion, GrammarSource, Options, Program};
+use crate::vocab::TokenId;
+use crate::{Error, Result};
+
+/// How texts are to look, and what the engine may hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// White space between the parts of a JSON text.
+    pub whitespace: Whitespace,
+    /// Order of an object's members.
+    pub key_order: KeyOrder,
+    /// Spellings of characters in strings.
+    pub escapes: Escapes,
+    /// Masks, configurations and transitions are dropped, and computed anew when needed, above this.
+    pub memory_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            whitespace: Whitespace::Spaced,
+            key_order: KeyOrder::Schema,
+            escapes: Escapes::Canonical,
+            memory_bytes: 256 << 20,
+        }
+    }
+}
+
+/// Index of a configuration.
+pub(crate) type ConfigId = u32;
+
+/// No thread is left: the text is not in the grammar.
+pub(crate) const REJECTED: ConfigId = u32::MAX;
+
+/// A set of threads.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) threads: Arc<[Thread]>,
+    pub(crate) accepting: bool,
+    /// Some thread is in a key whose uniqueness the session must see to.
+    pub(crate) in_other_key: bool,
+    mask: Option<Mask>,
+}
+
+/// A function from text to its canonical tokens.
+pub type Tokenise = dyn Fn(&[u8]) -> Vec<TokenId> + Send + Sync;
+
+/// A grammar over a vocabulary; shared by all sessions.
+pub struct Engine {
+    tokenise: RwLock<Option<Arc<Tokenise>>>,
+    pub(crate) tables: Arc<Tables>,
+    settings: Settings,
+    inner: RwLock<Inner>,
+}
+
+/// What grows as texts are written.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) machine: Machine,
+    configs: Vec<Config>,
+    index: FxHashMap<Arc<[Thread]>, ConfigId>,
+    /// Where a token leads from a configuration, where that does not depend on the text.
+    next: FxHashMap<(ConfigId, TokenId), ConfigId>,
+    /// Masks by configuration, counters saturated.
+    masks: FxHashMap<Box<[Thread]>, Mask>,
+    suffixes: FxHashMap<Thread, Accepted>,
+    costs: Costs,
+    /// Masks with what is needed after each token, by configuration.
+    costed: FxHashMap<ConfigId, Arc<Costed>>,
+    costed_suffixes: FxHashMap<Thread, Accepted>,
+    mask_bytes: usize,
+    scratch: Vec<Thread>,
+    start: ConfigId,
+    visited: u64,
+}
+
+impl Engine {
+    /// Prepares a grammar over a vocabulary. Cheap: everything is computed when it is first needed.
+    ///
+    /// # Errors
+    /// [`Error::Grammar`] when the grammar has no text at all.
+    pub fn new(program: &Program, tables: Arc<Tables>, settings: Settings) -> Result<Arc<Self>> {
+        Self::with_expansion(program.expand(), tables, settings)
+    }
+
+    /// Compiles a source and prepares it: [`Engine::new`] with what compiling has found out already.
+    ///
+    /// # Errors
+    /// Those of [`Program::compile`].
+    pub fn compile(
+        source: &GrammarSource,
+        options: &Options,
+        tables: Arc<Tables>,
+        settings: Settings,
+    ) -> Result<Arc<Self>> {
+        let (_, expansion) = Program::compile_expanded(source, options)?;
+        Self::with_expansion(expansion, tables, settings)
+    }
+
+    fn with_expansion(expansion: Expansion, tables: Arc<Tables>, settings: Settings) -> Result<Arc<Self>> {
+        let machine = Machine::new(expansion, settings.whitespace, settings.key_order, settings.escapes);
+        let mut inner = Inner {
+            machine,
+            configs: Vec::new(),
+            index: FxHashMap::default(),
+            next: FxHashMap::default(),
+            masks: FxHashMap::default(),
+            suffixes: FxHashMap::default(),
+            costs: Costs::default(),
+            costed: FxHashMap::default(),
+            costed_suffixes: FxHashMap::default(),
+            mask_bytes: 0,
+            scratch: Vec::new(),
+            start: 0,
+            visited: 0,
+        };
+        let threads = inner.machine.start();
+        if threads.is_empty() {
+            return Err(Error::grammar("", "no text satisfies the grammar", "loosen it"));
+        }
+        inner.start = inner.intern(&threads);
+        Ok(Arc::new(Self { tokenise: RwLock::default(), tables, settings, inner: RwLock::new(inner) }))
+    }
+
+    /// A session at the beginning of a text of at most so many tokens.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with the number when the limit is below what the grammar needs.
+    pub fn start(self: &Arc<Self>, max_tokens: Option<usize>) -> Result<Session> {
+        let start = self.read().start;
+        if let Some(max_tokens) = max_tokens {
+            let least = self.min_tokens();
+            if max_tokens < least {
+                return Err(Error::usage(
+                    format!("the grammar needs {least} tokens, more than the limit of {max_tokens}"),
+                    format!("raise the limit (--max-tokens) to {least} or more"),
+                ));
+            }
+        }
+        Ok(Session::new(self.clone(), start, max_tokens))
+    }
+
+    /// A limit that every text can be closed within, from its beginning: not always the least one.
+    pub fn min_tokens(&self) -> usize {
+        let mut inner = self.write();
+        let start = inner.start;
+        inner.needed(start, &self.tables) as usize
+    }
+
+    /// Says how the model's tokenizer cuts a text, for [`Session::forced`]. Without it the longest
+    /// token is taken at each place, which is near to but not quite what byte-pair merging gives.
+    pub fn set_tokenizer(&self, tokenise: Arc<Tokenise>) {
+        *self.tokenise.write().unwrap_or_else(PoisonError::into_inner) = Some(tokenise);
+    }
+
+    /// The tokens of a text.
+    pub(crate) fn tokenise(&self, text: &[u8]) -> Vec<TokenId> {
+        let tokenise = self.tokenise.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(tokenise) = tokenise {
+            return tokenise(text);
+        }
+        let trie = &self.tables.trie;
+        let (mut tokens, mut at) = (Vec::new(), 0);
+        while at < text.len() {
+            let (mut node, mut best) = (ROOT, None);
+            for (end, &byte) in (at + 1..).zip(&text[at..]) {
+                node = trie.child(node, byte);
+                if node == NONE {
+                    break;
+                }
+                if trie.node(node).value != NONE {
+                    best = Some((end, trie.node(node).value));
+                }
+            }
+            let Some((end, token)) = best else { break };
+            tokens.push(token);
+            at = end;
+        }
+        tokens
+    }
+
+    /// How the engine was set up.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The vocabulary's tables.
+    pub fn tables(&self) -> &Arc<Tables> {
+        &self.tables
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Configurations, stacks, masks, bytes of masks, trie nodes visited: for reports.
+    pub fn statistics(&self) -> [u64; 5] {
+        let inner = self.read();
+        [inner.configs.len(), inner.machine.stacks.len(), inner.masks.len(), inner.mask_bytes]
+            .map(|n| n as u64)
+            .into_iter()
+            .chain([inner.visited])
+            .collect::<Vec<_>>()
+            .try_into()
+            .unwrap_or_default()
+    }
+
+    /// The mask of a configuration, without what the text rules out.
+    pub(crate) fn mask(&self, config: ConfigId) -> Mask {
+        if let Some(mask) = &self.read().configs[config as usize].mask {
+            return mask.clone();
+        }
+        self.write().mask(config, &self.tables)
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// A configuration.
+    #[inline]
+    pub(crate) fn config(&self, config: ConfigId) -> &Config {
+        &self.configs[config as usize]
+    }
+
+    /// Where a token leads, when that is known.
+    #[inline]
+    pub(crate) fn known(&self, config: ConfigId, token: TokenId) -> Option<ConfigId> {
+        self.next.get(&(config, token)).copied()
+    }
+
+    /// Remembers where a token leads.
+    pub(crate) fn remember(&mut self, config: ConfigId, token: TokenId, next: ConfigId) {
+        self.next.insert((config, token), next);
+    }
+
+    /// The configuration of these threads, sorted and without repeats.
+    pub(crate) fn intern(&mut self, threads: &[Thread]) -> ConfigId {
+        if threads.is_empty() {
+            return REJECTED;
+        }
+        if let Some(&config) = self.index.get(threads) {
+            return config;
+        }
+        let machine = &self.machine;
+        let accepting = threads.iter().any(|thread| machine.accepts(thread));
+        let in_other_key = threads.iter().any(|thread| {
+            thread.frame.kind == Kind::OtherKey && {
+                let (below, _) = machine.stacks.pop(thread.stack);
+                machine.rules.state(below.a).has_others
+            }
+        });
+        let threads: Arc<[Thread]> = threads.into();
+        let config = u32::try_from(self.configs.len()).expect("memory ends before 2^32 configurations");
+        self.configs.push(Config { threads: threads.clone(), accepting, in_other_key, mask: None });
+        self.index.insert(threads, config);
+        config
+    }
+
+    /// The configuration after some bytes; also whether a check of the text was asked for on the way.
+    pub(crate) fn advance(&mut self, config: ConfigId, bytes: &[u8], mut exact: Exact<'_>) -> (ConfigId, bool) {
+        let mut now = std::mem::take(&mut self.scratch);
+        now.clear();
+        now.extend_from_slice(&self.configs[config as usize].threads);
+        let alive = self.feed(&mut now, bytes, &mut exact);
+        let next = if alive { self.intern(&now) } else { REJECTED };
+        self.scratch = now;
+        (next, exact.asked)
+    }
+
+    /// Moves threads over bytes; false when none is left. A number at the very end is checked as far as it goes.
+    fn feed(&mut self, threads: &mut Vec<Thread>, bytes: &[u8], exact: &mut Exact<'_>) -> bool {
+        for &byte in bytes {
+            let low = threads.len();
+            for at in 0..low {
+                let thread = threads[at];
+                self.machine.step(thread, byte, threads, exact as &mut dyn Checks);
+            }
+            threads.drain(..low);
+            if threads.is_empty() {
+                return false;
+            }
+            if threads.len() > 1 {
+                unify(threads, 0);
+                threads.truncate(MOST_THREADS);
+            }
+            exact.at += 1;
+        }
+        true
+    }
+
+    /// Whether the text may end here, its checks included. `exact.at` is the end of the text.
+    pub(crate) fn accepts(&mut self, config: ConfigId, exact: &mut Exact<'_>) -> bool {
+        let threads = self.configs[config as usize].threads.clone();
+        threads.iter().any(|thread| self.machine.accepts(thread) || self.machine.ends(thread, exact))
+    }
+
+    /// The mask of a configuration.
+    pub(crate) fn mask(&mut self, config: ConfigId, tables: &Arc<Tables>) -> Mask {
+        if let Some(mask) = &self.configs[config as usize].mask {
+            return mask.clone();
+        }
+        let threads = self.configs[config as usize].threads.clone();
+        let mut saturated: Vec<Thread> = threads.iter().map(|&thread| self.saturate(thread, tables.longest)).collect();
+        unify(&mut saturated, 0);
+        let mask = if let Some(mask) = self.masks.get(saturated.as_slice()) {
+            mask.clone()
+        } else {
+            let arena = std::mem::take(&mut self.scratch);
+            let mut walk = Walk::new(&mut self.machine, tables, &mut self.suffixes, arena);
+            walk.run(&saturated);
+            let (arena, mut parts, visited) = (walk.arena, walk.parts, walk.visited);
+            self.scratch = arena;
+            self.visited += visited;
+            let ends = saturated.iter().any(|thread| self.machine.accepts(thread));
+            if ends {
+                parts.add.extend_from_slice(tables.vocab().eos());
+            } else if saturated.iter().any(|thread| self.machine.ends(thread, &mut Assume)) {
+                parts.conditional.extend_from_slice(tables.vocab().eos());
+            }
+            let mask = Mask::new(parts);
+            self.mask_bytes += mask.size_bytes();
+            self.masks.insert(saturated.into(), mask.clone());
+            mask
+        };
+        self.configs[config as usize].mask = Some(mask.clone());
+        mask
+    }
+
+    /// The bytes that must come next, one after another, as far as there is only one way.
+    pub(crate) fn forced_bytes(&mut self, config: ConfigId) -> Vec<u8> {
+        let mut now = self.configs[config as usize].threads.to_vec();
+        let mut bytes = Vec::new();
+        while bytes.len() < LONGEST_FORCED && !now.iter().any(|thread| self.machine.accepts(thread)) {
+            let mut hints: Bytes = [0; 4];
+            if !now.iter().all(|&thread| self.machine.hint(thread, &mut hints)) {
+                break;
+            }
+            let mut only: Option<(u8, Vec<Thread>)> = None;
+            for byte in (0..=255u8).filter(|&byte| hints[byte as usize / 64] >> (byte % 64) & 1 == 1) {
+                let mut next = Vec::new();
+                for &thread in &now {
+                    self.machine.step(thread, byte, &mut next, &mut Assume);
+                }
+                if next.is_empty() {
+                    continue;
+                }
+                if only.is_some() || next.iter().any(|thread| thread.frame.conditional) {
+                    return bytes;
+                }
+                unify(&mut next, 0);
+                only = Some((byte, next));
+            }
+            let Some((byte, next)) = only else { break };
+            bytes.push(byte);
+            now = next;
+        }
+        bytes
+    }
+
+    /// Tokens that are needed from a configuration.
+    pub(crate) fn needed(&mut self, config: ConfigId, tables: &Tables) -> u32 {
+        let threads = self.configs[config as usize].threads.clone();
+        if self.configs[config as usize].accepting {
+            return 0;
+        }
+        let needed = threads.iter().map(|&thread| self.costs.thread(&mut self.machine, tables, thread)).min();
+        needed.unwrap_or(ENDLESS)
+    }
+
+    /// The mask of a configuration with what is needed after each token.
+    pub(crate) fn costed(&mut self, config: ConfigId, tables: &Arc<Tables>) -> Arc<Costed> {
+        if let Some(costed) = self.costed.get(&config) {
+            return costed.clone();
+        }
+        let threads = self.configs[config as usize].threads.clone();
+        let arena = std::mem::take(&mut self.scratch);
+        let mut walk = Walk::new(&mut self.machine, tables, &mut self.costed_suffixes, arena);
+        walk.costs = Some(&mut self.costs);
+        walk.run(&threads);
+        let (arena, costed) = (walk.arena, Arc::new(walk.costed));
+        self.scratch = arena;
+        self.costed.insert(config, costed.clone());
+        costed
+    }
+
+    /// A thread with the same mask, its counters cut to what one token can reach.
+    fn saturate(&mut self, mut thread: Thread, longest: u32) -> Thread {
+        let frame = &mut thread.frame;
+        match frame.kind {
+            Kind::String | Kind::Text => {
+                let bounds = &self.machine.rules.strings[frame.a as usize];
+                let (min, max) = (bounds.min_chars, bounds.max_chars.unwrap_or(u32::MAX));
+                if frame.c < min && min - frame.c > longest {
+                    frame.c = 0;
+                } else if frame.c >= min && max.saturating_sub(frame.c) > longest {
+                    frame.c = min;
+                }
+                frame.b = self.machine.expansion.lang_horizon(frame.b, longest);
+            }
+            Kind::OtherKey => frame.b = self.machine.expansion.lang_horizon(frame.b, longest),
+            Kind::Number => frame.a = self.machine.expansion.lang_horizon(frame.a, longest),
+            _ => {}
+        }
+        thread
+    }
+}
+
+/// Longest run of forced bytes that is looked for at once.
+const LONGEST_FORCED: usize = 1024;
+
+/// Ambiguity beyond this many threads is cut: texts may then be turned down, never let through.
+const MOST_THREADS: usize = 4096;

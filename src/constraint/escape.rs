@@ -1,0 +1,157 @@
+//! The inside of a JSON string: escapes byte by byte, and which of them a grammar lets pass.
+//!
+//! The state of a half-read escape fits in one `u32`, so that it can stand in a frame.
+
+/// Which spellings of a character are permitted inside JSON strings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Escapes {
+    /// One spelling a character, the one usual printers write: raw where JSON allows it, else the short
+    /// escape, else `\u00xx` in lower case. For generating.
+    #[default]
+    Canonical,
+    /// Every spelling that JSON knows. For accepting other people's JSON.
+    Any,
+}
+
+/// No escape is open.
+pub(crate) const PLAIN: u32 = 0;
+/// Just after a backslash.
+pub(crate) const BACKSLASH: u32 = 1;
+const HEX: u32 = 2;
+const LOW_BACKSLASH: u32 = 3;
+const LOW_U: u32 = 4;
+const HAS_HIGH: u32 = 1 << 27;
+
+/// What one more byte of an escape leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The escape is still open.
+    Open(u32),
+    /// The escape stands for this character.
+    Char(char),
+    /// Not an escape.
+    Bad,
+}
+
+/// One byte after a backslash. `open` is not [`PLAIN`].
+pub(crate) fn step(open: u32, byte: u8, escapes: Escapes) -> Step {
+    let high = open & (HAS_HIGH | (0x3ff << 17));
+    match open & 7 {
+        BACKSLASH => match (byte, escapes) {
+            (b'"', _) => Step::Char('"'),
+            (b'\\', _) => Step::Char('\\'),
+            (b'n', _) => Step::Char('\n'),
+            (b't', _) => Step::Char('\t'),
+            (b'r', _) => Step::Char('\r'),
+            (b'b', _) => Step::Char('\u{8}'),
+            (b'f', _) => Step::Char('\u{c}'),
+            (b'/', Escapes::Any) => Step::Char('/'),
+            (b'u', _) => Step::Open(HEX),
+            _ => Step::Bad,
+        },
+        LOW_BACKSLASH if byte == b'\\' => Step::Open(LOW_U | high),
+        LOW_U if byte == b'u' => Step::Open(HEX | high),
+        HEX => hex(open, byte, escapes),
+        _ => Step::Bad,
+    }
+}
+
+fn hex(open: u32, byte: u8, escapes: Escapes) -> Step {
+    let high = open & (HAS_HIGH | (0x3ff << 17));
+    let digit = match byte {
+        b'0'..=b'9' => byte - b'0',
+        b'a'..=b'f' => byte - b'a' + 10,
+        b'A'..=b'F' if escapes == Escapes::Any => byte - b'A' + 10,
+        _ => return Step::Bad,
+    };
+    let (digits, value) = ((open >> 3) & 3, ((open >> 5) & 0xfff) << 4 | u32::from(digit));
+    if escapes == Escapes::Canonical {
+        // Only controls without a short form are spelt so.
+        let possible = match digits {
+            0 | 1 => value == 0,
+            2 => value <= 1,
+            _ => value < 0x20 && !matches!(value, 8 | 9 | 10 | 12 | 13),
+        };
+        if !possible {
+            return Step::Bad;
+        }
+    }
+    if digits < 3 {
+        // A pending high half needs a low half: dc00 to dfff.
+        let partial_ok = high & HAS_HIGH == 0
+            || match digits {
+                0 => value == 0xd,
+                1 => (0xdc..=0xdf).contains(&value),
+                _ => true,
+            };
+        return if partial_ok { Step::Open(HEX | high | (digits + 1) << 3 | value << 5) } else { Step::Bad };
+    }
+    if high & HAS_HIGH != 0 {
+        let low = value - 0xdc00;
+        let scalar = 0x1_0000 + (((high >> 17) & 0x3ff) << 10) + low;
+        return char::from_u32(scalar).map_or(Step::Bad, Step::Char);
+    }
+    match value {
+        0xd800..=0xdbff => Step::Open(LOW_BACKSLASH | HAS_HIGH | (value - 0xd800) << 17),
+        _ => char::from_u32(value).map_or(Step::Bad, Step::Char),
+    }
+}
+
+/// The canonical spelling of a text inside a JSON string.
+pub(crate) fn write_canonical(text: &[u8], out: &mut Vec<u8>) {
+    for &byte in text {
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            8 => out.extend_from_slice(b"\\b"),
+            12 => out.extend_from_slice(b"\\f"),
+            0..0x20 => {
+                out.extend_from_slice(b"\\u00");
+                out.push(b'0' + (byte >> 4));
+                out.push(b"0123456789abcdef"[(byte & 15) as usize]);
+            }
+            _ => out.push(byte),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(text: &str, escapes: Escapes) -> Option<char> {
+        let mut state = BACKSLASH;
+        for (at, byte) in text.bytes().enumerate() {
+            match step(state, byte, escapes) {
+                Step::Open(next) => state = next,
+                Step::Char(c) => return (at + 1 == text.len()).then_some(c),
+                Step::Bad => return None,
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn any_takes_what_json_takes() {
+        assert_eq!(decode("u00E9", Escapes::Any), Some('é'));
+        assert_eq!(decode("ud83d\\ude00", Escapes::Any), Some('😀'));
+        assert_eq!(decode("ud83d\\u0041", Escapes::Any), None);
+        assert_eq!(decode("ude00", Escapes::Any), None);
+        assert_eq!(decode("/", Escapes::Any), Some('/'));
+    }
+
+    #[test]
+    fn canonical_takes_one_spelling() {
+        assert_eq!(decode("n", Escapes::Canonical), Some('\n'));
+        assert_eq!(decode("u001f", Escapes::Canonical), Some('\u{1f}'));
+        assert_eq!(decode("u001F", Escapes::Canonical), None);
+        assert_eq!(decode("u000a", Escapes::Canonical), None);
+        assert_eq!(decode("u0041", Escapes::Canonical), None);
+        let mut out = Vec::new();
+        write_canonical("a\"\n\u{1}".as_bytes(), &mut out);
+        assert_eq!(out, b"a\\\"\\n\\u0001");
+    }
+}

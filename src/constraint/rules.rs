@@ -1,0 +1,457 @@
+//! Shapes as the engine runs them: values by first byte, objects with sorted names, arrays with
+//! bounded counters. Built from the expansion when a node is first entered.
+
+use rustc_hash::FxHashMap;
+
+use super::KeyOrder;
+use crate::grammar::{ArrayShape, Expansion, GuardId, LangId, NodeId, ObjectShape, Shape, ShapeKind, StringShape};
+
+/// First bytes of values fall into these classes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum First {
+    Null,
+    False,
+    True,
+    Number,
+    String,
+    Array,
+    Object,
+}
+
+impl First {
+    /// The class of a byte.
+    pub(crate) fn of(byte: u8) -> Option<Self> {
+        Some(match byte {
+            b'n' => Self::Null,
+            b'f' => Self::False,
+            b't' => Self::True,
+            b'-' | b'0'..=b'9' => Self::Number,
+            b'"' => Self::String,
+            b'[' => Self::Array,
+            b'{' => Self::Object,
+            _ => return None,
+        })
+    }
+}
+
+/// Number of [`First`] classes.
+pub(crate) const FIRSTS: usize = 7;
+
+/// One shape of a node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Alternative {
+    pub(crate) first: First,
+    /// Number: start state. String: index of its bounds. Array, object: index of it.
+    pub(crate) index: u32,
+    /// List of guards, or [`NO_GUARDS`].
+    pub(crate) guards: u32,
+}
+
+/// No guard at all.
+pub(crate) const NO_GUARDS: u32 = u32::MAX;
+
+/// An object as it is run; names are sorted by bytes, and members are numbered so.
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub(crate) names: Vec<Box<[u8]>>,
+    pub(crate) nodes: Vec<NodeId>,
+    /// Position in the schema's order, by member.
+    position: Vec<u32>,
+    /// Member at each position.
+    order: Vec<u32>,
+    required: Vec<bool>,
+    /// Required members at or after each position.
+    required_from: Vec<u32>,
+    pub(crate) others: Vec<(LangId, NodeId)>,
+    min: u32,
+    max: Option<u32>,
+    /// `(a, b)` by member: `a` needs `b`.
+    implies: Vec<(u32, u32)>,
+    counted: bool,
+}
+
+/// How far an object has come, with what may follow. Interned.
+#[derive(Debug)]
+pub(crate) struct ObjectState {
+    pub(crate) object: u32,
+    key: ObjectKey,
+    /// Members whose key may follow.
+    allowed: Bits,
+    /// Some member's key may follow.
+    pub(crate) members: bool,
+    /// Another key may follow.
+    pub(crate) others: bool,
+    /// The object may end here.
+    pub(crate) closable: bool,
+    /// Another key has been read: further ones must differ from it.
+    pub(crate) has_others: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct ObjectKey {
+    used: Bits,
+    /// Schema order: the first position that may follow.
+    next: u32,
+    /// Members read, saturating where no bound needs them.
+    count: u32,
+    has_others: bool,
+}
+
+/// A set of members.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Bits {
+    Few(u64),
+    Many(Box<[u64]>),
+}
+
+impl Bits {
+    fn new(len: usize) -> Self {
+        if len <= 64 { Self::Few(0) } else { Self::Many(vec![0; len.div_ceil(64)].into()) }
+    }
+
+    fn has(&self, at: u32) -> bool {
+        match self {
+            Self::Few(bits) => bits >> at & 1 == 1,
+            Self::Many(words) => words[at as usize / 64] >> (at % 64) & 1 == 1,
+        }
+    }
+
+    fn set(&mut self, at: u32) {
+        match self {
+            Self::Few(bits) => *bits |= 1 << at,
+            Self::Many(words) => words[at as usize / 64] |= 1 << (at % 64),
+        }
+    }
+
+    /// Some member of `low..high` is in the set.
+    fn any(&self, low: u32, high: u32) -> bool {
+        if low >= high {
+            return false;
+        }
+        match self {
+            Self::Few(bits) => {
+                let upto = if high == 64 { u64::MAX } else { (1 << high) - 1 };
+                bits & upto >> low << low != 0
+            }
+            Self::Many(words) => {
+                let (first, last) = (low as usize / 64, (high - 1) as usize / 64);
+                (first..=last).any(|word| {
+                    let mut bits = words[word];
+                    if word == first {
+                        bits &= u64::MAX << (low % 64);
+                    }
+                    if word == last {
+                        bits &= u64::MAX >> (63 - (high - 1) % 64);
+                    }
+                    bits != 0
+                })
+            }
+        }
+    }
+}
+
+impl ObjectState {
+    /// Some name of `low..high` may follow.
+    #[inline]
+    pub(crate) fn any_allowed(&self, low: u32, high: u32) -> bool {
+        self.allowed.any(low, high)
+    }
+}
+
+impl Object {
+    fn new(shape: &ObjectShape, expansion: &mut Expansion) -> Self {
+        let mut order: Vec<u32> = (0..).take(shape.members.len()).collect();
+        let mut forbidden: Vec<bool> = shape.members.iter().map(|member| expansion.is_empty(member.node)).collect();
+        // A member that needs a forbidden one is forbidden itself.
+        while let Some(&(a, _)) = shape.implies.iter().find(|(a, b)| forbidden[*b as usize] && !forbidden[*a as usize])
+        {
+            forbidden[a as usize] = true;
+        }
+        order.retain(|&member| !forbidden[member as usize]);
+        let mut sorted = order.clone();
+        sorted
+            .sort_by(|&a, &b| shape.members[a as usize].name.as_bytes().cmp(shape.members[b as usize].name.as_bytes()));
+        let mut by_schema = vec![u32::MAX; shape.members.len()];
+        for (index, &member) in (0..).zip(&sorted) {
+            by_schema[member as usize] = index;
+        }
+        let order: Vec<u32> = order.iter().map(|&member| by_schema[member as usize]).collect();
+        let mut position = vec![0; order.len()];
+        for (at, &member) in (0..).zip(&order) {
+            position[member as usize] = at;
+        }
+        let implies = shape
+            .implies
+            .iter()
+            .map(|&(a, b)| (by_schema[a as usize], by_schema[b as usize]))
+            .filter(|&(a, b)| a != u32::MAX && b != u32::MAX && a != b)
+            .collect();
+        let member = |index: &u32| &shape.members[*index as usize];
+        let mut required_from = vec![0; order.len() + 1];
+        for at in (0..order.len()).rev() {
+            let required = shape.members[sorted[order[at] as usize] as usize].required;
+            required_from[at] = required_from[at + 1] + u32::from(required);
+        }
+        Self {
+            required_from,
+            names: sorted.iter().map(|i| member(i).name.as_bytes().into()).collect(),
+            nodes: sorted.iter().map(|i| member(i).node).collect(),
+            required: sorted.iter().map(|i| member(i).required).collect(),
+            others: shape.others.clone(),
+            min: shape.min_members,
+            max: shape.max_members,
+            counted: shape.min_members > 0 || shape.max_members.is_some(),
+            position,
+            order,
+            implies,
+        }
+    }
+
+    fn len(&self) -> u32 {
+        u32::try_from(self.names.len()).expect("an object has fewer than 2^32 members")
+    }
+
+    /// The greatest count that matters.
+    fn count_cap(&self) -> u32 {
+        if self.counted { self.max.unwrap_or(self.min).max(self.min) } else { 0 }
+    }
+
+    /// Members that are missing although required, or needed by one that is there.
+    fn missing(&self, used: &Bits) -> Vec<u32> {
+        let mut missing: Vec<u32> = (0..self.len()).filter(|&m| self.required[m as usize] && !used.has(m)).collect();
+        if !self.implies.is_empty() {
+            loop {
+                let before = missing.len();
+                for &(a, b) in &self.implies {
+                    if (used.has(a) || missing.contains(&a)) && !used.has(b) && !missing.contains(&b) {
+                        missing.push(b);
+                    }
+                }
+                if missing.len() == before {
+                    break;
+                }
+            }
+        }
+        missing
+    }
+
+    fn state(&self, object: u32, key: ObjectKey, order: KeyOrder) -> ObjectState {
+        let mut allowed = Bits::new(self.names.len());
+        let len = self.len();
+        let endless = !self.others.is_empty();
+        let (others, closable);
+        let room = |taken: u32, needed: usize| self.max.is_none_or(|max| taken as usize + needed <= max as usize);
+        match order {
+            KeyOrder::Any => {
+                let missing = self.missing(&key.used);
+                for member in (0..len).filter(|&m| !key.used.has(m)) {
+                    let fits = self.max.is_none() || {
+                        let mut used = key.used.clone();
+                        used.set(member);
+                        room(key.count + 1, self.missing(&used).len())
+                    };
+                    if fits {
+                        allowed.set(member);
+                    }
+                }
+                others = endless && room(key.count + 1, missing.len());
+                closable = missing.is_empty() && key.count >= self.min;
+            }
+            KeyOrder::Schema => {
+                // `used` holds every member read where some implication needs it.
+                let track = !self.implies.is_empty();
+                let missing_from = |used: &Bits, next: u32| -> Option<usize> {
+                    if track {
+                        let missing = self.missing(used);
+                        let lost = |&m: &u32| self.position[m as usize] < next;
+                        // A member before `next` that is needed and not there can no longer come; required ones
+                        // were never skipped.
+                        (!missing.iter().any(lost)).then_some(missing.len())
+                    } else {
+                        Some(self.required_from[(next as usize).min(self.order.len())] as usize)
+                    }
+                };
+                let missing = missing_from(&key.used, key.next);
+                let needed_now = if track { self.missing(&key.used) } else { Vec::new() };
+                for position in key.next..len {
+                    let member = self.order[position as usize];
+                    let mut used = key.used.clone();
+                    if track {
+                        used.set(member);
+                    }
+                    let after = missing_from(&used, position + 1);
+                    let left = (len - position - 1) as usize;
+                    let enough = endless || key.count as usize + 1 + left >= self.min as usize;
+                    if enough && after.is_some_and(|needed| room(key.count + 1, needed)) {
+                        allowed.set(member);
+                    }
+                    if self.required[member as usize] || needed_now.contains(&member) {
+                        break;
+                    }
+                }
+                others = endless && missing == Some(0) && room(key.count + 1, 0);
+                closable = missing == Some(0) && key.count >= self.min;
+            }
+        }
+        let members = allowed.any(0, len);
+        ObjectState { object, allowed, members, others, closable, has_others: key.has_others, key }
+    }
+}
+
+/// Interned rules of one grammar.
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    nodes: FxHashMap<NodeId, u32>,
+    alternatives: Vec<[Box<[Alternative]>; FIRSTS]>,
+    pub(crate) objects: Vec<Object>,
+    states: Vec<ObjectState>,
+    state_index: FxHashMap<(u32, ObjectKey), u32>,
+    state_next: FxHashMap<(u32, u32), u32>,
+    arrays: Vec<ArrayShape>,
+    pub(crate) strings: Vec<StringShape>,
+    pub(crate) guards: Vec<Vec<GuardId>>,
+    order: KeyOrder,
+}
+
+/// The member "another key" in [`Rules::with_member`].
+pub(crate) const OTHER: u32 = u32::MAX;
+
+impl Rules {
+    pub(crate) fn new(order: KeyOrder) -> Self {
+        Self { order, ..Self::default() }
+    }
+
+    /// The shapes of a node that begin with a class of bytes.
+    pub(crate) fn alternatives(&mut self, node: NodeId, expansion: &mut Expansion) -> u32 {
+        if let Some(&index) = self.nodes.get(&node) {
+            return index;
+        }
+        let mut lists: [Vec<Alternative>; FIRSTS] = Default::default();
+        for shape in expansion.shapes(node).iter() {
+            let alternative = self.alternative(shape, expansion);
+            lists[alternative.first as usize].push(alternative);
+        }
+        let index = u32::try_from(self.alternatives.len()).expect("fewer nodes than 2^32");
+        self.alternatives.push(lists.map(Vec::into_boxed_slice));
+        self.nodes.insert(node, index);
+        index
+    }
+
+    /// One list of [`Self::alternatives`].
+    #[inline]
+    pub(crate) fn list(&self, index: u32, first: usize) -> &[Alternative] {
+        &self.alternatives[index as usize][first]
+    }
+
+    fn alternative(&mut self, shape: &Shape, expansion: &mut Expansion) -> Alternative {
+        let guards = if shape.guards.is_empty() {
+            NO_GUARDS
+        } else {
+            self.guards.push(shape.guards.clone());
+            index(self.guards.len() - 1)
+        };
+        let (first, index) = match &shape.kind {
+            ShapeKind::Null => (First::Null, 0),
+            ShapeKind::Bool(false) => (First::False, 0),
+            ShapeKind::Bool(true) => (First::True, 0),
+            ShapeKind::Number(lang) => (First::Number, expansion.lang_start(*lang)),
+            ShapeKind::String(string) => (First::String, self.string(string)),
+            ShapeKind::Array(array) => {
+                self.arrays.push(array.clone());
+                (First::Array, index(self.arrays.len() - 1))
+            }
+            ShapeKind::Object(object) => {
+                let object = Object::new(object, expansion);
+                self.objects.push(object);
+                (First::Object, index(self.objects.len() - 1))
+            }
+        };
+        Alternative { first, index, guards }
+    }
+
+    /// The index of a string's bounds.
+    pub(crate) fn string(&mut self, string: &StringShape) -> u32 {
+        self.strings.push(string.clone());
+        index(self.strings.len() - 1)
+    }
+
+    /// An array.
+    #[inline]
+    pub(crate) fn array(&self, array: u32) -> &ArrayShape {
+        &self.arrays[array as usize]
+    }
+
+    /// An object's state.
+    #[inline]
+    pub(crate) fn state(&self, state: u32) -> &ObjectState {
+        &self.states[state as usize]
+    }
+
+    /// The object of a state.
+    #[inline]
+    pub(crate) fn object_of(&self, state: u32) -> &Object {
+        &self.objects[self.states[state as usize].object as usize]
+    }
+
+    /// The state of an object before its first member.
+    pub(crate) fn open(&mut self, object: u32) -> u32 {
+        let used = Bits::new(self.objects[object as usize].names.len());
+        self.intern(object, ObjectKey { used, next: 0, count: 0, has_others: false })
+    }
+
+    /// The state after one more member ([`OTHER`]: one that has no name).
+    pub(crate) fn with_member(&mut self, state: u32, member: u32) -> u32 {
+        if let Some(&next) = self.state_next.get(&(state, member)) {
+            return next;
+        }
+        let from = &self.states[state as usize];
+        let (object, mut key) = (from.object, from.key.clone());
+        let rules = &self.objects[object as usize];
+        key.count = (key.count + 1).min(rules.count_cap());
+        if member == OTHER {
+            key.has_others = true;
+            key.next = rules.len();
+        } else {
+            if self.order == KeyOrder::Any || !rules.implies.is_empty() {
+                key.used.set(member);
+            }
+            key.next = rules.position[member as usize] + 1;
+        }
+        if self.order == KeyOrder::Any {
+            key.next = 0;
+        }
+        let next = self.intern(object, key);
+        self.state_next.insert((state, member), next);
+        next
+    }
+
+    /// The member that an object needs next, in the schema's order.
+    pub(crate) fn next_required(&self, state: u32) -> Option<u32> {
+        let key = &self.states[state as usize].key;
+        let object = self.object_of(state);
+        let missing = match (self.order, object.implies.is_empty()) {
+            (KeyOrder::Schema, true) => {
+                let rest = object.order.get(key.next as usize..).unwrap_or_default();
+                return rest.iter().copied().find(|&member| object.required[member as usize]);
+            }
+            _ => object.missing(&key.used),
+        };
+        missing.into_iter().min_by_key(|&member| object.position[member as usize])
+    }
+
+    fn intern(&mut self, object: u32, key: ObjectKey) -> u32 {
+        let at = (object, key);
+        if let Some(&state) = self.state_index.get(&at) {
+            return state;
+        }
+        let state = self.objects[object as usize].state(object, at.1.clone(), self.order);
+        self.states.push(state);
+        let state = index(self.states.len() - 1);
+        self.state_index.insert(at, state);
+        state
+    }
+}
+
+fn index(at: usize) -> u32 {
+    u32::try_from(at).expect("memory ends before 2^32 rules")
+}

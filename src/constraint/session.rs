@@ -1,0 +1,335 @@
+//! One text being written: the configuration it has reached, and what the text itself rules out.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::document::{self, Document, Exact};
+use super::engine::{ConfigId, Engine, REJECTED};
+use super::escape::{self, Escapes, PLAIN, Step};
+use super::mask::Mask;
+use super::trie::{NONE, ROOT, Trie};
+use crate::vocab::{TokenId, TokenKind};
+
+/// A text under a grammar, token by token. Cloning forks it.
+#[derive(Clone, Debug)]
+pub struct Session {
+    engine: Arc<Engine>,
+    config: ConfigId,
+    text: Vec<u8>,
+    /// Each token, with the configuration and the length of the text before it.
+    steps: Vec<(TokenId, ConfigId, usize)>,
+    document: Document,
+    max_tokens: Option<usize>,
+    finished: bool,
+    closed_by_budget: bool,
+    mask: Option<Mask>,
+}
+
+/// The token may not come next; the session is unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// The token.
+    pub token: TokenId,
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "token {} may not come next under the grammar", self.token)
+    }
+}
+
+impl std::error::Error for Rejected {}
+
+impl Session {
+    pub(crate) fn new(engine: Arc<Engine>, start: ConfigId, max_tokens: Option<usize>) -> Self {
+        Self {
+            engine,
+            config: start,
+            text: Vec::new(),
+            steps: Vec::new(),
+            document: Document::default(),
+            max_tokens,
+            finished: false,
+            closed_by_budget: false,
+            mask: None,
+        }
+    }
+
+    /// The tokens that may come next. Every end-of-sequence token is among them exactly when the text is
+    /// complete. Empty once the session is finished, and where a guard has left no way on.
+    pub fn mask(&mut self) -> Mask {
+        if self.finished {
+            return Mask::from_ids(Vec::new(), self.engine.tables.vocab().len());
+        }
+        if let Some(mask) = &self.mask {
+            return mask.clone();
+        }
+        let mask = self.within_budget();
+        let in_other_key = self.engine.read().config(self.config).in_other_key;
+        let mask = if in_other_key || !mask.conditional().is_empty() { self.by_text(mask, in_other_key) } else { mask };
+        self.mask = Some(mask.clone());
+        mask
+    }
+
+    /// The mask before the text is asked: after each of its tokens the text can still be closed in time.
+    fn within_budget(&mut self) -> Mask {
+        let Some(left) = self.tokens_left() else { return self.engine.mask(self.config) };
+        let tables = self.engine.tables.clone();
+        let costed = self.engine.write().costed(self.config, &tables);
+        let Some(after) = left.checked_sub(1) else {
+            let ends = self.is_accepting();
+            let eos = if ends { tables.vocab().eos().to_vec() } else { Vec::new() };
+            return Mask::from_ids(eos, tables.vocab().len());
+        };
+        if costed.worst as usize <= after {
+            return self.engine.mask(self.config);
+        }
+        self.closed_by_budget = true;
+        let escapes = self.engine.settings().escapes;
+        let mut mask = costed.within(u32::try_from(after).unwrap_or(u32::MAX), &tables, escapes);
+        if self.is_accepting() {
+            mask = mask.with(tables.vocab().eos().to_vec(), Vec::new());
+        }
+        mask
+    }
+
+    /// Tokens that may still be written, where that is limited.
+    fn tokens_left(&self) -> Option<usize> {
+        self.max_tokens.map(|max| max.saturating_sub(self.steps.len()))
+    }
+
+    /// A number of tokens within which the text can be closed from here.
+    pub fn min_tokens_left(&self) -> usize {
+        let engine = self.engine.clone();
+        engine.write().needed(self.config, &engine.tables) as usize
+    }
+
+    /// The tokens that spell the only way on, as the tokenizer would cut it; empty where there is more than
+    /// one. Tokens at the end that a longer token could still replace are left to the model.
+    /// The caller advances over them.
+    pub fn forced(&mut self) -> Vec<TokenId> {
+        if self.finished {
+            return Vec::new();
+        }
+        let engine = self.engine.clone();
+        let bytes = engine.write().forced_bytes(self.config);
+        if bytes.is_empty() {
+            return Vec::new();
+        }
+        let vocab = engine.tables.vocab();
+        let mut run = engine.tokenise(&bytes);
+        let mut ends: Vec<usize> = Vec::with_capacity(run.len());
+        for &token in &run {
+            ends.push(ends.last().unwrap_or(&0) + vocab.bytes(token).len());
+        }
+        if ends.last().is_some_and(|&end| end > bytes.len())
+            || vocab.decode(&run)[..] != bytes[..*ends.last().unwrap_or(&0)]
+        {
+            return Vec::new();
+        }
+        let keep = (0..run.len())
+            .find(|&at| {
+                let start = if at == 0 { 0 } else { ends[at - 1] };
+                let node = engine.tables.trie.find(&bytes[start..]);
+                node != NONE && engine.tables.trie.node(node).children > 0
+            })
+            .unwrap_or(run.len());
+        run.truncate(keep);
+        if let Some(left) = self.tokens_left() {
+            let mut fork = self.clone();
+            fork.max_tokens = None;
+            let passes = run.len() <= left && run.iter().all(|&token| fork.advance(token).is_ok());
+            if !passes || fork.min_tokens_left() > left - run.len() {
+                return Vec::new();
+            }
+        }
+        run
+    }
+
+    /// The limit has ruled out tokens that the grammar would have let pass.
+    pub fn closed_by_budget(&self) -> bool {
+        self.closed_by_budget
+    }
+
+    /// Applies to a mask what depends on the text.
+    fn by_text(&mut self, mask: Mask, in_other_key: bool) -> Mask {
+        let mut removed = Vec::new();
+        if in_other_key {
+            self.document.read(&self.text, self.text.len());
+            self.used_keys(&mut removed);
+        }
+        let conditional = mask.conditional().to_vec();
+        let extra = conditional.into_iter().filter(|&token| !removed.contains(&token) && self.allows(token)).collect();
+        mask.with(extra, removed)
+    }
+
+    /// The tokens that would close the open key on one that the object has already.
+    fn used_keys(&self, removed: &mut Vec<TokenId>) {
+        let Some((start, spans)) = self.document.open_key() else { return };
+        let escapes = self.engine.settings().escapes;
+        for &(from, to) in spans {
+            let Some(key) = document::key(&self.text[from..to]) else { continue };
+            let key = key.as_bytes();
+            let at = self.text[start..]
+                .iter()
+                .try_fold((PLAIN, 0), |(open, at), &byte| match_key(key, open, at, byte, escapes));
+            if let Some((open, at)) = at {
+                let tables = &self.engine.tables;
+                closing(&tables.trie, ROOT, key, open, at, escapes, &mut |id| removed.extend(tables.twins(id)));
+            }
+        }
+    }
+
+    /// The token may come next; exact, without the mask.
+    pub fn allows(&mut self, token: TokenId) -> bool {
+        let vocab = self.engine.tables.vocab().clone();
+        if self.finished {
+            false
+        } else if vocab.is_eos(token) {
+            self.is_accepting()
+        } else {
+            vocab.kind(token) == TokenKind::Text && self.peek(vocab.bytes(token)).0 != REJECTED
+        }
+    }
+
+    /// Where some bytes lead, and whether that depends on the text.
+    fn peek(&mut self, bytes: &[u8]) -> (ConfigId, bool) {
+        let len = self.text.len();
+        self.text.extend_from_slice(bytes);
+        let exact = Exact { document: &mut self.document, text: &self.text, at: len, asked: false };
+        let result = self.engine.write().advance(self.config, bytes, exact);
+        self.text.truncate(len);
+        result
+    }
+
+    /// Appends a token.
+    ///
+    /// # Errors
+    /// [`Rejected`] when it is not in the mask; the session is then unchanged.
+    pub fn advance(&mut self, token: TokenId) -> Result<(), Rejected> {
+        let engine = self.engine.clone();
+        let vocab = engine.tables.vocab();
+        if self.finished {
+            return Err(Rejected { token });
+        }
+        if vocab.is_eos(token) {
+            if !self.is_accepting() {
+                return Err(Rejected { token });
+            }
+            self.steps.push((token, self.config, self.text.len()));
+            self.finished = true;
+            self.mask = None;
+            return Ok(());
+        }
+        if vocab.kind(token) != TokenKind::Text {
+            return Err(Rejected { token });
+        }
+        let known = engine.read().known(self.config, token);
+        let bytes = vocab.bytes(token);
+        let next = if let Some(next) = known {
+            next
+        } else {
+            let (next, depends) = self.peek(bytes);
+            if next == REJECTED {
+                return Err(Rejected { token });
+            }
+            if !depends {
+                engine.write().remember(self.config, token, next);
+            }
+            next
+        };
+        self.steps.push((token, self.config, self.text.len()));
+        self.text.extend_from_slice(bytes);
+        self.config = next;
+        self.mask = None;
+        Ok(())
+    }
+
+    /// The text so far is complete: it may end here.
+    pub fn is_accepting(&mut self) -> bool {
+        let config = self.config;
+        if self.engine.read().config(config).accepting {
+            return true;
+        }
+        let at = self.text.len();
+        let mut exact = Exact { document: &mut self.document, text: &self.text, at, asked: false };
+        self.engine.write().accepts(config, &mut exact)
+    }
+
+    /// An end-of-sequence token has been read.
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// The text so far.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// The tokens so far, the end-of-sequence token included.
+    pub fn tokens(&self) -> impl ExactSizeIterator<Item = TokenId> + '_ {
+        self.steps.iter().map(|step| step.0)
+    }
+
+    /// Takes back the last `count` tokens (all, when there are fewer).
+    pub fn rollback(&mut self, count: usize) {
+        let keep = self.steps.len().saturating_sub(count);
+        if let Some(&(_, config, len)) = self.steps.get(keep) {
+            self.steps.truncate(keep);
+            self.text.truncate(len);
+            self.config = config;
+            self.finished = false;
+            self.mask = None;
+            self.document.clear();
+        }
+    }
+}
+
+/// One more byte of a key against a given key.
+fn match_key(key: &[u8], open: u32, at: usize, byte: u8, escapes: Escapes) -> Option<(u32, usize)> {
+    if open == PLAIN {
+        return match byte {
+            b'\\' => Some((escape::BACKSLASH, at)),
+            _ => (key.get(at) == Some(&byte)).then_some((PLAIN, at + 1)),
+        };
+    }
+    match escape::step(open, byte, escapes) {
+        Step::Bad => None,
+        Step::Open(open) => Some((open, at)),
+        Step::Char(c) => {
+            let spelt = c.encode_utf8(&mut [0; 4]).len();
+            key[at..].starts_with(&c.to_string().as_bytes()[..spelt]).then_some((PLAIN, at + spelt))
+        }
+    }
+}
+
+/// Visits every token below `node` that closes a string exactly at the end of `key`.
+fn closing(
+    trie: &Trie,
+    node: u32,
+    key: &[u8],
+    open: u32,
+    at: usize,
+    escapes: Escapes,
+    visit: &mut impl FnMut(TokenId),
+) {
+    let mut next = vec![b'\\'];
+    if open != PLAIN {
+        next.extend(b"\"/bfnrtu0123456789abcdefABCDEF");
+    } else if let Some(&byte) = key.get(at) {
+        next.push(byte);
+    } else {
+        let quote = trie.child(node, b'"');
+        if quote != NONE {
+            trie.each_below(quote, visit);
+        }
+    }
+    for byte in next {
+        let child = trie.child(node, byte);
+        if child != NONE
+            && let Some((open, at)) = match_key(key, open, at, byte, escapes)
+        {
+            closing(trie, child, key, open, at, escapes, visit);
+        }
+    }
+}

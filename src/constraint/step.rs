@@ -1,0 +1,662 @@
+//! One byte further: how each kind of frame moves. The heart of the engine, and the only place that
+//! knows what JSON text looks like under the chosen style.
+
+use super::escape::{self, Escapes, PLAIN, Step};
+use super::frame::{BOTTOM, Frame, Kind, StackId, Stacks, Thread};
+use super::rules::{Alternative, First, NO_GUARDS, OTHER, Rules};
+use super::{KeyOrder, Whitespace};
+use crate::grammar::{DEAD, Expansion, GuardId, NodeId, Root, StateId, UNIVERSAL};
+
+/// What a step meets that the bytes alone decide: uniqueness and guards.
+pub(crate) trait Checks {
+    /// A value has just ended; `end` bytes back from the byte being read (0: with it, 1: before it).
+    fn value(&mut self, before: bool, check: Check<'_>, expansion: &mut Expansion) -> Verdict;
+}
+
+/// A question about the text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Check<'a> {
+    /// Do these hold for the value that has just ended?
+    Guards(&'a [GuardId]),
+    /// Does the item that has just ended differ from all items before it?
+    UniqueItem,
+    /// Does the key that has just ended differ from all keys before it?
+    UniqueKey,
+}
+
+/// An answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Yes,
+    No,
+    /// It depends on the text; the thread is marked.
+    Depends,
+}
+
+/// Answers that everything depends on the text.
+pub(crate) struct Assume;
+
+impl Checks for Assume {
+    fn value(&mut self, _: bool, _: Check<'_>, _: &mut Expansion) -> Verdict {
+        Verdict::Depends
+    }
+}
+
+pub(crate) const LITERALS: [&[u8]; 3] = [b"null", b"false", b"true"];
+/// Containers nest at most so deep: what the usual JSON readers take.
+const MAX_DEPTH: u32 = 126;
+
+/// A grammar being run: expansion, rules and stacks, without any text.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) expansion: Expansion,
+    pub(crate) rules: Rules,
+    pub(crate) stacks: Stacks,
+    pub(crate) whitespace: Whitespace,
+    pub(crate) escapes: Escapes,
+}
+
+impl Machine {
+    pub(crate) fn new(expansion: Expansion, whitespace: Whitespace, order: KeyOrder, escapes: Escapes) -> Self {
+        Self { expansion, rules: Rules::new(order), stacks: Stacks::new(), whitespace, escapes }
+    }
+
+    /// The threads before the first byte.
+    pub(crate) fn start(&mut self) -> Vec<Thread> {
+        match self.expansion.root() {
+            Root::Json(node) => vec![Thread { frame: Frame::new(Kind::Value, node), stack: BOTTOM }],
+            Root::Text(string) => {
+                let state = self.expansion.lang_start(string.lang);
+                let frame = Frame { b: state, ..Frame::new(Kind::Text, self.rules.string(&string)) };
+                if state == DEAD { Vec::new() } else { vec![Thread { frame, stack: BOTTOM }] }
+            }
+        }
+    }
+
+    /// The text may end here.
+    pub(crate) fn accepts(&self, thread: &Thread) -> bool {
+        let frame = thread.frame;
+        match frame.kind {
+            Kind::Done => true,
+            Kind::Number => thread.stack == BOTTOM && self.expansion.lang_accepts(frame.a),
+            Kind::Text => {
+                let bounds = &self.rules.strings[frame.a as usize];
+                self.expansion.lang_accepts(frame.b)
+                    && frame.c >= bounds.min_chars
+                    && bounds.max_chars.is_none_or(|max| frame.c <= max)
+            }
+            _ => false,
+        }
+    }
+
+    /// The text may end here after a number, once its guards are asked.
+    pub(crate) fn ends(&mut self, thread: &Thread, checks: &mut dyn Checks) -> bool {
+        thread.frame.kind == Kind::Number
+            && self.stacks.depth(thread.stack) == 0
+            && self.expansion.lang_accepts(thread.frame.a)
+            && self.finish(thread.frame, thread.stack, true, checks).is_some()
+    }
+
+    /// Appends to `out` what a thread becomes after a byte.
+    pub(crate) fn step(&mut self, thread: Thread, byte: u8, out: &mut Vec<Thread>, checks: &mut dyn Checks) {
+        let Thread { frame, stack } = thread;
+        match frame.kind {
+            Kind::Done => {
+                if self.is_blank(byte) {
+                    out.push(thread);
+                }
+            }
+            Kind::Value => self.value(thread, byte, out),
+            Kind::Literal => {
+                let literal = LITERALS[frame.a as usize];
+                let pos = frame.pos as usize;
+                if literal[pos] == byte {
+                    if pos + 1 == literal.len() {
+                        out.extend(self.finish(frame, stack, false, checks));
+                    } else {
+                        out.push(Thread { frame: Frame { pos: frame.pos + 1, ..frame }, stack });
+                    }
+                }
+            }
+            Kind::Number => {
+                let next = self.expansion.lang_next(frame.a, byte);
+                if next != DEAD {
+                    out.push(Thread { frame: Frame { a: next, ..frame }, stack });
+                }
+                // A number ends at the byte after it.
+                if !matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')
+                    && self.expansion.lang_accepts(frame.a)
+                    && let Some(parent) = self.finish(frame, stack, true, checks)
+                {
+                    self.step(parent, byte, out, checks);
+                }
+            }
+            Kind::String => self.string(thread, byte, out, checks),
+            Kind::Text => {
+                let starts = byte & 0xc0 != 0x80;
+                let bounds = &self.rules.strings[frame.a as usize];
+                if starts && bounds.max_chars.is_some_and(|max| frame.c >= max) {
+                    return;
+                }
+                let cap = bounds.max_chars.unwrap_or(bounds.min_chars);
+                let next = self.expansion.lang_next(frame.b, byte);
+                if next != DEAD {
+                    let c = (frame.c + u32::from(starts)).min(cap);
+                    out.push(Thread { frame: Frame { b: next, c, ..frame }, stack });
+                }
+            }
+            Kind::ObjectOpen | Kind::ObjectComma => self.object_start(thread, byte, out, checks),
+            Kind::MemberKey => self.member_key(thread, byte, out),
+            Kind::OtherKey => self.other_key(thread, byte, out, checks),
+            Kind::Colon => self.colon(thread, byte, out),
+            Kind::ObjectAfter => self.object_after(thread, byte, out, checks),
+            Kind::ObjectClose | Kind::ArrayClose => {
+                let close = if frame.kind == Kind::ObjectClose { b'}' } else { b']' };
+                let width = self.indent(stack, 0);
+                if frame.pos < width {
+                    self.blank(thread, byte, out);
+                } else if byte == close {
+                    out.extend(self.finish(frame, stack, false, checks));
+                }
+            }
+            Kind::ArrayOpen | Kind::ArrayComma => self.array_start(thread, byte, out, checks),
+            Kind::ArrayAfter => self.array_after(thread, byte, out, checks),
+            Kind::ObjectKey | Kind::Guard => {}
+        }
+    }
+
+    /// Free white space may stand here.
+    #[inline]
+    fn is_blank(&self, byte: u8) -> bool {
+        self.whitespace == Whitespace::Flexible && matches!(byte, b' ' | b'\n' | b'\t' | b'\r')
+    }
+
+    /// White space before an element, or (`extra` 0) before the closing bracket, of the container
+    /// whose frame stands on `stack`.
+    fn indent(&self, stack: StackId, extra: u32) -> u16 {
+        match self.whitespace {
+            Whitespace::Pretty => u16::try_from(1 + 2 * (self.stacks.depth(stack) + extra)).unwrap_or(u16::MAX),
+            _ => 0,
+        }
+    }
+
+    /// White space between a comma and the next element.
+    fn comma_width(&self, stack: StackId) -> u16 {
+        match self.whitespace {
+            Whitespace::Compact | Whitespace::Flexible => 0,
+            Whitespace::Spaced => 1,
+            Whitespace::Pretty => self.indent(stack, 1),
+        }
+    }
+
+    /// Writes what is left of the fixed white space before an element.
+    pub(crate) fn blank_before_element(&self, frame: Frame, stack: StackId, out: &mut Vec<u8>) {
+        let open = matches!(frame.kind, Kind::ObjectOpen | Kind::ArrayOpen);
+        let width = if open { self.indent(stack, 1) } else { self.comma_width(stack) };
+        self.write_blank(frame.pos, width, out);
+    }
+
+    /// Writes what is left of the fixed white space before a closing bracket.
+    pub(crate) fn blank_before_close(&self, frame: Frame, stack: StackId, out: &mut Vec<u8>) {
+        self.write_blank(frame.pos, self.indent(stack, 0), out);
+    }
+
+    fn write_blank(&self, from: u16, width: u16, out: &mut Vec<u8>) {
+        for pos in from..width {
+            out.push(if self.whitespace == Whitespace::Pretty && pos == 0 { b'\n' } else { b' ' });
+        }
+    }
+
+    /// Reads one byte of fixed white space.
+    fn blank(&self, thread: Thread, byte: u8, out: &mut Vec<Thread>) {
+        let frame = thread.frame;
+        let expected = if self.whitespace == Whitespace::Pretty && frame.pos == 0 { b'\n' } else { b' ' };
+        if byte == expected {
+            out.push(Thread { frame: Frame { pos: frame.pos + 1, ..frame }, ..thread });
+        }
+    }
+
+    /// The thread after a value has ended: guards are asked, and the enclosing place comes to the top.
+    fn finish(&mut self, from: Frame, stack: StackId, before: bool, checks: &mut dyn Checks) -> Option<Thread> {
+        let mut conditional = from.conditional;
+        let (mut frame, mut parent) = self.stacks.pop(stack);
+        while frame.kind == Kind::Guard {
+            let guards = &self.rules.guards[frame.a as usize];
+            match checks.value(before, Check::Guards(guards), &mut self.expansion) {
+                Verdict::Yes => {}
+                Verdict::No => return None,
+                Verdict::Depends => conditional = true,
+            }
+            (frame, parent) = self.stacks.pop(parent);
+        }
+        if frame.kind == Kind::ArrayAfter && frame.b > 1 && self.rules.array(frame.a).unique {
+            match checks.value(before, Check::UniqueItem, &mut self.expansion) {
+                Verdict::Yes => {}
+                Verdict::No => return None,
+                Verdict::Depends => conditional = true,
+            }
+        }
+        Some(Thread { frame: Frame { conditional, ..frame }, stack: parent })
+    }
+
+    fn value(&mut self, thread: Thread, byte: u8, out: &mut Vec<Thread>) {
+        let Some(first) = First::of(byte) else {
+            if self.is_blank(byte) {
+                out.push(thread);
+            }
+            return;
+        };
+        let list = self.rules.alternatives(thread.frame.a, &mut self.expansion);
+        let count = self.rules.list(list, first as usize).len();
+        for at in 0..count {
+            let alternative = self.rules.list(list, first as usize)[at];
+            self.begin(thread, alternative, byte, out);
+        }
+    }
+
+    fn begin(&mut self, thread: Thread, alternative: Alternative, byte: u8, out: &mut Vec<Thread>) {
+        let conditional = thread.frame.conditional;
+        let index = alternative.index;
+        let frame = match alternative.first {
+            First::Null | First::False | First::True => {
+                Frame { pos: 1, ..Frame::new(Kind::Literal, alternative.first as u32) }
+            }
+            First::Number => match self.expansion.lang_next(index, byte) {
+                DEAD => return,
+                next => Frame::new(Kind::Number, next),
+            },
+            First::String => {
+                let start = self.expansion.lang_start(self.rules.strings[index as usize].lang);
+                Frame { b: start, ..Frame::new(Kind::String, index) }
+            }
+            First::Array | First::Object if self.stacks.depth(thread.stack) >= MAX_DEPTH => return,
+            First::Array => Frame::new(Kind::ArrayOpen, index),
+            First::Object => Frame::new(Kind::ObjectOpen, self.rules.open(index)),
+        };
+        let stack = match alternative.guards {
+            NO_GUARDS => thread.stack,
+            guards => self.stacks.push(Frame::new(Kind::Guard, guards), thread.stack),
+        };
+        out.push(Thread { frame: Frame { conditional, ..frame }, stack });
+    }
+
+    fn string(&mut self, thread: Thread, byte: u8, out: &mut Vec<Thread>, checks: &mut dyn Checks) {
+        let Thread { frame, stack } = thread;
+        let bounds = &self.rules.strings[frame.a as usize];
+        let (min, max) = (bounds.min_chars, bounds.max_chars);
+        if frame.d == PLAIN && byte == b'"' {
+            if frame.c >= min && self.expansion.lang_accepts(frame.b) {
+                out.extend(self.finish(frame, stack, false, checks));
+            }
+            return;
+        }
+        let starts = frame.d == PLAIN && byte & 0xc0 != 0x80;
+        if starts && max.is_some_and(|max| frame.c >= max) {
+            return;
+        }
+        if let Some((b, d)) = self.content(frame.b, frame.d, byte) {
+            let c = (frame.c + u32::from(starts)).min(max.unwrap_or(min));
+            out.push(Thread { frame: Frame { b, c, d, ..frame }, stack });
+        }
+    }
+
+    /// One byte inside a string over a language: state and open escape after it.
+    #[inline]
+    fn content(&mut self, state: StateId, open: u32, byte: u8) -> Option<(StateId, u32)> {
+        if open == PLAIN {
+            return match byte {
+                b'"' | 0..0x20 => None,
+                b'\\' => self.can_escape(state).then_some((state, escape::BACKSLASH)),
+                _ => match self.expansion.lang_next(state, byte) {
+                    DEAD => None,
+                    next => Some((next, PLAIN)),
+                },
+            };
+        }
+        match escape::step(open, byte, self.escapes) {
+            Step::Bad => None,
+            Step::Open(next) => {
+                let live = self.escapes == Escapes::Any || state != UNIVERSAL && self.can_escape_hex(state, next);
+                live.then_some((state, next))
+            }
+            Step::Char(c) => {
+                if self.escapes == Escapes::Canonical && state == UNIVERSAL && !matches!(c, '"' | '\\' | '\n' | '\t') {
+                    return None;
+                }
+                let mut next = state;
+                for &byte in c.encode_utf8(&mut [0; 4]).as_bytes() {
+                    next = self.expansion.lang_next(next, byte);
+                }
+                (next != DEAD).then_some((next, PLAIN))
+            }
+        }
+    }
+
+    /// Some escape leads on from a state.
+    fn can_escape(&mut self, state: StateId) -> bool {
+        if state == UNIVERSAL {
+            return true;
+        }
+        let row = self.expansion.lang_row(state);
+        match self.escapes {
+            // A character boundary is enough: `\u` spells everything.
+            Escapes::Any => (0..0x80).chain(0xc2..0xf5).any(|byte| row[byte] != DEAD),
+            Escapes::Canonical => (0..0x20).any(|byte| row[byte] != DEAD) || row[0x22] != DEAD || row[0x5c] != DEAD,
+        }
+    }
+
+    /// Some control character that begins with the open hexadecimal digits leads on from a state.
+    fn can_escape_hex(&mut self, state: StateId, open: u32) -> bool {
+        let row = *self.expansion.lang_row(state);
+        (0..0x20u8).filter(|&byte| row[byte as usize] != DEAD).any(|byte| {
+            let mut spelt = Vec::new();
+            escape::write_canonical(&[byte], &mut spelt);
+            spelt.len() == 6 && {
+                let mut at = escape::BACKSLASH;
+                spelt[1..].iter().any(|&byte| {
+                    matches!(escape::step(at, byte, Escapes::Canonical), Step::Open(next) if { at = next; next == open })
+                })
+            }
+        })
+    }
+
+    fn object_start(&mut self, thread: Thread, byte: u8, out: &mut Vec<Thread>, checks: &mut dyn Checks) {
+        let Thread { frame, stack } = thread;
+        let state = self.rules.state(frame.a);
+        let open = frame.kind == Kind::ObjectOpen;
+        if open && frame.pos == 0 && byte == b'}' {
+            if state.closable {
+                out.extend(self.finish(frame, stack, false, checks));
+            }
+            return;
+        }
+        if !state.members && !state.others {
+            if open && self.is_blank(byte) {
+                out.push(thread);
+            }
+            return;
+        }
+        let width = if open { self.indent(stack, 1) } else { self.comma_width(stack) };
+        if frame.pos < width {
+            self.blank(thread, byte, out);
+        } else if byte == b'"' {
+            self.open_key(thread, out);
+        } else if self.is_blank(byte) {
+            out.push(thread);
+        }
+    }
+
+    pub(crate) fn open_key(&mut self, thread: Thread, out: &mut Vec<Thread>) {
+        let Thread { frame, stack } = thread;
+        let below = self.stacks.push(frame.turn(Kind::ObjectKey), stack);
+        let state = self.rules.state(frame.a);
+        let (object, members, others) = (state.object, state.members, state.others);
+        let conditional = frame.conditional;
+        if members {
+            let end = u32::try_from(self.rules.objects[object as usize].names.len()).unwrap_or(u32::MAX);
+            let key = Frame { conditional, c: end, ..Frame::new(Kind::MemberKey, frame.a) };
+            out.push(Thread { frame: key, stack: below });
+        }
+        if others {
+            for at in 0..self.rules.objects[object as usize].others.len() {
+                let (lang, _) = self.rules.objects[object as usize].others[at];
+                let start = self.expansion.lang_start(lang);
+                if start != DEAD {
+                    let which = u32::try_from(at).unwrap_or(u32::MAX);
+                    let key = Frame { conditional, b: start, c: object, ..Frame::new(Kind::OtherKey, which) };
+                    out.push(Thread { frame: key, stack: below });
+                }
+            }
+        }
+    }
+
+    fn member_key(&mut self, thread: Thread, byte: u8, out: &mut Vec<Thread>) {
+        let Thread { frame, stack } = thread;
+        let next = if frame.d == PLAIN {
+            match byte {
+                b'"' => {
+                    let rules = self.rules.object_of(frame.a);
+                    let (member, node) = (frame.b, rules.nodes[frame.b as usize]);
+                    let whole = rules.names[member as usize].len() == frame.pos as usize;
+                    if whole && self.rules.state(frame.a).any_allowed(member, member + 1) {
+                        self.close_key(thread, frame.a, member, node, out);
+                    }
+                    return;
+                }
+                b'\\' => {
+                    let escapable = self.escapes == Escapes::Any
+                        || (0..0x20).chain([b'"', b'\\']).any(|c| self.narrow(frame, &[c]).is_some());
+                    escapable.then_some(Frame { d: escape::BACKSLASH, ..frame })
+                }
+                0..0x20 => None,
+                _ => self.narrow(frame, &[byte]),
+            }
+        } else {
+            match escape::step(frame.d, byte, self.escapes) {
+                Step::Bad => None,
+                Step::Open(d) => Some(Frame { d, ..frame }),
+                Step::Char(c) => self.narrow(Frame { d: PLAIN, ..frame }, c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        };
+        if let Some(frame) = next {
+            out.push(Thread { frame, stack });
+        }
+    }
+
+    /// The names that go on with these bytes, when one of them may follow.
+    fn narrow(&self, mut frame: Frame, bytes: &[u8]) -> Option<Frame> {
+        let names = &self.rules.object_of(frame.a).names;
+        for &byte in bytes {
+            let at = frame.pos as usize;
+            let range = &names[frame.b as usize..frame.c as usize];
+            if let [name] = range {
+                if name.get(at) != Some(&byte) {
+                    return None;
+                }
+            } else {
+                let low = range.partition_point(|name| name.get(at).is_none_or(|&b| b < byte));
+                let high = low + range[low..].partition_point(|name| name.get(at) == Some(&byte));
+                frame.c = frame.b + u32::try_from(high).ok()?;
+                frame.b += u32::try_from(low).ok()?;
+            }
+            frame.pos = frame.pos.checked_add(1)?;
+        }
+        self.rules.state(frame.a).any_allowed(frame.b, frame.c).then_some(frame)
+    }
+
+    fn other_key(&mut self, thread: Thread, byte: u8, out: &mut Vec<Thread>, checks: &mut dyn Checks) {
+        let Thread { frame, stack } = thread;
+        if frame.d == PLAIN && byte == b'"' {
+            if !self.expansion.lang_accepts(frame.b) {
+                return;
+            }
+            let mut thread = thread;
+            let (key, _) = self.stacks.pop(stack);
+            if self.rules.state(key.a).has_others {
+                match checks.value(false, Check::UniqueKey, &mut self.expansion) {
+                    Verdict::Yes => {}
+                    Verdict::No => return,
+                    Verdict::Depends => thread.frame.conditional = true,
+                }
+            }
+            let (_, node) = self.rules.objects[frame.c as usize].others[frame.a as usize];
+            self.close_key(thread, key.a, OTHER, node, out);
+        } else if let Some((b, d)) = self.content(frame.b, frame.d, byte) {
+            out.push(Thread { frame: Frame { b, d, ..frame }, stack });
+        }
+    }
+
+    /// After the closing quote of a key.
+    pub(crate) fn close_key(&mut self, thread: Thread, state: u32, member: u32, node: NodeId, out: &mut Vec<Thread>) {
+        let (_, below) = self.stacks.pop(thread.stack);
+        let after = self.rules.with_member(state, member);
+        let stack = self.stacks.push(Frame::new(Kind::ObjectAfter, after), below);
+        let frame = Frame { conditional: thread.frame.conditional, ..Frame::new(Kind::Colon, node) };
+        out.push(Thread { frame, stack });
+    }
+
+    fn colon(&mut self, thread: Thread, byte: u8, out: &mut Vec<Thread>) {
+        let Thread { frame, stack } = thread;
+        let spaced = matches!(self.whitespace, Whitespace::Spaced | Whitespace::Pretty);
+        match (frame.pos, byte) {
+            (0, b':') if spaced => out.push(Thread { frame: Frame { pos: 1, ..frame }, stack }),
+            (0, b':') | (1, b' ') => out.push(Thread { frame: frame.turn(Kind::Value), stack }),
+            _ if self.is_blank(byte) => out.push(thread),
+            _ => {}
+        }
+    }
+
+    fn object_after(&mut self, thread: Thread, byte: u8, out: &mut Vec<Thread>, checks: &mut dyn Checks) {
+        let Thread { frame, stack } = thread;
+        let state = self.rules.state(frame.a);
+        match byte {
+            b',' if state.members || state.others => {
+                out.push(Thread { frame: frame.turn(Kind::ObjectComma), stack });
+            }
+            b'}' if state.closable && self.whitespace != Whitespace::Pretty => {
+                out.extend(self.finish(frame, stack, false, checks));
+            }
+            b'\n' if state.closable && self.whitespace == Whitespace::Pretty => {
+                out.push(Thread { frame: Frame { kind: Kind::ObjectClose, pos: 1, ..frame }, stack });
+            }
+            _ if self.is_blank(byte) => out.push(thread),
+            _ => {}
+        }
+    }
+
+    fn array_start(&mut self, thread: Thread, byte: u8, out: &mut Vec<Thread>, checks: &mut dyn Checks) {
+        let Thread { frame, stack } = thread;
+        let open = frame.kind == Kind::ArrayOpen;
+        if open && frame.pos == 0 && byte == b']' {
+            if self.array_closable(frame) {
+                out.extend(self.finish(frame, stack, false, checks));
+            }
+            return;
+        }
+        let width = if open { self.indent(stack, 1) } else { self.comma_width(stack) };
+        if frame.pos < width {
+            if !open || self.array_open(frame) {
+                self.blank(thread, byte, out);
+            }
+        } else if self.is_blank(byte) {
+            out.push(thread);
+        } else {
+            for (node, after) in self.items(frame) {
+                let stack = self.stacks.push(after, stack);
+                let frame = Frame { conditional: frame.conditional, ..Frame::new(Kind::Value, node) };
+                self.value(Thread { frame, stack }, byte, out);
+            }
+        }
+    }
+
+    fn array_after(&mut self, thread: Thread, byte: u8, out: &mut Vec<Thread>, checks: &mut dyn Checks) {
+        let Thread { frame, stack } = thread;
+        match byte {
+            b',' if self.array_open(frame) => out.push(Thread { frame: frame.turn(Kind::ArrayComma), stack }),
+            b']' if self.whitespace != Whitespace::Pretty => {
+                if self.array_closable(frame) {
+                    out.extend(self.finish(frame, stack, false, checks));
+                }
+            }
+            b'\n' if self.whitespace == Whitespace::Pretty => {
+                if self.array_closable(frame) {
+                    out.push(Thread { frame: Frame { kind: Kind::ArrayClose, pos: 1, ..frame }, stack });
+                }
+            }
+            _ if self.is_blank(byte) => out.push(thread),
+            _ => {}
+        }
+    }
+
+    /// The counter of one `contains` in an array's frame.
+    fn counter(frame: Frame, which: usize) -> u32 {
+        let word = if which < 2 { frame.c } else { frame.d };
+        word >> (16 * (which % 2)) & 0xffff
+    }
+
+    /// The array may end here.
+    pub(crate) fn array_closable(&self, frame: Frame) -> bool {
+        frame.b >= self.rules.array(frame.a).min_items && self.contains_done(frame)
+    }
+
+    /// Every `contains` has the items that it needs.
+    pub(crate) fn contains_done(&self, frame: Frame) -> bool {
+        let array = self.rules.array(frame.a);
+        array.contains.iter().enumerate().all(|(at, contains)| Self::counter(frame, at) >= contains.min)
+    }
+
+    /// One more item may follow.
+    fn array_open(&mut self, frame: Frame) -> bool {
+        let array = self.rules.array(frame.a);
+        if array.max_items.is_some_and(|max| frame.b >= max) {
+            return false;
+        }
+        if array.contains.is_empty() {
+            let node = array.prefix.get(frame.b as usize).copied().unwrap_or(array.items);
+            return !self.expansion.is_empty(node);
+        }
+        !self.items(frame).is_empty()
+    }
+
+    /// What the next item may be, with the place after it: one entry for each choice of the `contains`
+    /// obligations that it counts for.
+    pub(crate) fn items(&mut self, frame: Frame) -> Vec<(NodeId, Frame)> {
+        let array = self.rules.array(frame.a);
+        if array.max_items.is_some_and(|max| frame.b >= max) {
+            return Vec::new();
+        }
+        let node = array.prefix.get(frame.b as usize).copied().unwrap_or(array.items);
+        let fixed = u32::try_from(array.prefix.len()).unwrap_or(u32::MAX);
+        let cap = fixed.max(array.min_items).max(array.max_items.unwrap_or(0)).max(2);
+        let after = Frame { b: (frame.b + 1).min(cap), ..frame.turn(Kind::ArrayAfter) };
+        if array.contains.is_empty() {
+            return vec![(node, Frame { conditional: false, ..after })];
+        }
+        let contains = array.contains.clone();
+        let mut choices = vec![(node, Frame { conditional: false, ..after })];
+        for (at, contains) in contains.iter().enumerate().take(4) {
+            let count = Self::counter(frame, at);
+            let mut next = Vec::new();
+            for (node, after) in choices {
+                let counted = contains.max.is_none_or(|max| count < max);
+                if counted {
+                    let both = self.expansion.and(node, contains.node);
+                    let count = (count + 1).min(contains.max.unwrap_or(contains.min)).min(0xffff);
+                    let shift = 16 * (at % 2);
+                    let word = |word: u32| word & !(0xffff << shift) | count << shift;
+                    let after =
+                        if at < 2 { Frame { c: word(after.c), ..after } } else { Frame { d: word(after.d), ..after } };
+                    next.push((both, after));
+                }
+                let other = self.expansion.and(node, contains.other);
+                next.push((other, after));
+            }
+            choices = next;
+        }
+        choices.retain(|&(node, after)| !self.expansion.is_empty(node) && self.contains_in_reach(after));
+        choices
+    }
+
+    /// Every `contains` can still get the items that it lacks.
+    fn contains_in_reach(&mut self, frame: Frame) -> bool {
+        let array = self.rules.array(frame.a).clone();
+        array.contains.iter().enumerate().all(|(at, contains)| {
+            let lacking = contains.min.saturating_sub(Self::counter(frame, at));
+            if lacking == 0 {
+                return true;
+            }
+            let end = array.max_items.unwrap_or(u32::MAX);
+            let fixed = u32::try_from(array.prefix.len()).unwrap_or(u32::MAX);
+            let mut slots = 0u32;
+            for &node in array.prefix.iter().take(end as usize).skip(frame.b as usize) {
+                let both = self.expansion.and(node, contains.node);
+                slots += u32::from(!self.expansion.is_empty(both));
+            }
+            let both = self.expansion.and(array.items, contains.node);
+            if !self.expansion.is_empty(both) {
+                slots = slots.saturating_add(end.saturating_sub(frame.b.max(fixed)));
+            }
+            slots >= lacking
+        })
+    }
+}

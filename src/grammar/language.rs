@@ -1,0 +1,1292 @@
+//! Regular languages over characters: hash-consed expressions, closed under and, or, not, with
+//! derivatives taken when a state is first stepped.
+//!
+//! An expression is a language; equal expressions have equal ids after simplification, so taking
+//! derivatives (Brzozowski 1964; Owens, Reppy and Turon 2009) reaches finitely many of them.
+//! Counted repeats stay counted: `a{2,100000}` is one node. `automaton` turns
+//! expressions into states over UTF-8 bytes.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::charset::CharSet;
+
+/// Index of an expression.
+pub type ExprId = u32;
+/// The empty language.
+pub const NONE: ExprId = 0;
+/// Every string.
+pub const ANY: ExprId = 1;
+/// The empty string alone.
+pub const EPSILON: ExprId = 2;
+/// Any one character.
+const FULL: ExprId = 3;
+/// No upper bound.
+pub const INFINITE: u32 = u32::MAX;
+/// States that a search for a word may visit before it gives up and assumes that there is one.
+const SEARCH_LIMIT: usize = 20_000;
+/// Expressions kept; past this, new ones collapse to the empty language.
+const EXPR_LIMIT: usize = 4_000_000;
+/// Words of a finite set that are tried one by one when it is intersected.
+const FILTER_LIMIT: u32 = 512;
+
+/// What an expression is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Node {
+    None,
+    Any,
+    Epsilon,
+    Class(u32),
+    /// Words `low..high` of a sorted set, all alike up to byte `depth`, without those bytes.
+    Words {
+        set: u32,
+        low: u32,
+        high: u32,
+        depth: u32,
+    },
+    /// The head is never itself a concatenation.
+    Concat(ExprId, ExprId),
+    Or(Arc<[ExprId]>),
+    And(Arc<[ExprId]>),
+    Not(ExprId),
+    Repeat(ExprId, u32, u32),
+    /// A named language, defined by an expression in which every use of it comes after a character.
+    Fix(u32),
+    /// Rest of a decimal literal whose value is a multiple of a step.
+    Multiple {
+        step: u32,
+        /// Fraction digits read so far; `None` before the point.
+        fraction: Option<u32>,
+        remainder: u64,
+    },
+}
+
+/// What is known of an expression when it is made.
+#[derive(Clone, Copy, Debug)]
+struct Info {
+    nullable: bool,
+    /// Free of and, not and named parts, hence never empty.
+    positive: bool,
+    /// Has a named part.
+    recursive: bool,
+    /// Bounds of the length in characters (outer bounds where not positive).
+    length: (u32, u32),
+    /// Fewest bytes, raw and as written in a JSON string (lower bounds where not positive).
+    cost: [u32; 2],
+}
+
+/// How the bytes of a shortest word are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// UTF-8 bytes.
+    Raw = 0,
+    /// Bytes as written in a JSON string in canonical form.
+    Json = 1,
+}
+
+/// A step `numerator / 10^scale`.
+#[derive(Clone, Debug)]
+struct Step {
+    numerator: u64,
+    scale: u32,
+}
+
+/// All expressions of an expansion.
+#[derive(Debug)]
+pub struct Languages {
+    nodes: Vec<Node>,
+    info: Vec<Info>,
+    index: FxHashMap<Node, ExprId>,
+    classes: Vec<CharSet>,
+    class_index: FxHashMap<CharSet, u32>,
+    words: Vec<Arc<[Box<str>]>>,
+    fixes: Vec<ExprId>,
+    steps: Vec<Step>,
+    /// 0 unknown, 1 has a word, 2 has none; by expression, for those that are not positive.
+    alive: FxHashMap<ExprId, bool>,
+    exact_cost: [FxHashMap<ExprId, u32>; 2],
+    /// Set when a limit was hit and an answer assumed.
+    pub exhausted: bool,
+}
+
+/// The characters that an expression tells apart in its first place.
+#[derive(Default)]
+pub struct Frontier {
+    ascii: Vec<u128>,
+    wide: Vec<u32>,
+    wide_chars: Vec<u32>,
+}
+
+/// A block of characters with equal derivatives.
+pub struct Branch {
+    /// ASCII members (empty for a block above ASCII).
+    pub ascii: u128,
+    /// Inclusive ranges above ASCII (empty for an ASCII block).
+    pub wide: Vec<(u32, u32)>,
+    /// The derivative.
+    pub target: ExprId,
+}
+
+impl Default for Languages {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Languages {
+    /// The four constants only.
+    pub fn new() -> Self {
+        let mut this = Self {
+            nodes: Vec::new(),
+            info: Vec::new(),
+            index: FxHashMap::default(),
+            classes: Vec::new(),
+            class_index: FxHashMap::default(),
+            words: Vec::new(),
+            fixes: Vec::new(),
+            steps: Vec::new(),
+            alive: FxHashMap::default(),
+            exact_cost: [FxHashMap::default(), FxHashMap::default()],
+            exhausted: false,
+        };
+        this.intern(Node::None);
+        this.intern(Node::Any);
+        this.intern(Node::Epsilon);
+        this.class(CharSet::full());
+        this
+    }
+
+    /// Number of expressions.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// True when the empty string is a word.
+    pub fn nullable(&self, e: ExprId) -> bool {
+        self.info[e as usize].nullable
+    }
+
+    /// Outer bounds of the length in characters.
+    pub fn length(&self, e: ExprId) -> (u32, u32) {
+        match self.nodes[e as usize] {
+            Node::Words { .. } => self.words_length(e),
+            _ => self.info[e as usize].length,
+        }
+    }
+
+    fn intern(&mut self, node: Node) -> ExprId {
+        if let Some(&id) = self.index.get(&node) {
+            return id;
+        }
+        if self.nodes.len() >= EXPR_LIMIT {
+            self.exhausted = true;
+            return NONE;
+        }
+        let info = self.describe(&node);
+        let id = u32::try_from(self.nodes.len()).expect("bounded by EXPR_LIMIT");
+        self.nodes.push(node.clone());
+        self.info.push(info);
+        self.index.insert(node, id);
+        id
+    }
+
+    fn describe(&self, node: &Node) -> Info {
+        let of = |e: ExprId| {
+            let mut info = self.info[e as usize];
+            if let Node::Words { .. } = self.nodes[e as usize] {
+                info.length = self.words_length(e);
+                info.cost = self.words_cost(e);
+            }
+            info
+        };
+        let leaf = |nullable, length, cost| Info { nullable, positive: true, recursive: false, length, cost };
+        match node {
+            Node::None => Info { positive: true, ..leaf(false, (INFINITE, 0), [INFINITE; 2]) },
+            Node::Any => leaf(true, (0, INFINITE), [0; 2]),
+            Node::Epsilon => leaf(true, (0, 0), [0; 2]),
+            Node::Class(class) => leaf(false, (1, 1), class_cost(&self.classes[*class as usize])),
+            Node::Words { set, low, depth, .. } => {
+                // Length and cost of word sets are found when asked for; see `of`.
+                leaf(self.words[*set as usize][*low as usize].len() == *depth as usize, (0, INFINITE), [0; 2])
+            }
+            Node::Concat(a, b) => {
+                let (a, b) = (of(*a), of(*b));
+                Info {
+                    nullable: a.nullable && b.nullable,
+                    positive: a.positive && b.positive,
+                    recursive: a.recursive || b.recursive,
+                    length: (a.length.0.saturating_add(b.length.0), a.length.1.saturating_add(b.length.1)),
+                    cost: [0, 1].map(|k| a.cost[k].saturating_add(b.cost[k])),
+                }
+            }
+            Node::Or(items) => {
+                let mut info = of(items[0]);
+                for &item in &items[1..] {
+                    let item = of(item);
+                    info.nullable |= item.nullable;
+                    info.positive &= item.positive;
+                    info.recursive |= item.recursive;
+                    info.length = (info.length.0.min(item.length.0), info.length.1.max(item.length.1));
+                    info.cost = [0, 1].map(|k| info.cost[k].min(item.cost[k]));
+                }
+                info
+            }
+            Node::And(items) => {
+                let mut info = Info { positive: false, ..of(items[0]) };
+                for &item in &items[1..] {
+                    let item = of(item);
+                    info.nullable &= item.nullable;
+                    info.recursive |= item.recursive;
+                    info.length = (info.length.0.max(item.length.0), info.length.1.min(item.length.1));
+                    info.cost = [0, 1].map(|k| info.cost[k].max(item.cost[k]));
+                }
+                info
+            }
+            Node::Not(e) => {
+                let inner = of(*e);
+                let least = u32::from(inner.nullable);
+                Info {
+                    nullable: !inner.nullable,
+                    positive: false,
+                    recursive: inner.recursive,
+                    length: (least, INFINITE),
+                    cost: [least; 2],
+                }
+            }
+            Node::Repeat(e, min, max) => {
+                let inner = of(*e);
+                Info {
+                    nullable: *min == 0 || inner.nullable,
+                    length: (
+                        inner.length.0.saturating_mul(*min),
+                        if *max == INFINITE { INFINITE } else { inner.length.1.saturating_mul(*max) },
+                    ),
+                    cost: inner.cost.map(|cost| cost.saturating_mul(*min)),
+                    ..inner
+                }
+            }
+            Node::Fix(name) => {
+                let nullable = self.nullable(self.fixes[*name as usize]);
+                let least = u32::from(!nullable);
+                Info { nullable, positive: false, recursive: true, length: (least, INFINITE), cost: [least; 2] }
+            }
+            Node::Multiple { step, fraction, remainder } => {
+                let nullable = self.multiple_accepts(*step, *fraction, *remainder);
+                let least = u32::from(!nullable);
+                Info { nullable, ..leaf(nullable, (least, INFINITE), [least; 2]) }
+            }
+        }
+    }
+
+    // ---- constructors -------------------------------------------------------------------------
+
+    /// One character of the set.
+    pub fn class(&mut self, set: CharSet) -> ExprId {
+        if set.is_empty() {
+            return NONE;
+        }
+        let id = if let Some(&id) = self.class_index.get(&set) {
+            id
+        } else {
+            let id = u32::try_from(self.classes.len()).expect("fewer classes than expressions");
+            self.classes.push(set.clone());
+            self.class_index.insert(set, id);
+            id
+        };
+        self.intern(Node::Class(id))
+    }
+
+    /// One of the words.
+    pub fn words(&mut self, words: impl IntoIterator<Item = impl Into<Box<str>>>) -> ExprId {
+        let mut words: Vec<Box<str>> = words.into_iter().map(Into::into).collect();
+        words.sort_unstable();
+        words.dedup();
+        let high = u32::try_from(words.len()).expect("fewer words than bytes in a schema");
+        let set = u32::try_from(self.words.len()).expect("fewer sets than bytes in a schema");
+        self.words.push(words.into());
+        self.word_range(set, 0, high, 0)
+    }
+
+    /// Exactly this text.
+    pub fn text(&mut self, text: &str) -> ExprId {
+        let mut chars = text.chars();
+        match (chars.next(), chars.next()) {
+            (None, _) => EPSILON,
+            (Some(c), None) => self.class(CharSet::one(c)),
+            _ => self.words([text]),
+        }
+    }
+
+    fn word_range(&mut self, set: u32, low: u32, high: u32, depth: u32) -> ExprId {
+        if low >= high {
+            return NONE;
+        }
+        if low + 1 == high && self.words[set as usize][low as usize].len() == depth as usize {
+            return EPSILON;
+        }
+        self.intern(Node::Words { set, low, high, depth })
+    }
+
+    /// `a` then `b`.
+    pub fn concat(&mut self, mut a: ExprId, b: ExprId) -> ExprId {
+        if let Node::Concat(..) = self.nodes[a as usize] {
+            let mut heads = Vec::new();
+            while let Node::Concat(head, tail) = self.nodes[a as usize] {
+                heads.push(head);
+                a = tail;
+            }
+            let mut result = self.cons(a, b);
+            for &head in heads.iter().rev() {
+                result = self.cons(head, result);
+            }
+            return result;
+        }
+        self.cons(a, b)
+    }
+
+    /// All of them, one after the other.
+    pub fn sequence(&mut self, parts: &[ExprId]) -> ExprId {
+        parts.iter().rev().fold(EPSILON, |rest, &part| self.concat(part, rest))
+    }
+
+    /// `x{min,max}` behind an expression, one character of any kind behind the constants.
+    fn as_repeat(&self, e: ExprId) -> (ExprId, u32, u32) {
+        match self.nodes[e as usize] {
+            Node::Repeat(x, min, max) => (x, min, max),
+            Node::Any => (FULL, 0, INFINITE),
+            _ => (e, 1, 1),
+        }
+    }
+
+    /// Bounds of the length, where that is all there is to the language.
+    pub fn as_length(&self, e: ExprId) -> Option<(u32, u32)> {
+        match self.as_repeat(e) {
+            (FULL, min, max) => Some((min, max)),
+            _ => None,
+        }
+    }
+
+    /// `.{m,}`: the length in characters is all that counts.
+    fn as_at_least(&self, e: ExprId) -> Option<u32> {
+        match self.as_repeat(e) {
+            (FULL, min, INFINITE) => Some(min),
+            _ => None,
+        }
+    }
+
+    fn cons(&mut self, head: ExprId, tail: ExprId) -> ExprId {
+        match (head, tail) {
+            (NONE, _) | (_, NONE) => return NONE,
+            (EPSILON, other) | (other, EPSILON) => return other,
+            _ => {}
+        }
+        if self.as_at_least(tail).is_some() && self.nullable(head) {
+            return tail;
+        }
+        if self.as_at_least(head).is_some() && self.nullable(tail) {
+            return head;
+        }
+        let (next, rest) = match self.nodes[tail as usize] {
+            Node::Concat(next, rest) => (next, rest),
+            _ => (tail, EPSILON),
+        };
+        let (x, min, max) = self.as_repeat(head);
+        let (y, next_min, next_max) = self.as_repeat(next);
+        if x == y {
+            let max = if max == INFINITE || next_max == INFINITE { INFINITE } else { max.saturating_add(next_max) };
+            let joined = self.repeat(x, min.saturating_add(next_min), max);
+            return self.cons_joined(joined, rest);
+        }
+        self.intern(Node::Concat(head, tail))
+    }
+
+    /// After two repeats were joined, the rest no longer starts with the same one.
+    fn cons_joined(&mut self, head: ExprId, rest: ExprId) -> ExprId {
+        if rest == EPSILON {
+            return head;
+        }
+        if self.as_at_least(rest).is_some() && self.nullable(head) {
+            return rest;
+        }
+        if self.as_at_least(head).is_some() && self.nullable(rest) {
+            return head;
+        }
+        self.intern(Node::Concat(head, rest))
+    }
+
+    /// `e` repeated between `min` and `max` times ([`INFINITE`]: no bound).
+    pub fn repeat(&mut self, e: ExprId, min: u32, max: u32) -> ExprId {
+        let min = if self.nullable(e) { 0 } else { min };
+        match (e, min, max) {
+            (_, min, max) if min > max => NONE,
+            (_, _, 0) | (EPSILON, _, _) => EPSILON,
+            (NONE, 0, _) => EPSILON,
+            (NONE, _, _) => NONE,
+            (ANY, _, _) => ANY,
+            (e, 1, 1) => e,
+            (FULL, 0, INFINITE) => ANY,
+            _ => match self.nodes[e as usize] {
+                // (x{0,})* and the like are x*.
+                Node::Repeat(x, 0 | 1, INFINITE) if min == 0 => self.repeat(x, 0, INFINITE),
+                Node::Repeat(x, 0 | 1, INFINITE) if max == INFINITE => self.repeat(x, 1, INFINITE),
+                _ => self.intern(Node::Repeat(e, min, max)),
+            },
+        }
+    }
+
+    /// Either of two.
+    pub fn or2(&mut self, a: ExprId, b: ExprId) -> ExprId {
+        match (a, b) {
+            (NONE, other) | (other, NONE) => other,
+            (ANY, _) | (_, ANY) => ANY,
+            (a, b) if a == b => a,
+            _ => self.or(vec![a, b]),
+        }
+    }
+
+    /// Any of them.
+    pub fn or(&mut self, items: Vec<ExprId>) -> ExprId {
+        self.or_factored(items, 32)
+    }
+
+    fn or_factored(&mut self, items: Vec<ExprId>, depth: u32) -> ExprId {
+        let mut flat = Vec::with_capacity(items.len());
+        for item in items {
+            match &self.nodes[item as usize] {
+                Node::None => {}
+                Node::Any => return ANY,
+                Node::Or(inner) => flat.extend_from_slice(inner),
+                _ => flat.push(item),
+            }
+        }
+        flat.sort_unstable();
+        flat.dedup();
+        if flat.len() <= 1 {
+            return flat.first().copied().unwrap_or(NONE);
+        }
+        if let Some(least) = flat.iter().filter_map(|&e| self.as_at_least(e)).min() {
+            flat.retain(|&e| self.length(e).0 < least || self.as_at_least(e) == Some(least));
+        }
+        let classes: Vec<u32> = flat
+            .iter()
+            .filter_map(|&e| if let Node::Class(class) = self.nodes[e as usize] { Some(class) } else { None })
+            .collect();
+        if classes.len() > 1 {
+            flat.retain(|&e| !matches!(self.nodes[e as usize], Node::Class(_)));
+            let set = classes[1..].iter().fold(self.classes[classes[0] as usize].clone(), |set, &class| {
+                set.union(&self.classes[class as usize])
+            });
+            flat.push(self.class(set));
+        }
+        for &e in &flat {
+            if let Node::Not(inner) = self.nodes[e as usize]
+                && flat.contains(&inner)
+            {
+                return ANY;
+            }
+        }
+        if flat.contains(&EPSILON) && flat.iter().any(|&e| e != EPSILON && self.nullable(e)) {
+            flat.retain(|&e| e != EPSILON);
+        }
+        if depth > 0 && flat.len() <= 256 {
+            flat = self.factor(flat, depth);
+        }
+        flat.sort_unstable();
+        flat.dedup();
+        if flat.len() == 1 { flat[0] } else { self.intern(Node::Or(flat.into())) }
+    }
+
+    /// Joins alternatives with one head (`ab|ac` → `a(b|c)`) or one repeated part and one rest
+    /// (`a{0,3}b|a{2,5}b` → `a{0,5}b`).
+    fn factor(&mut self, mut items: Vec<ExprId>, depth: u32) -> Vec<ExprId> {
+        let split = |this: &Self, e: ExprId| match this.nodes[e as usize] {
+            Node::Concat(head, tail) => (head, tail),
+            _ => (e, EPSILON),
+        };
+        let mut i = 0;
+        while i < items.len() {
+            let (head, tail) = split(self, items[i]);
+            let (x, min, max) = self.as_repeat(head);
+            let mut j = i + 1;
+            let mut merged = None;
+            while j < items.len() {
+                let (other_head, other_tail) = split(self, items[j]);
+                let (y, other_min, other_max) = self.as_repeat(other_head);
+                if head != other_head
+                    && x == y
+                    && tail == other_tail
+                    && min <= other_max.saturating_add(1)
+                    && other_min <= max.saturating_add(1)
+                {
+                    let joined = self.repeat(x, min.min(other_min), max.max(other_max));
+                    merged = Some(self.concat(joined, tail));
+                    break;
+                }
+                j += 1;
+            }
+            if let Some(merged) = merged {
+                items.swap_remove(j);
+                items.swap_remove(i);
+                if merged == ANY {
+                    return vec![ANY];
+                }
+                items.push(merged);
+                i = 0;
+                continue;
+            }
+            i += 1;
+        }
+        let mut heads: Vec<(ExprId, ExprId)> = items.iter().map(|&e| split(self, e)).collect();
+        heads.sort_unstable();
+        if heads.windows(2).all(|pair| pair[0].0 != pair[1].0) {
+            return items;
+        }
+        let mut result = Vec::new();
+        let mut start = 0;
+        while start < heads.len() {
+            let head = heads[start].0;
+            let end = start + heads[start..].iter().take_while(|pair| pair.0 == head).count();
+            let tails: Vec<ExprId> = heads[start..end].iter().map(|pair| pair.1).collect();
+            let tail = if tails.len() == 1 { tails[0] } else { self.or_factored(tails, depth - 1) };
+            let joined = self.concat(head, tail);
+            // What was joined may be an alternation or a constant again.
+            match &self.nodes[joined as usize] {
+                Node::Or(inner) => result.extend_from_slice(inner),
+                Node::Any => return vec![ANY],
+                _ => result.push(joined),
+            }
+            start = end;
+        }
+        result
+    }
+
+    /// Both.
+    pub fn and2(&mut self, a: ExprId, b: ExprId) -> ExprId {
+        match (a, b) {
+            (NONE, _) | (_, NONE) => NONE,
+            (ANY, other) | (other, ANY) => other,
+            (a, b) if a == b => a,
+            _ => self.and(vec![a, b]),
+        }
+    }
+
+    /// All of them.
+    pub fn and(&mut self, items: Vec<ExprId>) -> ExprId {
+        let mut flat = Vec::with_capacity(items.len());
+        for item in items {
+            match &self.nodes[item as usize] {
+                Node::Any => {}
+                Node::None => return NONE,
+                Node::And(inner) => flat.extend_from_slice(inner),
+                _ => flat.push(item),
+            }
+        }
+        flat.sort_unstable();
+        flat.dedup();
+        if flat.len() <= 1 {
+            return flat.first().copied().unwrap_or(ANY);
+        }
+        if flat.contains(&EPSILON) {
+            return if flat.iter().all(|&e| self.nullable(e)) { EPSILON } else { NONE };
+        }
+        for &e in &flat {
+            if let Node::Not(inner) = self.nodes[e as usize]
+                && flat.contains(&inner)
+            {
+                return NONE;
+            }
+        }
+        let (low, high) = flat.iter().fold((0, INFINITE), |(low, high), &e| {
+            let (min, max) = self.length(e);
+            (low.max(min), high.min(max))
+        });
+        if low > high {
+            return NONE;
+        }
+        if let Some(words) = self.filter_words(&flat) {
+            return words;
+        }
+        if let Some(class) = self.meet_classes(&mut flat)
+            && class == NONE
+        {
+            return NONE;
+        }
+        self.fold_length(&mut flat);
+        if flat.contains(&NONE) {
+            return NONE;
+        }
+        flat.sort_unstable();
+        flat.dedup();
+        if flat.len() == 1 {
+            return flat[0];
+        }
+        // Derivatives of named parts stay finitely many only in disjunctive form.
+        if flat.iter().any(|&e| self.info[e as usize].recursive)
+            && let Some(at) = flat.iter().position(|&e| matches!(self.nodes[e as usize], Node::Or(_)))
+            && let Node::Or(alternatives) = self.nodes[flat[at] as usize].clone()
+            && alternatives.len() <= 64
+        {
+            flat.swap_remove(at);
+            let parts = alternatives
+                .iter()
+                .map(|&alternative| {
+                    let mut items = flat.clone();
+                    items.push(alternative);
+                    self.and(items)
+                })
+                .collect();
+            return self.or(parts);
+        }
+        self.intern(Node::And(flat.into()))
+    }
+
+    fn filter_words(&mut self, items: &[ExprId]) -> Option<ExprId> {
+        let (at, set, low, high, depth) = items
+            .iter()
+            .enumerate()
+            .filter_map(|(at, &e)| match self.nodes[e as usize] {
+                Node::Words { set, low, high, depth } => Some((at, set, low, high, depth)),
+                _ => None,
+            })
+            .min_by_key(|&(_, _, low, high, _)| high - low)?;
+        if high - low > FILTER_LIMIT && !items.iter().all(|&e| self.is_words(e)) {
+            return None;
+        }
+        let words = self.words[set as usize].clone();
+        let words = &words[low as usize..high as usize];
+        let kept: Vec<&Box<str>> = words
+            .iter()
+            .filter(|word| {
+                items.iter().enumerate().all(|(other, &e)| other == at || self.matches(e, &word[depth as usize..]))
+            })
+            .collect();
+        if kept.len() == words.len() {
+            return Some(items[at]);
+        }
+        let kept: Vec<Box<str>> = kept.into_iter().map(|word| word[depth as usize..].into()).collect();
+        Some(self.words(kept))
+    }
+
+    /// Word sets and their complements, where membership is a binary search.
+    fn is_words(&self, e: ExprId) -> bool {
+        match self.nodes[e as usize] {
+            Node::Words { .. } | Node::Class(_) => true,
+            Node::Not(inner) => self.is_words(inner),
+            _ => false,
+        }
+    }
+
+    fn meet_classes(&mut self, flat: &mut Vec<ExprId>) -> Option<ExprId> {
+        let classes: Vec<u32> = flat
+            .iter()
+            .filter_map(|&e| if let Node::Class(class) = self.nodes[e as usize] { Some(class) } else { None })
+            .collect();
+        if classes.len() < 2 {
+            return None;
+        }
+        flat.retain(|&e| !matches!(self.nodes[e as usize], Node::Class(_)));
+        let set = classes[1..].iter().fold(self.classes[classes[0] as usize].clone(), |set, &class| {
+            set.intersection(&self.classes[class as usize])
+        });
+        let class = self.class(set);
+        flat.push(class);
+        Some(class)
+    }
+
+    /// Moves a bound on the length (`.{m,n}`) into another member where that is exact.
+    fn fold_length(&mut self, flat: &mut Vec<ExprId>) {
+        let (mut min, mut max) = (0, INFINITE);
+        for &e in flat.iter() {
+            if let (FULL, low, high) = self.as_repeat(e) {
+                (min, max) = (min.max(low), max.min(high));
+            }
+        }
+        if (min, max) == (0, INFINITE) {
+            return;
+        }
+        flat.retain(|&e| self.as_repeat(e).0 != FULL);
+        let bound = self.repeat(FULL, min, max);
+        if bound == NONE || flat.is_empty() {
+            flat.push(bound);
+            return;
+        }
+        for at in 0..flat.len() {
+            if let Some(folded) = self.bound_length(flat[at], min, max) {
+                flat[at] = folded;
+                return;
+            }
+        }
+        flat.push(bound);
+    }
+
+    /// `e` with its length bounded, as one expression, where the bound falls on one repeat.
+    fn bound_length(&mut self, e: ExprId, min: u32, max: u32) -> Option<ExprId> {
+        let (low, high) = self.length(e);
+        if low >= min && high <= max {
+            return Some(e);
+        }
+        if low > max || high < min {
+            return Some(NONE);
+        }
+        match self.nodes[e as usize].clone() {
+            Node::Or(items) if items.len() <= 8 => {
+                let parts = items.iter().map(|&item| self.bound_length(item, min, max)).collect::<Option<Vec<_>>>()?;
+                Some(self.or(parts))
+            }
+            Node::Words { set, low, high, depth } if high - low <= FILTER_LIMIT => {
+                let kept: Vec<Box<str>> = self.words[set as usize][low as usize..high as usize]
+                    .iter()
+                    .map(|word| &word[depth as usize..])
+                    .filter(|word| {
+                        let count = u32::try_from(word.chars().count()).unwrap_or(INFINITE);
+                        min <= count && count <= max
+                    })
+                    .map(Into::into)
+                    .collect();
+                Some(self.words(kept))
+            }
+            Node::Concat(..) | Node::Repeat(..) => {
+                let mut parts = Vec::new();
+                let mut rest = e;
+                while let Node::Concat(head, tail) = self.nodes[rest as usize] {
+                    parts.push(head);
+                    rest = tail;
+                }
+                parts.push(rest);
+                let mut fixed = 0u32;
+                let mut open = None;
+                for (at, &part) in parts.iter().enumerate() {
+                    match self.length(part) {
+                        (low, high) if low == high => fixed = fixed.saturating_add(low),
+                        _ if open.is_none() => open = Some(at),
+                        _ => return None,
+                    }
+                }
+                let at = open?;
+                let (x, x_min, x_max) = self.as_repeat(parts[at]);
+                let (unit, unit_max) = self.length(x);
+                if unit != unit_max || unit == 0 || unit == INFINITE {
+                    return None;
+                }
+                let least = min.saturating_sub(fixed).div_ceil(unit).max(x_min);
+                let most = if max == INFINITE { x_max } else { (max.checked_sub(fixed)? / unit).min(x_max) };
+                parts[at] = self.repeat(x, least, most);
+                Some(self.sequence(&parts))
+            }
+            _ => None,
+        }
+    }
+
+    /// Every string that is not in `e`.
+    pub fn not(&mut self, e: ExprId) -> ExprId {
+        match self.nodes[e as usize] {
+            Node::None => ANY,
+            Node::Any => NONE,
+            Node::Not(inner) => inner,
+            Node::Epsilon => self.repeat(FULL, 1, INFINITE),
+            Node::Repeat(FULL, min, max) => {
+                let below = if min == 0 { NONE } else { self.repeat(FULL, 0, min - 1) };
+                let above = if max == INFINITE { NONE } else { self.repeat(FULL, max + 1, INFINITE) };
+                self.or2(below, above)
+            }
+            _ => self.intern(Node::Not(e)),
+        }
+    }
+
+    /// Strings whose length in characters is within the bounds.
+    pub fn length_between(&mut self, min: u32, max: u32) -> ExprId {
+        self.repeat(FULL, min, max)
+    }
+
+    /// A language defined through itself: `define` gets the name and gives the definition, in
+    /// which every use of the name comes after at least one character. `nullable` says whether
+    /// the empty string will be in it.
+    pub fn fix(&mut self, nullable: bool) -> ExprId {
+        let name = u32::try_from(self.fixes.len()).expect("fewer names than expressions");
+        self.fixes.push(if nullable { EPSILON } else { NONE });
+        self.intern(Node::Fix(name))
+    }
+
+    /// Gives a name made by [`Languages::fix`] its definition.
+    pub fn define(&mut self, fix: ExprId, body: ExprId) {
+        if let Node::Fix(name) = self.nodes[fix as usize] {
+            self.fixes[name as usize] = body;
+        }
+    }
+
+    /// Decimal literals without exponent whose value is a multiple of `numerator / 10^scale`.
+    /// The form of the literal (leading zeros and the like) is for another language to say.
+    pub fn multiple_of(&mut self, numerator: u64, scale: u32) -> ExprId {
+        let step = u32::try_from(self.steps.len()).expect("fewer steps than expressions");
+        self.steps.push(Step { numerator, scale });
+        let magnitude = self.intern(Node::Multiple { step, fraction: None, remainder: 0 });
+        let minus = self.class(CharSet::one('-'));
+        let sign = self.repeat(minus, 0, 1);
+        self.concat(sign, magnitude)
+    }
+
+    /// `10^(scale - read)`, as the factor of a remainder; `None` when all digits are read.
+    fn multiple_weight(step: &Step, fraction: Option<u32>) -> u64 {
+        let left = step.scale - fraction.unwrap_or(0).min(step.scale);
+        10u64.saturating_pow(left)
+    }
+
+    fn multiple_accepts(&self, step: u32, fraction: Option<u32>, remainder: u64) -> bool {
+        let step = &self.steps[step as usize];
+        let weight = Self::multiple_weight(step, fraction);
+        u128::from(remainder) * u128::from(weight) % u128::from(step.numerator) == 0
+    }
+
+    fn derive_multiple(&mut self, step: u32, fraction: Option<u32>, remainder: u64, c: u32) -> ExprId {
+        let Step { numerator, scale } = self.steps[step as usize];
+        if c == u32::from(b'.') && fraction.is_none() {
+            return self.multiple_state(step, Some(0), remainder);
+        }
+        let Some(digit) = c.checked_sub(u32::from(b'0')).filter(|&digit| digit <= 9) else { return NONE };
+        if fraction == Some(scale) {
+            return if digit == 0 { self.multiple_state(step, fraction, remainder) } else { NONE };
+        }
+        let next = (u128::from(remainder) * 10 + u128::from(digit)) % u128::from(numerator);
+        let next = u64::try_from(next).expect("below the numerator");
+        self.multiple_state(step, fraction.map(|read| read + 1), next)
+    }
+
+    fn multiple_state(&mut self, step: u32, fraction: Option<u32>, remainder: u64) -> ExprId {
+        let definition = &self.steps[step as usize];
+        if fraction.is_some() {
+            let weight = u128::from(Self::multiple_weight(definition, fraction));
+            let numerator = u128::from(definition.numerator);
+            let missing = (numerator - u128::from(remainder) * weight % numerator) % numerator;
+            if missing >= weight {
+                return NONE;
+            }
+        }
+        self.intern(Node::Multiple { step, fraction, remainder })
+    }
+
+    // ---- derivatives --------------------------------------------------------------------------
+
+    /// The rests of the words that start with `c`.
+    pub fn derive(&mut self, e: ExprId, c: u32) -> ExprId {
+        match self.nodes[e as usize].clone() {
+            Node::None | Node::Epsilon => NONE,
+            Node::Any => ANY,
+            Node::Class(class) => {
+                if self.classes[class as usize].contains(c) {
+                    EPSILON
+                } else {
+                    NONE
+                }
+            }
+            Node::Words { set, low, high, depth } => self.derive_words(set, low, high, depth, c),
+            Node::Concat(mut head, mut tail) => {
+                let mut parts = Vec::new();
+                loop {
+                    let derived = self.derive(head, c);
+                    let part = self.concat(derived, tail);
+                    if part != NONE {
+                        parts.push(part);
+                    }
+                    if !self.nullable(head) {
+                        break;
+                    }
+                    if let Node::Concat(next, rest) = self.nodes[tail as usize] {
+                        (head, tail) = (next, rest);
+                    } else {
+                        parts.push(self.derive(tail, c));
+                        break;
+                    }
+                }
+                if parts.len() == 1 { parts[0] } else { self.or(parts) }
+            }
+            Node::Or(items) => {
+                let parts = items.iter().map(|&item| self.derive(item, c)).collect();
+                self.or(parts)
+            }
+            Node::And(items) => {
+                let mut parts = Vec::with_capacity(items.len());
+                for &item in items.iter() {
+                    let part = self.derive(item, c);
+                    if part == NONE {
+                        return NONE;
+                    }
+                    parts.push(part);
+                }
+                self.and(parts)
+            }
+            Node::Not(inner) => {
+                let derived = self.derive(inner, c);
+                self.not(derived)
+            }
+            Node::Repeat(inner, min, max) => {
+                let derived = self.derive(inner, c);
+                if derived == NONE {
+                    return NONE;
+                }
+                let max = if max == INFINITE { INFINITE } else { max - 1 };
+                let rest = self.repeat(inner, min.saturating_sub(1), max);
+                self.concat(derived, rest)
+            }
+            Node::Fix(name) => {
+                let body = self.fixes[name as usize];
+                self.derive(body, c)
+            }
+            Node::Multiple { step, fraction, remainder } => self.derive_multiple(step, fraction, remainder, c),
+        }
+    }
+
+    fn derive_words(&mut self, set: u32, low: u32, high: u32, depth: u32, c: u32) -> ExprId {
+        let Some(c) = char::from_u32(c) else { return NONE };
+        let mut buffer = [0; 4];
+        let bytes = c.encode_utf8(&mut buffer).as_bytes();
+        let words = &self.words[set as usize];
+        let (from, to, at) = (low as usize, high as usize, depth as usize);
+        let prefix = |word: &str| {
+            let rest = &word.as_bytes()[at..];
+            rest[..rest.len().min(bytes.len())].cmp(bytes)
+        };
+        let start = from + words[from..to].partition_point(|word| prefix(word).is_lt());
+        let end = start + words[start..to].partition_point(|word| prefix(word).is_eq());
+        let narrow = |n: usize| u32::try_from(n).expect("indexes into a set fit u32");
+        let (start, end, depth) = (narrow(start), narrow(end), depth + narrow(bytes.len()));
+        self.word_range(set, start, end, depth)
+    }
+
+    /// True when the text is a word of the language.
+    pub fn matches(&mut self, e: ExprId, text: &str) -> bool {
+        match self.nodes[e as usize] {
+            Node::Any => return true,
+            Node::Words { set, low, high, depth } => {
+                let words = &self.words[set as usize][low as usize..high as usize];
+                return words.binary_search_by(|word| word.as_bytes()[depth as usize..].cmp(text.as_bytes())).is_ok();
+            }
+            Node::Not(inner) => return !self.matches(inner, text),
+            _ => {}
+        }
+        let mut state = e;
+        for c in text.chars() {
+            state = self.derive(state, c as u32);
+            if state == NONE || state == ANY {
+                break;
+            }
+        }
+        self.nullable(state)
+    }
+
+    fn frontier(&self, e: ExprId, out: &mut Frontier) {
+        match &self.nodes[e as usize] {
+            Node::None | Node::Any | Node::Epsilon => {}
+            Node::Class(class) => {
+                let set = &self.classes[*class as usize];
+                out.ascii.push(set.ascii);
+                if !set.wide.is_empty() {
+                    out.wide.push(*class);
+                }
+            }
+            Node::Words { set, low, high, depth } => {
+                let words = &self.words[*set as usize][*low as usize..*high as usize];
+                let mut from = words.partition_point(|word| word.len() == *depth as usize);
+                while from < words.len() {
+                    let Some(c) = words[from][*depth as usize..].chars().next() else { break };
+                    if c.is_ascii() {
+                        out.ascii.push(1 << (c as u32));
+                    } else {
+                        out.wide_chars.push(c as u32);
+                    }
+                    from += words[from..].partition_point(|word| word[*depth as usize..].starts_with(c));
+                }
+            }
+            Node::Concat(head, tail) => {
+                let (mut head, mut tail) = (*head, *tail);
+                loop {
+                    self.frontier(head, out);
+                    if !self.nullable(head) {
+                        return;
+                    }
+                    if let Node::Concat(next, rest) = self.nodes[tail as usize] {
+                        (head, tail) = (next, rest);
+                    } else {
+                        return self.frontier(tail, out);
+                    }
+                }
+            }
+            Node::Or(items) | Node::And(items) => items.iter().for_each(|&item| self.frontier(item, out)),
+            Node::Not(inner) | Node::Repeat(inner, _, _) => self.frontier(*inner, out),
+            Node::Fix(name) => self.frontier(self.fixes[*name as usize], out),
+            Node::Multiple { .. } => {
+                out.ascii.extend((b'0'..=b'9').chain([b'.']).map(|byte| 1u128 << byte));
+            }
+        }
+    }
+
+    /// ASCII characters in blocks of equal derivatives; empty derivatives are left out.
+    pub fn ascii_branches(&mut self, e: ExprId) -> Vec<Branch> {
+        let mut frontier = Frontier::default();
+        self.frontier(e, &mut frontier);
+        frontier.ascii.sort_unstable();
+        frontier.ascii.dedup();
+        let mut blocks = vec![u128::MAX];
+        for mask in frontier.ascii {
+            for at in 0..blocks.len() {
+                let (inside, outside) = (blocks[at] & mask, blocks[at] & !mask);
+                if inside != 0 && outside != 0 {
+                    blocks[at] = inside;
+                    blocks.push(outside);
+                }
+            }
+        }
+        let mut branches: Vec<Branch> = Vec::with_capacity(blocks.len());
+        for block in blocks {
+            let target = self.derive(e, block.trailing_zeros());
+            if target != NONE {
+                branches.push(Branch { ascii: block, wide: Vec::new(), target });
+            }
+        }
+        branches
+    }
+
+    /// Characters above ASCII in blocks of equal derivatives; empty derivatives are left out.
+    pub fn wide_branches(&mut self, e: ExprId) -> Vec<Branch> {
+        let mut frontier = Frontier::default();
+        self.frontier(e, &mut frontier);
+        frontier.wide.sort_unstable();
+        frontier.wide.dedup();
+        let full = CharSet::full().wide;
+        let mut cuts: Vec<u32> = Vec::new();
+        for &class in &frontier.wide {
+            let wide = &self.classes[class as usize].wide;
+            if *wide != full {
+                cuts.extend(wide.iter().flat_map(|&(low, high)| [low, high + 1]));
+            }
+        }
+        cuts.extend(frontier.wide_chars.iter().flat_map(|&c| [c, c + 1]));
+        cuts.sort_unstable();
+        cuts.dedup();
+        let mut blocks: FxHashMap<Vec<u32>, usize> = FxHashMap::default();
+        let mut branches: Vec<Branch> = Vec::new();
+        for (from, to) in full {
+            let inner = cuts.iter().copied().filter(|&cut| cut > from && cut <= to);
+            let mut low = from;
+            for next in inner.chain([to + 1]) {
+                let (start, high) = (low, next - 1);
+                low = next;
+                // Which classes and single characters hold the block decides its derivative.
+                let mut signature: Vec<u32> =
+                    frontier.wide.iter().copied().filter(|&c| self.classes[c as usize].contains(start)).collect();
+                if frontier.wide_chars.contains(&start) {
+                    signature.push(INFINITE);
+                    signature.push(start);
+                }
+                if let Some(&at) = blocks.get(&signature) {
+                    branches[at].wide.push((start, high));
+                } else {
+                    blocks.insert(signature, branches.len());
+                    let target = self.derive(e, start);
+                    branches.push(Branch { ascii: 0, wide: vec![(start, high)], target });
+                }
+            }
+        }
+        branches.retain(|branch| branch.target != NONE);
+        branches
+    }
+
+    // ---- emptiness and shortest words ---------------------------------------------------------
+
+    /// True when the language has no word.
+    pub fn is_empty(&mut self, e: ExprId) -> bool {
+        if self.info[e as usize].positive {
+            return e == NONE;
+        }
+        if self.nullable(e) {
+            return false;
+        }
+        if let Some(&alive) = self.alive.get(&e) {
+            return !alive;
+        }
+        self.search(e, Cost::Raw).is_none()
+    }
+
+    /// Bytes of a shortest word; `None` when there is none.
+    pub fn min_cost(&mut self, e: ExprId, cost: Cost) -> Option<u32> {
+        if let Node::Words { .. } = self.nodes[e as usize] {
+            return Some(self.words_cost(e)[cost as usize]);
+        }
+        let info = self.info[e as usize];
+        if info.nullable {
+            return Some(0);
+        }
+        if info.positive && !matches!(self.nodes[e as usize], Node::Multiple { .. }) {
+            return (e != NONE).then_some(info.cost[cost as usize]);
+        }
+        if let Some(&exact) = self.exact_cost[cost as usize].get(&e) {
+            return Some(exact);
+        }
+        if self.alive.get(&e) == Some(&false) {
+            return None;
+        }
+        self.search(e, cost)
+    }
+
+    /// A* from `e` to the nearest expression that has the empty word.
+    fn search(&mut self, e: ExprId, cost: Cost) -> Option<u32> {
+        // Entries: estimate, then deeper first, then the node's place in `seen`.
+        let mut queue = BinaryHeap::new();
+        let mut seen: Vec<(ExprId, u32, usize)> = vec![(e, 0, 0)];
+        let mut best: FxHashMap<ExprId, u32> = FxHashMap::default();
+        best.insert(e, 0);
+        queue.push((Reverse(0u32), 0u32, 0usize));
+        let mut uncertain = false;
+        while let Some((_, _, at)) = queue.pop() {
+            let (state, spent, _) = seen[at];
+            if best[&state] < spent {
+                continue;
+            }
+            let known =
+                if self.nullable(state) { Some(0) } else { self.exact_cost[cost as usize].get(&state).copied() };
+            if let Some(rest) = known {
+                let total = spent + rest;
+                let mut at = at;
+                loop {
+                    let (state, spent, parent) = seen[at];
+                    self.alive.insert(state, true);
+                    self.exact_cost[cost as usize].insert(state, total - spent);
+                    if at == 0 {
+                        return Some(total);
+                    }
+                    at = parent;
+                }
+            }
+            if self.alive.get(&state) == Some(&false) {
+                continue;
+            }
+            if seen.len() > SEARCH_LIMIT {
+                uncertain = true;
+                break;
+            }
+            let mut branches = self.ascii_branches(state);
+            branches.extend(self.wide_branches(state));
+            for branch in branches {
+                let step = branch_cost(&branch)[cost as usize];
+                let next = spent + step;
+                let known = best.get(&branch.target).copied().unwrap_or(INFINITE);
+                if next >= known {
+                    continue;
+                }
+                best.insert(branch.target, next);
+                let place = seen.len();
+                seen.push((branch.target, next, at));
+                let least = self.info[branch.target as usize].cost[cost as usize];
+                queue.push((Reverse(next.saturating_add(least)), next, place));
+            }
+        }
+        if uncertain {
+            self.exhausted = true;
+            self.alive.insert(e, true);
+            let assumed = self.info[e as usize].cost[cost as usize];
+            self.exact_cost[cost as usize].insert(e, assumed);
+            return Some(assumed);
+        }
+        for (state, _, _) in seen {
+            self.alive.insert(state, false);
+        }
+        None
+    }
+
+    fn word_slice(&self, e: ExprId) -> (&[Box<str>], usize) {
+        match self.nodes[e as usize] {
+            Node::Words { set, low, high, depth } => {
+                (&self.words[set as usize][low as usize..high as usize], depth as usize)
+            }
+            _ => (&[], 0),
+        }
+    }
+
+    fn words_length(&self, e: ExprId) -> (u32, u32) {
+        let (words, depth) = self.word_slice(e);
+        words.iter().fold((INFINITE, 0), |(low, high), word| {
+            let count = u32::try_from(word[depth..].chars().count()).unwrap_or(INFINITE);
+            (low.min(count), high.max(count))
+        })
+    }
+
+    fn words_cost(&self, e: ExprId) -> [u32; 2] {
+        let (words, depth) = self.word_slice(e);
+        words.iter().fold([INFINITE; 2], |least, word| {
+            let raw = u32::try_from(word.len() - depth).unwrap_or(INFINITE);
+            let json = word[depth..].chars().map(|c| char_cost(c as u32)[1]).fold(0, u32::saturating_add);
+            [least[0].min(raw), least[1].min(json)]
+        })
+    }
+
+    /// All words, where the language is a plain set of at most `limit` of them.
+    pub fn finite(&self, e: ExprId, limit: usize) -> Option<Vec<&str>> {
+        match self.nodes[e as usize] {
+            Node::None => Some(Vec::new()),
+            Node::Epsilon => Some(vec![""]),
+            Node::Words { low, high, .. } if (high - low) as usize <= limit => {
+                let (words, depth) = self.word_slice(e);
+                Some(words.iter().map(|word| &word[depth..]).collect())
+            }
+            _ => None,
+        }
+    }
+
+    /// A language whose words and prefixes agree with those of `e` up to `horizon` characters: counts far from
+    /// their bounds are saturated. Only for expressions without and, not; others come back as they are.
+    pub fn horizon(&mut self, e: ExprId, horizon: u32) -> ExprId {
+        if !self.info[e as usize].positive || self.length(e).1 <= horizon {
+            return e;
+        }
+        match self.nodes[e as usize].clone() {
+            Node::Concat(head, tail) => {
+                let reach = self.length(head).0;
+                let head = self.horizon(head, horizon);
+                let tail = if reach > horizon { tail } else { self.horizon(tail, horizon - reach) };
+                if reach > horizon { head } else { self.concat(head, tail) }
+            }
+            Node::Or(items) => {
+                let parts = items.iter().map(|&item| self.horizon(item, horizon)).collect();
+                self.or(parts)
+            }
+            Node::Repeat(inner, min, max) if !self.nullable(inner) => {
+                // Each round takes a character at least, so more than `horizon` rounds are out of sight.
+                let far = horizon + 1;
+                let max = if max > far { INFINITE } else { max };
+                self.repeat(inner, min.min(far), max)
+            }
+            _ => e,
+        }
+    }
+}
+
+/// Least bytes of a character in the set: raw, and as written in a JSON string.
+fn class_cost(set: &CharSet) -> [u32; 2] {
+    branch_cost_of(set.ascii, set.wide.first().map(|range| range.0))
+}
+
+fn branch_cost(branch: &Branch) -> [u32; 2] {
+    branch_cost_of(branch.ascii, branch.wide.first().map(|range| range.0))
+}
+
+fn branch_cost_of(ascii: u128, wide: Option<u32>) -> [u32; 2] {
+    const SHORT: u128 = 1 << b'"' | 1 << b'\\' | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 12 | 1 << 13;
+    const LONG: u128 = 0xFFFF_FFFF & !SHORT;
+    let wide = wide.map_or(INFINITE, |c| char::from_u32(c).map_or(4, |c| c.len_utf8() as u32));
+    let raw = if ascii == 0 { wide } else { 1 };
+    let json = if ascii & !SHORT & !LONG != 0 {
+        1
+    } else if ascii & SHORT != 0 {
+        2
+    } else {
+        wide.min(if ascii == 0 { INFINITE } else { 6 })
+    };
+    [raw, json]
+}
+
+/// Bytes of one character: raw, and as written in a JSON string.
+fn char_cost(c: u32) -> [u32; 2] {
+    if c < 0x80 { branch_cost_of(1 << c, None) } else { branch_cost_of(0, Some(c)) }
+}

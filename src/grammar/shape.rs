@@ -1,0 +1,110 @@
+//! What a place in a JSON text allows, in a form an automaton can run: a node is a union of shapes.
+//!
+//! The front end writes these and the constraint engine runs them; neither knows the other's
+//! insides. Everything is expanded lazily: `Expansion::shapes` normalises a node on first use.
+
+/// A place where one JSON value stands; index into the expansion's nodes. Nodes are interned:
+/// equal sets of obligations have equal ids, so recursion closes.
+pub type NodeId = u32;
+/// A regular language; index into the expansion's languages, interned likewise.
+pub type LangId = u32;
+/// A check on a finished value that no automaton holds.
+pub type GuardId = u32;
+
+/// One alternative of a node. A value belongs to the node when it belongs to at least one shape.
+/// Shapes of one node may overlap; each is satisfiable (the front end prunes empty ones).
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// What the value looks like.
+    pub kind: ShapeKind,
+    /// Checked when a value of this shape is complete; all must hold. Empty in the common case.
+    pub guards: Vec<GuardId>,
+}
+
+/// What the value looks like.
+#[derive(Clone, Debug)]
+pub enum ShapeKind {
+    /// `null`
+    Null,
+    /// `true` / `false`
+    Bool(bool),
+    /// A number: the language of its literal bytes (canonical and other spellings).
+    Number(LangId),
+    /// A string.
+    String(StringShape),
+    /// An array.
+    Array(ArrayShape),
+    /// An object.
+    Object(ObjectShape),
+}
+
+/// A string: its decoded UTF-8 content is in `lang` and its length in Unicode scalar values is
+/// within the bounds. The front end guarantees that bounds and language are jointly satisfiable
+/// *from every live state* only where `lang` is universal; otherwise it folds the bounds into
+/// `lang` and leaves `min_chars = 0, max_chars = None`.
+#[derive(Clone, Debug)]
+pub struct StringShape {
+    /// Language of the decoded content.
+    pub lang: LangId,
+    /// Least number of Unicode scalar values.
+    pub min_chars: u32,
+    /// Greatest number, if bounded.
+    pub max_chars: Option<u32>,
+}
+
+/// An array. Item `i` is in `prefix[i]`, or in `items` past the prefix.
+#[derive(Clone, Debug)]
+pub struct ArrayShape {
+    /// Nodes of the first items.
+    pub prefix: Vec<NodeId>,
+    /// Node of all further items; an empty node forbids them.
+    pub items: NodeId,
+    /// Least number of items.
+    pub min_items: u32,
+    /// Greatest number, if bounded (already cut to the prefix where `items` is empty).
+    pub max_items: Option<u32>,
+    /// `contains` obligations.
+    pub contains: Vec<Contains>,
+    /// No two items may be equal as JSON values (1 equals 1.0; objects regardless of order).
+    pub unique: bool,
+}
+
+/// Between `min` and `max` items are in `node`; an item not counted is in `other` (the complement).
+#[derive(Clone, Debug)]
+pub struct Contains {
+    /// What a counted item is.
+    pub node: NodeId,
+    /// What an uncounted item is; the same as "any value" where no upper bound needs the complement.
+    pub other: NodeId,
+    /// Least count.
+    pub min: u32,
+    /// Greatest count, if bounded.
+    pub max: Option<u32>,
+}
+
+/// An object. Keys are unique (as decoded strings) whatever the shape says.
+#[derive(Clone, Debug)]
+pub struct ObjectShape {
+    /// Named members in the schema's order. A member with an empty node is forbidden.
+    pub members: Vec<Member>,
+    /// Further members: key languages (of decoded keys), disjoint from each other and from all
+    /// member names, with the node of the value. Empty: no further member.
+    pub others: Vec<(LangId, NodeId)>,
+    /// Least number of members in all.
+    pub min_members: u32,
+    /// Greatest number, if bounded.
+    pub max_members: Option<u32>,
+    /// `(a, b)`: when member `a` is there, member `b` must be (indexes into `members`).
+    pub implies: Vec<(u32, u32)>,
+}
+
+/// A named member.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The key, decoded.
+    pub name: String,
+    /// Its value.
+    pub node: NodeId,
+    /// Must be there.
+    pub required: bool,
+}
