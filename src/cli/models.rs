@@ -1,5 +1,6 @@
 //! `instil models`: which models there are, what is known of them, and getting their files.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -131,12 +132,9 @@ fn list(catalog: &Catalog, places: &Places, as_json: bool) -> Result<()> {
     let mut text = format!("{:name_width$}  {:>9}  {:licence_width$}  WHERE\n", "NAME", "SIZE", "LICENCE");
     for (manifest, presence) in &rows {
         let size = if manifest.files.is_empty() { "-".into() } else { DecimalBytes(manifest.size_bytes()).to_string() };
-        text += &format!(
-            "{:name_width$}  {size:>9}  {:licence_width$}  {}\n",
-            manifest.name,
-            manifest.licence,
-            place(manifest, presence)
-        );
+        let (name, licence, place) = (&manifest.name, &manifest.licence, place(manifest, presence));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:name_width$}  {size:>9}  {licence:licence_width$}  {place}");
     }
     print(&text)
 }
@@ -164,7 +162,7 @@ fn show(manifest: &Manifest, places: &Places, as_json: bool) -> Result<()> {
     let mut text = format!("{}\n", manifest.name);
     let mut line = |key: &str, value: &str| {
         if !value.is_empty() {
-            text += &format!("  {key:14}  {value}\n");
+            let _ = writeln!(text, "  {key:14}  {value}");
         }
     };
     line("summary", &manifest.summary);

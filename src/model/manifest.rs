@@ -267,16 +267,20 @@ impl fmt::Display for PromptForm {
     }
 }
 
-/// The candidate nearest to `word`, when one is near enough to be what was meant.
+/// The candidate nearest to `word`, when one is near enough to be what was meant: as a whole, or
+/// in how it begins.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let length = word.chars().count();
     candidates
         .into_iter()
-        .map(|candidate| {
-            let part = word.len() >= 3 && candidate.contains(word);
-            (if part { 1 } else { distance(word, candidate) }, candidate)
+        .filter_map(|candidate| {
+            let beginning: String = candidate.chars().take(length).collect();
+            let (whole, part) = (distance(word, candidate), distance(word, &beginning));
+            let is_part = length >= 3 && (part <= length / 4 || candidate.contains(word));
+            let is_near = whole <= 2.max(candidate.chars().count() / 3);
+            (is_near || is_part).then_some((if is_part { part.min(whole) } else { whole }, candidate))
         })
         .min()
-        .filter(|(distance, candidate)| *distance <= 2.max(candidate.chars().count() / 3))
         .map(|(_, candidate)| candidate)
 }
 
@@ -602,6 +606,8 @@ mod tests {
         assert_eq!(nearest("smolm2-135m-instruct", names), Some(names[0]));
         assert_eq!(nearest("qwen3-06b", names), Some(names[1]));
         assert_eq!(nearest("smollm", names), Some(names[0]));
+        assert_eq!(nearest("smolm2-135m", names), Some(names[0]));
+        assert_eq!(nearest("135m", names), Some(names[0]));
         assert_eq!(nearest("gpt", names), None);
         assert_eq!(distance("ab", "ba"), 1);
     }

