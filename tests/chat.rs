@@ -6,6 +6,8 @@
 //! `trim_blocks`, `lstrip_blocks` and loop controls, `tojson` as `json.dumps` with
 //! `ensure_ascii=False`, `strftime_now` on 26 July 2024, and `tools` and `documents` none.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

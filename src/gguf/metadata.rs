@@ -135,7 +135,6 @@ impl Metadata {
     ///
     /// # Errors
     /// When the key holds something else.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "32 bits are what is asked for")]
     pub fn opt_f32(&self, key: &str) -> Result<Option<f32>> {
         self.typed(key, "a number", |value| match value {
             Value::Float(number) => Some(*number as f32),
@@ -192,7 +191,6 @@ impl Metadata {
     ///
     /// # Errors
     /// When the key holds something else.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "32 bits are what is asked for")]
     pub fn opt_floats(&self, key: &str) -> Result<Option<Vec<f32>>> {
         self.typed(key, "a list of numbers", |value| match value {
             Value::Array(Array::Float(numbers)) => Some(numbers.clone()),

@@ -36,7 +36,9 @@ pub fn to_bytes(metadata: &Metadata, tensors: &[Tensor]) -> Vec<u8> {
         assert_eq!(size, tensor.bytes.len() as u64, "tensor {} has the wrong number of bytes", tensor.name);
         put_text(&mut out, &tensor.name);
         out.extend(u32::try_from(tensor.dims.len()).expect("few dimensions").to_le_bytes());
-        tensor.dims.iter().for_each(|dim| out.extend(dim.to_le_bytes()));
+        for dim in &tensor.dims {
+            out.extend(dim.to_le_bytes());
+        }
         out.extend(tensor.kind.id().to_le_bytes());
         out.extend((offset as u64).to_le_bytes());
         offset += tensor.bytes.len().next_multiple_of(alignment);
@@ -68,7 +70,6 @@ fn put_value(out: &mut Vec<u8>, value: &Value) {
             Ok(small) => tagged(5, &small.to_le_bytes()),
             Err(_) => tagged(11, &number.to_le_bytes()),
         },
-        #[expect(clippy::cast_possible_truncation, reason = "kept only when nothing is lost")]
         Value::Float(number) => {
             let small = *number as f32;
             if f64::from(small).to_bits() == number.to_bits() {
@@ -101,23 +102,37 @@ fn put_array(out: &mut Vec<u8>, array: &Array) {
         }
         Array::Unsigned(items) => {
             head(10, items.len());
-            items.iter().for_each(|item| out.extend(item.to_le_bytes()));
+            for item in items {
+                out.extend(item.to_le_bytes());
+            }
         }
         Array::Signed(items) => {
             let small: Option<Vec<i32>> = items.iter().map(|&item| item.try_into().ok()).collect();
             head(if small.is_some() { 5 } else { 11 }, items.len());
             match small {
-                Some(small) => small.iter().for_each(|item| out.extend(item.to_le_bytes())),
-                None => items.iter().for_each(|item| out.extend(item.to_le_bytes())),
+                Some(small) => {
+                    for item in small {
+                        out.extend(item.to_le_bytes());
+                    }
+                }
+                None => {
+                    for item in items {
+                        out.extend(item.to_le_bytes());
+                    }
+                }
             }
         }
         Array::Float(items) => {
             head(6, items.len());
-            items.iter().for_each(|item| out.extend(item.to_le_bytes()));
+            for item in items {
+                out.extend(item.to_le_bytes());
+            }
         }
         Array::Double(items) => {
             head(12, items.len());
-            items.iter().for_each(|item| out.extend(item.to_le_bytes()));
+            for item in items {
+                out.extend(item.to_le_bytes());
+            }
         }
         Array::Bool(items) => {
             head(7, items.len());
@@ -125,11 +140,15 @@ fn put_array(out: &mut Vec<u8>, array: &Array) {
         }
         Array::String(items) => {
             head(8, items.len());
-            items.iter().for_each(|item| put_text(out, item));
+            for item in items {
+                put_text(out, item);
+            }
         }
         Array::Nested(items) => {
             head(9, items.len());
-            items.iter().for_each(|item| put_array(out, item));
+            for item in items {
+                put_array(out, item);
+            }
         }
     }
 }

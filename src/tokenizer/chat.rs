@@ -243,7 +243,7 @@ impl Date {
                 other => (other, true),
             };
             let number = |value: u8| if padded { format!("{value:02}") } else { value.to_string() };
-            out.push_str(&match directive {
+            let text = match directive {
                 Some('Y') => self.year.to_string(),
                 Some('y') => format!("{:02}", self.year % 100),
                 Some('m') => number(self.month),
@@ -259,7 +259,8 @@ impl Date {
                     let what = format!("the date format %{} is not known", other.unwrap_or(' '));
                     return Err(minijinja::Error::new(ErrorKind::InvalidOperation, what));
                 }
-            });
+            };
+            out.push_str(&text);
         }
         Ok(out)
     }

@@ -43,19 +43,16 @@ pub(super) fn load(metadata: &Metadata, model: &str) -> Result<Parts> {
     }
     let mut lists = Lists::read(metadata, model)?;
     lists.correct();
-    let key_id = |key: &str| -> Result<Option<TokenId>> {
-        let id = metadata.opt_u32(&format!("tokenizer.ggml.{key}"))?;
-        Ok(id.filter(|&id| (id as usize) < lists.spellings.len()))
-    };
     let (default_bos, default_eos) = match kind {
         "llama" => (Some(1), Some(2)),
-        "bert" => (key_id("cls_token_id")?.or(Some(101)), None),
+        "bert" => (lists.id(metadata, "cls_token_id")?.or(Some(101)), None),
         _ => (None, None),
     };
-    let bos = key_id("bos_token_id")?.or(default_bos);
-    let eos = key_id("eos_token_id")?.or(default_eos);
-    let unknown = key_id("unknown_token_id")?;
-    let end_ids = lists.end_ids(&key_id, eos)?;
+    let bos = lists.id(metadata, "bos_token_id")?.or(default_bos);
+    let eos = lists.id(metadata, "eos_token_id")?.or(default_eos);
+    let unknown = lists.id(metadata, "unknown_token_id")?;
+    let end_ids = lists.end_ids(metadata, eos)?;
+    lists.steer(end_ids.iter().copied().chain(bos));
 
     let (engine, style, adds_bos) = match kind {
         "llama" => (sentencepiece(metadata, &lists, unknown, model)?, Style::Pieces, true),
@@ -64,7 +61,7 @@ pub(super) fn load(metadata: &Metadata, model: &str) -> Result<Parts> {
             let fallback = if kind == "gemma4" { "gemma4" } else { "default" };
             let name = metadata.opt_str("tokenizer.ggml.pre")?.filter(|name| !name.is_empty()).unwrap_or(fallback);
             let (pre, habits) = PreTokenizer::named(name, model)?;
-            let ordinary = lists.of(&[Attribute::Normal, Attribute::Byte]);
+            let ordinary = lists.of(&[Attribute::Normal, Attribute::Byte, Attribute::Added]);
             let merges = metadata.strings("tokenizer.ggml.merges")?;
             let engine = Engine::Bpe(Bpe::new(ordinary, merges, pre, habits, model)?);
             let style = if habits.sentencepiece_style { Style::Pieces } else { Style::ByteLevel };
@@ -89,7 +86,7 @@ fn sentencepiece(metadata: &Metadata, lists: &Lists<'_>, unknown: Option<TokenId
     let key = "tokenizer.ggml.scores";
     let scores = metadata.opt_floats(key)?.unwrap_or_else(|| vec![0.0; lists.spellings.len()]);
     check_length(key, scores.len(), lists.spellings.len(), model)?;
-    let mut bytes = [None; 256];
+    let mut bytes = Box::new([None; 256]);
     for (id, spelling) in lists.of(&[Attribute::Byte]) {
         if let Some(byte) = byte_token(spelling) {
             bytes[usize::from(byte)] = Some(id);
@@ -170,11 +167,26 @@ impl<'m> Lists<'m> {
         attribute == Some(Attribute::Normal)
     }
 
+    /// The id under a key, unless it lies outside the vocabulary.
+    fn id(&self, metadata: &Metadata, key: &str) -> Result<Option<TokenId>> {
+        let id = metadata.opt_u32(&format!("tokenizer.ggml.{key}"))?;
+        Ok(id.filter(|&id| (id as usize) < self.spellings.len()))
+    }
+
+    /// Tokens that begin or end a sequence are control tokens, whatever their list says.
+    fn steer(&mut self, ids: impl Iterator<Item = TokenId>) {
+        for id in ids {
+            if let Some(attribute @ (Attribute::Normal | Attribute::Added)) = self.attributes.get_mut(id as usize) {
+                *attribute = Attribute::Control;
+            }
+        }
+    }
+
     /// Every id after which generation stops, as llama.cpp gathers them.
-    fn end_ids(&self, key_id: &impl Fn(&str) -> Result<Option<TokenId>>, eos: Option<TokenId>) -> Result<Vec<TokenId>> {
+    fn end_ids(&self, metadata: &Metadata, eos: Option<TokenId>) -> Result<Vec<TokenId>> {
         let mut ids: Vec<TokenId> = eos.into_iter().collect();
         for key in ["eot_token_id", "eom_token_id", "fim_pad_token_id", "fim_rep_token_id", "fim_sep_token_id"] {
-            ids.extend(key_id(key)?);
+            ids.extend(self.id(metadata, key)?);
         }
         let by_spelling = self.of(&[Attribute::Control]).filter(|(_, spelling)| {
             special::is_ending(spelling) || (*spelling == "</s>" && !self.ids.contains_key("<|plamo:eos|>"))
@@ -208,6 +220,7 @@ impl<'m> Lists<'m> {
                     Some(byte) => (vec![byte], TokenKind::Text),
                     None => (spelling.clone().into_bytes(), TokenKind::Unused),
                 },
+                Attribute::Added if style == Style::Pieces => (bytes_of(spelling, style), TokenKind::Text),
                 Attribute::Added => (spelling.clone().into_bytes(), TokenKind::Text),
                 Attribute::Control => (spelling.clone().into_bytes(), TokenKind::Control),
                 Attribute::Unknown | Attribute::Unused => (spelling.clone().into_bytes(), TokenKind::Unused),

@@ -43,6 +43,7 @@ pub(super) fn load(path: &Path) -> Result<Parts> {
     let added = tokenizer.get_added_tokens_decoder();
     let mut tokens = spellings(&tokenizer, path)?;
     let style = style(&tokenizer);
+    let unknown = unknown(&tokenizer, &config);
     let byte_fallback = has_type(&component(tokenizer.get_decoder()), "ByteFallback");
     let mut control = Vec::new();
     for (id, token) in (0..).zip(&mut tokens) {
@@ -54,10 +55,13 @@ pub(super) fn load(path: &Path) -> Result<Parts> {
                 (special.strip_left, special.strip_right) = (added.lstrip, added.rstrip);
                 special.single_word = added.single_word;
                 control.push(special);
-                TokenKind::Control
+                if unknown.as_deref() == Some(spelling) { TokenKind::Unused } else { TokenKind::Control }
             } else if is_filler(spelling) {
                 TokenKind::Unused
             } else {
+                if style == Style::Pieces {
+                    token.bytes = bytes_of(&token.spelling, style);
+                }
                 TokenKind::Text
             };
         } else if let Some(byte) = byte_token(spelling).filter(|_| byte_fallback) {
@@ -68,10 +72,7 @@ pub(super) fn load(path: &Path) -> Result<Parts> {
     }
 
     let id_of = |spelling: &str| tokenizer.token_to_id(spelling);
-    let named = |name: &str| {
-        let token = config.get(name)?;
-        id_of(token.as_str().or_else(|| token.get("content")?.as_str())?)
-    };
+    let named = |name: &str| spelled(&config, name).and_then(id_of);
     let first = first_special(&tokenizer);
     let bos = named("bos_token").or(first);
     let adds_bos = match config.get("add_bos_token").and_then(Value::as_bool) {
@@ -93,7 +94,7 @@ pub(super) fn load(path: &Path) -> Result<Parts> {
     Ok(Parts {
         control: Matcher::new(control, &model)?,
         added: Matcher::new(Vec::new(), &model)?,
-        engine: Engine::Pipeline(Pipeline { tokenizer, inner }),
+        engine: Engine::Pipeline(Box::new(Pipeline { tokenizer, inner })),
         tokens,
         bos,
         eos,
@@ -162,6 +163,16 @@ fn spellings(tokenizer: &tokenizers::Tokenizer, path: &Path) -> Result<Vec<Token
     Ok(tokens)
 }
 
+/// The token for text that the model has no token for.
+fn unknown(tokenizer: &tokenizers::Tokenizer, config: &Value) -> Option<String> {
+    match tokenizer.get_model() {
+        ModelWrapper::BPE(model) => model.get_unk_token().clone(),
+        ModelWrapper::WordPiece(model) => Some(model.unk_token.clone()),
+        ModelWrapper::WordLevel(model) => Some(model.unk_token.clone()),
+        ModelWrapper::Unigram(_) => spelled(config, "unk_token").map(str::to_owned),
+    }
+}
+
 /// How the model spells bytes, judged by the parts of its pipeline.
 fn style(tokenizer: &tokenizers::Tokenizer) -> Style {
     let decoder = component(tokenizer.get_decoder());
@@ -198,6 +209,12 @@ fn first_special(tokenizer: &tokenizers::Tokenizer) -> Option<TokenId> {
     let empty = tokenizer.encode("", true).ok()?;
     let (&id, &special) = empty.get_ids().first().zip(empty.get_special_tokens_mask().first())?;
     (special == 1).then_some(id)
+}
+
+/// A token in `tokenizer_config.json`: its spelling, or an object that holds it.
+fn spelled<'c>(config: &'c Value, name: &str) -> Option<&'c str> {
+    let token = config.get(name)?;
+    token.as_str().or_else(|| token.get("content")?.as_str())
 }
 
 /// One id or a list of ids.

@@ -63,7 +63,7 @@ enum Engine {
     Bpe(bpe::Bpe),
     SentencePiece(sentencepiece::SentencePiece),
     WordPiece(wordpiece::WordPiece),
-    Pipeline(from_json::Pipeline),
+    Pipeline(Box<from_json::Pipeline>),
     LongestMatch(LongestMatch),
 }
 

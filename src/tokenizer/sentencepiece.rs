@@ -47,12 +47,12 @@ impl SentencePiece {
     /// has neither.
     pub(super) fn new(
         pieces: impl Iterator<Item = (String, TokenId, f32)>,
-        bytes: [Option<TokenId>; 256],
+        bytes: Box<[Option<TokenId>; 256]>,
         unknown: Option<TokenId>,
         add_space_prefix: bool,
     ) -> Self {
         let pieces = pieces.map(|(spelling, id, score)| (spelling, (id, score))).collect();
-        Self { pieces, bytes: Box::new(bytes), unknown, add_space_prefix }
+        Self { pieces, bytes, unknown, add_space_prefix }
     }
 
     /// Appends the ids of a text, in time `n log n` in its length.
@@ -156,7 +156,7 @@ mod tests {
     fn engine(add_space_prefix: bool) -> SentencePiece {
         let pieces = [("▁", -9.0), ("a", -8.0), ("b", -8.0), ("ab", -2.0), ("▁a", -1.0), ("ba", -2.0)];
         let pieces = (10..).zip(pieces).map(|(id, (spelling, score))| (spelling.to_owned(), id, score));
-        let mut bytes = [None; 256];
+        let mut bytes = Box::new([None; 256]);
         bytes[usize::from(b'\n')] = Some(1);
         SentencePiece::new(pieces, bytes, Some(0), add_space_prefix)
     }

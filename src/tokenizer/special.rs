@@ -140,8 +140,11 @@ impl Matcher {
         let mut pieces = Vec::new();
         let mut from = 0;
         for (start, end, special) in self.find(text) {
-            // White space swallowed by the token before reaches past this one's start at most to it.
-            let start = if special.strip_left { text[..start].trim_end().len() } else { start }.max(from);
+            if start < from {
+                // It lies in white space that the token before has swallowed.
+                continue;
+            }
+            let start = if special.strip_left { text[..start].trim_end().len().max(from) } else { start };
             if from < start {
                 pieces.push(Piece::Text { text: &text[from..start], at: from });
             }
