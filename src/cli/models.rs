@@ -51,6 +51,7 @@ enum ModelsCommand {
     /// Get the files of a model; prints where the weights are.
     Pull {
         /// Its name, or a path to a manifest.
+        #[arg(default_value = instil::model::DEFAULT_MODEL)]
         name: String,
         /// Use only this kind of source.
         #[arg(long, value_enum)]
