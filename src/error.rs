@@ -129,6 +129,8 @@ impl Error {
             Kind::PermissionDenied | Kind::ReadOnlyFilesystem => {
                 "choose a place that you may write to, or change its permissions"
             }
+            Kind::NotADirectory | Kind::AlreadyExists => "a file stands in its way; choose another path",
+            Kind::IsADirectory => "give a file, not a directory",
             Kind::StorageFull | Kind::QuotaExceeded => "free some space, or choose another disk",
             _ => "",
         };

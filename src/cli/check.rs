@@ -9,7 +9,8 @@ use instil::grammar::validator::Validator;
 use instil::{Error, Result};
 use serde_json::{Value, json};
 
-use super::options::{Engine, read_schema};
+use super::options::{Engine, read_schema, validator};
+use super::terminal;
 
 /// Most bytes of one row.
 const MOST_ROW_BYTES: usize = 64 << 20;
@@ -51,7 +52,7 @@ struct Broken {
 /// Checks the schema, then the rows.
 pub fn run(arguments: &CheckArguments) -> Result<()> {
     let schema = read_schema(&arguments.schema)?;
-    let validator = Validator::new(&schema)?;
+    let validator = validator(&schema)?;
     let backend: Backend = arguments.engine.into();
     let findings = enforcement(&schema, backend)?;
     let (mut valid, mut broken) = (0usize, Vec::new());
@@ -83,21 +84,23 @@ pub fn run(arguments: &CheckArguments) -> Result<()> {
                 broken.iter().map(|row| json!({"line": row.line, "pointer": row.pointer, "what": row.what})).collect();
             report.insert("rows".into(), json!({"file": path, "valid": valid, "invalid": invalid}));
         }
-        println!("{report}");
+        terminal::print(&format!("{report}\n"))?;
     } else {
         let width = findings.iter().map(|finding| finding.how.len()).max().unwrap_or(0);
-        for finding in &findings {
-            println!("{:width$}  {}", finding.how, finding.pointer);
-        }
+        let mut lines: Vec<String> =
+            findings.iter().map(|finding| format!("{:width$}  {}", finding.how, finding.pointer)).collect();
         for row in broken.iter().take(VIOLATIONS_SHOWN) {
-            println!("line {}: {}: {}", row.line, if row.pointer.is_empty() { "row" } else { &row.pointer }, row.what);
+            let place = if row.pointer.is_empty() { "row" } else { &row.pointer };
+            lines.push(format!("line {}: {place}: {}", row.line, row.what));
         }
         if broken.len() > VIOLATIONS_SHOWN {
-            println!("… and {} more", broken.len() - VIOLATIONS_SHOWN);
+            lines.push(format!("… and {} more", broken.len() - VIOLATIONS_SHOWN));
         }
         if arguments.rows.is_some() {
-            println!("{valid} rows valid, {} invalid", broken.len());
+            lines.push(format!("{valid} rows valid, {} invalid", broken.len()));
         }
+        lines.push(String::new());
+        terminal::print(&lines.join("\n"))?;
     }
     if let Some(first) = refused.first() {
         return Err(Error::grammar(

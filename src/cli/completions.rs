@@ -1,6 +1,9 @@
 //! `instil completions`: a completion script for a shell.
 
 use clap::{Args, CommandFactory};
+use instil::Result;
+
+use super::terminal;
 
 /// Print a completion script for a shell.
 #[derive(Debug, Args)]
@@ -11,7 +14,9 @@ pub struct CompletionsArguments {
 }
 
 /// Prints the script.
-pub fn run(arguments: &CompletionsArguments) {
+pub fn run(arguments: &CompletionsArguments) -> Result<()> {
     let mut command = super::Arguments::command();
-    clap_complete::generate(arguments.shell, &mut command, "instil", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut command, "instil", &mut script);
+    terminal::print(&String::from_utf8_lossy(&script))
 }

@@ -14,7 +14,7 @@ use instil::tokenizer::chat::Message;
 use instil::{Error, Result};
 use serde_json::{Value, json};
 
-use super::options::{Engine, ModelOptions, SamplingOptions, read_schema, read_text};
+use super::options::{Engine, ModelOptions, SamplingOptions, read_schema, read_text, validator};
 use super::setup;
 
 /// Attempts at a text that the token limit cut off, after the first.
@@ -76,6 +76,7 @@ pub fn run(arguments: &DecodeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
         return Err(Error::usage("--max-tokens is 0", "use 1 or more"));
     }
     arguments.sampling.check()?;
+    let slots = arguments.model.slots()?.min(arguments.count as usize);
     let (source, validator) = source(arguments)?;
     let prompt = if arguments.prompt == "-" { read_text(&PathBuf::from("-"))? } else { arguments.prompt.clone() };
     let mut loaded = setup::load(&arguments.model, quiet, stop)?;
@@ -114,7 +115,6 @@ pub fn run(arguments: &DecodeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
             ..Sampling::default()
         },
     };
-    let slots = arguments.model.slots()?.min(arguments.count as usize);
     let mut scheduler = Scheduler::new(&mut *loaded.model, tokenizer.vocab().clone(), slots);
     (0..arguments.count).for_each(|row| scheduler.submit(request(row, 0)));
     // Texts are printed in order, each as soon as those before it are there.
@@ -160,7 +160,7 @@ pub fn run(arguments: &DecodeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
 fn source(arguments: &DecodeArguments) -> Result<(GrammarSource, Option<Validator>)> {
     if let Some(path) = &arguments.schema {
         let schema = read_schema(path)?;
-        let validator = Validator::new(&schema)?;
+        let validator = validator(&schema)?;
         return Ok((GrammarSource::JsonSchema(schema), Some(validator)));
     }
     if let Some(regex) = &arguments.regex {

@@ -13,7 +13,7 @@ use instil::run::{Event, RunDirectory, Summary};
 use instil::{Error, Result};
 use serde_json::{Map, Value, json};
 
-use super::options::{Engine, ModelOptions, SamplingOptions, read_schema, read_text};
+use super::options::{Engine, ModelOptions, SamplingOptions, read_schema, read_text, validator};
 use super::{setup, terminal};
 
 /// Rows shown in full while they come.
@@ -75,6 +75,7 @@ pub fn run(arguments: &GenerateArguments, quiet: bool, stop: &Arc<AtomicBool>) -
         Some(path) => read_schema(path)?,
         None => serde_json::from_str(builtin::grammar(&recipe.schema)?).expect("bundled grammars are JSON"),
     };
+    validator(&schema)?;
     let output = match &arguments.output {
         Some(path) => path.clone(),
         None => RunDirectory::next_free(&PathBuf::from("runs").join(&recipe.name)),
@@ -118,9 +119,16 @@ pub fn run(arguments: &GenerateArguments, quiet: bool, stop: &Arc<AtomicBool>) -
         Workshop { model: &mut *loaded.model, tokenizer: loaded.tokenizer.clone(), compiler: &compiler, slots };
     let summary = instil::run::generate(&plan, workshop, &mut directory, stop, &mut on_event);
     bar.finish_and_clear();
-    let summary = summary?;
+    let summary = match summary {
+        Ok(summary) => summary,
+        Err(cause) => {
+            // A run that could not start must not be in the way of the next one.
+            directory.discard_when_empty();
+            return Err(cause);
+        }
+    };
     if arguments.json {
-        println!("{}", summary_json(&summary, &plan, &directory));
+        terminal::print(&format!("{}\n", summary_json(&summary, &plan, &directory)))?;
     } else if !quiet {
         show_summary(&summary, &plan, &directory);
     }

@@ -81,10 +81,7 @@ fn run(arguments: Arguments, stop: &Arc<AtomicBool>) -> Result<()> {
         Command::Check(arguments) => check::run(&arguments),
         Command::Models(arguments) => models::run(&arguments, quiet, stop),
         Command::Bench(arguments) => bench::run(&arguments, quiet, stop),
-        Command::Completions(arguments) => {
-            completions::run(&arguments);
-            Ok(())
-        }
+        Command::Completions(arguments) => completions::run(&arguments),
     }
 }
 

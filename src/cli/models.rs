@@ -1,7 +1,6 @@
 //! `instil models`: which models there are, what is known of them, and getting their files.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -14,6 +13,7 @@ use instil::{Error, Result};
 use serde_json::{Value, json};
 
 use super::download;
+use super::terminal::print;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -223,13 +223,4 @@ fn describe(manifest: &Manifest, presence: &Presence) -> Value {
         "source": files.first().map(|file| file.source.kind().to_string()),
         "paths": paths,
     })
-}
-
-/// Writes data to stdout; a reader that has seen enough is no error.
-fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(cause) if cause.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(|cause| Error::io("write", "standard output", cause)),
-    }
 }

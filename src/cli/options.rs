@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use instil::grammar::validator::Validator;
+use instil::grammar::{GrammarSource, Program};
 use instil::{Error, Result};
 
 /// Which model, where.
@@ -110,4 +112,13 @@ pub fn read_schema(path: &PathBuf) -> Result<serde_json::Value> {
         return Err(Error::input(path, "not a JSON Schema", "a schema is a JSON object, or true or false"));
     }
     Ok(value)
+}
+
+/// The judge of finished values. A schema that it cannot read is told in the grammar's words, with
+/// keyword and pointer, where the grammar refuses it too.
+pub fn validator(schema: &serde_json::Value) -> Result<Validator> {
+    Validator::new(schema).map_err(|cause| {
+        let source = GrammarSource::JsonSchema(schema.clone());
+        Program::compile(&source, &instil::grammar::Options::default()).err().unwrap_or(cause)
+    })
 }

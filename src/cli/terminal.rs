@@ -1,10 +1,10 @@
 //! What a person sees on stderr: errors, notes, logs and progress.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use instil::Error;
+use instil::{Error, Result};
 
 /// Whether stderr shows colours: a terminal, and `NO_COLOR` is not set.
 pub fn colour() -> bool {
@@ -38,6 +38,17 @@ pub fn print_error(error: &Error) {
     // Texts from files and servers may hold line ends; an error is one line.
     let text = error.to_string().replace(['\n', '\r'], " ");
     eprintln!("{on}error:{off} {text}");
+}
+
+/// Data for stdout. A reader that has seen enough, as in `instil check … | head -1`, is no error.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::io("write", "standard output", cause))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A line for the user that is neither data nor an error.

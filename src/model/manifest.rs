@@ -274,8 +274,9 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     candidates
         .into_iter()
         .filter_map(|candidate| {
-            let beginning: String = candidate.chars().take(length).collect();
-            let (whole, part) = (distance(word, candidate), distance(word, &beginning));
+            let beginning = |length| candidate.chars().take(length).collect::<String>();
+            let part = (length.saturating_sub(1)..=length + 1).map(|length| distance(word, &beginning(length))).min();
+            let (whole, part) = (distance(word, candidate), part.unwrap_or(length));
             let is_part = length >= 3 && (part <= length / 4 || candidate.contains(word));
             let is_near = whole <= 2.max(candidate.chars().count() / 3);
             (is_near || is_part).then_some((if is_part { part.min(whole) } else { whole }, candidate))
@@ -607,6 +608,7 @@ mod tests {
         assert_eq!(nearest("qwen3-06b", names), Some(names[1]));
         assert_eq!(nearest("smollm", names), Some(names[0]));
         assert_eq!(nearest("smolm2-135m", names), Some(names[0]));
+        assert_eq!(nearest("smolm2", names), Some(names[0]));
         assert_eq!(nearest("135m", names), Some(names[0]));
         assert_eq!(nearest("gpt", names), None);
         assert_eq!(distance("ab", "ba"), 1);

@@ -175,7 +175,8 @@ impl Recipe {
     /// # Errors
     /// When the YAML does not parse, has unknown keys, or the recipe cannot make a row.
     pub fn parse(text: &str, origin: &Path) -> Result<Self> {
-        let recipe: Self = serde_saphyr::from_str(text).map_err(|cause| {
+        let options = serde_saphyr::options! { with_snippet: false };
+        let recipe: Self = serde_saphyr::from_str_with_options(text, options).map_err(|cause| {
             let cause = cause.to_string();
             let what = cause.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
             Error::input(origin, what, "compare it with the built-in recipe")

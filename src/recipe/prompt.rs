@@ -1,7 +1,7 @@
 //! Prompt templates (Jinja): attributes, examples and earlier fields → text.
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, UndefinedBehavior};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
@@ -34,11 +34,22 @@ impl Templates {
     pub fn render(&self, template: &str, values: &Map<String, Value>, place: &str) -> Result<String> {
         self.environment.render_str(template, minijinja::value::Serde(values)).map_err(|cause| {
             let known: Vec<&str> = values.keys().map(String::as_str).collect();
-            Error::usage(
-                format!("{place}: {}", cause.to_string().replace('\n', " ")),
-                format!("a template can use: {}", known.join(", ")),
-            )
+            let mut what = cause.to_string().replace('\n', " ");
+            if cause.kind() == ErrorKind::UndefinedError
+                && let Some(name) = self.undefined(template, values)
+            {
+                what = format!("`{name}` is not defined");
+            }
+            Error::usage(format!("{place}: {what}"), format!("a template can use: {}", known.join(", ")))
         })
+    }
+
+    /// The first name, in the order of the alphabet, that `template` uses and `values` lacks.
+    fn undefined(&self, template: &str, values: &Map<String, Value>) -> Option<String> {
+        let names = self.environment.template_from_str(template).ok()?.undeclared_variables(true);
+        let pointer = |name: &String| format!("/{}", name.replace('.', "/"));
+        let values = Value::Object(values.clone());
+        names.into_iter().filter(|name| values.pointer(&pointer(name)).is_none()).min()
     }
 }
 
@@ -55,7 +66,7 @@ mod tests {
         // Data is not a template: braces inside a value stay as they are.
         assert_eq!(text.expect("renders"), "x\nbread {{ topic }}\n");
         let error = templates.render("{{ topci }}", values, "step a, prompt").expect_err("unknown name").to_string();
-        assert!(error.contains("step a, prompt") && error.contains("topic"), "{error}");
+        assert!(error.contains("step a, prompt: `topci` is not defined") && error.contains("topic"), "{error}");
         assert!(
             templates
                 .render(

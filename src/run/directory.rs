@@ -16,6 +16,8 @@ pub struct RunDirectory {
     path: PathBuf,
     records: Lines,
     rejects: Lines,
+    /// The directory was not there before.
+    made: bool,
     /// Held for as long as the run is open.
     _lock: File,
 }
@@ -26,6 +28,7 @@ impl RunDirectory {
     /// # Errors
     /// When there is a run already, another process has it open, or the place cannot be written.
     pub fn create(path: &Path, plan: &Plan) -> Result<Self> {
+        let made = !path.exists();
         std::fs::create_dir_all(path).map_err(|cause| Error::io("create", path, cause))?;
         let lock_path = path.join(".lock");
         let lock = OpenOptions::new()
@@ -41,13 +44,12 @@ impl RunDirectory {
             return Err(Error::input(path, "there is a run in this directory already", "choose another -o"));
         }
         let plan = serde_json::to_string_pretty(plan).expect("a plan is plain data") + "\n";
-        write_atomically(&path.join("run.lock.json"), plan.as_bytes())?;
-        Ok(Self {
-            records: Lines::create(path.join("records.jsonl"))?,
-            rejects: Lines::create(path.join("rejects.jsonl"))?,
-            path: path.to_owned(),
-            _lock: lock,
-        })
+        let begin = || {
+            write_atomically(&path.join("run.lock.json"), plan.as_bytes())?;
+            Ok((Lines::create(path.join("records.jsonl"))?, Lines::create(path.join("rejects.jsonl"))?))
+        };
+        let (records, rejects) = begin().inspect_err(|_: &Error| clear(path, made))?;
+        Ok(Self { records, rejects, path: path.to_owned(), made, _lock: lock })
     }
 
     /// The first of `base-001`, `base-002`, … that does not exist.
@@ -60,6 +62,14 @@ impl RunDirectory {
     /// Where the run lies.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Takes a run without a single line back, so that its place is free again.
+    pub fn discard_when_empty(self) {
+        if self.records.length > 0 || self.rejects.length > 0 {
+            return;
+        }
+        clear(&self.path, self.made);
     }
 
     /// Appends an accepted row.
@@ -85,6 +95,17 @@ impl RunDirectory {
     pub fn sync(&self) -> Result<()> {
         self.records.sync()?;
         self.rejects.sync()
+    }
+}
+
+/// Removes the files of a run that has not begun, and its directory if the run made it.
+fn clear(path: &Path, made: bool) {
+    // Best effort: what led here is the error that is reported.
+    for name in ["records.jsonl", "rejects.jsonl", "run.lock.json", ".lock"] {
+        let _ = std::fs::remove_file(path.join(name));
+    }
+    if made {
+        let _ = std::fs::remove_dir(path);
     }
 }
 
