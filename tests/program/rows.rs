@@ -133,10 +133,10 @@ fn more_rows_begin_with_the_same_rows() {
 fn what_is_turned_down_is_a_reject_with_its_reason_and_never_a_record() {
     let place = Place::new();
     let mut instructions = good_instructions();
-    instructions.truncate(40);
+    instructions.truncate(60);
     let repeated = " Explain how echoes come back from a wall.\n";
     let open = " Explain how a sentence can stop before\n";
-    instructions.extend(std::iter::repeat_n(repeated.to_owned(), 1));
+    instructions.push(repeated.into());
     instructions.push(open.into());
     let looping = "The wheel turns round and round and then ".repeat(5) + "it stops.";
     let half = "An answer can stop in the middle of a clause and".to_owned();
@@ -153,11 +153,11 @@ fn what_is_turned_down_is_a_reject_with_its_reason_and_never_a_record() {
             ("user: Explain how echoes come back from a wall.\nassistant: ", vec![echo.clone()]),
         ],
     );
-    let told = place.run(&generate(&fixture("recipe.yaml"), &["-n", "24", "--seed", "3", "-o", "run", "--json"]));
+    let told = place.run(&generate(&fixture("recipe.yaml"), &["-n", "16", "--seed", "3", "-o", "run", "--json"]));
     let told = told.succeeded();
     let summary: Value = serde_json::from_str(&told.stdout).expect("one JSON object on stdout");
     let (records, rejects) = (place.lines("run/records.jsonl"), place.lines("run/rejects.jsonl"));
-    assert_eq!((summary["accepted"].as_u64(), records.len()), (Some(24), 24));
+    assert_eq!((summary["accepted"].as_u64(), records.len()), (Some(16), 16));
 
     let mut rules: BTreeMap<String, u64> = BTreeMap::new();
     for reject in &rejects {
@@ -202,8 +202,8 @@ fn fewer_rows_than_asked_for_is_an_exit_code_of_its_own() {
     let told = place.run(&generate(&fixture("recipe.yaml"), &["-n", "6", "-o", "run"]));
     told.refused(5, &["only 3 of 6 rows", "run", "duplicate", "; give more topics"]);
     assert_eq!(place.lines("run/records.jsonl").len(), 3);
-    // Three rows, each given up after the recipe's six attempts.
-    let last = place.lines("run/rejects.jsonl").iter().filter(|r| r["meta"]["attempt"] == 5).count();
+    // Three rows, each given up after the recipe's thirty attempts.
+    let last = place.lines("run/rejects.jsonl").iter().filter(|r| r["meta"]["attempt"] == 29).count();
     assert_eq!(last, 3);
 }
 

@@ -24,7 +24,7 @@ fn decode(place: &Place, rest: &[&str]) -> Outcome {
 #[test]
 fn a_regex_on_stdout_and_nothing_else() {
     // What the model would like to say is no date; the mask leaves only dates.
-    let place = place(&["2024-13", "2023-07", "about 2022"]);
+    let place = place(&["2024-13", "2023-07", "2022-11"]);
     let flags = ["--regex", "[0-9]{4}-(0[1-9]|1[0-2])", "-n", "50", "--seed", "4"];
     let told = decode(&place, &flags).succeeded();
     assert_eq!(told.stdout.lines().count(), 50);
@@ -130,9 +130,9 @@ fn a_full_disk_behind_stdout_is_told() {
 #[test]
 fn a_text_that_never_ends_is_told() {
     // Outlines' baseline does not close a text at the limit.
-    let place = place(&[&"a".repeat(300)]);
-    let told = decode(&place, &["--regex", "a{200,}b", "--max-tokens", "220", "--engine", "outlines"]);
-    told.refused(5, &["cut off by the limit of 220 tokens", "; raise --max-tokens"]);
+    let place = place(&[&"a ".repeat(400)]);
+    let told = decode(&place, &["--regex", "(a ){200,}b", "--max-tokens", "420", "--engine", "outlines"]);
+    told.refused(5, &["cut off by the limit of 420 tokens", "; raise --max-tokens"]);
     assert_eq!(told.stdout, "");
 }
 
