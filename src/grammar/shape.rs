@@ -90,6 +90,11 @@ pub struct ObjectShape {
     /// Further members: key languages (of decoded keys), disjoint from each other and from all
     /// member names, with the node of the value. Empty: no further member.
     pub others: Vec<(LangId, NodeId)>,
+    /// The value of every key that is neither a member's name nor forbidden. `others` is then empty: this is the
+    /// common case, told apart because it needs no automaton.
+    pub rest: Option<NodeId>,
+    /// Names that `rest` does not cover and that no member has.
+    pub forbidden: Vec<String>,
     /// Least number of members in all.
     pub min_members: u32,
     /// Greatest number, if bounded.
