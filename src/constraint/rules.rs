@@ -38,7 +38,7 @@ impl First {
 pub(crate) const FIRSTS: usize = 7;
 
 /// One shape of a node.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Alternative {
     pub(crate) first: First,
     /// Number: start state. String: index of its bounds. Array, object: index of it.
@@ -333,6 +333,11 @@ pub(crate) struct Rules {
     arrays: Vec<ArrayShape>,
     pub(crate) strings: Vec<StringShape>,
     pub(crate) guards: Vec<Vec<GuardId>>,
+    // Equal shapes are one, so that threads over them meet.
+    object_index: FxHashMap<ObjectShape, u32>,
+    array_index: FxHashMap<ArrayShape, u32>,
+    string_index: FxHashMap<StringShape, u32>,
+    guard_index: FxHashMap<Vec<GuardId>, u32>,
     order: KeyOrder,
 }
 
@@ -355,7 +360,10 @@ impl Rules {
         let mut lists: [Vec<Alternative>; FIRSTS] = Default::default();
         for shape in expansion.shapes(node).iter() {
             let alternative = self.alternative(shape, expansion);
-            lists[alternative.first as usize].push(alternative);
+            let list = &mut lists[alternative.first as usize];
+            if !list.contains(&alternative) {
+                list.push(alternative);
+            }
         }
         let index = u32::try_from(self.alternatives.len()).expect("fewer nodes than 2^32");
         self.alternatives.push(lists.map(Vec::into_boxed_slice));
@@ -370,11 +378,12 @@ impl Rules {
     }
 
     fn alternative(&mut self, shape: &Shape, expansion: &mut Expansion) -> Alternative {
-        let guards = if shape.guards.is_empty() {
-            NO_GUARDS
-        } else {
-            self.guards.push(shape.guards.clone());
-            index(self.guards.len() - 1)
+        let guards = match &shape.guards {
+            none if none.is_empty() => NO_GUARDS,
+            guards => *self.guard_index.entry(guards.clone()).or_insert_with(|| {
+                self.guards.push(guards.clone());
+                index(self.guards.len() - 1)
+            }),
         };
         let (first, index) = match &shape.kind {
             ShapeKind::Null => (First::Null, 0),
@@ -383,13 +392,20 @@ impl Rules {
             ShapeKind::Number(lang) => (First::Number, expansion.lang_start(*lang)),
             ShapeKind::String(string) => (First::String, self.string(string)),
             ShapeKind::Array(array) => {
-                self.arrays.push(array.clone());
-                (First::Array, index(self.arrays.len() - 1))
+                let arrays = &mut self.arrays;
+                let index = *self.array_index.entry(array.clone()).or_insert_with(|| {
+                    arrays.push(array.clone());
+                    index(arrays.len() - 1)
+                });
+                (First::Array, index)
             }
             ShapeKind::Object(object) => {
-                let object = Object::new(object, expansion);
-                self.objects.push(object);
-                (First::Object, index(self.objects.len() - 1))
+                let objects = &mut self.objects;
+                let index = *self.object_index.entry(object.clone()).or_insert_with(|| {
+                    objects.push(Object::new(object, expansion));
+                    index(objects.len() - 1)
+                });
+                (First::Object, index)
             }
         };
         Alternative { first, index, guards }
@@ -397,8 +413,11 @@ impl Rules {
 
     /// The index of a string's bounds.
     pub(crate) fn string(&mut self, string: &StringShape) -> u32 {
-        self.strings.push(string.clone());
-        index(self.strings.len() - 1)
+        let strings = &mut self.strings;
+        *self.string_index.entry(string.clone()).or_insert_with(|| {
+            strings.push(string.clone());
+            index(strings.len() - 1)
+        })
     }
 
     /// An array.
