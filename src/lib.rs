@@ -20,6 +20,7 @@
 //! | [`decode`] | sampler and batch scheduler: `Request` → `Completion` |
 //! | [`filter`] | rules that turn rows down, one a file |
 //! | [`recipe`] | attributes, prompt templates, steps; the built-in recipes |
+//! | [`bench`] | what the benches of constraint engines measure: the MaskBench protocol |
 //! | [`run`] | plan, driver, run directory: attempts → accepted rows |
 //!
 //! The binary's `cli` lies below all of them: one file a command.
@@ -40,6 +41,7 @@
 //! reason. *manifest*: what is known of a model. *recipe*: how rows of one kind are made. *tension*:
 //! the probability mass that masks removed.
 
+pub mod bench;
 pub mod constraint;
 pub mod decode;
 pub mod error;

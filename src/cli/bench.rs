@@ -23,7 +23,8 @@ const EXAMPLES: &str = "\
 Examples:
   instil bench decode                               prompt and decode speed by batch
   instil bench decode --batches 1,8 --json
-  instil bench rows rows.json --rows 32             valid rows a minute under a schema";
+  instil bench rows rows.json --rows 32             valid rows a minute under a schema
+  instil bench masks maskbench.jsonl.gz --tokenizer tokenizer.json --json";
 
 /// Measure decoding on this machine.
 #[derive(Debug, Args)]
@@ -37,6 +38,7 @@ pub struct BenchArguments {
 enum What {
     Decode(DecodeBench),
     Rows(RowsBench),
+    Masks(super::masks::MasksBench),
 }
 
 /// Prompt and decode tokens a second, by batch.
@@ -93,6 +95,7 @@ pub fn run(arguments: &BenchArguments, quiet: bool, stop: &Arc<AtomicBool>) -> R
     match &arguments.what {
         What::Decode(bench) => decode(bench, quiet, stop),
         What::Rows(bench) => rows(bench, quiet, stop),
+        What::Masks(bench) => super::masks::run(bench, quiet),
     }
 }
 

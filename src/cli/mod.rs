@@ -9,6 +9,7 @@ mod decode;
 mod download;
 mod exit;
 mod generate;
+mod masks;
 mod models;
 mod options;
 mod setup;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::outlines::{self, OutlinesConstraint};
 use super::{Engine, Mask, Session, Settings, Tables, Tokenise};
 use crate::error::{Error, Result};
-use crate::grammar::{GrammarSource, Options};
+use crate::grammar::{self, GrammarSource, Options, Program};
 use crate::vocab::{TokenId, Vocab};
 
 /// A compiled grammar over one vocabulary, shared by every row and thread.
@@ -156,7 +156,22 @@ pub struct Enforcement {
 /// When the schema cannot be read at all.
 pub fn enforcement(schema: &Value, backend: Backend) -> Result<Vec<Enforcement>> {
     match backend {
-        Backend::Instil | Backend::Outlines => Ok(outlines::report(schema)),
+        Backend::Outlines => Ok(outlines::report(schema)),
+        Backend::Instil => {
+            let program = Program::compile(&GrammarSource::JsonSchema(schema.clone()), &Options::default())?;
+            // What cannot be enforced is an error of compiling, so nothing is left to refuse here.
+            let entries = program.report().into_iter().map(|entry| Enforcement {
+                how: match entry.enforcement {
+                    grammar::Enforcement::Automaton => "automaton",
+                    grammar::Enforcement::Guard => "guard",
+                    grammar::Enforcement::Annotation => "annotation",
+                },
+                refused: false,
+                pointer: entry.pointer,
+                keyword: entry.keyword,
+            });
+            Ok(entries.collect())
+        }
     }
 }
 

@@ -53,21 +53,14 @@ impl Costs {
         }
         let mut text = Vec::new();
         let base = base(machine, thread);
-        let tokens = if self.complete(machine, tables, thread, &mut text) {
-            let tail = self.tail(machine, tables, base);
-            cover(tables, &text, &tail).first().copied().unwrap_or_else(|| tail.tokens[0])
-        } else {
-            ENDLESS
-        };
-        // A key must differ from those before it, which only the session knows: room for one more run.
-        let slack = match thread.frame.kind {
-            Kind::OtherKey => {
-                let (below, _) = machine.stacks.pop(thread.stack);
-                2 * u32::from(machine.rules.state(below.a).has_others)
+        let tokens = match self.complete(machine, tables, thread, &mut text) {
+            Some(slack) => {
+                let tail = self.tail(machine, tables, base);
+                let tokens = cover(tables, &text, &tail).first().copied().unwrap_or_else(|| tail.tokens[0]);
+                tokens.saturating_add(slack).min(ENDLESS)
             }
-            _ => 0,
+            None => ENDLESS,
         };
-        let tokens = tokens.saturating_add(slack).min(ENDLESS);
         self.threads.insert(thread, tokens);
         tokens
     }
@@ -88,14 +81,13 @@ impl Costs {
             let (frame, parent) = machine.stacks.pop(stack);
             if frame.kind != Kind::Guard {
                 let mut text = Vec::new();
-                let mut tokens = if self.complete(machine, tables, Thread { frame, stack: parent }, &mut text) {
-                    cover(tables, &text, &tail)
-                } else {
-                    text.clear();
-                    vec![ENDLESS; 1]
-                };
+                let slack = self.complete(machine, tables, Thread { frame, stack: parent }, &mut text);
+                let mut tokens = if slack.is_some() { cover(tables, &text, &tail) } else { vec![ENDLESS; text.len()] };
                 text.extend_from_slice(&tail.text);
                 tokens.extend_from_slice(&tail.tokens);
+                for tokens in &mut tokens {
+                    *tokens = tokens.saturating_add(slack.unwrap_or(ENDLESS)).min(ENDLESS);
+                }
                 let keep = text.len().min(tables.longest as usize);
                 text.truncate(keep);
                 tokens.truncate(keep + 1);
@@ -106,13 +98,20 @@ impl Costs {
         tail
     }
 
-    /// Writes the completion of a thread's own frame, up to where the frame below comes to the top.
-    fn complete(&mut self, machine: &mut Machine, tables: &Tables, thread: Thread, out: &mut Vec<u8>) -> bool {
+    /// Writes the completion of a thread's own frame, up to where the frame below comes to the top. The number is
+    /// what must be allowed for keys to differ from those before them, which only the session knows: a token to
+    /// make one differ, and one to spare.
+    fn complete(&mut self, machine: &mut Machine, tables: &Tables, thread: Thread, out: &mut Vec<u8>) -> Option<u32> {
         let base = base(machine, thread);
+        let mut slack = 0;
         let mut now = Some(thread);
         while let Some(thread) = now {
             if out.len() > LONGEST_COMPLETION {
-                return false;
+                return None;
+            }
+            if thread.frame.kind == Kind::OtherKey {
+                let (below, _) = machine.stacks.pop(thread.stack);
+                slack += 2 * u32::from(machine.rules.state(below.a).has_others);
             }
             now = match self.part(machine, tables, thread, out) {
                 Part::Next(thread) => Some(thread),
@@ -124,10 +123,10 @@ impl Costs {
                     }
                     (frame.kind != Kind::Guard).then_some(Thread { frame, stack: parent })
                 }
-                Part::Stuck => return false,
+                Part::Stuck => return None,
             };
         }
-        true
+        Some(slack)
     }
 
     /// The next piece of a completion.
@@ -180,11 +179,35 @@ impl Costs {
                 machine.open_key(Thread { frame, stack }, &mut open);
                 let state = machine.rules.state(frame.a);
                 let named = state.members;
+                let fallback = open.first().copied();
                 open.into_iter()
-                    .find(|thread| (thread.frame.kind == Kind::MemberKey) == named)
+                    .find(|thread| (thread.frame.kind != Kind::OtherKey) == named)
+                    .or(fallback)
                     .map_or(Part::Stuck, Part::Next)
             }
-            Kind::MemberKey => {
+            Kind::AnyKey if choose(machine, frame).is_none() => {
+                // Away from all names: as many fillers as it takes.
+                let mut now = frame;
+                if now.d != PLAIN {
+                    out.push(b'n');
+                    let mut after = Vec::new();
+                    machine.any_key(thread, b'n', &mut after, &mut super::step::Assume);
+                    match after.first() {
+                        Some(thread) if thread.frame.kind == Kind::OtherKey => return Part::Next(*thread),
+                        Some(thread) => now = thread.frame,
+                        None => return Part::Stuck,
+                    }
+                }
+                let names = machine.rules.object_of(now.a).names[now.b as usize].clone();
+                if names.len() != now.pos as usize {
+                    return Part::Next(Thread { frame: machine.diverged(now, &[]), stack });
+                }
+                out.push(tables.filler.0);
+                let mut after = Vec::new();
+                machine.any_key(Thread { frame: now, stack }, tables.filler.0, &mut after, &mut super::step::Assume);
+                after.first().map_or(Part::Stuck, |&thread| Part::Next(thread))
+            }
+            Kind::MemberKey | Kind::AnyKey => {
                 let Some(member) = choose(machine, frame) else { return Part::Stuck };
                 let name = machine.rules.object_of(frame.a).names[member as usize].clone();
                 let Some(rest) = name.get(frame.pos as usize..) else { return Part::Stuck };
@@ -343,7 +366,7 @@ impl Costs {
 /// The stack that comes to the top when a thread's own frame has ended. A key ends within its object.
 fn base(machine: &Machine, thread: Thread) -> StackId {
     match thread.frame.kind {
-        Kind::MemberKey | Kind::OtherKey => machine.stacks.pop(thread.stack).1,
+        Kind::MemberKey | Kind::OtherKey | Kind::AnyKey => machine.stacks.pop(thread.stack).1,
         _ => thread.stack,
     }
 }
@@ -414,7 +437,8 @@ fn parts_of(machine: &mut Machine, shape: Alternative) -> (u32, Children) {
                     bytes = bytes.saturating_add(u32::try_from(object.names[member as usize].len()).unwrap_or(ENDLESS));
                     member
                 } else if rules.others {
-                    add(machine.rules.object_of(state).others[0].1);
+                    let object = machine.rules.object_of(state);
+                    add(object.rest.unwrap_or_else(|| object.others[0].1));
                     OTHER
                 } else {
                     return (ENDLESS, Vec::new());
@@ -522,7 +546,7 @@ fn least_string(machine: &mut Machine, tables: &Tables, thread: Thread, out: &mu
         return Part::Ended(stack);
     }
     let (below, _) = machine.stacks.pop(stack);
-    let node = machine.rules.objects[frame.c as usize].others[frame.a as usize].1;
+    let node = machine.rules.objects[frame.c as usize].other_node(frame.a);
     let mut closed = Vec::new();
     machine.close_key(thread, below.a, OTHER, node, &mut closed);
     Part::Next(closed[0])

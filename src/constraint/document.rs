@@ -130,20 +130,34 @@ impl Document {
     }
 }
 
-/// Answers checks from the text. `text` holds the byte being read at `at`.
+/// Answers checks from a text and some bytes after it, of which the one at `at` is being read.
 pub(crate) struct Exact<'a> {
-    pub(crate) document: &'a mut Document,
-    pub(crate) text: &'a [u8],
+    document: &'a mut Document,
+    text: &'a [u8],
+    /// Where the bytes that are only tried begin.
+    settled: usize,
+    tried: Option<Document>,
     pub(crate) at: usize,
     /// Something was asked.
     pub(crate) asked: bool,
 }
 
+impl<'a> Exact<'a> {
+    /// `text` holds what is settled, up to `settled`, and the bytes to be tried.
+    pub(crate) fn new(document: &'a mut Document, text: &'a [u8], settled: usize) -> Self {
+        Self { document, text, settled, tried: None, at: settled, asked: false }
+    }
+}
+
 impl Checks for Exact<'_> {
     fn value(&mut self, before: bool, check: Check<'_>, expansion: &mut Expansion) -> Verdict {
         self.asked = true;
-        self.document.read(self.text, self.at + usize::from(!before));
-        let (span, earlier) = self.document.ended_value();
+        let tried = self.tried.get_or_insert_with(|| {
+            self.document.read(self.text, self.settled);
+            self.document.clone()
+        });
+        tried.read(self.text, self.at + usize::from(!before));
+        let (span, earlier) = tried.ended_value();
         let text = self.text;
         let value = |span: Span| serde_json::from_slice::<Value>(&text[span.0..span.1]).ok();
         let holds = match check {

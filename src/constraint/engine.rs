@@ -271,7 +271,7 @@ impl Inner {
         let machine = &self.machine;
         let accepting = threads.iter().any(|thread| machine.accepts(thread));
         let in_other_key = threads.iter().any(|thread| {
-            thread.frame.kind == Kind::OtherKey && {
+            matches!(thread.frame.kind, Kind::OtherKey | Kind::AnyKey) && {
                 let (below, _) = machine.stacks.pop(thread.stack);
                 machine.rules.state(below.a).has_others
             }

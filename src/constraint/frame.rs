@@ -38,6 +38,9 @@ pub(crate) enum Kind {
     /// In a key that is a member's name. `a`: object state; `b`, `c`: first and end of the names that
     /// match; `pos`: bytes matched; `d`: open escape.
     MemberKey,
+    /// In a key that is a member's name, or any other. Likewise; the range holds all names, also those that may
+    /// not come.
+    AnyKey,
     /// In another key. `a`: which of the others; `b`: state; `c`: object; `d`: open escape.
     OtherKey,
     /// After a key. `a`: node of the value; `pos`: bytes read of the separator.

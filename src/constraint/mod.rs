@@ -2,6 +2,7 @@
 
 pub mod backend;
 mod budget;
+mod classes;
 mod document;
 mod engine;
 mod escape;
@@ -12,6 +13,8 @@ mod rules;
 mod session;
 mod step;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod trie;
 mod walk;
 

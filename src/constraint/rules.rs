@@ -38,7 +38,7 @@ impl First {
 pub(crate) const FIRSTS: usize = 7;
 
 /// One shape of a node.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Alternative {
     pub(crate) first: First,
     /// Number: start state. String: index of its bounds. Array, object: index of it.
@@ -63,6 +63,10 @@ pub(crate) struct Object {
     /// Required members at or after each position.
     required_from: Vec<u32>,
     pub(crate) others: Vec<(LangId, NodeId)>,
+    /// Value of every key that is none of `names`.
+    pub(crate) rest: Option<NodeId>,
+    /// Names that are not members.
+    forbidden: Vec<bool>,
     min: u32,
     max: Option<u32>,
     /// `(a, b)` by member: `a` needs `b`.
@@ -160,55 +164,71 @@ impl ObjectState {
 
 impl Object {
     fn new(shape: &ObjectShape, expansion: &mut Expansion) -> Self {
-        let mut order: Vec<u32> = (0..).take(shape.members.len()).collect();
-        let mut forbidden: Vec<bool> = shape.members.iter().map(|member| expansion.is_empty(member.node)).collect();
+        // Members in the schema's order; names that may not come have no node.
+        let mut entries: Vec<(&str, Option<NodeId>, bool)> = Vec::new();
+        for member in &shape.members {
+            let node = (!expansion.is_empty(member.node)).then_some(member.node);
+            entries.push((&member.name, node, member.required));
+        }
         // A member that needs a forbidden one is forbidden itself.
-        while let Some(&(a, _)) = shape.implies.iter().find(|(a, b)| forbidden[*b as usize] && !forbidden[*a as usize])
+        while let Some(&(a, _)) =
+            shape.implies.iter().find(|(a, b)| entries[*b as usize].1.is_none() && entries[*a as usize].1.is_some())
         {
-            forbidden[a as usize] = true;
+            entries[a as usize].1 = None;
         }
-        order.retain(|&member| !forbidden[member as usize]);
-        let mut sorted = order.clone();
-        sorted
-            .sort_by(|&a, &b| shape.members[a as usize].name.as_bytes().cmp(shape.members[b as usize].name.as_bytes()));
-        let mut by_schema = vec![u32::MAX; shape.members.len()];
-        for (index, &member) in (0..).zip(&sorted) {
-            by_schema[member as usize] = index;
+        entries.extend(shape.forbidden.iter().map(|name| (name.as_str(), None, false)));
+        let mut order: Vec<u32> = (0..).take(entries.len()).collect();
+        order.sort_by(|&a, &b| entries[a as usize].0.as_bytes().cmp(entries[b as usize].0.as_bytes()));
+        let mut sorted = vec![0; entries.len()];
+        for (index, &entry) in (0..).zip(&order) {
+            sorted[entry as usize] = index;
         }
-        let order: Vec<u32> = order.iter().map(|&member| by_schema[member as usize]).collect();
-        let mut position = vec![0; order.len()];
-        for (at, &member) in (0..).zip(&order) {
-            position[member as usize] = at;
+        let entry = |index: &u32| entries[*index as usize];
+        let mut required_from = vec![0; entries.len() + 1];
+        for at in (0..entries.len()).rev() {
+            required_from[at] = required_from[at + 1] + u32::from(entries[at].2);
         }
-        let implies = shape
-            .implies
-            .iter()
-            .map(|&(a, b)| (by_schema[a as usize], by_schema[b as usize]))
-            .filter(|&(a, b)| a != u32::MAX && b != u32::MAX && a != b)
-            .collect();
-        let member = |index: &u32| &shape.members[*index as usize];
-        let mut required_from = vec![0; order.len() + 1];
-        for at in (0..order.len()).rev() {
-            let required = shape.members[sorted[order[at] as usize] as usize].required;
-            required_from[at] = required_from[at + 1] + u32::from(required);
-        }
+        let implies = shape.implies.iter().filter(|(a, b)| a != b && entries[*a as usize].1.is_some());
         Self {
             required_from,
-            names: sorted.iter().map(|i| member(i).name.as_bytes().into()).collect(),
-            nodes: sorted.iter().map(|i| member(i).node).collect(),
-            required: sorted.iter().map(|i| member(i).required).collect(),
+            names: order.iter().map(|i| entry(i).0.as_bytes().into()).collect(),
+            nodes: order.iter().map(|i| entry(i).1.unwrap_or(NodeId::MAX)).collect(),
+            forbidden: order.iter().map(|i| entry(i).1.is_none()).collect(),
+            required: order.iter().map(|i| entry(i).2).collect(),
             others: shape.others.clone(),
+            rest: shape.rest,
             min: shape.min_members,
             max: shape.max_members,
             counted: shape.min_members > 0 || shape.max_members.is_some(),
-            position,
-            order,
-            implies,
+            implies: implies.map(|&(a, b)| (sorted[a as usize], sorted[b as usize])).collect(),
+            position: order,
+            order: sorted,
         }
+    }
+
+    /// The value of a key that is not a member's: [`REST`] or one of the others.
+    pub(crate) fn other_node(&self, which: u32) -> NodeId {
+        match self.rest {
+            Some(node) if which == REST => node,
+            _ => self.others[which as usize].1,
+        }
+    }
+
+    /// Keys that are not members' may come.
+    fn is_open(&self) -> bool {
+        self.rest.is_some() || !self.others.is_empty()
     }
 
     fn len(&self) -> u32 {
         u32::try_from(self.names.len()).expect("an object has fewer than 2^32 members")
+    }
+
+    /// Members that may come at or after a position.
+    fn possible_from(&self, position: u32) -> usize {
+        if self.min == 0 {
+            return 0;
+        }
+        self.order[position as usize..].iter().filter(|&&member| !self.forbidden[member as usize]).count()
     }
 
     /// The greatest count that matters.
@@ -238,13 +258,13 @@ impl Object {
     fn state(&self, object: u32, key: ObjectKey, order: KeyOrder) -> ObjectState {
         let mut allowed = Bits::new(self.names.len());
         let len = self.len();
-        let endless = !self.others.is_empty();
+        let endless = self.is_open();
         let (others, closable);
         let room = |taken: u32, needed: usize| self.max.is_none_or(|max| taken as usize + needed <= max as usize);
         match order {
             KeyOrder::Any => {
                 let missing = self.missing(&key.used);
-                for member in (0..len).filter(|&m| !key.used.has(m)) {
+                for member in (0..len).filter(|&m| !key.used.has(m) && !self.forbidden[m as usize]) {
                     let fits = self.max.is_none() || {
                         let mut used = key.used.clone();
                         used.set(member);
@@ -280,9 +300,12 @@ impl Object {
                         used.set(member);
                     }
                     let after = missing_from(&used, position + 1);
-                    let left = (len - position - 1) as usize;
+                    let left = self.possible_from(position + 1);
                     let enough = endless || key.count as usize + 1 + left >= self.min as usize;
-                    if enough && after.is_some_and(|needed| room(key.count + 1, needed)) {
+                    if enough
+                        && !self.forbidden[member as usize]
+                        && after.is_some_and(|needed| room(key.count + 1, needed))
+                    {
                         allowed.set(member);
                     }
                     if self.required[member as usize] || needed_now.contains(&member) {
@@ -310,8 +333,16 @@ pub(crate) struct Rules {
     arrays: Vec<ArrayShape>,
     pub(crate) strings: Vec<StringShape>,
     pub(crate) guards: Vec<Vec<GuardId>>,
+    // Equal shapes are one, so that threads over them meet.
+    object_index: FxHashMap<ObjectShape, u32>,
+    array_index: FxHashMap<ArrayShape, u32>,
+    string_index: FxHashMap<StringShape, u32>,
+    guard_index: FxHashMap<Vec<GuardId>, u32>,
     order: KeyOrder,
 }
+
+/// Which of the others: the rest of all keys.
+pub(crate) const REST: u32 = u32::MAX;
 
 /// The member "another key" in [`Rules::with_member`].
 pub(crate) const OTHER: u32 = u32::MAX;
@@ -329,7 +360,10 @@ impl Rules {
         let mut lists: [Vec<Alternative>; FIRSTS] = Default::default();
         for shape in expansion.shapes(node).iter() {
             let alternative = self.alternative(shape, expansion);
-            lists[alternative.first as usize].push(alternative);
+            let list = &mut lists[alternative.first as usize];
+            if !list.contains(&alternative) {
+                list.push(alternative);
+            }
         }
         let index = u32::try_from(self.alternatives.len()).expect("fewer nodes than 2^32");
         self.alternatives.push(lists.map(Vec::into_boxed_slice));
@@ -344,11 +378,12 @@ impl Rules {
     }
 
     fn alternative(&mut self, shape: &Shape, expansion: &mut Expansion) -> Alternative {
-        let guards = if shape.guards.is_empty() {
-            NO_GUARDS
-        } else {
-            self.guards.push(shape.guards.clone());
-            index(self.guards.len() - 1)
+        let guards = match &shape.guards {
+            none if none.is_empty() => NO_GUARDS,
+            guards => *self.guard_index.entry(guards.clone()).or_insert_with(|| {
+                self.guards.push(guards.clone());
+                index(self.guards.len() - 1)
+            }),
         };
         let (first, index) = match &shape.kind {
             ShapeKind::Null => (First::Null, 0),
@@ -357,13 +392,20 @@ impl Rules {
             ShapeKind::Number(lang) => (First::Number, expansion.lang_start(*lang)),
             ShapeKind::String(string) => (First::String, self.string(string)),
             ShapeKind::Array(array) => {
-                self.arrays.push(array.clone());
-                (First::Array, index(self.arrays.len() - 1))
+                let arrays = &mut self.arrays;
+                let index = *self.array_index.entry(array.clone()).or_insert_with(|| {
+                    arrays.push(array.clone());
+                    index(arrays.len() - 1)
+                });
+                (First::Array, index)
             }
             ShapeKind::Object(object) => {
-                let object = Object::new(object, expansion);
-                self.objects.push(object);
-                (First::Object, index(self.objects.len() - 1))
+                let objects = &mut self.objects;
+                let index = *self.object_index.entry(object.clone()).or_insert_with(|| {
+                    objects.push(Object::new(object, expansion));
+                    index(objects.len() - 1)
+                });
+                (First::Object, index)
             }
         };
         Alternative { first, index, guards }
@@ -371,8 +413,11 @@ impl Rules {
 
     /// The index of a string's bounds.
     pub(crate) fn string(&mut self, string: &StringShape) -> u32 {
-        self.strings.push(string.clone());
-        index(self.strings.len() - 1)
+        let strings = &mut self.strings;
+        *self.string_index.entry(string.clone()).or_insert_with(|| {
+            strings.push(string.clone());
+            index(strings.len() - 1)
+        })
     }
 
     /// An array.

@@ -154,18 +154,46 @@ impl Session {
     /// Applies to a mask what depends on the text.
     fn by_text(&mut self, mask: Mask, in_other_key: bool) -> Mask {
         let mut removed = Vec::new();
+        let mut extra = Vec::new();
         if in_other_key {
             self.document.read(&self.text, self.text.len());
-            self.used_keys(&mut removed);
+            if self.used_keys(&mut removed) {
+                extra.extend(self.way_out());
+            }
         }
-        let conditional = mask.conditional().to_vec();
-        let extra = conditional.into_iter().filter(|&token| !removed.contains(&token) && self.allows(token)).collect();
+        for &token in mask.conditional() {
+            if !removed.contains(&token) && self.allows(token) {
+                extra.push(token);
+            }
+        }
         mask.with(extra, removed)
     }
 
-    /// The tokens that would close the open key on one that the object has already.
-    fn used_keys(&self, removed: &mut Vec<TokenId>) {
-        let Some((start, spans)) = self.document.open_key() else { return };
+    /// Within a limit, a token that makes the open key differ from all before it. The bound allows for it
+    /// without knowing the keys, so the mask may lack it.
+    fn way_out(&mut self) -> Option<TokenId> {
+        let left = self.tokens_left()?;
+        let tables = self.engine.tables.clone();
+        let (filler, runs) = &tables.filler;
+        runs.iter().find_map(|&run| {
+            let bytes = vec![*filler; run as usize];
+            let token = tables.trie.node(tables.trie.find(&bytes)).value;
+            let mut fork = self.clone();
+            fork.max_tokens = None;
+            fork.advance(token).ok()?;
+            let mut ignored = Vec::new();
+            fork.document.read(&fork.text, fork.text.len());
+            let fresh = !fork.used_keys(&mut ignored);
+            // Two of the tokens needed are those allowed for this.
+            (fresh && fork.min_tokens_left() < left + 2).then_some(token)
+        })
+    }
+
+    /// The tokens that would close the open key on one that the object has already; true when the key is
+    /// such a one as it stands.
+    fn used_keys(&self, removed: &mut Vec<TokenId>) -> bool {
+        let mut used = false;
+        let Some((start, spans)) = self.document.open_key() else { return false };
         let escapes = self.engine.settings().escapes;
         for &(from, to) in spans {
             let Some(key) = document::key(&self.text[from..to]) else { continue };
@@ -174,10 +202,12 @@ impl Session {
                 .iter()
                 .try_fold((PLAIN, 0), |(open, at), &byte| match_key(key, open, at, byte, escapes));
             if let Some((open, at)) = at {
+                used |= open == PLAIN && at == key.len();
                 let tables = &self.engine.tables;
                 closing(&tables.trie, ROOT, key, open, at, escapes, &mut |id| removed.extend(tables.twins(id)));
             }
         }
+        used
     }
 
     /// The token may come next; exact, without the mask.
@@ -196,7 +226,7 @@ impl Session {
     fn peek(&mut self, bytes: &[u8]) -> (ConfigId, bool) {
         let len = self.text.len();
         self.text.extend_from_slice(bytes);
-        let exact = Exact { document: &mut self.document, text: &self.text, at: len, asked: false };
+        let exact = Exact::new(&mut self.document, &self.text, len);
         let result = self.engine.write().advance(self.config, bytes, exact);
         self.text.truncate(len);
         result
@@ -252,13 +282,41 @@ impl Session {
             return true;
         }
         let at = self.text.len();
-        let mut exact = Exact { document: &mut self.document, text: &self.text, at, asked: false };
+        let mut exact = Exact::new(&mut self.document, &self.text, at);
         self.engine.write().accepts(config, &mut exact)
     }
 
     /// An end-of-sequence token has been read.
     pub fn is_finished(&self) -> bool {
         self.finished
+    }
+
+    /// DEBUG
+    #[doc(hidden)]
+    pub fn describe(&self) -> String {
+        let e = self.engine.read();
+        let t = &e.config(self.config).threads;
+        let mut k: Vec<String> = t
+            .iter()
+            .map(|t| {
+                format!(
+                    "{:?}{}",
+                    t.frame.kind,
+                    if matches!(t.frame.kind, super::frame::Kind::String | super::frame::Kind::OtherKey) {
+                        if t.frame.b == 1 { "-free" } else { "-lang" }
+                    } else {
+                        ""
+                    }
+                )
+            })
+            .collect();
+        k.dedup();
+        format!("{}x {}", t.len(), k.join(","))
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
     }
 
     /// The text so far.

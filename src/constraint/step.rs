@@ -1,9 +1,14 @@
 //! One byte further: how each kind of frame moves. The heart of the engine, and the only place that
 //! knows what JSON text looks like under the chosen style.
 
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::classes::CLASSES;
 use super::escape::{self, Escapes, PLAIN, Step};
 use super::frame::{BOTTOM, Frame, Kind, StackId, Stacks, Thread};
-use super::rules::{Alternative, First, NO_GUARDS, OTHER, Rules};
+use super::rules::{Alternative, First, NO_GUARDS, OTHER, REST, Rules};
 use super::{KeyOrder, Whitespace};
 use crate::grammar::{DEAD, Expansion, GuardId, NodeId, Root, StateId, UNIVERSAL};
 
@@ -54,11 +59,20 @@ pub(crate) struct Machine {
     pub(crate) stacks: Stacks,
     pub(crate) whitespace: Whitespace,
     pub(crate) escapes: Escapes,
+    /// Where the classes of characters lead, by state of a language.
+    pub(crate) targets: FxHashMap<StateId, Arc<[StateId; CLASSES]>>,
 }
 
 impl Machine {
     pub(crate) fn new(expansion: Expansion, whitespace: Whitespace, order: KeyOrder, escapes: Escapes) -> Self {
-        Self { expansion, rules: Rules::new(order), stacks: Stacks::new(), whitespace, escapes }
+        Self {
+            expansion,
+            rules: Rules::new(order),
+            stacks: Stacks::new(),
+            whitespace,
+            escapes,
+            targets: FxHashMap::default(),
+        }
     }
 
     /// The threads before the first byte.
@@ -147,6 +161,7 @@ impl Machine {
             }
             Kind::ObjectOpen | Kind::ObjectComma => self.object_start(thread, byte, out, checks),
             Kind::MemberKey => self.member_key(thread, byte, out),
+            Kind::AnyKey => self.any_key(thread, byte, out, checks),
             Kind::OtherKey => self.other_key(thread, byte, out, checks),
             Kind::Colon => self.colon(thread, byte, out),
             Kind::ObjectAfter => self.object_after(thread, byte, out, checks),
@@ -302,7 +317,7 @@ impl Machine {
 
     /// One byte inside a string over a language: state and open escape after it.
     #[inline]
-    fn content(&mut self, state: StateId, open: u32, byte: u8) -> Option<(StateId, u32)> {
+    pub(crate) fn content(&mut self, state: StateId, open: u32, byte: u8) -> Option<(StateId, u32)> {
         if open == PLAIN {
             return match byte {
                 b'"' | 0..0x20 => None,
@@ -392,8 +407,18 @@ impl Machine {
         let state = self.rules.state(frame.a);
         let (object, members, others) = (state.object, state.members, state.others);
         let conditional = frame.conditional;
+        let rules = &self.rules.objects[object as usize];
+        let end = u32::try_from(rules.names.len()).unwrap_or(u32::MAX);
+        if others && rules.rest.is_some() {
+            let key = if end == 0 {
+                Frame { b: UNIVERSAL, c: object, ..Frame::new(Kind::OtherKey, REST) }
+            } else {
+                Frame { c: end, ..Frame::new(Kind::AnyKey, frame.a) }
+            };
+            out.push(Thread { frame: Frame { conditional, ..key }, stack: below });
+            return;
+        }
         if members {
-            let end = u32::try_from(self.rules.objects[object as usize].names.len()).unwrap_or(u32::MAX);
             let key = Frame { conditional, c: end, ..Frame::new(Kind::MemberKey, frame.a) };
             out.push(Thread { frame: key, stack: below });
         }
@@ -444,7 +469,13 @@ impl Machine {
     }
 
     /// The names that go on with these bytes, when one of them may follow.
-    fn narrow(&self, mut frame: Frame, bytes: &[u8]) -> Option<Frame> {
+    fn narrow(&self, frame: Frame, bytes: &[u8]) -> Option<Frame> {
+        let frame = self.narrow_all(frame, bytes)?;
+        self.rules.state(frame.a).any_allowed(frame.b, frame.c).then_some(frame)
+    }
+
+    /// The names that go on with these bytes, if any.
+    fn narrow_all(&self, mut frame: Frame, bytes: &[u8]) -> Option<Frame> {
         let names = &self.rules.object_of(frame.a).names;
         for &byte in bytes {
             let at = frame.pos as usize;
@@ -461,7 +492,99 @@ impl Machine {
             }
             frame.pos = frame.pos.checked_add(1)?;
         }
-        self.rules.state(frame.a).any_allowed(frame.b, frame.c).then_some(frame)
+        (frame.b < frame.c).then_some(frame)
+    }
+
+    pub(crate) fn any_key(&mut self, thread: Thread, byte: u8, out: &mut Vec<Thread>, checks: &mut dyn Checks) {
+        let Thread { frame, stack } = thread;
+        let mut spelt = [0; 4];
+        let (bytes, frame): (&[u8], Frame) = if frame.d == PLAIN {
+            match byte {
+                b'"' => {
+                    let rules = self.rules.object_of(frame.a);
+                    if rules.names[frame.b as usize].len() == frame.pos as usize {
+                        let (member, node) = (frame.b, rules.nodes[frame.b as usize]);
+                        if self.rules.state(frame.a).any_allowed(member, member + 1) {
+                            self.close_key(thread, frame.a, member, node, out);
+                        }
+                    } else {
+                        let other = self.diverged(frame, &[]);
+                        self.other_key(Thread { frame: other, stack }, byte, out, checks);
+                    }
+                    return;
+                }
+                b'\\' => {
+                    // Not within a character: the bytes read end one.
+                    if self.diverged(frame, &[]).b == UNIVERSAL {
+                        out.push(Thread { frame: Frame { d: escape::BACKSLASH, ..frame }, stack });
+                    }
+                    return;
+                }
+                0..0x20 => return,
+                _ => (&[byte], frame),
+            }
+        } else {
+            match escape::step(frame.d, byte, self.escapes) {
+                Step::Bad => return,
+                Step::Open(d) => {
+                    // Canonical hexadecimal escapes are for controls, which free keys do not hold.
+                    let live = self.escapes == Escapes::Any || self.controls_ahead(frame, d);
+                    if live {
+                        out.push(Thread { frame: Frame { d, ..frame }, stack });
+                    }
+                    return;
+                }
+                Step::Char(c) => {
+                    let frame = Frame { d: PLAIN, ..frame };
+                    let bytes = c.encode_utf8(&mut spelt).as_bytes();
+                    let usual = matches!(c, '"' | '\\' | '\n' | '\t') || self.escapes == Escapes::Any;
+                    if !usual && self.narrow(frame, bytes).is_none() {
+                        return;
+                    }
+                    (bytes, frame)
+                }
+            }
+        };
+        let next = match self.narrow_all(frame, bytes) {
+            Some(next) => next,
+            None => self.diverged(frame, bytes),
+        };
+        if next.kind == Kind::AnyKey || next.b != DEAD {
+            out.push(Thread { frame: next, stack });
+        }
+    }
+
+    /// Some name that may follow goes on with a control character spelt by these open digits.
+    fn controls_ahead(&self, frame: Frame, open: u32) -> bool {
+        (0..0x20u8).any(|byte| {
+            self.narrow(Frame { d: PLAIN, ..frame }, &[byte]).is_some() && {
+                let mut spelt = Vec::new();
+                escape::write_canonical(&[byte], &mut spelt);
+                spelt.len() == 6 && {
+                    let mut at = escape::BACKSLASH;
+                    spelt[1..].iter().any(|&byte| {
+                        matches!(escape::step(at, byte, Escapes::Canonical), Step::Open(next) if { at = next; next == open })
+                    })
+                }
+            }
+        })
+    }
+
+    /// The key as one that is no name, after the bytes that a name shares and some more.
+    pub(crate) fn diverged(&mut self, frame: Frame, bytes: &[u8]) -> Frame {
+        let rules = self.rules.object_of(frame.a);
+        let name = &rules.names[frame.b as usize];
+        let shared = &name[..(frame.pos as usize).min(name.len())];
+        // The bytes since the last character that is whole.
+        let start = shared.iter().rposition(|&byte| byte & 0xc0 != 0x80).unwrap_or(0);
+        let tail: [u8; 4] = std::array::from_fn(|at| shared.get(start + at).copied().unwrap_or(0));
+        let len = (shared.len() - start).min(4);
+        let mut state = UNIVERSAL;
+        for &byte in tail[..len].iter().chain(bytes) {
+            state = self.expansion.lang_next(state, byte);
+        }
+        let object = self.rules.state(frame.a).object;
+        Frame { conditional: frame.conditional, b: state, c: object, d: frame.d, ..Frame::new(Kind::OtherKey, REST) }
     }
 
     fn other_key(&mut self, thread: Thread, byte: u8, out: &mut Vec<Thread>, checks: &mut dyn Checks) {
@@ -479,7 +602,7 @@ impl Machine {
                     Verdict::Depends => thread.frame.conditional = true,
                 }
             }
-            let (_, node) = self.rules.objects[frame.c as usize].others[frame.a as usize];
+            let node = self.rules.objects[frame.c as usize].other_node(frame.a);
             self.close_key(thread, key.a, OTHER, node, out);
         } else if let Some((b, d)) = self.content(frame.b, frame.d, byte) {
             out.push(Thread { frame: Frame { b, d, ..frame }, stack });

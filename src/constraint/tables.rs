@@ -7,6 +7,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::classes::Classes;
 use super::escape::{self, Escapes};
 use super::trie::{NONE, Trie};
 use crate::vocab::{TokenId, Vocab};
@@ -47,6 +48,7 @@ pub(crate) struct StringSets {
     pub(crate) suffixes: Trie,
     /// Trie node of a token trie → what follows a quote opened there.
     entries: rustc_hash::FxHashMap<u32, StringEntry>,
+    pub(crate) classes: Classes,
 }
 
 /// Tokens below a trie node at which a free JSON string has just begun.
@@ -134,7 +136,7 @@ impl StringSets {
         let words = vocab.len().div_ceil(32);
         let mut by_chars: Vec<Vec<TokenId>> = vec![Vec::new(); longest as usize + 1];
         let mut chars = vec![0; vocab.len()];
-        let mut partial = Vec::new();
+        let (mut partial, mut odd) = (Vec::new(), Vec::new());
         let mut crossing: Vec<(&[u8], u16, TokenId)> = Vec::new();
         let mut entries: rustc_hash::FxHashMap<u32, StringEntry> = rustc_hash::FxHashMap::default();
         let mut entry_crossing: Vec<(u32, &[u8], u16, TokenId)> = Vec::new();
@@ -150,6 +152,9 @@ impl StringSets {
                 Scan::Crossing(count, after) => {
                     chars[id as usize] = count;
                     crossing.push((&bytes[after..], count, id));
+                }
+                Scan::Bad if escapes == Escapes::Canonical && matches!(scan(bytes, Escapes::Any), Scan::Inside(..)) => {
+                    odd.push(id);
                 }
                 Scan::Bad => {}
             }
@@ -199,8 +204,12 @@ impl StringSets {
             entry.inside.sort_unstable();
             entry.crossing.sort_unstable();
         }
+        let stay: Vec<TokenId> = by_chars.into_iter().flatten().collect();
+        let leave: Vec<(TokenId, usize)> =
+            crossing.iter().map(|&(suffix, _, id)| (id, vocab.bytes(id).len() - suffix.len() - 1)).collect();
+        let classes = Classes::new(vocab, trie, &chars, &stay, odd, &leave, escapes);
         let numbered: Vec<(&[u8], u32)> = suffixes.iter().copied().zip(0..).collect();
-        Self { inside, group_of, chars, partial, groups, suffixes: Trie::new(&numbered), entries }
+        Self { inside, group_of, chars, partial, groups, suffixes: Trie::new(&numbered), entries, classes }
     }
 
     /// Tokens that stay inside and start at most so many characters (`None`: no bound).
@@ -221,7 +230,11 @@ impl StringSets {
 
     fn size_bytes(&self) -> usize {
         let entries: usize = self.entries.values().map(|e| e.inside.len() * 8 + e.crossing.len() * 12 + 64).sum();
-        self.inside.len() * self.inside[0].len() * 4 + self.chars.len() * 6 + entries + self.suffixes.size_bytes()
+        self.inside.len() * self.inside[0].len() * 4
+            + self.chars.len() * 6
+            + entries
+            + self.suffixes.size_bytes()
+            + self.classes.size_bytes()
     }
 }
 

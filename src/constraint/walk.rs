@@ -11,8 +11,9 @@ use rustc_hash::FxHashMap;
 
 use super::Whitespace;
 use super::budget::{Costs, ENDLESS};
+use super::classes::{CLASSES, LONG, SEPARATORS, WIDE, class_of, is_separator, may_separate};
 use super::escape::{self, Escapes, PLAIN, Step};
-use super::frame::{Kind, Thread};
+use super::frame::{Frame, Kind, Thread};
 use super::mask::{Crossing, Mask, Parts};
 use super::rules::First;
 use super::step::{Assume, Machine};
@@ -62,6 +63,7 @@ const PARTIAL: u32 = 4;
 pub(crate) struct Walk<'a> {
     pub(crate) machine: &'a mut Machine,
     pub(crate) tables: &'a Arc<Tables>,
+    sets: &'a StringSets,
     /// Accepted suffixes by the thread after the closing quote; kept between walks.
     pub(crate) suffixes: &'a mut FxHashMap<Thread, Accepted>,
     /// Threads of the open nodes of the walk.
@@ -72,6 +74,8 @@ pub(crate) struct Walk<'a> {
     /// Counts the tokens needed after each token; fills `costed` beside `parts`.
     pub(crate) costs: Option<&'a mut Costs>,
     pub(crate) costed: Costed,
+    /// A language that rules out nothing but ends is among the threads.
+    total: bool,
     /// Trie nodes visited, for measuring.
     pub(crate) visited: u64,
 }
@@ -94,51 +98,42 @@ impl<'a> Walk<'a> {
         arena: Vec<Thread>,
     ) -> Self {
         let parts = Parts { width: tables.vocab().len(), ..Parts::default() };
+        let sets = tables.strings(machine.escapes);
         Self {
             machine,
             tables,
+            sets,
             suffixes,
             arena,
             parts,
             found: Vec::new(),
             costs: None,
             costed: Costed::default(),
+            total: false,
             visited: 0,
         }
-    }
-
-    fn sets(&self) -> &'a StringSets {
-        self.tables.strings(self.machine.escapes)
     }
 
     /// Computes the mask of a set of threads.
     pub(crate) fn run(&mut self, threads: &[Thread]) {
         self.arena.clear();
-        let mut removed: Option<Vec<TokenId>> = None;
+        let mut frees: Vec<Free> = Vec::new();
         for &thread in threads {
-            let free = match thread.frame.kind {
-                Kind::String | Kind::OtherKey if thread.frame.d == PLAIN => self.freedom(thread.frame.b),
-                _ => Freedom::None,
-            };
-            match free {
-                Freedom::Free => {
-                    self.free_at_root(thread);
-                    removed = Some(Vec::new());
+            match self.freedom(thread) {
+                Freedom::None if self.is_unbounded(thread) => self.over_language(thread),
+                Freedom::None => self.arena.push(thread),
+                Freedom::Free => frees.push(self.free_at_root(thread)),
+                Freedom::Nearly => {
+                    let twin = self.twin(thread);
+                    let mut free = self.free_at_root(twin);
+                    let start = self.arena.len();
+                    self.differ(ROOT, thread, twin, &mut free.exceptions);
+                    self.arena.truncate(start);
+                    frees.push(free);
                 }
-                // Exceptions of two threads do not add up; the second walks.
-                Freedom::Nearly if removed.is_none() => {
-                    self.free_at_root(thread);
-                    let mut exceptions = Vec::new();
-                    let mut free = thread;
-                    free.frame.b = UNIVERSAL;
-                    self.differ(Over::Tokens, ROOT, thread, free, &mut exceptions);
-                    removed = Some(exceptions);
-                }
-                _ => self.arena.push(thread),
             }
         }
-        self.parts.remove = removed.unwrap_or_default();
-        self.costed.remove.clone_from(&self.parts.remove);
+        self.except(&frees);
         let end = self.arena.len();
         if end > 0 {
             self.descend(Over::Tokens, ROOT, 0, end);
@@ -147,9 +142,320 @@ impl<'a> Walk<'a> {
         self.arena.clear();
     }
 
+    /// A string (or key) over a language that counts no characters, at a character boundary.
+    fn is_unbounded(&self, thread: Thread) -> bool {
+        let frame = thread.frame;
+        // What is needed after each token takes a walk.
+        if self.costs.is_some() || frame.d != PLAIN {
+            return false;
+        }
+        match frame.kind {
+            Kind::String => {
+                let bounds = &self.machine.rules.strings[frame.a as usize];
+                bounds.min_chars == 0 && bounds.max_chars.is_none()
+            }
+            Kind::OtherKey => true,
+            _ => false,
+        }
+    }
+
+    /// A thread inside a string over a language, with the whole vocabulary before it.
+    fn over_language(&mut self, thread: Thread) {
+        let state = thread.frame.b;
+        let row = self.machine.expansion.lang_row(state);
+        let live = row[0x20..].iter().filter(|&&next| next != DEAD).count();
+        if live <= 6 {
+            // A handful of bytes: the walk is short.
+            self.arena.push(thread);
+            return;
+        }
+        if (0x80..0xc0).any(|byte| row[byte] != DEAD) {
+            self.arena.push(thread);
+            return;
+        }
+        self.stay_over_language(state);
+        self.leave_over_language(thread);
+    }
+
+    /// Adds the tokens that stay inside.
+    fn stay_over_language(&mut self, state: StateId) {
+        let classes = &self.sets.classes;
+        let vocab = self.tables.vocab();
+        if self.machine.expansion.lang_is_total(state) {
+            self.parts.inside = Some(self.sets.inside(None).clone());
+            self.parts.tables = Some((self.tables.clone(), self.machine.escapes));
+            self.total = true;
+            if self.machine.escapes == Escapes::Canonical {
+                for &id in &classes.loose {
+                    if self.survives(state, vocab.bytes(id)) {
+                        self.parts.add.push(id);
+                    }
+                }
+            }
+            return;
+        }
+        let run = self.run_of(state);
+        if run.chars.is_some_and(|chars| chars < LONGEST_RUN) {
+            let mut bits = self.parts.bits.take().unwrap_or_else(|| vec![0; self.parts.width.div_ceil(32)].into());
+            self.stay_below(ROOT, state, PLAIN, u64::MAX, &mut bits);
+            for &id in &classes.loose {
+                if self.survives(state, vocab.bytes(id)) {
+                    bits[id as usize / 32] |= 1 << (id % 32);
+                }
+            }
+            self.parts.bits = Some(bits);
+            return;
+        }
+        let divided = !(run.pass | run.fall);
+        let width = self.parts.width.div_ceil(32);
+        let mut bits = self.parts.bits.take().unwrap_or_else(|| vec![0; width].into());
+        let (mut tried, mut divided_tokens): (Vec<&[TokenId]>, Vec<&[TokenId]>) = Default::default();
+        let mut many = 0;
+        for group in &classes.groups {
+            if group.signature & !run.pass == 0 {
+                let short = match run.chars {
+                    None => group.tokens.len(),
+                    Some(most) => group.tokens.partition_point(|&id| u32::from(self.sets.chars[id as usize]) <= most),
+                };
+                match &group.bits {
+                    Some(all) if short == group.tokens.len() => {
+                        bits.iter_mut().zip(all).for_each(|(word, all)| *word |= all);
+                    }
+                    _ => {
+                        for &id in &group.tokens[..short] {
+                            bits[id as usize / 32] |= 1 << (id % 32);
+                        }
+                    }
+                }
+                if short < group.tokens.len() {
+                    tried.push(&group.tokens[short..]);
+                }
+            } else if group.signature & divided != 0 {
+                many += group.tokens.len();
+                divided_tokens.push(&group.tokens);
+            }
+        }
+        if many <= MOST_TRIED {
+            tried.append(&mut divided_tokens);
+        }
+        tried.push(&classes.loose);
+        if run.chars.is_some() {
+            // Beyond the run nothing is known.
+            tried.extend(
+                classes
+                    .long
+                    .iter()
+                    .filter(|long| run.fall >> long.0 & 1 == 0)
+                    .map(|long| std::slice::from_ref(&long.1)),
+            );
+        }
+        for &id in tried.into_iter().flatten() {
+            if self.survives(state, vocab.bytes(id)) {
+                bits[id as usize / 32] |= 1 << (id % 32);
+            }
+        }
+        if many > MOST_TRIED {
+            self.stay_below(ROOT, state, PLAIN, divided, &mut bits);
+        }
+        self.parts.bits = Some(bits);
+    }
+
+    /// Walks the tokens that stay inside and hold a character of a divided class.
+    fn stay_below(&mut self, node: u32, state: StateId, open: u32, divided: u64, bits: &mut [u32]) {
+        let tables: &'a Tables = self.tables;
+        let below: &'a [u64] = &self.sets.classes.below;
+        let at = *tables.trie.node(node);
+        for child in at.first..at.first + u32::from(at.children) {
+            if below[child as usize] & divided == 0 {
+                continue;
+            }
+            let here = *tables.trie.node(child);
+            if here.byte == b'"' && open == PLAIN {
+                continue;
+            }
+            self.visited += 1;
+            if let Some((next, open)) = self.machine.content(state, open, here.byte) {
+                if here.value != NONE {
+                    for id in tables.twins(here.value) {
+                        bits[id as usize / 32] |= 1 << (id % 32);
+                    }
+                }
+                self.stay_below(child, next, open, divided, bits);
+            }
+        }
+    }
+
+    /// A token stays inside a string over a language.
+    fn survives(&mut self, state: StateId, bytes: &[u8]) -> bool {
+        self.visited += 1;
+        let mut now = Some((state, PLAIN));
+        for &byte in bytes {
+            now = now.and_then(|(state, open)| self.machine.content(state, open, byte));
+        }
+        now.is_some()
+    }
+
+    /// Adds the tokens that leave the string.
+    fn leave_over_language(&mut self, thread: Thread) {
+        let classes = &self.sets.classes;
+        let mut accepting = vec![false; classes.content_count];
+        self.contents_below(ROOT, thread.frame.b, PLAIN, &mut accepting);
+        if !accepting.contains(&true) {
+            return;
+        }
+        for &Found { group, conditional, cost } in self.after_string(thread).iter() {
+            // What a key's uniqueness rules out, the session sees to.
+            let conditional = conditional && thread.frame.kind == Kind::String;
+            for &id in self.sets.group(group) {
+                if accepting[classes.content_of[id as usize] as usize] {
+                    self.list(id, conditional, cost);
+                }
+            }
+        }
+    }
+
+    /// Finds the contents after which the string may be closed.
+    fn contents_below(&mut self, node: u32, state: StateId, open: u32, accepting: &mut [bool]) {
+        let sets = self.sets;
+        let at = *sets.classes.contents.node(node);
+        if at.value != NONE && open == PLAIN && self.machine.expansion.lang_accepts(state) {
+            accepting[at.value as usize] = true;
+        }
+        for child in at.first..at.first + u32::from(at.children) {
+            let byte = sets.classes.contents.node(child).byte;
+            self.visited += 1;
+            if let Some((next, open)) = self.machine.content(state, open, byte) {
+                self.contents_below(child, next, open, accepting);
+            }
+        }
+    }
+
+    /// How tokens fare from a state of a language, by the classes of their characters.
+    fn run_of(&mut self, state: StateId) -> Run {
+        let all = u64::MAX >> (64 - CLASSES);
+        let mut pass = all;
+        'smaller: loop {
+            let mut fall = all;
+            let mut reached = vec![state];
+            let mut from = 0;
+            for chars in 0..LONGEST_RUN {
+                let to = reached.len();
+                if from == to {
+                    return Run { pass, fall, chars: None };
+                }
+                for at in from..to {
+                    let targets = self.targets(reached[at]);
+                    let stops = bits_of(&targets, |target| target == DEAD || target == DIVIDED);
+                    if pass & stops != 0 {
+                        pass &= !stops;
+                        if pass == 0 {
+                            return Run { pass, fall: 0, chars: Some(0) };
+                        }
+                        continue 'smaller;
+                    }
+                    fall &= bits_of(&targets, |target| target == DEAD);
+                    for class in (0..CLASSES).filter(|class| pass >> class & 1 == 1) {
+                        if !reached.contains(&targets[class]) {
+                            reached.push(targets[class]);
+                        }
+                    }
+                }
+                if reached.len() > MOST_REACHED && chars + 1 < LONGEST_RUN {
+                    return Run { pass: 0, fall: 0, chars: Some(0) };
+                }
+                from = to;
+            }
+            return Run { pass, fall, chars: Some(LONGEST_RUN) };
+        }
+    }
+
+    /// Where each class of characters leads from a state: a state, [`DEAD`], or [`DIVIDED`].
+    fn targets(&mut self, state: StateId) -> Arc<[StateId; CLASSES]> {
+        if let Some(known) = self.machine.targets.get(&state) {
+            return known.clone();
+        }
+        let row = *self.machine.expansion.lang_row(state);
+        let mut targets = [NONE; CLASSES];
+        for byte in 0..0x80u8 {
+            let (target, next) = (&mut targets[class_of(byte)], row[byte as usize]);
+            *target = if *target == NONE || *target == next { next } else { DIVIDED };
+        }
+        // Wide characters, by way of the states within them, which are few. The lead byte is kept while it
+        // bounds the next byte, and where it may lead to a separator.
+        let (mut wide, mut separators) = (NONE, NONE);
+        let meet = |seen: &mut StateId, next| *seen = if *seen == NONE || *seen == next { next } else { DIVIDED };
+        let mut open: Vec<(StateId, u8, u16)> = Vec::new();
+        let mut seen: Vec<(StateId, u8, u16)> = Vec::new();
+        for lead in 0xc2..0xf5u8 {
+            let inner = if lead < 0xe0 { 1 } else { 2 + u8::from(lead >= 0xf0) };
+            let told_apart = matches!(lead, 0xc2 | 0xe0..=0xe3 | 0xed | 0xef | 0xf0 | 0xf4);
+            open.push((row[lead as usize], inner, if told_apart { lead.into() } else { 0 }));
+        }
+        while let Some(at) = open.pop() {
+            if seen.contains(&at) {
+                continue;
+            }
+            seen.push(at);
+            let (inside, inner, prefix) = at;
+            if inside == DEAD || inner == 0 {
+                meet(&mut wide, inside);
+                if inside == DEAD && may_separate(prefix) {
+                    meet(&mut separators, DEAD);
+                }
+                continue;
+            }
+            let row = *self.machine.expansion.lang_row(inside);
+            let valid = match prefix {
+                0xe0 => 0xa0..=0xbf,
+                0xed => 0x80..=0x9f,
+                0xf0 => 0x90..=0xbf,
+                0xf4 => 0x80..=0x8f,
+                _ => 0x80..=0xbf_u8,
+            };
+            for byte in valid {
+                let next = row[byte as usize];
+                let longer = prefix << 8 | u16::from(byte);
+                if inner == 1 && is_separator(prefix, byte) {
+                    meet(&mut separators, next);
+                } else if inner == 2 && may_separate(longer) {
+                    open.push((next, 1, longer));
+                } else {
+                    open.push((next, inner - 1, 0));
+                }
+            }
+        }
+        targets[WIDE] = if wide == NONE { DEAD } else { wide };
+        targets[SEPARATORS] = if separators == NONE { DEAD } else { separators };
+        let targets = Arc::new(targets);
+        self.machine.targets.insert(state, targets.clone());
+        targets
+    }
+
+    /// Removes the tokens that are exceptions of every free string that would let them pass.
+    fn except(&mut self, frees: &[Free]) {
+        let mut exceptions: Vec<TokenId> = frees.iter().flat_map(|free| free.exceptions.iter().copied()).collect();
+        exceptions.sort_unstable();
+        exceptions.dedup();
+        let sets = self.sets;
+        exceptions.retain(|id| {
+            let (group, chars) = (sets.group_of[*id as usize], u32::from(sets.chars[*id as usize]));
+            !frees.iter().any(|free| {
+                let passes = if group == NONE {
+                    self.total || chars <= free.max.unwrap_or(u32::MAX)
+                } else {
+                    (free.min..=free.max.unwrap_or(u32::MAX)).contains(&chars)
+                        && free.accepted.iter().any(|found| found.group == group)
+                };
+                passes && (group == NONE && self.total || !free.exceptions.contains(id))
+            })
+        });
+        self.costed.remove.clone_from(&exceptions);
+        self.parts.remove = exceptions;
+    }
+
     /// A thread inside a free string, with the whole vocabulary before it.
-    fn free_at_root(&mut self, thread: Thread) {
-        let sets = self.sets();
+    fn free_at_root(&mut self, thread: Thread) -> Free {
+        let sets = self.sets;
         let (min, max) = self.bounds(thread);
         let inside = sets.inside(max);
         let wider = |now: &Arc<[u32]>| now.len() < inside.len() || Arc::ptr_eq(now, inside);
@@ -169,8 +475,10 @@ impl<'a> Walk<'a> {
             self.costed.worst = self.costed.worst.max(costs[0].saturating_add(PARTIAL));
             self.costed.free.push(FreeCost { max, costs });
         }
+        let accepted = self.after_string(thread);
+        let free = Free { min, max, accepted: accepted.clone(), exceptions: Vec::new() };
         let max = max.unwrap_or(u32::MAX);
-        for &Found { group, conditional, cost } in self.after_string(thread).iter() {
+        for &Found { group, conditional, cost } in accepted.iter() {
             self.costed.worst = self.costed.worst.max(cost);
             if conditional && thread.frame.kind == Kind::String {
                 for &id in sets.group(group) {
@@ -185,6 +493,7 @@ impl<'a> Walk<'a> {
                 self.costed.crossing.push((crossing, cost));
             }
         }
+        free
     }
 
     /// Tokens needed after 0, 1, … more characters of a free string, as far as that changes.
@@ -247,7 +556,7 @@ impl<'a> Walk<'a> {
             return known.clone();
         }
         let outer = std::mem::take(&mut self.found);
-        let sets = self.sets();
+        let sets = self.sets;
         let empty = sets.suffixes.node(ROOT).value;
         if empty != NONE {
             let cost = self.cost(closed);
@@ -276,7 +585,7 @@ impl<'a> Walk<'a> {
         match over {
             Over::Suffixes => self.found.push(Found { group: value, conditional, cost }),
             Over::Tokens => {
-                let tables = self.tables.clone();
+                let tables: &'a Tables = self.tables;
                 for id in tables.twins(value) {
                     self.list(id, conditional, cost);
                 }
@@ -296,8 +605,8 @@ impl<'a> Walk<'a> {
 
     /// Walks below a node with the threads `start..end` of the arena.
     fn descend(&mut self, over: Over, node: u32, start: usize, end: usize) {
-        let sets = self.sets();
-        let tables = self.tables.clone();
+        let sets = self.sets;
+        let tables: &'a Tables = self.tables;
         let trie: &Trie = match over {
             Over::Tokens => &tables.trie,
             Over::Suffixes => &sets.suffixes,
@@ -356,23 +665,22 @@ impl<'a> Walk<'a> {
 
     /// Takes the threads that have just entered a free string out of the walk, by the tables.
     fn enter_strings(&mut self, node: u32, low: usize) {
-        let sets = self.sets();
+        let sets = self.sets;
         let Some(entry) = sets.entry(node) else { return };
         let mut at = low;
         while at < self.arena.len() {
             let thread = self.arena[at];
-            let fresh = matches!(thread.frame.kind, Kind::String | Kind::OtherKey) && thread.frame.d == PLAIN;
-            let free = if fresh { self.freedom(thread.frame.b) } else { Freedom::None };
+            let free = self.freedom(thread);
             if free == Freedom::None {
                 at += 1;
                 continue;
             }
             self.arena.remove(at);
             let mut exceptions = Vec::new();
+            let named = thread;
+            let thread = self.twin(thread);
             if free == Freedom::Nearly {
-                let mut free = thread;
-                free.frame.b = UNIVERSAL;
-                self.differ(Over::Tokens, node, thread, free, &mut exceptions);
+                self.differ(node, named, thread, &mut exceptions);
             }
             let (min, max) = self.bounds(thread);
             let max = max.unwrap_or(u32::MAX);
@@ -404,34 +712,10 @@ impl<'a> Walk<'a> {
 
     /// Follows a string over nearly every text beside the same string over every text, and collects the tokens
     /// that only the latter lets pass.
-    fn differ(&mut self, over: Over, node: u32, thread: Thread, free: Thread, out: &mut Vec<TokenId>) {
-        let tables = self.tables.clone();
+    fn differ(&mut self, node: u32, thread: Thread, free: Thread, out: &mut Vec<TokenId>) {
+        let tables: &'a Tables = self.tables;
         let trie = &tables.trie;
-        let any = self.machine.escapes == Escapes::Any;
-        let row = *self.machine.expansion.lang_row(thread.frame.b);
-        let all = *self.machine.expansion.lang_row(free.frame.b);
-        let accepts = self.machine.expansion.lang_accepts(thread.frame.b);
-        let mut bytes: Vec<u8> = Vec::new();
-        if thread.frame.d == PLAIN {
-            bytes.extend((0x20..=0xff).filter(|&b| row[b as usize] != all[b as usize] && b != b'"' && b != b'\\'));
-            if !accepts {
-                bytes.push(b'"');
-            }
-            let escaped = (0..0x20).chain([b'"', b'\\']).any(|b| row[b as usize] != all[b as usize]);
-            if escaped || any {
-                bytes.push(b'\\');
-            }
-        } else if thread.frame.d == escape::BACKSLASH {
-            bytes.extend(b"\"\\/bfnrtu".iter().filter(|&&byte| {
-                match escape::step(escape::BACKSLASH, byte, self.machine.escapes) {
-                    Step::Char(c) => row[c as usize] != all[c as usize],
-                    Step::Open(_) => any,
-                    Step::Bad => false,
-                }
-            }));
-        } else {
-            bytes.extend(b"0123456789abcdefABCDEF\\u");
-        }
+        let bytes = self.differing(thread, free);
         for byte in bytes {
             let child = trie.child(node, byte);
             if child == NONE {
@@ -446,6 +730,11 @@ impl<'a> Walk<'a> {
             let theirs = self.arena.get(low).copied();
             self.arena.truncate(low);
             match (mine, theirs) {
+                // The key of a member, that is none of the others.
+                (Some(mine), Some(theirs)) if mine != theirs && mine.frame.kind == Kind::Colon => {
+                    trie.each_below(child, &mut |id| out.extend(tables.twins(id)));
+                    self.visit_alone(trie, child, byte, thread);
+                }
                 (Some(mine), Some(theirs)) if mine != theirs => {
                     let value = trie.node(child).value;
                     if value != NONE && self.costs.is_some() {
@@ -456,23 +745,104 @@ impl<'a> Walk<'a> {
                             self.list(id, mine.frame.conditional, cost);
                         }
                     }
-                    self.differ(over, child, mine, theirs, out);
+                    self.differ(child, mine, theirs, out);
                 }
                 (None, Some(_)) => trie.each_below(child, &mut |id| out.extend(tables.twins(id))),
                 // Canonical escapes of control characters pass only outside free text.
                 (Some(_), None) => {
-                    let mut threads = vec![thread];
-                    std::mem::swap(&mut threads, &mut self.arena);
-                    self.visit(over, trie, child, byte, 0, 1);
-                    std::mem::swap(&mut threads, &mut self.arena);
+                    self.visit_alone(trie, child, byte, thread);
                 }
                 _ => {}
             }
         }
     }
 
-    /// How a string's state relates to every text.
-    fn freedom(&mut self, state: StateId) -> Freedom {
+    /// Visits a child with one thread.
+    fn visit_alone(&mut self, trie: &Trie, child: u32, byte: u8, thread: Thread) {
+        let start = self.arena.len();
+        self.arena.push(thread);
+        self.visit(Over::Tokens, trie, child, byte, start, start + 1);
+        self.arena.truncate(start);
+    }
+
+    /// The bytes after which a string or key over nearly every text may differ from the one over every text.
+    fn differing(&mut self, thread: Thread, free: Thread) -> Vec<u8> {
+        let any = self.machine.escapes == Escapes::Any;
+        let frame = thread.frame;
+        let mut bytes: Vec<u8> = Vec::new();
+        if frame.d != PLAIN && frame.d != escape::BACKSLASH {
+            bytes.extend(b"0123456789abcdefABCDEF\\u");
+        } else if frame.kind == Kind::AnyKey {
+            let names = &self.machine.rules.object_of(frame.a).names;
+            let range = &names[frame.b as usize..frame.c as usize];
+            let next = range.iter().filter_map(|name| name.get(frame.pos as usize).copied());
+            if frame.d == PLAIN {
+                bytes.extend(next);
+                if range[0].len() == frame.pos as usize {
+                    bytes.push(b'"');
+                }
+                if any || bytes.iter().any(|&byte| byte < 0x20 || byte == b'\\' || byte == b'"') {
+                    bytes.push(b'\\');
+                }
+                bytes.retain(|&byte| byte >= 0x20);
+                // A quote in a name is spelt with a backslash; here it stands for the end.
+                if range[0].len() != frame.pos as usize {
+                    bytes.retain(|&byte| byte != b'"');
+                }
+                bytes.sort_unstable();
+                bytes.dedup();
+            } else {
+                bytes.extend(b"\"\\/bfnrtu");
+            }
+        } else {
+            let row = *self.machine.expansion.lang_row(frame.b);
+            let all = *self.machine.expansion.lang_row(free.frame.b);
+            if frame.d == PLAIN {
+                bytes.extend((0x20..=0xff).filter(|&b| row[b as usize] != all[b as usize] && b != b'"' && b != b'\\'));
+                if !self.machine.expansion.lang_accepts(frame.b) {
+                    bytes.push(b'"');
+                }
+                let escaped = (0..0x20).chain([b'"', b'\\']).any(|b| row[b as usize] != all[b as usize]);
+                if escaped || any {
+                    bytes.push(b'\\');
+                }
+            } else {
+                let escapes = self.machine.escapes;
+                bytes.extend(b"\"\\/bfnrtu".iter().filter(|&&byte| {
+                    match escape::step(escape::BACKSLASH, byte, escapes) {
+                        Step::Char(c) => row[c as usize] != all[c as usize],
+                        Step::Open(_) => true,
+                        Step::Bad => false,
+                    }
+                }));
+            }
+        }
+        bytes
+    }
+
+    /// The same string or key over every text.
+    fn twin(&mut self, thread: Thread) -> Thread {
+        let frame = match thread.frame.kind {
+            Kind::AnyKey => Frame { b: UNIVERSAL, ..self.machine.diverged(thread.frame, &[]) },
+            _ => Frame { b: UNIVERSAL, ..thread.frame },
+        };
+        Thread { frame, ..thread }
+    }
+
+    /// How a string or key relates to one over every text.
+    fn freedom(&mut self, thread: Thread) -> Freedom {
+        if thread.frame.d != PLAIN {
+            return Freedom::None;
+        }
+        match thread.frame.kind {
+            Kind::String | Kind::OtherKey => self.state_freedom(thread.frame.b),
+            // Within a character only its rest may follow.
+            Kind::AnyKey if self.machine.diverged(thread.frame, &[]).b == UNIVERSAL => Freedom::Nearly,
+            _ => Freedom::None,
+        }
+    }
+
+    fn state_freedom(&mut self, state: StateId) -> Freedom {
         if state == UNIVERSAL {
             return Freedom::Free;
         }
@@ -561,6 +931,7 @@ impl Machine {
                 add(b'\\');
             }
             Kind::ObjectOpen | Kind::ObjectComma => b"}\"".iter().for_each(|&byte| add(byte)),
+            Kind::AnyKey => return false,
             Kind::MemberKey => {
                 if frame.d != PLAIN {
                     return false;
@@ -624,6 +995,39 @@ impl Costed {
         let conditional = self.conditional.iter().filter(|(_, cost)| *cost <= limit).map(|(id, _)| *id).collect();
         Mask::new(Parts { width, bits: Some(bits.into()), conditional, ..Parts::default() })
     }
+}
+
+/// How tokens fare from a state: those of passing classes alone, up to so many characters, stay alive; those
+/// with a falling class, and else passing ones, do not.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    pass: u64,
+    fall: u64,
+    chars: Option<u32>,
+}
+
+/// The characters of a class lead to different states.
+const DIVIDED: StateId = u32::MAX - 1;
+/// Characters that a run is followed for.
+const LONGEST_RUN: u32 = LONG as u32;
+/// More tokens than this are walked, not tried one by one.
+const MOST_TRIED: usize = 3000;
+/// States that a run is followed through.
+const MOST_REACHED: usize = 96;
+
+/// The classes whose target is as asked.
+fn bits_of(targets: &[StateId; CLASSES], is: impl Fn(StateId) -> bool) -> u64 {
+    targets.iter().enumerate().filter(|(_, target)| is(**target)).fold(0, |bits, (class, _)| bits | 1 << class)
+}
+
+/// One thread inside a free string.
+struct Free {
+    /// Fewest and most characters before the closing quote.
+    min: u32,
+    max: Option<u32>,
+    accepted: Accepted,
+    /// Tokens that it does not let pass after all.
+    exceptions: Vec<TokenId>,
 }
 
 /// How near a string's language is to every text.

@@ -194,7 +194,7 @@ impl<'a> Scheduler<'a> {
                 tension_max: 0.0,
             };
             // What the grammar forces before the first draw is read together with the prompt.
-            if let Some(finish) = slot.follow_grammar(&mut self.statistics)? {
+            if let Some(finish) = slot.follow_grammar(&self.vocab, &mut self.statistics)? {
                 self.model.free(slot.sequence);
                 self.finished.push_back(slot.complete(finish, &self.vocab));
             } else {
@@ -284,11 +284,11 @@ impl Slot {
         }
         self.tokens.push(draw.token);
         self.pending.push_back(draw.token);
-        self.follow_grammar(statistics)
+        self.follow_grammar(vocab, statistics)
     }
 
     /// Appends the forced run, and tells whether the text has ended.
-    fn follow_grammar(&mut self, statistics: &mut Statistics) -> Result<Option<Finish>> {
+    fn follow_grammar(&mut self, vocab: &Vocab, statistics: &mut Statistics) -> Result<Option<Finish>> {
         if let Some(session) = &mut self.session {
             for token in session.forced() {
                 if self.tokens.len() >= self.request.max_tokens {
@@ -300,7 +300,9 @@ impl Slot {
                 self.forced += 1;
                 statistics.forced_tokens += 1;
             }
-            if session.is_finished() {
+            // Nothing but an end may follow: it needs no pass of the model.
+            let over = session.is_finished() || (session.is_accepting() && session.mask().count() == vocab.eos().len());
+            if over {
                 return Ok(Some(Finish::Complete));
             }
         }

@@ -20,7 +20,10 @@ pub struct Loops {
 impl Filter for Loops {
     fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
         let text = text(row, &self.field);
-        let mut lines: Vec<&str> = text.lines().map(str::trim).filter(|line| line.chars().count() > 12).collect();
+        // The number of a list item does not make it another item.
+        let marker = |c: char| c.is_ascii_digit() || c.is_whitespace() || matches!(c, '.' | ')' | '-' | '*' | '•');
+        let lines = text.lines().map(|line| line.trim().trim_start_matches(marker));
+        let mut lines: Vec<&str> = lines.filter(|line| line.chars().count() > 4).collect();
         let all = lines.len();
         lines.sort_unstable();
         lines.dedup();
@@ -60,6 +63,7 @@ mod tests {
         assert!(check(&"the cat sat on the mat and ".repeat(5)));
         assert!(check("Here is the first step.\nSomething else entirely.\nHere is the first step."));
         assert!(!check("Bread needs flour, water, salt and yeast. Mix the flour with the water, add salt, then wait."));
+        assert!(check("1. Biofuels\n2. Coal\n3. Biofuels"));
         assert!(!check("No no no."));
     }
 }

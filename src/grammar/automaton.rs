@@ -123,7 +123,7 @@ impl Automaton {
             Place::Boundary(e) => {
                 if self.row_of[state as usize] == UNKNOWN {
                     let mut row = [DEAD; 256];
-                    for branch in languages.ascii_branches(e) {
+                    for branch in languages.ascii_branches(e).iter() {
                         let target = self.state(languages, branch.target);
                         let mut bits = branch.ascii;
                         while bits != 0 {
@@ -217,6 +217,14 @@ impl Automaton {
     /// True when what was read is a word.
     pub fn accepts(&self, state: StateId) -> bool {
         self.accepts[state as usize]
+    }
+
+    /// True only when every valid continuation can be completed to a word.
+    pub fn is_total(&self, languages: &Languages, state: StateId) -> bool {
+        match self.places[state as usize] {
+            Place::Boundary(e) => languages.is_total(e),
+            Place::Inside(_) => false,
+        }
     }
 
     /// Fewest bytes from a live state to a word; `u32::MAX` from the dead one.

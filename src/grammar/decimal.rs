@@ -157,6 +157,20 @@ impl Decimal {
         Some((numerator, u32::try_from(scale.max(0)).ok()?))
     }
 
+    /// The least common multiple of two positive numbers, where its parts fit.
+    pub fn common_multiple(&self, other: &Self) -> Option<Self> {
+        let ((a, a_scale), (b, b_scale)) = (self.as_step()?, other.as_step()?);
+        let scale = a_scale.max(b_scale);
+        let a = u128::from(a).checked_mul(10u128.pow(scale - a_scale))?;
+        let b = u128::from(b).checked_mul(10u128.pow(scale - b_scale))?;
+        let (mut x, mut y) = (a, b);
+        while y > 0 {
+            (x, y) = (y, x % y);
+        }
+        let common = (a / x).checked_mul(b)?;
+        Self::parse(&format!("{common}e-{scale}")).filter(|common| common.as_step().is_some())
+    }
+
     /// Exact divisibility; `None` when the step has too many digits to tell.
     pub fn is_multiple_of(&self, step: &Self) -> Option<bool> {
         if self.is_zero() {

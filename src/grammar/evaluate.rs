@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::decimal::Decimal;
 use super::expand::Expansion;
+use super::language::NONE;
 use super::schema::{Keyword, ObjectRules, SchemaId, TRUE, types};
 
 /// Nesting of values and schemas that is followed; deeper values fail.
@@ -45,8 +46,13 @@ impl Expansion {
                 self.languages.matches(language, text)
             }
             (Keyword::Format(format), Value::String(text)) => {
-                let (language, exact) = self.format_language(*format);
-                self.languages.matches(language, text) && (exact || format.check(text))
+                let (language, exact, extension) = self.format_language(*format);
+                let in_extension = extension != NONE && self.languages.matches(extension, text);
+                if in_extension {
+                    format.check(text)
+                } else {
+                    self.languages.matches(language, text) && (exact || format.check(text))
+                }
             }
             (Keyword::Object(rules), Value::Object(members)) => members.iter().all(|(key, value)| {
                 self.schemas_for(rules, key).into_iter().all(|inner| self.valid_at(inner, value, depth))

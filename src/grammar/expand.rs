@@ -43,7 +43,7 @@ pub struct Expansion {
     pub(super) guards: Vec<Arc<[Literal]>>,
     pub(super) guard_index: FxHashMap<Arc<[Literal]>, GuardId>,
     patterns: FxHashMap<PatternId, ExprId>,
-    formats: FxHashMap<Format, (ExprId, bool)>,
+    formats: FxHashMap<Format, (ExprId, bool, ExprId)>,
     pub(super) number_languages: FxHashMap<NumberSet, Option<ExprId>>,
 }
 
@@ -205,11 +205,12 @@ impl Expansion {
         language
     }
 
-    pub(super) fn format_language(&mut self, format: Format) -> (ExprId, bool) {
+    pub(super) fn format_language(&mut self, format: Format) -> (ExprId, bool, ExprId) {
         if let Some(&found) = self.formats.get(&format) {
             return found;
         }
-        let found = format.language(&mut self.languages);
+        let (language, exact) = format.language(&mut self.languages);
+        let found = (language, exact, format.extension(&mut self.languages));
         self.formats.insert(format, found);
         found
     }
@@ -223,25 +224,22 @@ impl Expansion {
         }
         self.in_progress.push(node);
         let literals = self.literals(node);
-        let mut result = Alternatives::all();
-        match literals[..] {
-            [] => {}
-            [literal] if literal.is_negative() => result = self.negated(literal.schema()),
-            [literal] => self.constrain(&mut result, literal.schema()),
-            _ => {
-                // The schemas themselves first: they are what the negations are cut out of.
-                for negative in [false, true] {
-                    for (at, &literal) in literals.iter().enumerate() {
-                        if literal.is_negative() == negative && !result.is_none() {
-                            if at == 0 && !negative {
-                                self.constrain(&mut result, literal.schema());
-                                continue;
-                            }
-                            let single = self.intern(vec![literal]);
-                            let other = self.alternatives(single);
-                            self.meet(&mut result, &other, literal);
-                        }
-                    }
+        let mut result;
+        if let [literal] = literals[..]
+            && literal.is_negative()
+        {
+            result = self.negated(literal.schema());
+        } else {
+            // The schemas themselves first: they are what the negations are cut out of.
+            result = Alternatives::all();
+            let (negative, positive): (Vec<Literal>, Vec<Literal>) =
+                literals.iter().partition(|literal| literal.is_negative());
+            self.constrain(&mut result, &positive);
+            for literal in negative {
+                if !result.is_none() {
+                    let single = self.intern(vec![literal]);
+                    let other = self.alternatives(single);
+                    self.meet(&mut result, &other, literal);
                 }
             }
         }
@@ -255,12 +253,40 @@ impl Expansion {
         self.in_progress.contains(&node)
     }
 
-    fn constrain(&mut self, result: &mut Alternatives, id: SchemaId) {
+    /// Applies schemas: first all that narrows without branching, in all of them and what they
+    /// include, so that the branches meet as much of their surroundings as there is.
+    fn constrain(&mut self, result: &mut Alternatives, literals: &[Literal]) {
+        let (mut schemas, mut seen) = (Vec::new(), Vec::new());
+        for literal in literals {
+            self.gather(literal.schema(), &mut schemas, &mut seen);
+        }
+        for branching in [false, true] {
+            for (id, schema) in &schemas {
+                for keyword in &schema.keywords {
+                    if keyword.branches() == branching && !matches!(keyword, Keyword::AllOf(_) | Keyword::Ref(_)) {
+                        self.apply(result, keyword, schema, *id);
+                        if result.is_none() {
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The schema and those that it includes by `allOf` and `$ref`.
+    fn gather(&self, id: SchemaId, schemas: &mut Vec<(SchemaId, Arc<Schema>)>, seen: &mut Vec<SchemaId>) {
+        if seen.contains(&id) {
+            return;
+        }
+        seen.push(id);
         let schema = self.schema(id);
+        schemas.push((id, schema.clone()));
         for keyword in &schema.keywords {
-            self.apply(result, keyword, &schema, id);
-            if result.is_none() {
-                return;
+            match keyword {
+                Keyword::AllOf(list) => list.iter().for_each(|&inner| self.gather(inner, schemas, seen)),
+                Keyword::Ref(target) => self.gather(*target, schemas, seen),
+                _ => {}
             }
         }
     }
@@ -296,9 +322,18 @@ impl Expansion {
                 self.apply_language(result, language, None);
             }
             Keyword::Format(format) => {
-                let (language, exact) = self.format_language(*format);
-                let check = (!exact).then(|| Literal::positive(self.keyword_schema(keyword.clone(), schema)));
-                self.apply_language(result, language, check);
+                let (language, exact, extension) = self.format_language(*format);
+                let check = (!exact || extension != NONE)
+                    .then(|| Literal::positive(self.keyword_schema(keyword.clone(), schema)));
+                let mut extended = Vec::new();
+                for case in result.strings.iter().filter(|_| extension != NONE) {
+                    let mut case =
+                        Case { body: self.languages.and2(case.body, extension), guards: case.guards.clone() };
+                    check.into_iter().for_each(|check| case.guard(check));
+                    extended.push(case);
+                }
+                self.apply_language(result, language, check.filter(|_| !exact));
+                result.strings.extend(extended.into_iter().filter(|case| case.body != NONE));
             }
             Keyword::Object(rules) => {
                 if result.objects.is_empty() {
@@ -353,11 +388,6 @@ impl Expansion {
                     max.is_none_or(|max| *min <= max)
                 });
             }
-            Keyword::AllOf(list) => {
-                for &inner in list {
-                    self.meet_schema(result, inner);
-                }
-            }
             Keyword::AnyOf(list) => {
                 let mut other = Alternatives::none();
                 for &inner in list {
@@ -367,10 +397,7 @@ impl Expansion {
                 }
                 self.meet_keyword(result, &other, keyword, schema);
             }
-            Keyword::OneOf(list) => {
-                let other = self.one_of(list);
-                self.meet_keyword(result, &other, keyword, schema);
-            }
+            Keyword::OneOf(list) => self.apply_one_of(result, list),
             Keyword::Not(inner) => {
                 let literal = Literal::negative(*inner);
                 let node = self.node(vec![literal]);
@@ -387,7 +414,8 @@ impl Expansion {
                 }
                 self.meet_keyword(result, &joined, keyword, schema);
             }
-            Keyword::Ref(target) => self.meet_schema(result, *target),
+            // Taken in by `gather`.
+            Keyword::AllOf(_) | Keyword::Ref(_) => {}
             Keyword::UnevaluatedProperties(_) => {
                 for case in &mut result.objects {
                     case.guard(Literal::positive(id));
@@ -399,12 +427,6 @@ impl Expansion {
                 }
             }
         }
-    }
-
-    fn meet_schema(&mut self, result: &mut Alternatives, id: SchemaId) {
-        let node = self.schema_node(id);
-        let other = self.alternatives(node);
-        self.meet(result, &other, Literal::positive(id));
     }
 
     fn apply_type(&mut self, result: &mut Alternatives, bits: u8, schema: &Schema) {
@@ -635,6 +657,17 @@ impl Expansion {
         if b.is_free() {
             return Some(a.clone());
         }
+        // Contradictions between members that must be there come first: most pairs of variants end here.
+        for slot in a.slots() {
+            if slot.required
+                && let Some(at) = b.find(&slot.name)
+            {
+                let node = self.meet_nodes(slot.node, b.slots()[at].node);
+                if self.is_surely_empty(node) {
+                    return None;
+                }
+            }
+        }
         let mut body = ObjectBody { others: Vec::new(), ..ObjectBody::default() };
         for slot in a.slots() {
             let (node, required) = match b.find(&slot.name) {
@@ -816,27 +849,79 @@ impl Expansion {
         result.arrays.extend_from_slice(&other.arrays);
     }
 
-    fn one_of(&mut self, list: &[SchemaId]) -> Alternatives {
-        let branches: Vec<NodeId> = list.iter().map(|&inner| self.schema_node(inner)).collect();
-        let mut overlaps = vec![Vec::new(); list.len()];
-        for i in 0..list.len() {
-            for j in i + 1..list.len() {
-                let both = self.meet_nodes(branches[i], branches[j]);
-                if !self.is_surely_empty(both) {
-                    overlaps[i].push(j);
-                    overlaps[j].push(i);
+    /// No value in both, told by types and by members that both must have.
+    fn is_plainly_disjoint(&mut self, a: &Alternatives, b: &Alternatives) -> bool {
+        if (a.null && b.null)
+            || (0..2).any(|at| a.booleans[at] && b.booleans[at])
+            || !(a.arrays.is_empty() || b.arrays.is_empty())
+        {
+            return false;
+        }
+        for a in &a.numbers {
+            for b in &b.numbers {
+                if a.body.intersection(&b.body).is_none_or(|both| !both.is_none()) {
+                    return false;
                 }
             }
         }
-        let mut result = Alternatives::none();
-        for (i, others) in overlaps.iter().enumerate() {
-            let mut literals = vec![Literal::positive(list[i])];
-            literals.extend(others.iter().map(|&j| Literal::negative(list[j])));
-            let node = self.node(literals);
-            let part = self.alternatives(node);
-            self.join(&mut result, &part);
+        for a in &a.strings {
+            for b in &b.strings {
+                if self.languages.and2(a.body, b.body) != NONE {
+                    return false;
+                }
+            }
         }
-        result
+        for a in &a.objects {
+            for b in &b.objects {
+                let apart = a.body.slots().iter().any(|slot| {
+                    b.body.find(&slot.name).is_some_and(|at| {
+                        (slot.required || b.body.slots()[at].required) && {
+                            let both = self.meet_nodes(slot.node, b.body.slots()[at].node);
+                            self.is_surely_empty(both)
+                        }
+                    })
+                });
+                if !apart {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Each branch, cut out of what is allowed so far, without the other branches that it overlaps there.
+    fn apply_one_of(&mut self, result: &mut Alternatives, list: &[SchemaId]) {
+        let mut parts = Vec::with_capacity(list.len());
+        for &inner in list {
+            let node = self.schema_node(inner);
+            let alone = self.alternatives(node);
+            let mut part = result.clone();
+            self.meet(&mut part, &alone, Literal::positive(inner));
+            parts.push((part, alone));
+        }
+        let mut joined = Alternatives::none();
+        for i in 0..parts.len() {
+            let mut part = parts[i].0.clone();
+            for j in (0..parts.len()).filter(|&j| j != i) {
+                if part.is_none() {
+                    break;
+                }
+                if parts[j].0.is_none() || self.is_plainly_disjoint(&part, &parts[j].1) {
+                    continue;
+                }
+                let (node, other) = (self.schema_node(list[i]), self.schema_node(list[j]));
+                let both = self.meet_nodes(node, other);
+                if self.is_surely_empty(both) {
+                    continue;
+                }
+                let literal = Literal::negative(list[j]);
+                let outside = self.node(vec![literal]);
+                let outside = self.alternatives(outside);
+                self.meet(&mut part, &outside, literal);
+            }
+            self.join(&mut joined, &part);
+        }
+        *result = joined;
     }
 
     fn enumeration(&mut self, values: &[Value], schema: &Schema) -> Alternatives {
@@ -949,8 +1034,8 @@ impl Expansion {
                 self.push_complement(&mut result, language);
             }
             Keyword::Format(format) => {
-                let (language, exact) = self.format_language(*format);
-                if exact {
+                let (language, exact, extension) = self.format_language(*format);
+                if exact && extension == NONE {
                     self.push_complement(&mut result, language);
                 } else {
                     let mut case = Case::plain(ANY);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::NumberStyle;
 use super::expand::Expansion;
 use super::language::{ANY, ExprId, INFINITE, NONE};
 use super::node::{ANYTHING, ArrayBody, Case, Literal, NOTHING, ObjectBody};
@@ -12,7 +13,14 @@ use super::schema::{Keyword, SchemaId, types};
 use super::shape::{ArrayShape, Contains, GuardId, Member, NodeId, ObjectShape, Shape, ShapeKind, StringShape};
 
 /// Nesting of required values that is followed when looking for an empty node.
-const DEPTH_LIMIT: usize = 48;
+const DEPTH_LIMIT: usize = 24;
+/// Further keys that are turned into named members.
+const NAME_LIMIT: usize = 128;
+/// Counted conditions on items, and counts, that an automaton carries.
+const COUNTED_LIMIT: usize = 4;
+const COUNT_LIMIT: u32 = 65_535;
+/// Listed values that are tried one by one.
+const FINITE_LIMIT: usize = 64;
 /// Objects that one existence condition may be spread over.
 const SPREAD_LIMIT: usize = 64;
 
@@ -33,6 +41,10 @@ impl Expansion {
             self.emptiness.insert(node, false);
             return false;
         }
+        if let Some(empty) = self.finite_emptiness(node) {
+            self.emptiness.insert(node, empty);
+            return empty;
+        }
         if self.is_in_progress(node) || self.emptiness_path.contains(&node) || self.emptiness_path.len() >= DEPTH_LIMIT
         {
             return false;
@@ -51,6 +63,21 @@ impl Expansion {
             self.emptiness.insert(node, empty);
         }
         empty
+    }
+
+    /// Where a literal lists its values, trying them tells.
+    fn finite_emptiness(&mut self, node: NodeId) -> Option<bool> {
+        let literals = self.literals(node);
+        let values = literals.iter().filter(|literal| !literal.is_negative()).find_map(|literal| {
+            self.schema(literal.schema()).keywords.iter().find_map(|keyword| match keyword {
+                Keyword::Enum(values) if values.len() <= FINITE_LIMIT => Some(values.clone()),
+                _ => None,
+            })
+        })?;
+        let fits = |this: &mut Self, value: &Value| {
+            literals.iter().all(|literal| this.valid(literal.schema(), value) != literal.is_negative())
+        };
+        Some(!values.iter().any(|value| fits(self, value)))
     }
 
     fn is_empty_array(&mut self, body: &ArrayBody) -> bool {
@@ -170,6 +197,16 @@ impl Expansion {
                 shapes.push(Shape { kind: ShapeKind::Number(language), guards });
             }
         }
+        if self.program.inner.options.numbers == NumberStyle::Any
+            && !alternatives.numbers.is_empty()
+            && alternatives.numbers[0].body != NumberSet::all()
+        {
+            // Exponents of any form: what they mean is checked when the number is complete.
+            let language = super::number::exponent_literals(&mut self.languages);
+            let guards = self.literals(node).to_vec();
+            let guards = self.guard_ids(&guards);
+            shapes.push(Shape { kind: ShapeKind::Number(language), guards });
+        }
         for case in &alternatives.strings {
             if !self.languages.is_empty(case.body) {
                 let guards = self.guard_ids(&case.guards);
@@ -177,6 +214,12 @@ impl Expansion {
             }
         }
         for case in &alternatives.arrays {
+            let mut case = case.clone();
+            let counts = |&(_, min, max): &(NodeId, u32, Option<u32>)| min.max(max.unwrap_or(0)) > COUNT_LIMIT;
+            if case.body.contains.len() > COUNTED_LIMIT || case.body.contains.iter().any(counts) {
+                case.body.contains.clear();
+                self.literals(node).iter().for_each(|&literal| case.guard(literal));
+            }
             if let Some(shape) = self.array_shape(&case.body) {
                 let guards = self.guard_ids(&case.guards);
                 shapes.push(Shape { kind: ShapeKind::Array(shape), guards });
@@ -362,16 +405,32 @@ impl Expansion {
             return None;
         }
         let names: Vec<Arc<str>> = body.slots().iter().map(|slot| slot.name.clone()).collect();
-        let mut others = Vec::with_capacity(body.others.len());
-        if !body.others.is_empty() && body.max.is_none_or(|max| max > 0) {
+        let (mut others, mut named_others) = (Vec::with_capacity(body.others.len()), Vec::new());
+        let mut rest = None;
+        let mut forbidden = Vec::new();
+        if body.max == Some(0) {
+            // No member at all.
+        } else if let [(ANY, value)] = body.others[..] {
+            rest = (!self.is_surely_empty(value)).then_some(value);
+            let slots = body.slots().iter().filter(|slot| slot.node == NOTHING && rest.is_some());
+            forbidden = slots.map(|slot| slot.name.to_string()).collect();
+        } else if !body.others.is_empty() {
             let named = self.languages.words(names.iter().map(|name| &**name));
             let unnamed = self.languages.not(named);
             for &(keys, value) in &body.others {
                 let keys = self.languages.and2(keys, unnamed);
-                if !self.languages.is_empty(keys) && !self.is_surely_empty(value) {
-                    others.push((keys, value));
+                if self.languages.is_empty(keys) || self.is_surely_empty(value) {
+                    continue;
+                }
+                match self.languages.finite(keys, NAME_LIMIT) {
+                    // Few enough to name: then each can be used up.
+                    Some(names) => named_others.extend(names.into_iter().map(|name| (name, value))),
+                    None => others.push((keys, value)),
                 }
             }
+        }
+        for (name, node) in named_others {
+            body.push(super::node::Slot { name: name.into(), node, required: false });
         }
         let mut place = vec![u32::MAX; body.slots().len()];
         let mut members = Vec::with_capacity(body.slots().len());
@@ -383,9 +442,10 @@ impl Expansion {
         }
         let required = u32::try_from(members.iter().filter(|member| member.required).count()).unwrap_or(INFINITE);
         let possible = u32::try_from(members.len()).unwrap_or(INFINITE);
+        let endless = !others.is_empty() || rest.is_some();
         let min_members = if body.min <= required { 0 } else { body.min };
-        let max_members = body.max.filter(|&max| !others.is_empty() || max < possible);
-        if max_members.is_some_and(|max| max < required) || (others.is_empty() && min_members > possible) {
+        let max_members = body.max.filter(|&max| endless || max < possible);
+        if max_members.is_some_and(|max| max < required) || (!endless && min_members > possible) {
             return None;
         }
         let implies = links
@@ -393,7 +453,7 @@ impl Expansion {
             .filter(|&(a, b)| place[a] != u32::MAX && place[b] != u32::MAX && !body.slots()[b].required)
             .map(|(a, b)| (place[a], place[b]))
             .collect();
-        Some(ObjectShape { members, others, min_members, max_members, implies })
+        Some(ObjectShape { members, others, rest, forbidden, min_members, max_members, implies })
     }
 }
 

@@ -27,7 +27,11 @@ const FULL: ExprId = 3;
 /// No upper bound.
 pub const INFINITE: u32 = u32::MAX;
 /// States that a search for a word may visit before it gives up and assumes that there is one.
-const SEARCH_LIMIT: usize = 20_000;
+const SEARCH_LIMIT: usize = 4_000;
+/// States that the search for a shortest word may visit before any word will do.
+const EXACT_SEARCH_LIMIT: usize = 128;
+/// Endings that are kept to be tried first.
+const WITNESSES: usize = 6;
 /// Expressions kept; past this, new ones collapse to the empty language.
 const EXPR_LIMIT: usize = 4_000_000;
 /// Words of a finite set that are tried one by one when it is intersected.
@@ -62,6 +66,13 @@ enum Node {
         fraction: Option<u32>,
         remainder: u64,
     },
+    /// Rest of a time of day whose second is 60: one that is 23:59:60 in UTC.
+    Leap {
+        /// Characters read, the digits of a fraction not counted.
+        place: u8,
+        hour: u8,
+        minute: u8,
+    },
 }
 
 /// What is known of an expression when it is made.
@@ -94,6 +105,13 @@ struct Step {
     scale: u32,
 }
 
+/// How a search ended.
+enum Search {
+    Found(u32),
+    Exhausted,
+    GaveUp,
+}
+
 /// All expressions of an expansion.
 #[derive(Debug)]
 pub struct Languages {
@@ -108,6 +126,10 @@ pub struct Languages {
     /// 0 unknown, 1 has a word, 2 has none; by expression, for those that are not positive.
     alive: FxHashMap<ExprId, bool>,
     exact_cost: [FxHashMap<ExprId, u32>; 2],
+    /// Endings found by the last searches, newest first.
+    witnesses: Vec<Arc<[u32]>>,
+    /// ASCII branches of expressions that are not positive.
+    branches: FxHashMap<ExprId, Arc<[Branch]>>,
     /// Set when a limit was hit and an answer assumed.
     pub exhausted: bool,
 }
@@ -121,6 +143,7 @@ pub struct Frontier {
 }
 
 /// A block of characters with equal derivatives.
+#[derive(Debug)]
 pub struct Branch {
     /// ASCII members (empty for a block above ASCII).
     pub ascii: u128,
@@ -150,6 +173,8 @@ impl Languages {
             steps: Vec::new(),
             alive: FxHashMap::default(),
             exact_cost: [FxHashMap::default(), FxHashMap::default()],
+            witnesses: Vec::new(),
+            branches: FxHashMap::default(),
             exhausted: false,
         };
         this.intern(Node::None);
@@ -275,8 +300,12 @@ impl Languages {
             }
             Node::Multiple { step, fraction, remainder } => {
                 let nullable = self.multiple_accepts(*step, *fraction, *remainder);
-                let least = u32::from(!nullable);
+                let least = if nullable { 0 } else { self.multiple_rest(*step, *fraction, *remainder) };
                 Info { nullable, ..leaf(nullable, (least, INFINITE), [least; 2]) }
+            }
+            Node::Leap { place, hour, minute } => {
+                let rest = leap_rest(*place, *hour, *minute);
+                leaf(rest == 0, (rest, INFINITE), [rest; 2])
             }
         }
     }
@@ -431,7 +460,7 @@ impl Languages {
             _ => match self.nodes[e as usize] {
                 // (x{0,})* and the like are x*.
                 Node::Repeat(x, 0 | 1, INFINITE) if min == 0 => self.repeat(x, 0, INFINITE),
-                Node::Repeat(x, 0 | 1, INFINITE) if max == INFINITE => self.repeat(x, 1, INFINITE),
+                Node::Repeat(x, 1, INFINITE) if max == INFINITE => self.repeat(x, min, INFINITE),
                 _ => self.intern(Node::Repeat(e, min, max)),
             },
         }
@@ -840,6 +869,33 @@ impl Languages {
         u128::from(remainder) * u128::from(weight) % u128::from(step.numerator) == 0
     }
 
+    /// Fewest characters to a multiple.
+    fn multiple_rest(&self, step: u32, fraction: Option<u32>, remainder: u64) -> u32 {
+        let Step { numerator, scale } = self.steps[step as usize];
+        let left = scale - fraction.unwrap_or(0).min(scale);
+        let mut best = 40;
+        for digits in 0..20u32 {
+            // How many of the digits stand after the point.
+            let split = if fraction.is_some() { digits..=digits } else { 0..=digits.min(scale) };
+            for after in split.filter(|&after| after <= left) {
+                let length = digits + u32::from(fraction.is_none() && after > 0);
+                let modulus = u128::from(numerator);
+                let weight = 10u128.pow(left - after) % modulus;
+                let common = gcd(weight, modulus);
+                let modulus = modulus / common;
+                let room = 10u128.pow(digits);
+                let missing = (modulus - u128::from(remainder) % modulus * (room % modulus) % modulus) % modulus;
+                if missing < room {
+                    best = best.min(length);
+                }
+            }
+            if best <= digits {
+                break;
+            }
+        }
+        best
+    }
+
     fn derive_multiple(&mut self, step: u32, fraction: Option<u32>, remainder: u64, c: u32) -> ExprId {
         let Step { numerator, scale } = self.steps[step as usize];
         if c == u32::from(b'.') && fraction.is_none() {
@@ -865,6 +921,11 @@ impl Languages {
             }
         }
         self.intern(Node::Multiple { step, fraction, remainder })
+    }
+
+    /// Times of day in the 60th second, with their offset (RFC 3339): 23:59:60 in UTC.
+    pub fn leap_second(&mut self) -> ExprId {
+        self.intern(Node::Leap { place: 0, hour: 0, minute: 0 })
     }
 
     // ---- derivatives --------------------------------------------------------------------------
@@ -935,6 +996,10 @@ impl Languages {
                 self.derive(body, c)
             }
             Node::Multiple { step, fraction, remainder } => self.derive_multiple(step, fraction, remainder, c),
+            Node::Leap { place, hour, minute } => match derive_leap(place, hour, minute, c) {
+                Some((place, hour, minute)) => self.intern(Node::Leap { place, hour, minute }),
+                None => NONE,
+            },
         }
     }
 
@@ -1019,11 +1084,15 @@ impl Languages {
             Node::Multiple { .. } => {
                 out.ascii.extend((b'0'..=b'9').chain([b'.']).map(|byte| 1u128 << byte));
             }
+            Node::Leap { .. } => out.ascii.extend(b"0123456789:.+-Zz".iter().map(|&byte| 1u128 << byte)),
         }
     }
 
     /// ASCII characters in blocks of equal derivatives; empty derivatives are left out.
-    pub fn ascii_branches(&mut self, e: ExprId) -> Vec<Branch> {
+    pub fn ascii_branches(&mut self, e: ExprId) -> Arc<[Branch]> {
+        if let Some(branches) = self.branches.get(&e) {
+            return branches.clone();
+        }
         let mut frontier = Frontier::default();
         self.frontier(e, &mut frontier);
         frontier.ascii.sort_unstable();
@@ -1045,7 +1114,46 @@ impl Languages {
                 branches.push(Branch { ascii: block, wide: Vec::new(), target });
             }
         }
+        let branches: Arc<[Branch]> = branches.into();
+        if !self.info[e as usize].positive {
+            // A search for words asks first, the automaton soon after.
+            self.branches.insert(e, branches.clone());
+        }
         branches
+    }
+
+    /// True only when every string is a prefix of some word (not always found out).
+    pub fn is_total(&self, e: ExprId) -> bool {
+        match &self.nodes[e as usize] {
+            Node::Any => true,
+            Node::Or(items) => items.iter().any(|&item| self.is_total(item)),
+            Node::Not(inner) => self.length(*inner).1 != INFINITE,
+            // Words that stay words however they go on: any two such languages have words in common.
+            Node::And(items) => items.iter().all(|&item| match self.nodes[item as usize] {
+                Node::Not(inner) => self.length(inner).1 != INFINITE,
+                _ => self.is_total(item) && self.is_open(item),
+            }),
+            Node::Concat(head, tail) => match self.nodes[*head as usize] {
+                Node::Any => self.info[*tail as usize].positive && *tail != NONE,
+                Node::Repeat(FULL, _, _) | Node::Class(_) => {
+                    (*head == FULL || matches!(self.nodes[*head as usize], Node::Repeat(FULL, ..)))
+                        && self.is_total(*tail)
+                }
+                _ => false,
+            },
+            Node::Repeat(FULL, _, INFINITE) => true,
+            _ => false,
+        }
+    }
+
+    /// True only when every word stays one however it goes on.
+    fn is_open(&self, e: ExprId) -> bool {
+        match &self.nodes[e as usize] {
+            Node::Any | Node::Repeat(FULL, _, INFINITE) => true,
+            Node::Concat(_, tail) => self.is_open(*tail),
+            Node::Or(items) => items.iter().all(|&item| self.is_open(item)),
+            _ => false,
+        }
     }
 
     /// Characters above ASCII in blocks of equal derivatives; empty derivatives are left out.
@@ -1106,7 +1214,48 @@ impl Languages {
         if let Some(&alive) = self.alive.get(&e) {
             return !alive;
         }
+        if self.is_bounded_positive(e) || self.has_witness(e) {
+            self.alive.insert(e, true);
+            return false;
+        }
         self.search(e, Cost::Raw).is_none()
+    }
+
+    /// Tries the endings that were found last: neighbouring states mostly share them.
+    fn has_witness(&mut self, e: ExprId) -> bool {
+        let witnesses = self.witnesses.clone();
+        witnesses.iter().any(|witness| {
+            let mut state = e;
+            let mut path = Vec::with_capacity(witness.len());
+            let mut chars = witness.iter();
+            let found = loop {
+                if self.nullable(state) || self.alive.get(&state) == Some(&true) {
+                    break true;
+                }
+                if state == NONE || self.alive.get(&state) == Some(&false) {
+                    break false;
+                }
+                path.push(state);
+                match chars.next() {
+                    Some(&c) => state = self.derive(state, c),
+                    None => break false,
+                }
+            };
+            if found {
+                self.alive.extend(path.into_iter().map(|state| (state, true)));
+            }
+            found
+        })
+    }
+
+    /// A positive expression and a bound on the length that its shortest words keep.
+    fn is_bounded_positive(&self, e: ExprId) -> bool {
+        let Node::And(items) = &self.nodes[e as usize] else { return false };
+        let [a, b] = items[..] else { return false };
+        [(a, b), (b, a)].into_iter().any(|(bound, e)| match self.as_length(bound) {
+            Some((min, max)) => self.info[e as usize].positive && (min..=max).contains(&self.length(e).0),
+            None => false,
+        })
     }
 
     /// Bytes of a shortest word; `None` when there is none.
@@ -1130,69 +1279,102 @@ impl Languages {
         self.search(e, cost)
     }
 
-    /// A* from `e` to the nearest expression that has the empty word.
+    /// From `e` to the nearest expression that has the empty word: the shortest way (A*) while that is cheap,
+    /// then any short way. What is found is kept for every step of the way, so costs go down by the
+    /// bytes of each step.
     fn search(&mut self, e: ExprId, cost: Cost) -> Option<u32> {
-        // Entries: estimate, then deeper first, then the node's place in `seen`.
+        for (weight, limit) in [(1, EXACT_SEARCH_LIMIT), (8, SEARCH_LIMIT)] {
+            match self.search_weighted(e, cost, weight, limit) {
+                Search::Found(cost) => return Some(cost),
+                Search::Exhausted => return None,
+                Search::GaveUp => {}
+            }
+        }
+        self.exhausted = true;
+        self.alive.insert(e, true);
+        let assumed = self.info[e as usize].cost[cost as usize];
+        self.exact_cost[cost as usize].insert(e, assumed);
+        Some(assumed)
+    }
+
+    /// What the parts of a conjunction want, added up: tells progress on one part from progress on all.
+    fn wanted(&self, e: ExprId, kind: usize, depth: u32) -> u32 {
+        let cost = || self.info[e as usize].cost[kind];
+        match &self.nodes[e as usize] {
+            Node::And(items) if depth > 0 => {
+                items.iter().fold(0, |sum: u32, &item| sum.saturating_add(self.wanted(item, kind, depth - 1)))
+            }
+            Node::Or(items) if depth > 0 && items.len() <= 8 && !self.info[e as usize].positive => {
+                items.iter().map(|&item| self.wanted(item, kind, depth - 1)).min().unwrap_or(0)
+            }
+            _ => cost(),
+        }
+    }
+
+    fn search_weighted(&mut self, e: ExprId, cost: Cost, weight: u32, limit: usize) -> Search {
+        let kind = cost as usize;
+        // Entries: estimate, then what all parts still want, then deeper first, then the node's place in `seen`.
         let mut queue = BinaryHeap::new();
         let mut seen: Vec<(ExprId, u32, usize)> = vec![(e, 0, 0)];
         let mut best: FxHashMap<ExprId, u32> = FxHashMap::default();
         best.insert(e, 0);
-        queue.push((Reverse(0u32), 0u32, 0usize));
-        let mut uncertain = false;
-        while let Some((_, _, at)) = queue.pop() {
+        queue.push((Reverse(0u32), Reverse(0u32), 0u32, 0usize));
+        let mut visited = 0;
+        // The character that led to each entry of `seen`.
+        let mut steps = vec![0u32];
+        while let Some((_, _, _, at)) = queue.pop() {
             let (state, spent, _) = seen[at];
             if best[&state] < spent {
                 continue;
             }
-            let known =
-                if self.nullable(state) { Some(0) } else { self.exact_cost[cost as usize].get(&state).copied() };
+            let known = if self.nullable(state) { Some(0) } else { self.exact_cost[kind].get(&state).copied() };
             if let Some(rest) = known {
                 let total = spent + rest;
                 let mut at = at;
+                let mut witness = Vec::new();
                 loop {
                     let (state, spent, parent) = seen[at];
                     self.alive.insert(state, true);
-                    self.exact_cost[cost as usize].insert(state, total - spent);
+                    let entry = self.exact_cost[kind].entry(state).or_insert(INFINITE);
+                    *entry = (*entry).min(total - spent);
                     if at == 0 {
-                        return Some(total);
+                        witness.reverse();
+                        self.witnesses.truncate(WITNESSES - 1);
+                        self.witnesses.insert(0, witness.into());
+                        return Search::Found(total);
                     }
+                    witness.push(steps[at]);
                     at = parent;
                 }
             }
             if self.alive.get(&state) == Some(&false) {
                 continue;
             }
-            if seen.len() > SEARCH_LIMIT {
-                uncertain = true;
-                break;
+            visited += 1;
+            if visited > limit {
+                return Search::GaveUp;
             }
-            let mut branches = self.ascii_branches(state);
-            branches.extend(self.wide_branches(state));
-            for branch in branches {
-                let step = branch_cost(&branch)[cost as usize];
-                let next = spent + step;
+            let narrow = self.ascii_branches(state);
+            let wide = self.wide_branches(state);
+            for branch in narrow.iter().chain(&wide) {
+                let next = spent + branch_cost(branch)[kind];
                 let known = best.get(&branch.target).copied().unwrap_or(INFINITE);
-                if next >= known {
+                if next >= known || self.alive.get(&branch.target) == Some(&false) {
                     continue;
                 }
                 best.insert(branch.target, next);
                 let place = seen.len();
                 seen.push((branch.target, next, at));
-                let least = self.info[branch.target as usize].cost[cost as usize];
-                queue.push((Reverse(next.saturating_add(least)), next, place));
+                steps.push(branch.wide.first().map_or(branch.ascii.trailing_zeros(), |range| range.0));
+                let least = self.info[branch.target as usize].cost[kind];
+                let estimate = next.saturating_add(least.saturating_mul(weight));
+                queue.push((Reverse(estimate), Reverse(self.wanted(branch.target, kind, 4)), next, place));
             }
-        }
-        if uncertain {
-            self.exhausted = true;
-            self.alive.insert(e, true);
-            let assumed = self.info[e as usize].cost[cost as usize];
-            self.exact_cost[cost as usize].insert(e, assumed);
-            return Some(assumed);
         }
         for (state, _, _) in seen {
             self.alive.insert(state, false);
         }
-        None
+        Search::Exhausted
     }
 
     fn word_slice(&self, e: ExprId) -> (&[Box<str>], usize) {
@@ -1221,22 +1403,103 @@ impl Languages {
         })
     }
 
-    /// All words, where the language is a plain set of at most `limit` of them.
-    pub fn finite(&self, e: ExprId, limit: usize) -> Option<Vec<&str>> {
+    /// All words, where there are at most `limit` of them and they are short.
+    pub fn finite(&mut self, e: ExprId, limit: usize) -> Option<Vec<String>> {
+        const LONGEST: u32 = 64;
         match self.nodes[e as usize] {
-            Node::None => Some(Vec::new()),
-            Node::Epsilon => Some(vec![""]),
             Node::Words { low, high, .. } if (high - low) as usize <= limit => {
                 let (words, depth) = self.word_slice(e);
-                Some(words.iter().map(|word| &word[depth..]).collect())
+                return Some(words.iter().map(|word| word[depth..].to_owned()).collect());
             }
-            _ => None,
+            Node::Words { .. } => return None,
+            _ => {}
+        }
+        if self.length(e).1 > LONGEST {
+            return None;
+        }
+        let mut words = Vec::new();
+        let mut queue = vec![(e, String::new())];
+        while let Some((e, prefix)) = queue.pop() {
+            if self.nullable(e) {
+                words.push(prefix.clone());
+            }
+            if words.len() + queue.len() > limit || prefix.len() > LONGEST as usize {
+                return None;
+            }
+            if e == EPSILON {
+                continue;
+            }
+            let narrow = self.ascii_branches(e);
+            let wide = self.wide_branches(e);
+            for branch in narrow.iter().chain(&wide) {
+                let set = CharSet { ascii: branch.ascii, wide: branch.wide.clone() };
+                for (low, high) in set.ranges() {
+                    if (high - low) as usize > limit {
+                        return None;
+                    }
+                    for c in (low..=high).filter_map(char::from_u32) {
+                        queue.push((branch.target, format!("{prefix}{c}")));
+                    }
+                }
+            }
+        }
+        words.sort_unstable();
+        Some(words)
+    }
+
+    /// A bound on the length that no prefix of `horizon` characters comes near is out of sight.
+    fn bounded_horizon(&mut self, e: ExprId, items: &[ExprId], horizon: u32) -> ExprId {
+        let [a, b] = items[..] else { return e };
+        for (bound, inner) in [(a, b), (b, a)] {
+            if let Some((0, max)) = self.as_length(bound)
+                && self.info[inner as usize].positive
+            {
+                let need = self.worst_rest(inner).saturating_add(horizon);
+                return if max > need { self.horizon(inner, horizon) } else { e };
+            }
+        }
+        e
+    }
+
+    /// An upper bound on the shortest completion of any prefix of a positive expression, in characters.
+    fn worst_rest(&self, e: ExprId) -> u32 {
+        match &self.nodes[e as usize] {
+            Node::None | Node::Any | Node::Epsilon => 0,
+            Node::Class(_) => 1,
+            Node::Words { .. } => self.words_length(e).1,
+            Node::Concat(..) => {
+                let mut e = e;
+                let mut worst = 0u32;
+                let mut heads = Vec::new();
+                while let Node::Concat(head, tail) = self.nodes[e as usize] {
+                    heads.push(head);
+                    e = tail;
+                }
+                worst = worst.max(self.worst_rest(e));
+                let mut rest = self.length(e).0;
+                for &head in heads.iter().rev() {
+                    worst = worst.max(self.worst_rest(head).saturating_add(rest));
+                    rest = rest.saturating_add(self.length(head).0);
+                }
+                worst
+            }
+            Node::Or(items) => items.iter().map(|&item| self.worst_rest(item)).max().unwrap_or(0),
+            Node::Repeat(inner, min, _) => {
+                let rounds = self.length(*inner).0.saturating_mul(min.saturating_sub(1));
+                self.worst_rest(*inner).saturating_add(rounds)
+            }
+            Node::And(_) | Node::Not(_) | Node::Fix(_) | Node::Multiple { .. } => INFINITE,
+            Node::Leap { .. } => 15,
         }
     }
 
     /// A language whose words and prefixes agree with those of `e` up to `horizon` characters: counts far from
-    /// their bounds are saturated. Only for expressions without and, not; others come back as they are.
+    /// their bounds are saturated. Only for expressions without and, not (but for a bound on the length); others come
+    /// back as they are.
     pub fn horizon(&mut self, e: ExprId, horizon: u32) -> ExprId {
+        if let Node::And(items) = self.nodes[e as usize].clone() {
+            return self.bounded_horizon(e, &items, horizon);
+        }
         if !self.info[e as usize].positive || self.length(e).1 <= horizon {
             return e;
         }
@@ -1259,6 +1522,79 @@ impl Languages {
             }
             _ => e,
         }
+    }
+}
+
+fn gcd(a: u128, b: u128) -> u128 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Places in a leap second: `hh:mm:60` is 0 to 8, then a fraction from its point on, then the offset.
+const FRACTION_START: u8 = 9;
+const FRACTION: u8 = 10;
+/// `+hh:mm` is `PLUS` to `PLUS + 5`, `-hh:mm` likewise; then the end.
+const PLUS: u8 = 11;
+const MINUS: u8 = 17;
+const END: u8 = 23;
+
+/// Fewest characters from a place in a leap second to its end.
+fn leap_rest(place: u8, hour: u8, minute: u8) -> u32 {
+    let zone = |could_be_utc: bool| if could_be_utc { 1 } else { 6 };
+    let utc = (hour, minute) == (23, 59);
+    match place {
+        0 => 9,
+        1 => 7 + zone(hour == 2),
+        2 | 3 => 8 - u32::from(place) + zone(hour == 23),
+        4 => 4 + zone(hour == 23 && minute == 5),
+        5..=8 => 8 - u32::from(place) + zone(utc),
+        FRACTION_START => 1 + zone(utc),
+        FRACTION => zone(utc),
+        PLUS..MINUS => u32::from(MINUS - place - 1),
+        MINUS..END => u32::from(END - place - 1),
+        _ => 0,
+    }
+}
+
+/// One more character of a leap second; `hour` and `minute` hold the digits read so far.
+fn derive_leap(place: u8, hour: u8, minute: u8, c: u32) -> Option<(u8, u8, u8)> {
+    let byte = u8::try_from(c).ok()?;
+    let digit = byte.wrapping_sub(b'0');
+    let is_digit = digit <= 9;
+    // Local time is 23:59 plus or minus the offset, so the offset follows from it.
+    let offset = |plus: bool| {
+        let utc = 23 * 60 + 59;
+        let local = i32::from(hour) * 60 + i32::from(minute);
+        let ahead = if plus { local - utc } else { utc - local };
+        let ahead = u8::try_from(ahead.rem_euclid(24 * 60) / 60).unwrap_or(0) as u32 * 60 + ahead.rem_euclid(60) as u32;
+        let (h, m) = (ahead / 60, ahead % 60);
+        [h / 10, h % 10, 10, m / 10, m % 10]
+    };
+    let forced = |wanted: u32| if wanted == 10 { byte == b':' } else { is_digit && u32::from(digit) == wanted };
+    match place {
+        0 if digit <= 2 => Some((1, digit, 0)),
+        1 if is_digit && hour * 10 + digit <= 23 => Some((2, hour * 10 + digit, 0)),
+        2 | 5 if byte == b':' => Some((place + 1, hour, minute)),
+        3 if digit <= 5 => Some((4, hour, digit)),
+        4 if is_digit => Some((5, hour, minute * 10 + digit)),
+        6 if byte == b'6' => Some((7, hour, minute)),
+        7 if byte == b'0' => Some((8, hour, minute)),
+        8 if byte == b'.' => Some((FRACTION_START, hour, minute)),
+        FRACTION_START | FRACTION if is_digit => Some((FRACTION, hour, minute)),
+        8 | FRACTION => match byte {
+            b'Z' | b'z' if (hour, minute) == (23, 59) => Some((END, 0, 0)),
+            b'+' => Some((PLUS, hour, minute)),
+            b'-' => Some((MINUS, hour, minute)),
+            _ => None,
+        },
+        PLUS..END => {
+            let (plus, at) = if place < MINUS { (true, place - PLUS) } else { (false, place - MINUS) };
+            let wanted = *offset(plus).get(at as usize)?;
+            if !forced(wanted) {
+                return None;
+            }
+            Some(if at == 4 { (END, 0, 0) } else { (place + 1, hour, minute) })
+        }
+        _ => None,
     }
 }
 
@@ -1289,4 +1625,150 @@ fn branch_cost_of(ascii: u128, wide: Option<u32>) -> [u32; 2] {
 /// Bytes of one character: raw, and as written in a JSON string.
 fn char_cost(c: u32) -> [u32; 2] {
     if c < 0x80 { branch_cost_of(1 << c, None) } else { branch_cost_of(0, Some(c)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An expression beside its plain meaning.
+    #[derive(Debug)]
+    enum Plain {
+        Class(&'static str),
+        Text(&'static str),
+        Concat(Box<Plain>, Box<Plain>),
+        Or(Box<Plain>, Box<Plain>),
+        And(Box<Plain>, Box<Plain>),
+        Not(Box<Plain>),
+        Repeat(Box<Plain>, u32, u32),
+        Length(u32, u32),
+    }
+
+    impl Plain {
+        fn random(next: &mut impl FnMut(u32) -> u32, depth: u32) -> Self {
+            let inner = |next: &mut _| Box::new(Self::random(next, depth - 1));
+            match next(if depth == 0 { 2 } else { 8 }) {
+                0 => Self::Class(["a", "b", "ab", "é", "aé"][next(5) as usize]),
+                1 => Self::Text(["", "a", "ab", "ba", "aab", "é"][next(6) as usize]),
+                2 | 3 => Self::Concat(inner(next), inner(next)),
+                4 => Self::Or(inner(next), inner(next)),
+                5 => Self::And(inner(next), inner(next)),
+                6 if next(2) == 0 => Self::Not(inner(next)),
+                6 => Self::Length(next(3), if next(3) == 0 { INFINITE } else { 2 + next(3) }),
+                _ => {
+                    let min = next(3);
+                    Self::Repeat(inner(next), min, if next(2) == 0 { INFINITE } else { min + next(3) })
+                }
+            }
+        }
+
+        fn build(&self, languages: &mut Languages) -> ExprId {
+            match self {
+                Self::Class(chars) => languages.class(CharSet::ascii_of(chars)),
+                Self::Text(text) => languages.text(text),
+                Self::Concat(a, b) => {
+                    let (a, b) = (a.build(languages), b.build(languages));
+                    languages.concat(a, b)
+                }
+                Self::Or(a, b) => {
+                    let (a, b) = (a.build(languages), b.build(languages));
+                    languages.or2(a, b)
+                }
+                Self::And(a, b) => {
+                    let (a, b) = (a.build(languages), b.build(languages));
+                    languages.and2(a, b)
+                }
+                Self::Not(a) => {
+                    let a = a.build(languages);
+                    languages.not(a)
+                }
+                Self::Repeat(a, min, max) => {
+                    let a = a.build(languages);
+                    languages.repeat(a, *min, *max)
+                }
+                Self::Length(min, max) => languages.length_between(*min, *max),
+            }
+        }
+
+        /// Membership by trying every split.
+        fn holds(&self, word: &[char]) -> bool {
+            match self {
+                Self::Class(chars) => matches!(word, [c] if chars.contains(*c)),
+                Self::Text(text) => text.chars().eq(word.iter().copied()),
+                Self::Concat(a, b) => (0..=word.len()).any(|at| a.holds(&word[..at]) && b.holds(&word[at..])),
+                Self::Or(a, b) => a.holds(word) || b.holds(word),
+                Self::And(a, b) => a.holds(word) && b.holds(word),
+                Self::Not(a) => !a.holds(word),
+                Self::Repeat(_, 0, _) if word.is_empty() => true,
+                Self::Repeat(_, _, 0) => word.is_empty(),
+                Self::Repeat(a, min, max) => {
+                    let rest = |word: &[char]| {
+                        let max = if *max == INFINITE { INFINITE } else { max - 1 };
+                        Self::repeat_holds(a, min.saturating_sub(1), max, word)
+                    };
+                    (word.is_empty() && a.holds(word))
+                        || (1..=word.len()).any(|at| a.holds(&word[..at]) && rest(&word[at..]))
+                        || (*min > 0 && a.holds(&[]) && Self::repeat_holds(a, 0, *max, word))
+                }
+                Self::Length(min, max) => (*min as usize..=*max as usize).contains(&word.len()),
+            }
+        }
+
+        fn repeat_holds(a: &Self, min: u32, max: u32, word: &[char]) -> bool {
+            if word.is_empty() {
+                return min == 0 || a.holds(word);
+            }
+            if max == 0 {
+                return false;
+            }
+            let next = if max == INFINITE { INFINITE } else { max - 1 };
+            (1..=word.len())
+                .any(|at| a.holds(&word[..at]) && Self::repeat_holds(a, min.saturating_sub(1), next, &word[at..]))
+                || (min > 0 && a.holds(&[]) && Self::repeat_holds(a, 0, max, word))
+        }
+    }
+
+    #[test]
+    fn algebra_agrees_with_brute_force_on_short_words() {
+        let alphabet = ['a', 'b', 'é'];
+        let mut words: Vec<Vec<char>> = vec![Vec::new()];
+        let mut last = words.clone();
+        for _ in 0..4 {
+            last = last.iter().flat_map(|word| alphabet.map(|c| [&word[..], &[c]].concat())).collect();
+            words.extend(last.iter().cloned());
+        }
+        let mut seed = 7u64;
+        let mut next = |below: u32| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            u32::try_from(seed >> 33).expect("31 bits") % below
+        };
+        for round in 0..1500 {
+            let plain = Plain::random(&mut next, 4);
+            let mut languages = Languages::new();
+            let e = plain.build(&mut languages);
+            let mut shortest = None;
+            for word in &words {
+                let text: String = word.iter().collect();
+                let expected = plain.holds(word);
+                assert_eq!(languages.matches(e, &text), expected, "round {round}: {text:?} in {plain:?}");
+                if expected {
+                    let bytes = u32::try_from(text.len()).expect("short");
+                    shortest = Some(shortest.map_or(bytes, |least: u32| least.min(bytes)));
+                    assert!((languages.length(e).0 as usize..=languages.length(e).1 as usize).contains(&word.len()));
+                }
+                let near = languages.horizon(e, 4);
+                let state = text.chars().fold(near, |state, c| languages.derive(state, c as u32));
+                let exact = text.chars().fold(e, |state, c| languages.derive(state, c as u32));
+                assert_eq!(languages.is_empty(state), languages.is_empty(exact), "round {round}: horizon at {text:?}");
+            }
+            if let Some(shortest) = shortest {
+                assert!(!languages.is_empty(e), "round {round}");
+                let found = languages.min_cost(e, Cost::Raw).expect("not empty");
+                assert!(found <= shortest, "round {round}: {found} > {shortest}");
+            }
+            if languages.is_empty(e) {
+                assert_eq!(shortest, None, "round {round}");
+            }
+        }
+    }
 }

@@ -1,8 +1,28 @@
 //! JSON Schema, regex, choice → a grammar that an automaton can run. No model, no vocabulary.
 //!
-//! From schema to mask, the way goes: a [`GrammarSource`] is read once into a [`Program`]
-//! (immutable, shared); [`Program::expand`] gives an [`Expansion`], which builds nodes, shapes and
-//! languages when they are first asked for; the `constraint` room runs them over a vocabulary.
+//! From schema to mask, the way goes: a [`GrammarSource`] is read once into a [`Program`] (immutable, shared);
+//! [`Program::expand`] gives an [`Expansion`], which builds nodes, shapes and languages when they
+//! are first asked for; the `constraint` room runs them over a vocabulary.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `shape` | the interface to `constraint`: a node is a union of shapes |
+//! | `schema` | JSON → arena of keywords; dialects, references, refusals |
+//! | `node`, `expand` | nodes as conjunctions of schemas; keyword → alternatives, negation pushed down |
+//! | `finish` | alternatives → shapes; which nodes are empty |
+//! | `evaluate` | exact check of finished values: guards |
+//! | `reference` | membership read off the shapes, for tests |
+//! | `report` | keyword by keyword: automaton, guard or annotation |
+//! | `number`, `decimal` | sets of numbers by meaning, and the literals that write them; exact decimals |
+//! | `format` | `format` as languages (the list is there) |
+//! | `pattern` | regex dialects → languages |
+//! | `text` | free text and its bounds |
+//! | `language`, `charset` | regular languages over characters, closed under and, or, not; lazy derivatives |
+//! | `automaton` | their states over UTF-8 bytes |
+//!
+//! Acceptance is exact for every schema that compiles: what an automaton cannot hold, or would need too many
+//! alternatives for, stands as a wider shape with a guard. Limits (nesting, cases, states) are
+//! constants at the top of the file that keeps them.
 
 pub mod automaton;
 pub mod charset;
@@ -16,6 +36,7 @@ mod node;
 pub mod number;
 pub mod pattern;
 mod reference;
+mod report;
 pub mod schema;
 pub mod shape;
 pub mod text;
@@ -25,6 +46,7 @@ use std::sync::Arc;
 
 pub use automaton::{DEAD, StateId, UNIVERSAL};
 pub use expand::Expansion;
+pub use report::{Enforcement, ReportEntry};
 pub use shape::{ArrayShape, Contains, GuardId, LangId, Member, NodeId, ObjectShape, Shape, ShapeKind, StringShape};
 
 use self::language::{Cost, Languages};
@@ -69,8 +91,11 @@ pub enum NumberStyle {
     /// normalised exponent form; always a finite `f64`.
     #[default]
     Canonical,
-    /// For accepting other people's JSON: every JSON spelling of a permitted number.
+    /// For accepting what JSON printers write: any number of digits, a whole number as `1.0`, exponents after one
+    /// non-zero digit (`1e-05`, `2.5e+16`).
     Flexible,
+    /// Every JSON spelling of a permitted number; the rare ones (`12e3`, `0.5e1`) are checked when complete.
+    Any,
 }
 
 /// How a source is compiled.
@@ -225,9 +250,20 @@ impl Expansion {
         self.automaton.min_bytes(&mut self.languages, state, Cost::Json)
     }
 
+    /// Expressions and states made so far: what the languages weigh.
+    pub fn sizes(&self) -> String {
+        format!("{} expressions, {} states", self.languages.len(), self.automaton.len())
+    }
+
     /// True when every valid UTF-8 continuation is accepted (`state == UNIVERSAL`).
     pub fn lang_is_universal(&self, state: StateId) -> bool {
         state == UNIVERSAL
+    }
+
+    /// True only when every valid continuation can be completed to a word: nothing is ever ruled out
+    /// inside such a text, only its end. Not always found out.
+    pub fn lang_is_total(&self, state: StateId) -> bool {
+        self.automaton.is_total(&self.languages, state)
     }
 
     /// A state with the same mask: the same byte strings of up to `horizon` bytes stay live, and the

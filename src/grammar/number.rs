@@ -84,12 +84,25 @@ impl Range {
         };
         let mut multiples = self.multiples.clone();
         for step in &other.multiples {
-            if multiples.contains(&(step.0.clone(), !step.1)) {
-                return None;
+            if multiples.contains(step) {
+                continue;
             }
-            if !multiples.contains(step) {
+            let both = |old: &mut (Decimal, bool)| {
+                old.1 && step.1 && {
+                    let common = old.0.common_multiple(&step.0);
+                    common.map(|common| old.0 = common).is_some()
+                }
+            };
+            // Multiples of two steps are those of their least common multiple.
+            if !multiples.iter_mut().any(both) {
                 multiples.push(step.clone());
             }
+        }
+        let excludes = |wanted: &Decimal| {
+            multiples.iter().any(|(other, positive)| !positive && wanted.is_multiple_of(other) == Some(true))
+        };
+        if multiples.iter().any(|(step, positive)| *positive && excludes(step)) {
+            return None;
         }
         let range = Self { low, high, integer, strict: self.strict || other.strict, multiples };
         (!range.is_surely_empty()).then_some(range)
@@ -292,6 +305,15 @@ impl NumberSet {
     }
 }
 
+/// Every literal with an exponent.
+pub fn exponent_literals(languages: &mut Languages) -> ExprId {
+    let mut literals = Literals { languages, style: NumberStyle::Any };
+    let all = literals.everything();
+    let letter = literals.languages.class(CharSet::ascii_of("eE"));
+    let exponent = literals.languages.sequence(&[super::language::ANY, letter, super::language::ANY]);
+    literals.languages.and2(all, exponent)
+}
+
 /// What may follow the whole part, by how the digits so far compare with the bounds.
 #[derive(Clone, Copy)]
 struct Tails {
@@ -328,7 +350,7 @@ impl Literals<'_> {
     }
 
     fn flexible(&self) -> bool {
-        self.style == NumberStyle::Flexible
+        self.style != NumberStyle::Canonical
     }
 
     fn whole_limit(&self) -> u32 {

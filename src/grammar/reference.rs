@@ -75,8 +75,12 @@ impl Expansion {
             && shape.implies.iter().all(|&(a, b)| !has(a) || has(b))
             && members.iter().all(|(key, value)| {
                 let named = shape.members.iter().find(|member| member.name == *key).map(|member| member.node);
-                let node = named
-                    .or_else(|| shape.others.iter().find(|(keys, _)| self.accepts(*keys, key)).map(|(_, node)| *node));
+                let node = named.or_else(|| {
+                    let rest = shape.rest.filter(|_| !shape.forbidden.contains(key));
+                    rest.or_else(|| {
+                        shape.others.iter().find(|(keys, _)| self.accepts(*keys, key)).map(|(_, node)| *node)
+                    })
+                });
                 node.is_some_and(|node| self.contains_at(node, value, depth))
             })
     }

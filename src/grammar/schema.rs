@@ -3,7 +3,7 @@
 //! One pass over what is reachable from the root. Anything that cannot be enforced is refused here, with the
 //! pointer and the keyword. The meaning of keywords is for `expand` and `evaluate`.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustc_hash::FxHashMap;
 use serde_json::{Map, Value};
@@ -41,8 +41,69 @@ pub mod types {
     pub const OBJECT: u8 = 64;
 }
 
+/// Every keyword that may assert something.
+const ASSERTING: [&str; 43] = [
+    "type",
+    "enum",
+    "const",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "format",
+    "properties",
+    "patternProperties",
+    "additionalProperties",
+    "required",
+    "minProperties",
+    "maxProperties",
+    "propertyNames",
+    "dependentRequired",
+    "dependentSchemas",
+    "dependencies",
+    "items",
+    "prefixItems",
+    "additionalItems",
+    "minItems",
+    "maxItems",
+    "uniqueItems",
+    "contains",
+    "minContains",
+    "maxContains",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "if",
+    "then",
+    "else",
+    "$ref",
+    "$dynamicRef",
+    "$recursiveRef",
+    "unevaluatedProperties",
+    "unevaluatedItems",
+];
+
+fn static_name(name: &str) -> Option<&'static str> {
+    ASSERTING.iter().find(|known| **known == name).copied()
+}
+
+/// How the place of a metaschema begins, where a pointer into the schema itself begins with a slash.
+const META: &str = "meta:";
+/// The metaschemas that consist of one document: references to them need not be bundled.
+const METASCHEMAS: [(&str, &str); 3] = [
+    ("json-schema.org/draft-04/schema", include_str!("metaschemas/draft-04.json")),
+    ("json-schema.org/draft-06/schema", include_str!("metaschemas/draft-06.json")),
+    ("json-schema.org/draft-07/schema", include_str!("metaschemas/draft-07.json")),
+];
 /// Schema nesting that is read.
 const NEST_LIMIT: u32 = 256;
+/// Length of a chain of references and branches that stays at one value.
+const IN_PLACE_LIMIT: usize = 100;
 /// Length of a pattern in bytes.
 const PATTERN_LIMIT: usize = 1 << 16;
 
@@ -57,6 +118,10 @@ pub struct Schema {
     pub strict_integer: bool,
     /// `additionalProperties` stands there, whatever it says.
     pub evaluates_additional: bool,
+    /// Names of the keywords that assert something.
+    pub present: Vec<&'static str>,
+    /// Names of those that do not (in this dialect).
+    pub ignored: Vec<Box<str>>,
     /// `items` or `additionalItems` gives every further item a schema, whatever it says.
     pub evaluates_items: bool,
 }
@@ -112,6 +177,13 @@ pub enum Keyword {
     UnevaluatedProperties(SchemaId),
     /// `unevaluatedItems`.
     UnevaluatedItems(SchemaId),
+}
+
+impl Keyword {
+    /// Makes alternatives, where the others only narrow.
+    pub fn branches(&self) -> bool {
+        matches!(self, Self::AnyOf(_) | Self::OneOf(_) | Self::Not(_) | Self::If(..) | Self::DependentSchemas(_))
+    }
 }
 
 /// Keywords that give the members of an object their schemas.
@@ -217,11 +289,9 @@ pub fn load(root: &Value) -> Result<Schemas> {
         names: None,
         depth: 0,
     };
-    let id = loader.schema(root, String::new(), "")?;
-    while let Some((id, pointer, resource)) = loader.queue.pop() {
-        let Some(value) = root.pointer(&pointer) else {
-            return Err(Error::grammar(pointer, "a reference leads nowhere", ""));
-        };
+    let id = loader.schema(root, String::new(), &Arc::from(""));
+    while let Some(Place { id, value, pointer, resource, depth }) = loader.queue.pop() {
+        loader.depth = depth;
         loader.fill(id, value, pointer, &resource)?;
     }
     let mut all = Vec::with_capacity(loader.all.len());
@@ -241,10 +311,21 @@ struct Loader<'a> {
     by_pointer: FxHashMap<String, SchemaId>,
     patterns: Vec<(Arc<str>, Pattern)>,
     pattern_index: FxHashMap<String, PatternId>,
-    /// Targets of references still to be read: id, pointer, resource.
-    queue: Vec<(SchemaId, String, String)>,
+    /// Schemas still to be read.
+    queue: Vec<Place<'a>>,
     /// Absolute names (`$id`, anchors) → pointer; found when first needed.
     names: Option<FxHashMap<String, String>>,
+    /// Nesting of the schema being read.
+    depth: u32,
+}
+
+/// A schema still to be read.
+struct Place<'a> {
+    id: SchemaId,
+    value: &'a Value,
+    pointer: String,
+    /// Pointer of the resource that it belongs to.
+    resource: Arc<str>,
     depth: u32,
 }
 
@@ -261,22 +342,21 @@ pub fn pointer_step(key: &str) -> String {
     if key.contains(['~', '/']) { key.replace('~', "~0").replace('/', "~1") } else { key.to_owned() }
 }
 
-impl Loader<'_> {
-    /// The schema at a place, read now.
-    fn schema(&mut self, value: &Value, pointer: String, resource: &str) -> Result<SchemaId> {
+impl<'a> Loader<'a> {
+    /// The schema at a place, to be read in its turn: nothing here recurses.
+    fn schema(&mut self, value: &'a Value, pointer: String, resource: &Arc<str>) -> SchemaId {
         match value {
-            Value::Bool(true) => return Ok(TRUE),
-            Value::Bool(false) => return Ok(FALSE),
-            Value::Object(members) if members.is_empty() => return Ok(TRUE),
+            Value::Bool(true) => return TRUE,
+            Value::Bool(false) => return FALSE,
+            Value::Object(members) if members.is_empty() => return TRUE,
             _ => {}
         }
         if let Some(&id) = self.by_pointer.get(&pointer) {
-            // Referred to before it was reached: read it now instead of later.
-            return Ok(id);
+            return id;
         }
         let id = self.reserve(&pointer);
-        self.fill(id, value, pointer, resource)?;
-        Ok(id)
+        self.queue.push(Place { id, value, pointer, resource: resource.clone(), depth: self.depth + 1 });
+        id
     }
 
     fn reserve(&mut self, pointer: &str) -> SchemaId {
@@ -286,8 +366,7 @@ impl Loader<'_> {
         id
     }
 
-    fn fill(&mut self, id: SchemaId, value: &Value, pointer: String, resource: &str) -> Result<()> {
-        self.depth += 1;
+    fn fill(&mut self, id: SchemaId, value: &'a Value, pointer: String, resource: &Arc<str>) -> Result<()> {
         if self.depth > NEST_LIMIT {
             return Err(Error::grammar(pointer, format!("schemas nest deeper than {NEST_LIMIT}"), "use `$ref`"));
         }
@@ -297,12 +376,11 @@ impl Loader<'_> {
             Value::Object(members) => self.object(members, pointer, resource)?,
             _ => return Err(Error::grammar(pointer, "a schema must be an object or a boolean", "correct the schema")),
         };
-        self.depth -= 1;
         self.all[id as usize] = Some(schema);
         Ok(())
     }
 
-    fn child(&mut self, value: &Value, pointer: &str, steps: &[&str], resource: &str) -> Result<SchemaId> {
+    fn child(&mut self, value: &'a Value, pointer: &str, steps: &[&str], resource: &Arc<str>) -> SchemaId {
         let mut place = String::with_capacity(pointer.len() + 24);
         place.push_str(pointer);
         for step in steps {
@@ -316,45 +394,43 @@ impl Loader<'_> {
         self.schema(value, place, resource)
     }
 
-    fn list(&mut self, value: &Value, pointer: &str, keyword: &str, resource: &str) -> Result<Vec<SchemaId>> {
+    fn list(&mut self, value: &'a Value, pointer: &str, keyword: &str, resource: &Arc<str>) -> Result<Vec<SchemaId>> {
         let Value::Array(items) = value else { return Err(malformed(pointer, keyword, "an array of schemas")) };
-        items
-            .iter()
-            .enumerate()
-            .map(|(at, item)| self.child(item, pointer, &[keyword, &at.to_string()], resource))
-            .collect()
+        let child = |(at, item): (usize, &'a Value)| self.child(item, pointer, &[keyword, &at.to_string()], resource);
+        Ok(items.iter().enumerate().map(child).collect())
     }
 
     fn map(
         &mut self,
-        value: &Value,
+        value: &'a Value,
         pointer: &str,
         keyword: &str,
-        resource: &str,
+        resource: &Arc<str>,
     ) -> Result<Vec<(Arc<str>, SchemaId)>> {
         let Value::Object(members) = value else { return Err(malformed(pointer, keyword, "an object of schemas")) };
-        members
-            .iter()
-            .map(|(key, value)| Ok((Arc::from(key.as_str()), self.child(value, pointer, &[keyword, key], resource)?)))
-            .collect()
+        let child = |(key, value): (&'a String, &'a Value)| {
+            (Arc::from(key.as_str()), self.child(value, pointer, &[keyword, key], resource))
+        };
+        Ok(members.iter().map(child).collect())
     }
 
-    fn object(&mut self, members: &Map<String, Value>, pointer: String, resource: &str) -> Result<Schema> {
+    fn object(&mut self, members: &'a Map<String, Value>, pointer: String, resource: &Arc<str>) -> Result<Schema> {
         let draft = self.draft;
         // An embedded resource gives its own root to the references inside it.
         let id_key = if draft == Draft::Draft4 { "id" } else { "$id" };
         let own_resource = match members.get(id_key) {
-            Some(Value::String(id)) if !id.starts_with('#') && !pointer.is_empty() => Some(pointer.clone()),
+            Some(Value::String(id)) if !id.starts_with('#') && !pointer.is_empty() => Some(Arc::from(pointer.as_str())),
             _ => None,
         };
-        let resource = own_resource.as_deref().unwrap_or(resource);
+        let resource = own_resource.as_ref().unwrap_or(resource);
         let mut out = Vec::with_capacity(4);
         if let Some(reference) = members.get("$ref")
             && draft < Draft::Draft2019
             && reference.is_string()
         {
             out.push(Keyword::Ref(self.reference(reference, &pointer, "$ref", resource)?));
-            return Ok(Schema { pointer, keywords: out, ..Schema::default() });
+            let ignored = members.keys().filter(|key| *key != "$ref").map(|key| key.as_str().into()).collect();
+            return Ok(Schema { pointer, keywords: out, present: vec!["$ref"], ignored, ..Schema::default() });
         }
         let mut range = Range::default();
         let (mut min_length, mut max_length) = (0, None);
@@ -365,6 +441,7 @@ impl Loader<'_> {
         let mut dependent_schemas = Vec::new();
         let mut dependent_required = Vec::new();
         let mut condition = None;
+        let (mut present, mut ignored) = (Vec::new(), Vec::new());
         for (key, value) in members {
             let at = |keyword: &str, wanted: &str| malformed(&pointer, keyword, wanted);
             match key.as_str() {
@@ -391,20 +468,22 @@ impl Loader<'_> {
                     let Value::String(source) = value else { return Err(at(key, "a string")) };
                     out.push(Keyword::Pattern(self.pattern(source, &pointer, "pattern")?));
                 }
-                "format" => {
-                    if let Some(format) = value.as_str().and_then(|name| Format::from_name(name, draft)) {
-                        out.push(Keyword::Format(format));
+                "format" => match value.as_str().and_then(Format::from_name) {
+                    Some(format) => out.push(Keyword::Format(format)),
+                    None => {
+                        ignored.push(key.as_str().into());
+                        continue;
                     }
-                }
+                },
                 "properties" => rules.properties = self.map(value, &pointer, key, resource)?,
                 "patternProperties" => {
                     let Value::Object(patterns) = value else { return Err(at(key, "an object of schemas")) };
                     for (source, value) in patterns {
                         let pattern = self.pattern(source, &format!("{pointer}/{key}"), &pointer_step(source))?;
-                        rules.patterns.push((pattern, self.child(value, &pointer, &[key, source], resource)?));
+                        rules.patterns.push((pattern, self.child(value, &pointer, &[key, source], resource)));
                     }
                 }
-                "additionalProperties" => rules.additional = self.child(value, &pointer, &[key], resource)?,
+                "additionalProperties" => rules.additional = self.child(value, &pointer, &[key], resource),
                 "required" => match value {
                     Value::Array(names) => {
                         let names = names.iter().map(|name| name.as_str().map(Arc::from)).collect::<Option<Vec<_>>>();
@@ -416,7 +495,7 @@ impl Loader<'_> {
                     _ => return Err(at(key, "an array of strings")),
                 },
                 "propertyNames" if draft >= Draft::Draft6 => {
-                    out.push(Keyword::PropertyNames(self.child(value, &pointer, &[key], resource)?));
+                    out.push(Keyword::PropertyNames(self.child(value, &pointer, &[key], resource)));
                 }
                 "dependencies" => {
                     let Value::Object(entries) = value else { return Err(at(key, "an object")) };
@@ -433,7 +512,7 @@ impl Loader<'_> {
                                 dependent_required.push((Arc::from(name.as_str()), vec![Arc::from(other.as_str())]));
                             }
                             _ => dependent_schemas
-                                .push((Arc::from(name.as_str()), self.child(value, &pointer, &[key, name], resource)?)),
+                                .push((Arc::from(name.as_str()), self.child(value, &pointer, &[key, name], resource))),
                         }
                     }
                 }
@@ -456,10 +535,10 @@ impl Loader<'_> {
                         items_is_array = true;
                         prefix = self.list(value, &pointer, key, resource)?;
                     }
-                    _ => items = Some(self.child(value, &pointer, &[key], resource)?),
+                    _ => items = Some(self.child(value, &pointer, &[key], resource)),
                 },
                 "additionalItems" if draft < Draft::Draft2020 => {
-                    additional_items = Some(self.child(value, &pointer, &[key], resource)?);
+                    additional_items = Some(self.child(value, &pointer, &[key], resource));
                 }
                 "uniqueItems" => {
                     if *value == Value::Bool(true) {
@@ -467,7 +546,7 @@ impl Loader<'_> {
                     }
                 }
                 "contains" if draft >= Draft::Draft6 => {
-                    let node = self.child(value, &pointer, &[key], resource)?;
+                    let node = self.child(value, &pointer, &[key], resource);
                     let (mut min, mut max) = (1, None);
                     if draft >= Draft::Draft2019 {
                         if let Some(value) = members.get("minContains") {
@@ -482,10 +561,10 @@ impl Loader<'_> {
                 "allOf" => out.push(Keyword::AllOf(self.list(value, &pointer, key, resource)?)),
                 "anyOf" => out.push(Keyword::AnyOf(self.list(value, &pointer, key, resource)?)),
                 "oneOf" => out.push(Keyword::OneOf(self.list(value, &pointer, key, resource)?)),
-                "not" => out.push(Keyword::Not(self.child(value, &pointer, &[key], resource)?)),
+                "not" => out.push(Keyword::Not(self.child(value, &pointer, &[key], resource))),
                 "if" if draft >= Draft::Draft7 => {
                     if members.contains_key("then") || members.contains_key("else") {
-                        condition = Some(self.child(value, &pointer, &[key], resource)?);
+                        condition = Some(self.child(value, &pointer, &[key], resource));
                     }
                 }
                 "$ref" if value.is_string() => {
@@ -495,15 +574,21 @@ impl Loader<'_> {
                     out.push(Keyword::Ref(self.reference(value, &pointer, key, resource)?));
                 }
                 "unevaluatedProperties" if draft >= Draft::Draft2019 => {
-                    let inner = self.child(value, &pointer, &[key], resource)?;
+                    let inner = self.child(value, &pointer, &[key], resource);
                     out.push(Keyword::UnevaluatedProperties(inner));
                 }
                 "unevaluatedItems" if draft >= Draft::Draft2019 => {
-                    let inner = self.child(value, &pointer, &[key], resource)?;
+                    let inner = self.child(value, &pointer, &[key], resource);
                     out.push(Keyword::UnevaluatedItems(inner));
                 }
-                _ => {}
+                _ => {
+                    if !matches!(key.as_str(), "then" | "else" | "minContains" | "maxContains") {
+                        ignored.push(key.as_str().into());
+                        continue;
+                    }
+                }
             }
+            present.extend(static_name(key));
         }
         if range != Range::default() {
             out.push(Keyword::Number(Box::new(range)));
@@ -537,9 +622,9 @@ impl Loader<'_> {
         if let Some(condition) = condition {
             let mut branch = |keyword: &str| match members.get(keyword) {
                 Some(value) => self.child(value, &pointer, &[keyword], resource),
-                None => Ok(TRUE),
+                None => TRUE,
             };
-            let (then, other) = (branch("then")?, branch("else")?);
+            let (then, other) = (branch("then"), branch("else"));
             out.push(Keyword::If(condition, then, other));
         }
         Ok(Schema {
@@ -548,6 +633,8 @@ impl Loader<'_> {
             strict_integer: draft == Draft::Draft4,
             evaluates_additional: members.contains_key("additionalProperties"),
             evaluates_items: items.is_some(),
+            present,
+            ignored,
         })
     }
 
@@ -584,14 +671,12 @@ impl Loader<'_> {
         if let Some(&id) = self.by_pointer.get(&target) {
             return Ok(id);
         }
-        match self.document.pointer(&target) {
-            Some(Value::Bool(true)) => return Ok(TRUE),
-            Some(Value::Bool(false)) => return Ok(FALSE),
-            _ => {}
-        }
-        let id = self.reserve(&target);
-        let resource = self.resource_of(&target);
-        self.queue.push((id, target, resource));
+        let value = self.lookup(&target).unwrap_or(&Value::Null);
+        let resource = Arc::from(self.resource_of(&target));
+        // A target may stand anywhere, so its nesting counts from here.
+        let depth = std::mem::replace(&mut self.depth, 0);
+        let id = self.schema(value, target, &resource);
+        self.depth = depth;
         Ok(id)
     }
 
@@ -604,7 +689,7 @@ impl Loader<'_> {
             for root in [resource, ""] {
                 if fragment.is_empty() || fragment.starts_with('/') {
                     let target = format!("{root}{fragment}");
-                    if self.document.pointer(&target).is_some() {
+                    if self.lookup(&target).is_some() {
                         return Some(normal_pointer(&target));
                     }
                 } else {
@@ -618,16 +703,36 @@ impl Loader<'_> {
         }
         let base = base.to_owned();
         let names = self.names();
-        let root = names.get(&base).or_else(|| names.get(base.rsplit('/').next().unwrap_or(&base)))?.clone();
+        let known = names.get(&base).or_else(|| names.get(base.rsplit('/').next().unwrap_or(&base))).cloned();
+        let root = known.or_else(|| {
+            let name = base.split_once("://")?.1.trim_end_matches('/');
+            METASCHEMAS.iter().find(|(uri, _)| *uri == name).map(|_| format!("{META}{name}"))
+        })?;
         if fragment.is_empty() || fragment.starts_with('/') {
             let target = format!("{root}{fragment}");
-            return self.document.pointer(&target).map(|_| normal_pointer(&target));
+            return self.lookup(&target).map(|_| normal_pointer(&target));
         }
         let name = format!("{root}#{fragment}");
         self.names().get(&name).cloned()
     }
 
+    /// What stands at a place, in the schema itself or in a metaschema.
+    fn lookup(&self, pointer: &str) -> Option<&'a Value> {
+        let Some(rest) = pointer.strip_prefix(META) else { return self.document.pointer(pointer) };
+        let at = METASCHEMAS.iter().position(|(uri, _)| rest.starts_with(uri))?;
+        let (uri, source) = METASCHEMAS[at];
+        static PARSED: [OnceLock<Value>; METASCHEMAS.len()] = [const { OnceLock::new() }; METASCHEMAS.len()];
+        let document = PARSED[at].get_or_init(|| serde_json::from_str(source).unwrap_or_default());
+        document.pointer(&rest[uri.len()..])
+    }
+
     fn resource_of(&self, pointer: &str) -> String {
+        if let Some(rest) = pointer.strip_prefix(META) {
+            return METASCHEMAS
+                .iter()
+                .find(|(uri, _)| rest.starts_with(uri))
+                .map_or_else(String::new, |(uri, _)| format!("{META}{uri}"));
+        }
         let id_key = if self.draft == Draft::Draft4 { "id" } else { "$id" };
         let mut best = "";
         for (at, _) in pointer.match_indices('/').chain([(pointer.len(), "")]) {
@@ -838,6 +943,13 @@ impl Schemas {
                     continue;
                 };
                 match marks[child as usize] {
+                    0 if path.len() > IN_PLACE_LIMIT => {
+                        return Err(Error::grammar(
+                            self.all[child as usize].pointer.clone(),
+                            format!("more than {IN_PLACE_LIMIT} schemas apply to one value through each other"),
+                            "flatten the chain of references",
+                        ));
+                    }
                     0 => {
                         marks[child as usize] = 1;
                         path.push((child as usize, self.in_place(child as usize)));

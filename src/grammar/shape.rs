@@ -42,7 +42,7 @@ pub enum ShapeKind {
 /// within the bounds. The front end guarantees that bounds and language are jointly satisfiable
 /// *from every live state* only where `lang` is universal; otherwise it folds the bounds into
 /// `lang` and leaves `min_chars = 0, max_chars = None`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StringShape {
     /// Language of the decoded content.
     pub lang: LangId,
@@ -53,7 +53,7 @@ pub struct StringShape {
 }
 
 /// An array. Item `i` is in `prefix[i]`, or in `items` past the prefix.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ArrayShape {
     /// Nodes of the first items.
     pub prefix: Vec<NodeId>,
@@ -70,7 +70,7 @@ pub struct ArrayShape {
 }
 
 /// Between `min` and `max` items are in `node`; an item not counted is in `other` (the complement).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Contains {
     /// What a counted item is.
     pub node: NodeId,
@@ -83,13 +83,18 @@ pub struct Contains {
 }
 
 /// An object. Keys are unique (as decoded strings) whatever the shape says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ObjectShape {
     /// Named members in the schema's order. A member with an empty node is forbidden.
     pub members: Vec<Member>,
     /// Further members: key languages (of decoded keys), disjoint from each other and from all
     /// member names, with the node of the value. Empty: no further member.
     pub others: Vec<(LangId, NodeId)>,
+    /// The value of every key that is neither a member's name nor forbidden. `others` is then empty: this is the
+    /// common case, told apart because it needs no automaton.
+    pub rest: Option<NodeId>,
+    /// Names that `rest` does not cover and that no member has.
+    pub forbidden: Vec<String>,
     /// Least number of members in all.
     pub min_members: u32,
     /// Greatest number, if bounded.
@@ -99,7 +104,7 @@ pub struct ObjectShape {
 }
 
 /// A named member.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
     /// The key, decoded.
     pub name: String,

@@ -409,8 +409,8 @@ impl<'a> Bench<'a> {
             }
         }
         match completion.finish {
-            Finish::Complete => {}
-            Finish::Limit { .. } => {
+            Finish::Complete | Finish::Limit { accepting: true } => {}
+            Finish::Limit { accepting: false } => {
                 let detail = format!("{} was cut off at {} tokens", step.field, completion.tokens.len());
                 return Outcome::Rejected(Reason::new("token_limit", detail));
             }

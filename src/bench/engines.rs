@@ -1,0 +1,8 @@
+//! The engines that `bench masks` compares, each behind [`Engine`](super::masks::Engine).
+//!
+//! `instil` is always there; the peers come with the cargo feature `peers`.
+
+pub mod instil;
+#[cfg(feature = "peers")]
+pub mod llguidance;
+pub mod outlines;

@@ -1,0 +1,64 @@
+//! The project's own engine under the MaskBench protocol.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::bench::masks::{Engine, Matcher};
+use crate::constraint::{self, Session, Settings, Tables};
+use crate::grammar::{GrammarSource, Options};
+use crate::vocab::{TokenId, Vocab};
+
+/// The engine with its tables, built once a vocabulary.
+pub struct Instil {
+    tables: Arc<Tables>,
+    options: Options,
+    settings: Settings,
+}
+
+impl Instil {
+    /// Builds the tables, those of strings included.
+    pub fn new(vocab: &Vocab, options: Options, settings: Settings) -> Self {
+        let tables = Tables::new(Arc::new(vocab.clone()));
+        tables.prepare(settings.escapes);
+        Self { tables, options, settings }
+    }
+}
+
+impl Engine for Instil {
+    fn name(&self) -> &'static str {
+        "instil"
+    }
+
+    fn compile(&mut self, schema: &Value) -> Result<Box<dyn Matcher>, String> {
+        let source = GrammarSource::JsonSchema(schema.clone());
+        let engine = constraint::Engine::compile(&source, &self.options, self.tables.clone(), self.settings.clone())
+            .map_err(|error| error.to_string())?;
+        let session = engine.start(None).map_err(|error| error.to_string())?;
+        Ok(Box::new(Walker { fresh: session.clone(), session }))
+    }
+}
+
+struct Walker {
+    fresh: Session,
+    session: Session,
+}
+
+impl Matcher for Walker {
+    fn start(&mut self) {
+        self.session = self.fresh.clone();
+    }
+
+    fn mask(&mut self) {
+        black_box(self.session.mask());
+    }
+
+    fn step(&mut self, token: TokenId) -> bool {
+        self.session.mask().contains(token) && self.session.advance(token).is_ok()
+    }
+
+    fn is_accepting(&mut self) -> bool {
+        self.session.is_accepting()
+    }
+}

@@ -1,0 +1,184 @@
+//! `instil bench masks`: the MaskBench protocol over schemas with valid and invalid instances.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use instil::bench::engines;
+use instil::bench::input::{self, BenchCase, Spacing};
+use instil::bench::masks::Engine;
+use instil::bench::report::{Tally, table};
+use instil::bench::supervise::{Limits, Report, serve, supervise};
+use instil::constraint::{Escapes, KeyOrder, Settings, Whitespace};
+use instil::grammar::{NumberStyle, Options};
+use instil::tokenizer::{EncodeOptions, Tokenizer};
+use instil::{Error, Result};
+use serde_json::Value;
+
+use super::terminal;
+
+/// Verdicts, compile times and mask times of constraint engines.
+#[derive(Debug, Args)]
+pub struct MasksBench {
+    /// A folder of .json files, or a .jsonl(.gz) file: `name`, `schema`, `tests`. `extremes` for
+    /// schemas that are hard by their size.
+    data: PathBuf,
+    /// A tokenizer.json file.
+    #[arg(long, value_name = "FILE")]
+    tokenizer: PathBuf,
+    /// Engines: instil, outlines; llguidance in a build with the feature `peers`.
+    #[arg(long, value_delimiter = ',', default_value = "instil")]
+    engine: Vec<String>,
+    /// Order of an object's members.
+    #[arg(long, value_enum, default_value = "any")]
+    order: Order,
+    /// White space between the parts of a text.
+    #[arg(long, value_enum, default_value = "spaced")]
+    whitespace: Spaces,
+    /// Seconds a file may take.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    time_limit: u64,
+    /// Megabytes a file may take.
+    #[arg(long, value_name = "MB", default_value_t = 8000)]
+    memory_limit: u64,
+    /// Take every N-th file only.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    every: usize,
+    /// Write each instance's verdict, one JSON object a line.
+    #[arg(long, value_name = "FILE")]
+    verdicts: Option<PathBuf>,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+    /// Measures one engine, file by file from standard input, for the process that supervises it.
+    #[arg(long, hide = true)]
+    worker: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Order {
+    Any,
+    Schema,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Spaces {
+    Compact,
+    Spaced,
+    Flexible,
+}
+
+/// Runs the protocol.
+pub fn run(bench: &MasksBench, quiet: bool) -> Result<()> {
+    let spacing = match bench.whitespace {
+        Spaces::Compact => Spacing::Compact,
+        Spaces::Spaced => Spacing::Spaced,
+        Spaces::Flexible => Spacing::Raw,
+    };
+    if let Some(engine) = &bench.worker {
+        return work(bench, engine, spacing);
+    }
+    if bench.every == 0 {
+        return Err(Error::usage("--every is 0", "use 1 or more"));
+    }
+    let files =
+        if bench.data.as_os_str() == "extremes" { instil::bench::extremes::files() } else { input::read(&bench.data)? };
+    let files: Vec<_> = files.into_iter().step_by(bench.every).collect();
+    let mut verdicts = match &bench.verdicts {
+        Some(path) => {
+            let file = std::fs::File::create(path).map_err(|cause| Error::io("create", path, cause))?;
+            Some((path, std::io::BufWriter::new(file)))
+        }
+        None => None,
+    };
+    let program = std::env::current_exe().map_err(|cause| Error::io("find", "this program", cause))?;
+    let limits = Limits {
+        time: Duration::from_secs(bench.time_limit),
+        memory_bytes: bench.memory_limit.saturating_mul(1_000_000),
+    };
+    let mut tallies = Vec::new();
+    for engine in &bench.engine {
+        let bar = terminal::bar(files.len() as u64, "{wide_bar} {pos}/{len} files  {msg}  ETA {eta}", quiet);
+        bar.set_message(engine.clone());
+        let command = || {
+            let mut command = Command::new(&program);
+            // One thread, as the protocol says.
+            command.args(std::env::args_os().skip(1)).arg("--worker").arg(engine).env("RAYON_NUM_THREADS", "1");
+            command
+        };
+        let mut tally = Tally::default();
+        let mut failed = None;
+        let each = |report: Report| {
+            bar.inc(1);
+            let file = &files[report.index];
+            let case = file.case(spacing).unwrap_or_else(|_| BenchCase { schema: Value::Null, instances: Vec::new() });
+            for line in tally.add(engine, file, &case, &report) {
+                if let Some((path, out)) = &mut verdicts
+                    && let Err(cause) = writeln!(out, "{line}")
+                {
+                    failed.get_or_insert(Error::io("write", path.as_path(), cause));
+                }
+            }
+        };
+        let startup = supervise(&files, limits, command, each)?;
+        bar.finish_and_clear();
+        failed.map_or(Ok(()), Err)?;
+        tally.set_startup(startup);
+        tallies.push((engine.clone(), tally));
+    }
+    if let Some((path, out)) = &mut verdicts {
+        out.flush().map_err(|cause| Error::io("write", path.as_path(), cause))?;
+    }
+    if bench.json {
+        let object = |of: &dyn Fn(&Tally) -> Value| {
+            tallies.iter().map(|(name, tally)| (name.clone(), of(tally))).collect::<serde_json::Map<_, _>>()
+        };
+        let summary = serde_json::json!({
+            "order": format!("{:?}", bench.order).to_lowercase(),
+            "whitespace": format!("{:?}", bench.whitespace).to_lowercase(),
+            "engines": object(&Tally::summary),
+            "details": object(&Tally::details),
+        });
+        println!("{summary:#}");
+    } else {
+        print!("{}", table(&tallies));
+    }
+    Ok(())
+}
+
+fn work(bench: &MasksBench, engine: &str, spacing: Spacing) -> Result<()> {
+    let tokenizer = Tokenizer::from_file(&bench.tokenizer)?;
+    let encode = |text: &str| tokenizer.encode(text, EncodeOptions::default()).unwrap_or_default();
+    let make = || make(bench, engine, &tokenizer);
+    serve(make, &encode, spacing, &mut std::io::stdin().lock(), &mut std::io::stdout().lock())
+}
+
+/// Builds an engine; its cost is what is computed once a vocabulary.
+fn make(bench: &MasksBench, engine: &str, tokenizer: &Tokenizer) -> Result<Box<dyn Engine>> {
+    let vocab = tokenizer.vocab();
+    match engine {
+        "instil" => {
+            let settings = Settings {
+                whitespace: match bench.whitespace {
+                    Spaces::Compact => Whitespace::Compact,
+                    Spaces::Spaced => Whitespace::Spaced,
+                    Spaces::Flexible => Whitespace::Flexible,
+                },
+                key_order: if bench.order == Order::Schema { KeyOrder::Schema } else { KeyOrder::Any },
+                escapes: Escapes::Any,
+                ..Settings::default()
+            };
+            let options = Options { numbers: NumberStyle::Flexible };
+            Ok(Box::new(engines::instil::Instil::new(vocab, options, settings)))
+        }
+        "outlines" => Ok(Box::new(engines::outlines::Outlines::new(vocab)?)),
+        #[cfg(feature = "peers")]
+        "llguidance" => Ok(Box::new(engines::llguidance::Llguidance::new(vocab)?)),
+        other => Err(Error::usage(
+            format!("unknown engine `{other}`"),
+            "use instil or outlines; llguidance is there in a build with --features peers",
+        )),
+    }
+}

@@ -1,0 +1,224 @@
+//! Tokens by the kinds of characters they hold, for strings over a language.
+//!
+//! From a state of a language most characters do one of two things: they all lead to one next state, or
+//! they end in the dead one. Tokens made only of the former pass together, tokens with one of the latter
+//! and none besides fall together, and what is left, tokens with characters whose class is divided, is tried.
+
+use super::escape::{self, Escapes, Step};
+use super::trie::{NONE, Trie};
+use crate::vocab::{TokenId, Vocab};
+
+/// Number of classes of characters.
+pub(crate) const CLASSES: usize = 44;
+/// Every character above ASCII but white space.
+pub(crate) const WIDE: usize = 9;
+/// White space above ASCII, which `\S` leaves out, and of which `.` leaves out U+2028 and U+2029.
+pub(crate) const SEPARATORS: usize = 10;
+
+/// The class of an ASCII character.
+pub(crate) fn class_of(byte: u8) -> usize {
+    match byte {
+        b'a'..=b'f' => 0,
+        b'g'..=b'z' => 1,
+        b'A'..=b'F' => 2,
+        b'G'..=b'Z' => 3,
+        b'0'..=b'9' => 4,
+        b'\n' => 5,
+        b'\t' => 6,
+        0..0x20 => 7,
+        0x7f => 8,
+        0x20..0x30 => 11 + usize::from(byte - 0x20),
+        0x3a..0x41 => 27 + usize::from(byte - 0x3a),
+        0x5b..0x61 => 34 + usize::from(byte - 0x5b),
+        0x7b..0x7f => 40 + usize::from(byte - 0x7b),
+        _ => WIDE,
+    }
+}
+
+/// The last byte makes a character of [`SEPARATORS`], given those before it.
+pub(crate) fn is_separator(prefix: u16, byte: u8) -> bool {
+    matches!(
+        (prefix, byte),
+        (0xc2, 0xa0)
+            | (0xe19a | 0xe380, 0x80)
+            | (0xe280, 0x80..=0x8a | 0xa8 | 0xa9 | 0xaf)
+            | (0xe281, 0x9f)
+            | (0xefbb, 0xbf)
+    )
+}
+
+/// Some character of [`SEPARATORS`] begins with these bytes, and ends with the next.
+pub(crate) fn may_separate(prefix: u16) -> bool {
+    matches!(prefix, 0xc2 | 0xe19a | 0xe280 | 0xe281 | 0xe380 | 0xefbb | 0xe1 | 0xe2 | 0xe3 | 0xef)
+}
+
+/// Tokens with the same set of classes.
+#[derive(Debug)]
+pub(crate) struct Group {
+    /// The classes, a bit each.
+    pub(crate) signature: u64,
+    /// Ascending by characters.
+    pub(crate) tokens: Box<[TokenId]>,
+    /// The same as bits, where they are many.
+    pub(crate) bits: Option<Box<[u32]>>,
+}
+
+/// The tokens that stay inside a string, by their characters; and the beginnings of those that leave it.
+#[derive(Debug)]
+pub(crate) struct Classes {
+    pub(crate) groups: Vec<Group>,
+    /// For each trie node, the classes in tokens at or below it.
+    pub(crate) below: Vec<u64>,
+    /// Tokens that end within an escape, or hold one that free text does not: few, tried one by one.
+    pub(crate) loose: Vec<TokenId>,
+    /// Tokens of many characters, with the class of the first.
+    pub(crate) long: Vec<(usize, TokenId)>,
+    /// What stands before the closing quote in the tokens that leave a string, numbered.
+    pub(crate) contents: Trie,
+    /// For each token that leaves a string, the number of its content.
+    pub(crate) content_of: Vec<u32>,
+    /// How many contents there are.
+    pub(crate) content_count: usize,
+}
+
+/// A token with more characters than this is long.
+pub(crate) const LONG: u16 = 24;
+/// A group with more tokens than this has bits.
+const MANY: usize = 256;
+
+impl Classes {
+    /// `inside` are the tokens that stay inside a free string; `crossing` those that leave it, with the number of
+    /// bytes before the closing quote.
+    pub(crate) fn new(
+        vocab: &Vocab,
+        trie: &Trie,
+        chars: &[u16],
+        inside: &[TokenId],
+        odd: Vec<TokenId>,
+        crossing: &[(TokenId, usize)],
+        escapes: Escapes,
+    ) -> Self {
+        let mut loose = odd;
+        let mut long = Vec::new();
+        let mut by_signature: rustc_hash::FxHashMap<u64, Vec<TokenId>> = rustc_hash::FxHashMap::default();
+        let mut below = vec![0u64; trie.len()];
+        for &id in inside {
+            match signature(vocab.bytes(id), escapes) {
+                Some(signature) => {
+                    if chars[id as usize] > LONG {
+                        let first = vocab.bytes(id)[0];
+                        // Escaped characters are rare in long tokens: their class is taken for unknown.
+                        let class = if first == b'\\' { CLASSES } else { class_of(first) };
+                        long.push((class, id));
+                    }
+                    by_signature.entry(signature).or_default().push(id);
+                    below[trie.find(vocab.bytes(id)) as usize] |= signature;
+                }
+                None => loose.push(id),
+            }
+        }
+        for node in (1..trie.len()).rev() {
+            let at = u32::try_from(node).expect("trie nodes are numbered in 32 bits");
+            below[trie.node(at).parent as usize] |= below[node];
+        }
+        let mut groups: Vec<Group> = by_signature
+            .into_iter()
+            .map(|(signature, mut tokens)| {
+                tokens.sort_unstable_by_key(|&id| (chars[id as usize], id));
+                let bits = (tokens.len() > MANY).then(|| {
+                    let mut bits = vec![0u32; vocab.len().div_ceil(32)];
+                    for &id in &tokens {
+                        bits[id as usize / 32] |= 1 << (id % 32);
+                    }
+                    bits.into_boxed_slice()
+                });
+                Group { signature, tokens: tokens.into(), bits }
+            })
+            .collect();
+        groups.sort_unstable_by_key(|group| group.signature);
+        let mut contents: Vec<&[u8]> = crossing.iter().map(|&(id, end)| &vocab.bytes(id)[..end]).collect();
+        contents.sort_unstable();
+        contents.dedup();
+        let mut content_of = vec![NONE; vocab.len()];
+        for &(id, end) in crossing {
+            let at = contents.binary_search(&&vocab.bytes(id)[..end]).expect("every content was collected");
+            content_of[id as usize] = u32::try_from(at).expect("fewer contents than tokens");
+        }
+        let numbered: Vec<(&[u8], u32)> = contents.iter().copied().zip(0..).collect();
+        Self { groups, below, loose, long, content_count: contents.len(), contents: Trie::new(&numbered), content_of }
+    }
+
+    /// Bytes of memory held, roughly.
+    pub(crate) fn size_bytes(&self) -> usize {
+        let groups: usize = self
+            .groups
+            .iter()
+            .map(|group| group.tokens.len() * 4 + group.bits.as_ref().map_or(0, |bits| bits.len() * 4) + 48)
+            .sum();
+        groups + self.below.len() * 8 + self.content_of.len() * 4 + self.contents.size_bytes()
+    }
+}
+
+/// The classes of a token's characters; none where it ends within an escape.
+fn signature(bytes: &[u8], escapes: Escapes) -> Option<u64> {
+    let mut signature = 0;
+    let mut at = 0;
+    while at < bytes.len() {
+        let c = if bytes[at] == b'\\' {
+            let mut open = escape::BACKSLASH;
+            loop {
+                at += 1;
+                match escape::step(open, *bytes.get(at)?, escapes) {
+                    Step::Open(next) => open = next,
+                    Step::Char(c) => break c,
+                    Step::Bad => return None,
+                }
+            }
+        } else {
+            let end = bytes.len().min(at + 4);
+            let valid = std::str::from_utf8(&bytes[at..end]).map_or_else(|error| error.valid_up_to(), |_| end - at);
+            match std::str::from_utf8(&bytes[at..at + valid]).ok().and_then(|text| text.chars().next()) {
+                Some(c) => {
+                    at += c.len_utf8() - 1;
+                    c
+                }
+                // The beginning of a character, of which there are always others than the separators.
+                None => return Some(signature | 1 << WIDE),
+            }
+        };
+        signature |= match c {
+            c if c.is_ascii() => 1 << class_of(c as u8),
+            '\u{a0}'
+            | '\u{1680}'
+            | '\u{2000}'..='\u{200a}'
+            | '\u{2028}'
+            | '\u{2029}'
+            | '\u{202f}'
+            | '\u{205f}'
+            | '\u{3000}'
+            | '\u{feff}' => 1 << SEPARATORS,
+            _ => 1 << WIDE,
+        };
+        at += 1;
+    }
+    Some(signature)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_divide_ascii() {
+        let mut seen = [0u32; CLASSES];
+        for byte in 0..128u8 {
+            seen[class_of(byte)] += 1;
+        }
+        assert_eq!(seen[WIDE] + seen[SEPARATORS], 0);
+        assert!(seen.iter().enumerate().all(|(at, &n)| n > 0 || at == WIDE || at == SEPARATORS));
+        assert_eq!(seen[11..].iter().sum::<u32>(), 33);
+        assert_eq!(signature("aZ\\n".as_bytes(), Escapes::Any), Some(1 | 1 << 3 | 1 << 5));
+        assert_eq!(signature(b"a\\", Escapes::Any), None);
+        assert_eq!(signature(b"\xe6\x97", Escapes::Any), Some(1 << WIDE));
+    }
+}

@@ -1,0 +1,296 @@
+//! The engine against itself: masks from tables and shortcuts say what reading byte by byte says, and
+//! every walk within a limit ends in time.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{Engine, Escapes, KeyOrder, Session, Settings, Tables, Whitespace};
+use crate::grammar::{GrammarSource, NumberStyle, Options, TextBounds};
+use crate::vocab::{TokenId, TokenKind, Vocab};
+
+/// Every byte, and tokens that cross every border there is.
+fn vocab() -> Arc<Vocab> {
+    let mut tokens: Vec<Vec<u8>> = (0..=255u8).map(|byte| vec![byte]).collect();
+    for text in [
+        "",
+        "<eos>",
+        "{\"",
+        "\": ",
+        "\":",
+        "\", \"",
+        "\",",
+        "\"}",
+        "\"]",
+        "\"}]",
+        "\"],",
+        "name",
+        "na",
+        "me\": \"",
+        "ab\"",
+        "é",
+        "日本",
+        "\u{1F600}",
+        "\\n",
+        "\\\"",
+        "\\u",
+        "\\u00",
+        "a\\",
+        "  ",
+        "    ",
+        "        ",
+        "\": {\"",
+        "}}",
+        "]]",
+        "[[",
+        "[\"",
+        ", ",
+        "\n  ",
+        "\n}",
+        "12",
+        "0.5",
+        "e1",
+        "true",
+        "false",
+        "null",
+        "nu",
+        "true}",
+        "1}",
+        "1, ",
+        "\"a\": 1",
+        "\"\"",
+        "\"\":",
+        "\"b\"",
+        "xyz",
+        "b\": 1, \"c\": ",
+        "ba",
+        "other\": ",
+        "Z9-",
+        "\\u00e9",
+        "\\/",
+        "\",\"",
+        "\":\"",
+        "},{\"",
+        "1,",
+        "2, 1",
+        "a\", \"b",
+    ] {
+        tokens.push(text.as_bytes().to_vec());
+    }
+    // A character cut in two, as byte-level vocabularies have them.
+    tokens.extend([vec![0xe6, 0x97], vec![0x97, 0xa5], vec![b'a', 0xe6], vec![0xa9, b'"']]);
+    let kind = |bytes: &[u8]| if bytes == b"<eos>" { TokenKind::Control } else { TokenKind::Text };
+    let eos = tokens.iter().position(|bytes| bytes == b"<eos>").and_then(|at| TokenId::try_from(at).ok());
+    Arc::new(Vocab::new(tokens.iter().map(|bytes| (bytes.as_slice(), kind(bytes))), &[eos.expect("it is there")]))
+}
+
+fn engine(source: &GrammarSource, settings: Settings) -> Arc<Engine> {
+    let numbers = if settings.escapes == Escapes::Any { NumberStyle::Flexible } else { NumberStyle::Canonical };
+    Engine::compile(source, &Options { numbers, ..Options::default() }, Tables::new(vocab()), settings)
+        .expect("it compiles")
+}
+
+fn json_engine(schema: Value, settings: Settings) -> Arc<Engine> {
+    engine(&GrammarSource::JsonSchema(schema), settings)
+}
+
+fn any() -> Settings {
+    Settings { key_order: KeyOrder::Any, escapes: Escapes::Any, ..Settings::default() }
+}
+
+/// Whether a text passes byte by byte.
+fn accepts(engine: &Arc<Engine>, text: &str) -> bool {
+    let mut session = engine.start(None).expect("no limit");
+    text.bytes().all(|byte| session.mask().contains(byte.into()) && session.advance(byte.into()).is_ok())
+        && session.is_accepting()
+}
+
+/// Compares the mask with trying every token.
+fn compare(session: &mut Session) {
+    let mask = session.mask();
+    let tables = session.engine().tables().clone();
+    let mut count = 0;
+    for id in 0..TokenId::try_from(tables.vocab().len()).expect("small") {
+        let passes = session.clone().advance(id).is_ok();
+        count += usize::from(passes);
+        let text = String::from_utf8_lossy(session.text()).into_owned();
+        let token = String::from_utf8_lossy(tables.vocab().bytes(id)).into_owned();
+        assert_eq!(mask.contains(id), passes, "token {id} {token:?} after {text:?}");
+    }
+    assert_eq!(mask.count(), count);
+    let mut listed = Vec::new();
+    mask.for_each(|id| listed.push(id));
+    assert!(listed.len() == count && listed.iter().all(|&id| mask.contains(id)));
+}
+
+fn schemas() -> Vec<Value> {
+    vec![
+        json!({}),
+        json!({"type": "string", "minLength": 2, "maxLength": 5}),
+        json!({"type": "string", "pattern": "^[a-z]{2,9}$"}),
+        json!({"enum": ["a\"b", "ab", "name", "na", "日本", 1, 1.5, null, true, "line\nfeed", "\u{1}"]}),
+        json!({"type": "object", "properties": {"name": {"type": "string"}, "n": {"type": "integer"}, "na": {}}, "required": ["name"]}),
+        json!({"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}, "c": {"type": "boolean"}}, "additionalProperties": false, "minProperties": 2}),
+        json!({"type": "object", "additionalProperties": {"type": "integer"}, "minProperties": 1, "maxProperties": 3}),
+        json!({"type": "object", "patternProperties": {"^a": {"type": "integer"}, "^b": {"type": "string"}}, "additionalProperties": false}),
+        json!({"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 12}, "uniqueItems": true, "minItems": 2, "maxItems": 4}),
+        json!({"type": "array", "contains": {"const": 1}, "items": {"type": "integer"}, "maxItems": 3}),
+        json!({"type": "array", "prefixItems": [{"type": "string"}, {"type": "null"}], "items": false, "minItems": 1}),
+        json!({"oneOf": [{"type": "object", "properties": {"kind": {"const": "a"}, "x": {"type": "integer"}}, "required": ["kind", "x"]},
+                         {"type": "object", "properties": {"kind": {"const": "b"}, "y": {"type": "string"}}, "required": ["kind", "y"]}]}),
+        json!({"$ref": "#/$defs/tree", "$defs": {"tree": {"type": "object", "properties": {"v": {"type": "number"}, "sub": {"type": "array", "items": {"$ref": "#/$defs/tree"}}}, "required": ["v"], "additionalProperties": false}}}),
+        json!({"type": "object", "properties": {"a": {}, "b": {}, "c": {}}, "dependentRequired": {"a": ["c"]}, "maxProperties": 2, "additionalProperties": false}),
+    ]
+}
+
+/// A small generator of numbers: walks must be the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).unwrap_or(0) % n
+    }
+}
+
+#[test]
+fn masks_say_what_bytes_say() {
+    let mut random = Random(7);
+    for schema in schemas() {
+        for (settings, steps) in
+            [(Settings::default(), 24), (any(), 24), (Settings { whitespace: Whitespace::Flexible, ..any() }, 12)]
+        {
+            let engine = json_engine(schema.clone(), settings);
+            for _ in 0..3 {
+                let mut session = engine.start(None).expect("no limit");
+                for _ in 0..steps {
+                    compare(&mut session);
+                    let mut ids = Vec::new();
+                    session.mask().for_each(|id| ids.push(id));
+                    if ids.is_empty() || session.is_finished() {
+                        break;
+                    }
+                    session.advance(ids[random.below(ids.len())]).expect("it is in the mask");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn walks_end_within_their_limit() {
+    let mut random = Random(11);
+    for schema in schemas() {
+        let validator = jsonschema::options().should_validate_formats(true).build(&schema).expect("a schema");
+        for whitespace in [Whitespace::Compact, Whitespace::Spaced, Whitespace::Pretty] {
+            for key_order in [KeyOrder::Schema, KeyOrder::Any] {
+                let engine = json_engine(schema.clone(), Settings { whitespace, key_order, ..Settings::default() });
+                let least = engine.min_tokens();
+                assert!(engine.start(Some(least - 1)).is_err());
+                for walk in 0..12 {
+                    let limit = least + if walk < 4 { walk } else { random.below(40) };
+                    let mut session = engine.start(Some(limit)).expect("above the least");
+                    while !session.is_finished() {
+                        let mut ids = Vec::new();
+                        session.mask().for_each(|id| ids.push(id));
+                        let text = String::from_utf8_lossy(session.text()).into_owned();
+                        if ids.is_empty() {
+                            // Only what no automaton holds may run into the sand.
+                            assert!(schema.get("uniqueItems").is_some(), "{schema} stops after {text:?}");
+                            break;
+                        }
+                        session.advance(ids[random.below(ids.len())]).expect("it is in the mask");
+                        assert!(session.tokens().len() <= limit + 1, "{text:?} of {schema}");
+                    }
+                    if session.is_finished() {
+                        let text = String::from_utf8(session.text().to_vec()).expect("UTF-8");
+                        let value: Value =
+                            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
+                        assert!(validator.is_valid(&value), "{text} of {schema}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn keys_are_unique_however_spelt() {
+    let engine = json_engine(json!({"type": "object"}), any());
+    assert!(accepts(&engine, r#"{"a": 1, "b": {"a": 2}}"#));
+    assert!(!accepts(&engine, r#"{"a": 1, "a": 2}"#));
+    assert!(!accepts(&engine, r#"{"a": 1, "\u0061": 2}"#));
+    assert!(accepts(&engine, r#"{"a": 1, "ab": 2, "": 3}"#));
+    assert!(!accepts(&engine, r#"{"": 1, "": 2}"#));
+}
+
+#[test]
+fn strings_are_counted_in_characters() {
+    let engine = json_engine(json!({"type": "string", "maxLength": 2}), any());
+    assert!(accepts(&engine, "\"日本\""));
+    assert!(accepts(&engine, "\"\u{1F600}a\""));
+    assert!(accepts(&engine, r#""\ud83d\ude00a""#));
+    assert!(!accepts(&engine, r#""\ud83d\ude00ab""#));
+    assert!(!accepts(&engine, "\"abc\""));
+    assert!(!accepts(&engine, r#""\ud83d""#));
+}
+
+#[test]
+fn order_and_white_space_are_as_set() {
+    let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}, "required": ["a", "b"]});
+    let spaced = json_engine(schema.clone(), Settings::default());
+    assert!(accepts(&spaced, r#"{"a": 1, "b": 2}"#));
+    assert!(!accepts(&spaced, r#"{"b": 1, "a": 2}"#));
+    assert!(!accepts(&spaced, r#"{"a":1,"b":2}"#));
+    assert!(accepts(&json_engine(schema.clone(), any()), r#"{"b": 1, "a": 2}"#));
+    let pretty = json_engine(schema.clone(), Settings { whitespace: Whitespace::Pretty, ..Settings::default() });
+    assert!(accepts(&pretty, "{\n  \"a\": 1,\n  \"b\": 2\n}"));
+    let flexible = json_engine(schema, Settings { whitespace: Whitespace::Flexible, ..Settings::default() });
+    assert!(accepts(&flexible, " {\"a\" :1 ,\n\t\"b\":\r2 } \n"));
+}
+
+#[test]
+fn texts_and_choices_run_through_the_same_masks() {
+    let choice = engine(&GrammarSource::Choice(vec!["name".into(), "na".into(), "other".into()]), Settings::default());
+    assert!(accepts(&choice, "na") && accepts(&choice, "name") && !accepts(&choice, "nam"));
+    let bounds = TextBounds { min_chars: 3, max_chars: Some(6), ..TextBounds::default() };
+    let text = engine(&GrammarSource::Text(bounds), Settings::default());
+    assert!(accepts(&text, "日本語") && !accepts(&text, "ab") && !accepts(&text, "abcdefg"));
+    let regex = engine(&GrammarSource::Regex("[ab]*a[ab]{3}".into()), Settings::default());
+    assert!(accepts(&regex, "babab") && !accepts(&regex, "bbbbb") && !accepts(&regex, "abb"));
+    for engine in [choice, text, regex] {
+        let mut session = engine.start(Some(engine.min_tokens())).expect("the least");
+        while !session.is_finished() {
+            compare_free(&mut session);
+        }
+    }
+}
+
+/// Advances by the last token of the mask.
+fn compare_free(session: &mut Session) {
+    let mut last = None;
+    session.mask().for_each(|id| last = Some(id));
+    session.advance(last.expect("never stuck")).expect("it is in the mask");
+}
+
+#[test]
+fn forced_runs_and_rollback() {
+    let schema = json!({"type": "object", "properties": {"name": {"type": "integer"}}, "required": ["name"], "additionalProperties": false});
+    let engine = json_engine(schema, Settings::default());
+    let mut session = engine.start(None).expect("no limit");
+    let run = session.forced();
+    let text = engine.tables().vocab().decode(&run);
+    assert!(b"{\"name\": ".starts_with(&text[..]) && text.len() > 5, "{text:?}");
+    for token in run {
+        session.advance(token).expect("forced");
+    }
+    let fork = session.clone();
+    let len = session.tokens().len();
+    session.rollback(1);
+    assert_eq!(session.tokens().len(), len - 1);
+    session.rollback(100);
+    assert_eq!(session.text(), b"");
+    assert_eq!(fork.tokens().len(), len);
+}
