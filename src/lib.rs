@@ -41,6 +41,8 @@
 //! reason. *manifest*: what is known of a model. *recipe*: how rows of one kind are made. *tension*:
 //! the probability mass that masks removed.
 
+#![warn(clippy::unwrap_used)]
+
 pub mod bench;
 pub mod constraint;
 pub mod decode;

@@ -30,10 +30,7 @@ fn walks_from_masks_alone_are_valid() {
         let guarded = walk::is_guarded(&program);
         let order = if index % 2 == 0 { KeyOrder::Schema } else { KeyOrder::Any };
         let settings = Settings { key_order: order, ..Settings::default() };
-        let engine = match Engine::new(&program, tables.clone(), settings) {
-            Ok(engine) => engine,
-            Err(_) => continue,
-        };
+        let Ok(engine) = Engine::new(&program, tables.clone(), settings) else { continue };
         schemas += 1;
         let judge = Judge::new(&schema, true);
         let least = engine.min_tokens();

@@ -118,7 +118,8 @@ fn read_file(path: &Path, files: &mut Vec<BenchFile>) -> Result<()> {
     } else {
         Box::new(BufReader::new(file))
     };
-    let is_lines = path.to_string_lossy().trim_end_matches(".gz").ends_with(".jsonl");
+    let plain = if is_gzip { path.with_extension("") } else { path.to_owned() };
+    let is_lines = plain.extension().is_some_and(|extension| extension == "jsonl");
     if !is_lines {
         let mut text = String::new();
         reader.read_to_string(&mut text).map_err(io)?;

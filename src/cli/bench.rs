@@ -233,9 +233,12 @@ fn rows(bench: &RowsBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
         let count = if warm_up { 1 } else { bench.rows };
         let mut scheduler = Scheduler::new(&mut *loaded.model, tokenizer.vocab().clone(), slots);
         let start = Instant::now();
-        (0..count).try_for_each(|row| Ok::<_, Error>(scheduler.submit(request(row)?)))?;
+        (0..count).try_for_each(|row| {
+            scheduler.submit(request(row)?);
+            Ok::<_, Error>(())
+        })?;
         let (mut valid, mut tokens, mut chars, mut by_budget) = (0u32, 0usize, 0usize, 0u32);
-        while let Some(completion) = scheduler.next()? {
+        while let Some(completion) = scheduler.next_completion()? {
             check_stop(stop)?;
             tokens += completion.tokens.len();
             by_budget += u32::from(completion.closed_by_budget);

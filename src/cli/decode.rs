@@ -122,7 +122,7 @@ pub fn run(arguments: &DecodeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
     waiting.resize_with(arguments.count as usize, || None);
     let mut printed = 0;
     let mut out = std::io::stdout().lock();
-    while let Some(completion) = scheduler.next()? {
+    while let Some(completion) = scheduler.next_completion()? {
         if stop.load(Ordering::Relaxed) {
             return Err(Error::Interrupted { what: format!("{printed} of {} texts were printed", arguments.count) });
         }

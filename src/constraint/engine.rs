@@ -29,7 +29,7 @@ pub struct Settings {
     pub key_order: KeyOrder,
     /// Spellings of characters in strings.
     pub escapes: Escapes,
-    /// Masks, configurations and transitions are dropped, and computed anew when needed, above this.
+    /// Masks are dropped, and computed anew when needed, above this.
     pub memory_bytes: usize,
 }
 
@@ -87,6 +87,7 @@ pub(crate) struct Inner {
     costed: FxHashMap<ConfigId, Arc<Costed>>,
     costed_suffixes: FxHashMap<Thread, Accepted>,
     mask_bytes: usize,
+    memory_bytes: usize,
     scratch: Vec<Thread>,
     start: ConfigId,
     visited: u64,
@@ -128,6 +129,7 @@ impl Engine {
             costed: FxHashMap::default(),
             costed_suffixes: FxHashMap::default(),
             mask_bytes: 0,
+            memory_bytes: settings.memory_bytes,
             scratch: Vec::new(),
             start: 0,
             visited: 0,
@@ -326,6 +328,7 @@ impl Inner {
         if let Some(mask) = &self.configs[config as usize].mask {
             return mask.clone();
         }
+        self.keep_within_memory();
         let threads = self.configs[config as usize].threads.clone();
         let mut saturated: Vec<Thread> = threads.iter().map(|&thread| self.saturate(thread, tables.longest)).collect();
         unify(&mut saturated, 0);
@@ -394,11 +397,23 @@ impl Inner {
         needed.unwrap_or(ENDLESS)
     }
 
+    /// Drops every mask when they have grown past the limit; sessions keep those that they hold.
+    fn keep_within_memory(&mut self) {
+        if self.mask_bytes <= self.memory_bytes {
+            return;
+        }
+        self.mask_bytes = 0;
+        self.masks.clear();
+        self.costed.clear();
+        self.configs.iter_mut().for_each(|config| config.mask = None);
+    }
+
     /// The mask of a configuration with what is needed after each token.
     pub(crate) fn costed(&mut self, config: ConfigId, tables: &Arc<Tables>) -> Arc<Costed> {
         if let Some(costed) = self.costed.get(&config) {
             return costed.clone();
         }
+        self.keep_within_memory();
         let threads = self.configs[config as usize].threads.clone();
         let arena = std::mem::take(&mut self.scratch);
         let mut walk = Walk::new(&mut self.machine, tables, &mut self.costed_suffixes, arena);
@@ -406,6 +421,7 @@ impl Inner {
         walk.run(&threads);
         let (arena, costed) = (walk.arena, Arc::new(walk.costed));
         self.scratch = arena;
+        self.mask_bytes += costed.size_bytes();
         self.costed.insert(config, costed.clone());
         costed
     }

@@ -306,7 +306,7 @@ impl Scan<'_> {
         let target = target.filter(|target| !target.contains(['~', '%'])).and_then(|target| self.root.pointer(target));
         match target {
             Some(target) if references < MOST_REFERENCES => {
-                self.node(target, &format!("{pointer}/$ref"), references + 1)
+                self.node(target, &format!("{pointer}/$ref"), references + 1);
             }
             _ => self.refuse(pointer, "$ref"),
         }

@@ -291,29 +291,6 @@ impl Session {
         self.finished
     }
 
-    /// DEBUG
-    #[doc(hidden)]
-    pub fn describe(&self) -> String {
-        let e = self.engine.read();
-        let t = &e.config(self.config).threads;
-        let mut k: Vec<String> = t
-            .iter()
-            .map(|t| {
-                format!(
-                    "{:?}{}",
-                    t.frame.kind,
-                    if matches!(t.frame.kind, super::frame::Kind::String | super::frame::Kind::OtherKey) {
-                        if t.frame.b == 1 { "-free" } else { "-lang" }
-                    } else {
-                        ""
-                    }
-                )
-            })
-            .collect();
-        k.dedup();
-        format!("{}x {}", t.len(), k.join(","))
-    }
-
     /// The engine.
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine

@@ -676,15 +676,11 @@ impl Machine {
         let Thread { frame, stack } = thread;
         match byte {
             b',' if self.array_open(frame) => out.push(Thread { frame: frame.turn(Kind::ArrayComma), stack }),
-            b']' if self.whitespace != Whitespace::Pretty => {
-                if self.array_closable(frame) {
-                    out.extend(self.finish(frame, stack, false, checks));
-                }
+            b']' if self.whitespace != Whitespace::Pretty && self.array_closable(frame) => {
+                out.extend(self.finish(frame, stack, false, checks));
             }
-            b'\n' if self.whitespace == Whitespace::Pretty => {
-                if self.array_closable(frame) {
-                    out.push(Thread { frame: Frame { kind: Kind::ArrayClose, pos: 1, ..frame }, stack });
-                }
+            b'\n' if self.whitespace == Whitespace::Pretty && self.array_closable(frame) => {
+                out.push(Thread { frame: Frame { kind: Kind::ArrayClose, pos: 1, ..frame }, stack });
             }
             _ if self.is_blank(byte) => out.push(thread),
             _ => {}

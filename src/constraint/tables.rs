@@ -25,8 +25,6 @@ pub struct Tables {
     strings: [OnceLock<StringSets>; 2],
     /// Longest token in bytes.
     pub(crate) longest: u32,
-    /// Every byte is a token of its own.
-    pub(crate) has_all_bytes: bool,
     /// The character whose runs are covered by fewest tokens, with the lengths of the runs that are tokens, ascending.
     pub(crate) filler: (u8, Vec<u32>),
 }
@@ -82,17 +80,12 @@ impl Tables {
         tokens.dedup_by(|a, b| a.0 == b.0);
         let trie = Trie::new(&tokens);
         let longest = tokens.iter().map(|(bytes, _)| bytes.len()).max().unwrap_or(0);
-        let has_all_bytes = (0..=255u8).all(|byte| {
-            let node = trie.child(super::trie::ROOT, byte);
-            node != NONE && trie.node(node).value != NONE
-        });
         let filler = filler(&tokens);
         Arc::new(Self {
             trie,
             twins,
             strings: [OnceLock::new(), OnceLock::new()],
             longest: u32::try_from(longest).unwrap_or(u32::MAX),
-            has_all_bytes,
             filler,
             vocab,
         })

@@ -86,8 +86,7 @@ fn vocab() -> Arc<Vocab> {
 
 fn engine(source: &GrammarSource, settings: Settings) -> Arc<Engine> {
     let numbers = if settings.escapes == Escapes::Any { NumberStyle::Flexible } else { NumberStyle::Canonical };
-    Engine::compile(source, &Options { numbers, ..Options::default() }, Tables::new(vocab()), settings)
-        .expect("it compiles")
+    Engine::compile(source, &Options { numbers }, Tables::new(vocab()), settings).expect("it compiles")
 }
 
 fn json_engine(schema: Value, settings: Settings) -> Arc<Engine> {

@@ -48,6 +48,15 @@ pub(crate) struct Costed {
     pub(crate) worst: u32,
 }
 
+impl Costed {
+    /// Memory that it takes, in bytes.
+    pub(crate) fn size_bytes(&self) -> usize {
+        let free: usize = self.free.iter().map(|free| size_of::<FreeCost>() + 4 * free.costs.len()).sum();
+        let listed = size_of_val(self.listed.as_slice()) + size_of_val(self.conditional.as_slice());
+        size_of::<Self>() + listed + size_of_val(self.crossing.as_slice()) + free + 4 * self.remove.len()
+    }
+}
+
 /// Tokens that stay inside a free string.
 #[derive(Debug)]
 struct FreeCost {

@@ -105,7 +105,7 @@ impl<'a> Scheduler<'a> {
     ///
     /// # Errors
     /// When the model fails, or a request's limit is below what its grammar needs.
-    pub fn next(&mut self) -> Result<Option<Completion>> {
+    pub fn next_completion(&mut self) -> Result<Option<Completion>> {
         loop {
             if let Some(completion) = self.finished.pop_front() {
                 return Ok(Some(completion));
@@ -122,10 +122,10 @@ impl<'a> Scheduler<'a> {
         self.finished.pop_front()
     }
 
-    /// One forward pass; completions that it ends are kept for [`Scheduler::next`].
+    /// One forward pass; completions that it ends are kept for [`Scheduler::next_completion`].
     ///
     /// # Errors
-    /// As [`Scheduler::next`].
+    /// As [`Scheduler::next_completion`].
     pub fn step(&mut self) -> Result<()> {
         self.admit()?;
         if self.active.is_empty() {

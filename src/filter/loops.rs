@@ -1,6 +1,6 @@
 //! A text must not loop: the same line or the same run of words again and again.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
@@ -42,10 +42,10 @@ pub fn repeated_share(words: &[String]) -> f64 {
     if words.len() < 3 * RUN {
         return 0.0;
     }
-    let mut seen: HashMap<&[String], ()> = HashMap::new();
+    let mut seen: HashSet<&[String]> = HashSet::new();
     let runs = words.windows(RUN);
     let all = runs.len();
-    let repeated = runs.filter(|run| seen.insert(run, ()).is_some()).count();
+    let repeated = runs.filter(|run| !seen.insert(run)).count();
     repeated as f64 / all as f64
 }
 

@@ -27,7 +27,7 @@ pub fn ends_sentence(text: &str) -> bool {
     if text.trim_end().ends_with("```") {
         return true;
     }
-    let core = text.trim_end_matches(|c: char| matches!(c, '"' | '\'' | ')' | ']' | '”' | '’' | '»' | '*' | '`'));
+    let core = text.trim_end_matches(['"', '\'', ')', ']', '”', '’', '»', '*', '`']);
     let Some(before) = core.strip_suffix(['.', '!', '?', '。', '！', '？', '…']) else { return false };
     // A line that holds nothing but a list marker (`3.`) is not a sentence.
     let last_line = before.rsplit('\n').next().unwrap_or_default();

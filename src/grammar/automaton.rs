@@ -71,7 +71,7 @@ impl Automaton {
     }
 
     /// Number of states.
-    pub fn len(&self) -> usize {
+    pub(crate) fn state_count(&self) -> usize {
         self.places.len()
     }
 
@@ -117,7 +117,7 @@ impl Automaton {
             Place::Inside(partial) => {
                 if self.row_of[state as usize] == UNKNOWN {
                     let row = self.partial_row(partial);
-                    self.set_row(state, row);
+                    self.set_row(state, &row);
                 }
             }
             Place::Boundary(e) => {
@@ -132,7 +132,7 @@ impl Automaton {
                         }
                     }
                     row[0xC2..=0xF4].fill(UNKNOWN);
-                    self.set_row(state, row);
+                    self.set_row(state, &row);
                 }
                 let row = self.row_of[state as usize] as usize;
                 if wide && self.rows[row][0xC2] == UNKNOWN {
@@ -143,9 +143,9 @@ impl Automaton {
         }
     }
 
-    fn set_row(&mut self, state: StateId, row: [StateId; 256]) {
+    fn set_row(&mut self, state: StateId, row: &[StateId; 256]) {
         self.row_of[state as usize] = u32::try_from(self.rows.len()).expect("fewer rows than states");
-        self.rows.push(row);
+        self.rows.push(*row);
     }
 
     /// Targets of the lead bytes `C2..=F4`.

@@ -293,7 +293,7 @@ impl Expansion {
 
     fn apply(&mut self, result: &mut Alternatives, keyword: &Keyword, schema: &Schema, id: SchemaId) {
         match keyword {
-            Keyword::Type(bits) => self.apply_type(result, *bits, schema),
+            Keyword::Type(bits) => Self::apply_type(result, *bits, schema),
             Keyword::Enum(values) => {
                 let other = self.enumeration(values, schema);
                 self.meet_keyword(result, &other, keyword, schema);
@@ -343,7 +343,7 @@ impl Expansion {
                 self.meet_objects(&mut result.objects, &[other], || None);
             }
             Keyword::Required(names) => {
-                self.retain_objects(result, |this, body| names.iter().all(|name| this.require(body, name)))
+                self.retain_objects(result, |this, body| names.iter().all(|name| this.require(body, name)));
             }
             Keyword::Members(min, max) => self.retain_objects(result, |_, body| {
                 body.min = body.min.max(*min);
@@ -429,7 +429,7 @@ impl Expansion {
         }
     }
 
-    fn apply_type(&mut self, result: &mut Alternatives, bits: u8, schema: &Schema) {
+    fn apply_type(result: &mut Alternatives, bits: u8, schema: &Schema) {
         result.null &= bits & types::NULL != 0;
         if bits & types::BOOLEAN == 0 {
             result.booleans = [false; 2];
@@ -1009,7 +1009,7 @@ impl Expansion {
                 }
                 result = Alternatives::all();
                 let fractions_only = inverse & types::NUMBER != 0 && bits & types::INTEGER != 0;
-                self.apply_type(&mut result, inverse, schema);
+                Self::apply_type(&mut result, inverse, schema);
                 if fractions_only {
                     let range = Range { integer: Some(false), strict: schema.strict_integer, ..Range::default() };
                     result.numbers = vec![Case::plain(NumberSet::Ranges(vec![range]))];

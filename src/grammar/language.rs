@@ -185,7 +185,7 @@ impl Languages {
     }
 
     /// Number of expressions.
-    pub fn len(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.nodes.len()
     }
 
@@ -742,9 +742,9 @@ impl Languages {
             flat.push(bound);
             return;
         }
-        for at in 0..flat.len() {
-            if let Some(folded) = self.bound_length(flat[at], min, max) {
-                flat[at] = folded;
+        for part in flat.iter_mut() {
+            if let Some(folded) = self.bound_length(*part, min, max) {
+                *part = folded;
                 return;
             }
         }
@@ -1565,7 +1565,8 @@ fn derive_leap(place: u8, hour: u8, minute: u8, c: u32) -> Option<(u8, u8, u8)> 
         let utc = 23 * 60 + 59;
         let local = i32::from(hour) * 60 + i32::from(minute);
         let ahead = if plus { local - utc } else { utc - local };
-        let ahead = u8::try_from(ahead.rem_euclid(24 * 60) / 60).unwrap_or(0) as u32 * 60 + ahead.rem_euclid(60) as u32;
+        let ahead =
+            u32::from(u8::try_from(ahead.rem_euclid(24 * 60) / 60).unwrap_or(0)) * 60 + ahead.rem_euclid(60) as u32;
         let (h, m) = (ahead / 60, ahead % 60);
         [h / 10, h % 10, 10, m / 10, m % 10]
     };

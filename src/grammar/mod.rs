@@ -252,7 +252,7 @@ impl Expansion {
 
     /// Expressions and states made so far: what the languages weigh.
     pub fn sizes(&self) -> String {
-        format!("{} expressions, {} states", self.languages.len(), self.automaton.len())
+        format!("{} expressions, {} states", self.languages.count(), self.automaton.state_count())
     }
 
     /// True when every valid UTF-8 continuation is accepted (`state == UNIVERSAL`).

@@ -369,8 +369,7 @@ impl Parser<'_> {
         let negative = self.eat("^");
         let mut set = CharSet::default();
         let mut ranges: Vec<(u32, u32)> = Vec::new();
-        loop {
-            let Some(low) = self.class_item()? else { break };
+        while let Some(low) = self.class_item()? {
             let is_range = self.rest().starts_with('-') && !self.rest().starts_with("-]") && self.rest().len() > 1;
             match low {
                 Item::Char(low) if is_range => {

@@ -718,10 +718,10 @@ impl<'a> Loader<'a> {
 
     /// What stands at a place, in the schema itself or in a metaschema.
     fn lookup(&self, pointer: &str) -> Option<&'a Value> {
+        static PARSED: [OnceLock<Value>; METASCHEMAS.len()] = [const { OnceLock::new() }; METASCHEMAS.len()];
         let Some(rest) = pointer.strip_prefix(META) else { return self.document.pointer(pointer) };
         let at = METASCHEMAS.iter().position(|(uri, _)| rest.starts_with(uri))?;
         let (uri, source) = METASCHEMAS[at];
-        static PARSED: [OnceLock<Value>; METASCHEMAS.len()] = [const { OnceLock::new() }; METASCHEMAS.len()];
         let document = PARSED[at].get_or_init(|| serde_json::from_str(source).unwrap_or_default());
         document.pointer(&rest[uri.len()..])
     }

@@ -71,6 +71,9 @@ pub trait Model: Send {
     /// Starts an empty sequence.
     fn create(&mut self) -> SequenceId;
     /// Starts a sequence that holds the first `length` tokens of `parent`.
+    ///
+    /// # Errors
+    /// When the device has no memory for it.
     fn fork(&mut self, parent: SequenceId, length: usize) -> Result<SequenceId>;
     /// Drops all but the first `length` tokens.
     fn truncate(&mut self, sequence: SequenceId, length: usize);
@@ -79,5 +82,8 @@ pub trait Model: Send {
     /// Forgets a sequence.
     fn free(&mut self, sequence: SequenceId);
     /// Appends every segment and returns the logits that were asked for, in order.
+    ///
+    /// # Errors
+    /// When a sequence would exceed the context, or the device fails.
     fn forward(&mut self, segments: &[Segment]) -> Result<Logits>;
 }

@@ -1,5 +1,7 @@
 //! Small random schemas and values over the same few names, so that keywords meet and values hit them.
 
+#![allow(dead_code, reason = "each test uses a part of what its support offers")]
+
 use serde_json::{Map, Value, json};
 
 /// Where choices come from: a seeded generator, or a fuzzer's bytes.
@@ -97,7 +99,7 @@ fn subschema(c: &mut impl Choices, depth: usize, place: Place) -> Value {
             members.insert("type".to_owned(), kind);
         }
     }
-    for _ in 0..1 + c.below(3) {
+    for _ in 0..=c.below(3) {
         keyword(c, depth, place, &mut members);
     }
     Value::Object(members)
@@ -109,7 +111,7 @@ fn keyword(c: &mut impl Choices, depth: usize, place: Place, members: &mut Map<S
     };
     let scalar = c.below(if depth == 0 { 17 } else { 44 });
     match scalar {
-        0 => put("enum", Value::Array((0..1 + c.below(4)).map(|_| value(c, 1)).collect::<Vec<_>>())),
+        0 => put("enum", Value::Array((0..=c.below(4)).map(|_| value(c, 1)).collect::<Vec<_>>())),
         1 => {
             let constant = value(c, 1);
             put("const", constant);
@@ -133,7 +135,7 @@ fn keyword(c: &mut impl Choices, depth: usize, place: Place, members: &mut Map<S
             put("required", if first == second { json!([NAMES[first]]) } else { json!([NAMES[first], NAMES[second]]) });
         }
         18..=22 => {
-            let inner: Map<String, Value> = (0..1 + c.below(3))
+            let inner: Map<String, Value> = (0..=c.below(3))
                 .map(|_| (NAMES[c.below(6)].to_owned(), subschema(c, depth - 1, Place::Inner)))
                 .collect();
             put("properties", Value::Object(inner));
@@ -143,7 +145,7 @@ fn keyword(c: &mut impl Choices, depth: usize, place: Place, members: &mut Map<S
             if c.below(2) == 0 { json!(false) } else { subschema(c, depth - 1, Place::Inner) },
         ),
         25 => {
-            let inner: Map<String, Value> = (0..1 + c.below(2))
+            let inner: Map<String, Value> = (0..=c.below(2))
                 .map(|_| (PATTERNS[c.below(12)].to_owned(), subschema(c, depth - 1, Place::Inner)))
                 .collect();
             put("patternProperties", Value::Object(inner));
@@ -155,17 +157,19 @@ fn keyword(c: &mut impl Choices, depth: usize, place: Place, members: &mut Map<S
             put("dependentSchemas", json!({ NAMES[c.below(6)]: inner }));
         }
         29 | 30 => put("items", subschema(c, depth - 1, Place::Inner)),
-        31 => put(
-            "prefixItems",
-            Value::Array((0..1 + c.below(2)).map(|_| subschema(c, depth - 1, Place::Inner)).collect()),
-        ),
+        31 => {
+            put("prefixItems", Value::Array((0..=c.below(2)).map(|_| subschema(c, depth - 1, Place::Inner)).collect()));
+        }
         32 => {
             let inner = subschema(c, depth - 1, Place::Inner);
             put("contains", inner);
-            if c.below(3) == 0 {
-                members.insert("minContains".to_owned(), json!(c.below(3)));
-            } else if c.below(3) == 0 {
-                members.insert("maxContains".to_owned(), json!(c.below(3)));
+            let bound = match (c.below(3), c.below(3)) {
+                (0, _) => Some("minContains"),
+                (_, 0) => Some("maxContains"),
+                _ => None,
+            };
+            if let Some(bound) = bound {
+                members.insert(bound.to_owned(), json!(c.below(3)));
             }
         }
         33 | 34 => put("allOf", branches(c, depth, place)),
@@ -187,13 +191,13 @@ fn keyword(c: &mut impl Choices, depth: usize, place: Place, members: &mut Map<S
             if c.below(2) == 0 { json!(false) } else { subschema(c, depth - 1, Place::Inner) },
         ),
         _ => {
-            put("unevaluatedItems", if c.below(2) == 0 { json!(false) } else { subschema(c, depth - 1, Place::Inner) })
+            put("unevaluatedItems", if c.below(2) == 0 { json!(false) } else { subschema(c, depth - 1, Place::Inner) });
         }
     }
 }
 
 fn branches(c: &mut impl Choices, depth: usize, place: Place) -> Value {
-    Value::Array((0..1 + c.below(3)).map(|_| subschema(c, depth - 1, place)).collect())
+    Value::Array((0..=c.below(3)).map(|_| subschema(c, depth - 1, place)).collect())
 }
 
 /// A value of at most `depth` nested containers.

@@ -1,6 +1,8 @@
 //! A vocabulary of a few hundred tokens with every trap of a large one: each byte, tokens across the parts of a JSON
 //! text, broken characters, twins, an empty token, control tokens, two ends of sequence.
 
+#![allow(dead_code, reason = "each test uses a part of what its support offers")]
+
 use instil::vocab::{TokenId, TokenKind, Vocab};
 
 /// The vocabulary.

@@ -1,5 +1,7 @@
 //! Random walks: texts sampled from masks alone, without a model, and what must be true of each.
 
+#![allow(dead_code, reason = "each test uses a part of what its support offers")]
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
