@@ -20,7 +20,7 @@
 //! | [`decode`] | sampler and batch scheduler: `Request` → `Completion` |
 //! | [`filter`] | rules that turn rows down, one a file |
 //! | [`recipe`] | attributes, prompt templates, steps; the built-in recipes |
-//! | [`bench`] | what the benches of constraint engines measure: the MaskBench protocol |
+//! | [`bench`](mod@bench) | what the benches of constraint engines measure: the MaskBench protocol |
 //! | [`run`] | plan, driver, run directory: attempts → accepted rows |
 //!
 //! The binary's `cli` lies below all of them: one file a command.
