@@ -11,6 +11,7 @@
 //! | room | holds |
 //! |---|---|
 //! | [`error`] | one `Error`: who must act, what, where, what helps |
+//! | [`disk`] | lines of bounded length in, whole files out |
 //! | [`vocab`] | token id ↔ raw bytes, end-of-sequence ids, a fingerprint |
 //! | [`gguf`] | the GGUF container: metadata, tensor directory |
 //! | [`tokenizer`] | `tokenizer.json` or GGUF metadata → text ↔ ids; chat templates |
@@ -18,7 +19,7 @@
 //! | [`constraint`] | program × vocabulary → masks and sessions |
 //! | [`model`] | manifests, sources, weights, the decoder, the scripted model |
 //! | [`decode`] | sampler and batch scheduler: `Request` → `Completion` |
-//! | [`filter`] | rules that turn rows down, one a file |
+//! | [`filter`] | rules that turn rows down, one a file; the same rules over any JSONL |
 //! | [`recipe`] | attributes, prompt templates, steps; the built-in recipes |
 //! | [`bench`](mod@bench) | what the benches of constraint engines measure: the MaskBench protocol |
 //! | [`run`] | plan, driver, run directory: attempts → accepted rows |
@@ -46,6 +47,7 @@
 pub mod bench;
 pub mod constraint;
 pub mod decode;
+pub mod disk;
 pub mod error;
 pub mod filter;
 pub mod gguf;

@@ -8,6 +8,7 @@ mod completions;
 mod decode;
 mod download;
 mod exit;
+mod filter;
 mod generate;
 mod masks;
 mod models;
@@ -53,6 +54,7 @@ enum Command {
     Generate(generate::GenerateArguments),
     Decode(decode::DecodeArguments),
     Check(check::CheckArguments),
+    Filter(filter::FilterArguments),
     Models(models::ModelsArguments),
     Bench(bench::BenchArguments),
     Completions(completions::CompletionsArguments),
@@ -80,6 +82,7 @@ fn run(arguments: Arguments, stop: &Arc<AtomicBool>) -> Result<()> {
         Command::Generate(arguments) => generate::run(&arguments, quiet, stop),
         Command::Decode(arguments) => decode::run(&arguments, quiet, stop),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Filter(arguments) => filter::run(&arguments, quiet, stop),
         Command::Models(arguments) => models::run(&arguments, quiet, stop),
         Command::Bench(arguments) => bench::run(&arguments, quiet, stop),
         Command::Completions(arguments) => completions::run(&arguments),

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{Filter, Reason, text, words};
+use super::text::{text, words};
+use super::{Filter, Reason};
 
 /// Words of the source in a row that the answer may take over.
 const LONGEST_COPY: usize = 8;
@@ -17,7 +18,7 @@ pub struct Echo {
 
 impl Filter for Echo {
     fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
-        let (source, echo) = (words(text(row, &self.source)), words(text(row, &self.echo)));
+        let (source, echo) = (words(&text(row, &self.source)), words(&text(row, &self.echo)));
         let whole = !source.is_empty() && source.len() <= echo.len() && echo.starts_with(&source);
         let copied = longest_copy(&source, &echo);
         (whole || copied > LONGEST_COPY.min(source.len().saturating_sub(1)).max(4)).then(|| {

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::{Filter, Reason, text, words};
+use super::text::{text, words};
+use super::{Filter, Reason};
 
 /// Length of the runs that are counted, in words.
 const RUN: usize = 4;
@@ -30,7 +31,7 @@ impl Filter for Loops {
         if lines.len() < all {
             return Some(Reason::new("loop", format!("{} repeats a line", self.field)));
         }
-        let share = repeated_share(&words(text));
+        let share = repeated_share(&words(&text));
         (share > MOST_REPEATED).then(|| {
             Reason::new("loop", format!("{:.0} % of {}'s word runs repeat earlier ones", share * 100.0, self.field))
         })

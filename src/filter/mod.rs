@@ -1,17 +1,40 @@
 //! Filters: rules that turn a row down, each with a name and a reason. One rule a file.
 //!
-//! A rejected row is data, not an error. Rules that look at one row alone implement [`Filter`];
-//! [`distinct`] compares rows with each other and is asked in row order.
+//! A rejected row is data, not an error. There are three kinds of rules, and [`Filters`] (the
+//! `filters:` key of a recipe) names them all:
+//!
+//! - rules about one row alone implement [`Filter`]; [`Filters::chain`] gives them in order;
+//! - rules about how a text was decoded ([`decoding`]) see its step notes;
+//! - rules that compare a row with other rows ([`cross_row`]) are asked in row order.
+//!
+//! [`file`](mod@file) puts the same rules over the lines of any JSONL file.
 
+pub mod config;
+pub mod cross_row;
+pub mod decoding;
+pub mod decontaminate;
 pub mod distinct;
 pub mod echo;
+pub mod empty;
+pub mod file;
+pub mod language;
+pub mod leak;
+pub mod length;
 pub mod loops;
+pub mod near;
+pub mod pii;
+pub mod refusal;
+pub mod rouge;
 pub mod sentence_end;
+pub mod text;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use config::Filters;
+pub use cross_row::{Candidate, CrossRows, Prepared};
 pub use distinct::Distinct;
+pub use text::words;
 
 /// Why a row was turned down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -35,50 +58,25 @@ pub trait Filter: Send + Sync {
     fn check(&self, row: &Map<String, Value>) -> Option<Reason>;
 }
 
-/// The filters of a recipe, as its file names them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Filters {
-    /// Fields that must end as a sentence ends.
-    pub sentence_end: Vec<String>,
-    /// Fields that must not loop.
-    pub loops: Vec<String>,
-    /// `[source, echo]`: the second field must not repeat the first.
-    pub echo: Option<(String, String)>,
-    /// The field in which no two rows may be alike.
-    pub distinct: Option<String>,
-    /// Turn down a row whose text was closed by the token limit rather than by the model.
-    pub closed_by_budget: bool,
-}
-
-impl Filters {
-    /// The rules about single rows, in the order in which they are asked.
-    pub fn chain(&self) -> Vec<Box<dyn Filter>> {
-        let mut chain: Vec<Box<dyn Filter>> = Vec::new();
-        for field in &self.sentence_end {
-            chain.push(Box::new(sentence_end::SentenceEnd { field: field.clone() }));
-        }
-        for field in &self.loops {
-            chain.push(Box::new(loops::Loops { field: field.clone() }));
-        }
-        if let Some((source, echo)) = &self.echo {
-            chain.push(Box::new(echo::Echo { source: source.clone(), echo: echo.clone() }));
-        }
-        chain
-    }
-}
-
 /// The first reason that a chain finds.
 pub fn first_reason(chain: &[Box<dyn Filter>], row: &Map<String, Value>) -> Option<Reason> {
     chain.iter().find_map(|filter| filter.check(row))
 }
 
-/// A text field of a row; empty when it is absent or not a text.
-fn text<'a>(row: &'a Map<String, Value>, field: &str) -> &'a str {
-    row.get(field).and_then(Value::as_str).unwrap_or_default()
+/// A row that a row was found to be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Other {
+    /// An accepted row, by its index.
+    Row(u32),
+    /// A text that was there before the first row, by its place among them.
+    Seed(u32),
 }
 
-/// Lower-cased runs of letters and digits: what two texts are compared by.
-pub fn words(text: &str) -> Vec<String> {
-    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
+impl std::fmt::Display for Other {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Row(index) => write!(f, "row {index}"),
+            Self::Seed(index) => write!(f, "seed {index}"),
+        }
+    }
 }

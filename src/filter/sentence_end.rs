@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{Filter, Reason, text};
+use super::text::text;
+use super::{Filter, Reason};
 
 /// Turns down a row whose field does not end as a sentence.
 pub struct SentenceEnd {
@@ -13,7 +14,7 @@ pub struct SentenceEnd {
 impl Filter for SentenceEnd {
     fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
         let text = text(row, &self.field);
-        if ends_sentence(text) {
+        if ends_sentence(&text) {
             return None;
         }
         let tail: String = text.chars().rev().take(20).collect::<Vec<_>>().into_iter().rev().collect();

@@ -1,0 +1,260 @@
+//! `instil filter`: rules over the rows of any JSON Lines file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Args;
+use instil::filter::file::{Progress, Summary, Task, filter, text_fields};
+use instil::filter::near::Near;
+use instil::filter::rouge::RougeL;
+use instil::filter::{Filters, decontaminate, language, leak, length, pii};
+use instil::{Error, Result};
+use serde_json::json;
+
+use super::terminal;
+
+/// Lines that could not be read which are shown to a person.
+const BAD_LINES_SHOWN: usize = 3;
+
+const EXAMPLES: &str = "\
+Examples:
+  instil filter rows.jsonl -o clean.jsonl --exact --minhash
+  instil filter rows.jsonl -o clean.jsonl --rejects out.jsonl --field instruction --rouge-l --refusal
+  instil filter rows.jsonl -o clean.jsonl --pii mask --decontaminate gsm8k.jsonl
+  instil filter rows.jsonl -o clean.jsonl --config filters.yaml --json
+
+--config takes what stands under `filters:` in a recipe; flags add to it. A field can be a path
+(meta.topic), a conversation (messages), or the messages of one role in it (messages.assistant).";
+
+/// Turn rows of a JSON Lines file down by rules, and write the others.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct FilterArguments {
+    /// Rows, one JSON object a line.
+    input: PathBuf,
+    /// Where the rows that stay go.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Where the others go, each with its reason under `meta.reason`.
+    #[arg(long, value_name = "FILE")]
+    rejects: Option<PathBuf>,
+    /// A field that the flags below look at; repeat for more [default: the text fields of the first row].
+    #[arg(long, value_name = "NAME")]
+    field: Vec<String>,
+    /// A file of rules.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A line that is not a JSON object is an error, not a reject.
+    #[arg(long)]
+    strict: bool,
+    /// Print a summary as JSON on stdout.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    single: SingleRows,
+    #[command(flatten)]
+    compared: ComparedRows,
+}
+
+/// Rules about one row.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Rules about a row")]
+struct SingleRows {
+    /// Each field holds a word.
+    #[arg(long)]
+    empty: bool,
+    /// Words of each field, both ends allowed.
+    #[arg(long, value_name = "MIN..MAX", value_parser = bounds)]
+    words: Option<(usize, usize)>,
+    /// Characters of each field, both ends allowed.
+    #[arg(long, value_name = "MIN..MAX", value_parser = bounds)]
+    chars: Option<(usize, usize)>,
+    /// Each field ends as a sentence ends.
+    #[arg(long)]
+    sentence_end: bool,
+    /// No field repeats a line or the same run of words.
+    #[arg(long)]
+    loops: bool,
+    /// No field refuses the task.
+    #[arg(long)]
+    refusal: bool,
+    /// No field speaks of the prompt that it was made with.
+    #[arg(long)]
+    prompt_leak: bool,
+    /// Each field is in this language (en, de, zh, …).
+    #[arg(long, value_name = "CODE")]
+    language: Option<String>,
+    /// What to do with e-mail addresses, phone, card and account numbers, IP addresses and access keys.
+    #[arg(long, value_name = "ACTION")]
+    pii: Option<PiiAction>,
+    /// A benchmark file whose items no row may hold; repeat for more.
+    #[arg(long, value_name = "FILE")]
+    decontaminate: Vec<PathBuf>,
+}
+
+/// Rules that compare rows.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Rules that compare rows")]
+struct ComparedRows {
+    /// No two rows have the same words.
+    #[arg(long)]
+    exact: bool,
+    /// No two rows have this Jaccard similarity or more, by runs of one to three words.
+    #[arg(long, value_name = "SIMILARITY", num_args = 0..=1, require_equals = true, default_missing_value = "0.7")]
+    minhash: Option<f64>,
+    /// No two rows have a ROUGE-L F1 above this.
+    #[arg(long, value_name = "F1", num_args = 0..=1, require_equals = true, default_missing_value = "0.7")]
+    rouge_l: Option<f64>,
+    /// Rows that must not be repeated either.
+    #[arg(long, value_name = "FILE")]
+    seeds: Option<PathBuf>,
+    /// A number field: of rows alike the one with the most stays [default: the first stays].
+    #[arg(long, value_name = "NAME")]
+    best_by: Option<String>,
+    /// A text field that names what a row descends from; rows of one lineage may be near.
+    #[arg(long, value_name = "NAME")]
+    lineage: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum PiiAction {
+    /// Turn the row down.
+    Reject,
+    /// Replace it by a placeholder such as [EMAIL].
+    Mask,
+}
+
+fn bounds(text: &str) -> Result<(usize, usize), String> {
+    let wrong = || format!("`{text}` is not MIN..MAX, as in 5..400");
+    let (least, most) = text.split_once("..").ok_or_else(wrong)?;
+    let number = |text: &str, open: usize| if text.is_empty() { Ok(open) } else { text.parse().map_err(|_| wrong()) };
+    let bounds = (number(least, 0)?, number(most, usize::MAX)?);
+    if bounds.0 > bounds.1 { Err(wrong()) } else { Ok(bounds) }
+}
+
+/// Filters the file.
+pub fn run(arguments: &FilterArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
+    let filters = filters(arguments)?;
+    let task = Task {
+        input: arguments.input.clone(),
+        output: arguments.output.clone(),
+        rejects: arguments.rejects.clone(),
+        seeds: arguments.compared.seeds.clone(),
+        best_by: arguments.compared.best_by.clone(),
+        lineage: arguments.compared.lineage.clone(),
+        strict: arguments.strict,
+    };
+    if task.rejects.as_ref() == Some(&task.output) {
+        return Err(Error::usage("-o and --rejects are the same file", "give two files"));
+    }
+    let bar = terminal::bar(0, "{wide_bar} {percent} %  {msg}  ETA {eta}", quiet);
+    let mut on_progress = |progress: Progress| {
+        bar.set_length(progress.of);
+        bar.set_position(progress.bytes);
+        let rows = (progress.kept + progress.rejected) as f64 / bar.elapsed().as_secs_f64().max(1e-3);
+        bar.set_message(format!("{} kept, {} rejected, {rows:.0} rows/s", progress.kept, progress.rejected));
+    };
+    let start = std::time::Instant::now();
+    let summary = filter(&task, &filters, stop, &mut on_progress);
+    bar.finish_and_clear();
+    let summary = summary?;
+    let seconds = start.elapsed().as_secs_f64();
+    if arguments.json {
+        let mut report = json!(summary);
+        report["seconds"] = json!(seconds);
+        terminal::print(&format!("{report}\n"))?;
+    } else if !quiet {
+        show(&summary, seconds, arguments);
+    }
+    Ok(())
+}
+
+fn show(summary: &Summary, seconds: f64, arguments: &FilterArguments) {
+    let rejected = summary.rows - summary.kept;
+    terminal::note(&format!("{} of {} rows kept in {seconds:.1} s", summary.kept, summary.rows));
+    for (rule, count) in &summary.rejected {
+        let share = *count as f64 / summary.rows.max(1) as f64 * 100.0;
+        terminal::note(&format!("  {rule:18} {count:>10}  {share:5.1} %"));
+    }
+    if summary.masked > 0 {
+        terminal::note(&format!("{} places were masked", summary.masked));
+    }
+    for (line, what) in summary.bad_lines.iter().take(BAD_LINES_SHOWN) {
+        terminal::note(&format!("line {line} is unreadable: {what}"));
+    }
+    if rejected > 0 && arguments.rejects.is_none() {
+        terminal::note("--rejects FILE keeps the others with their reasons");
+    }
+}
+
+/// The rules that the flags and the file name.
+fn filters(arguments: &FilterArguments) -> Result<Filters> {
+    let mut filters = arguments.config.as_deref().map_or_else(|| Ok(Filters::default()), Filters::read)?;
+    let (single, compared) = (&arguments.single, &arguments.compared);
+    let named = single.empty
+        || single.words.is_some()
+        || single.chars.is_some()
+        || single.sentence_end
+        || single.loops
+        || single.refusal
+        || single.prompt_leak
+        || single.language.is_some()
+        || single.pii.is_some()
+        || !single.decontaminate.is_empty()
+        || compared.exact
+        || compared.minhash.is_some()
+        || compared.rouge_l.is_some();
+    if !named {
+        return match filters == Filters::default() {
+            true => Err(Error::usage("no rule is named", "add one, such as --exact or --minhash, or a --config")),
+            false => Ok(filters),
+        };
+    }
+    let fields = match arguments.field.as_slice() {
+        [] => text_fields(&arguments.input)?,
+        named => named.to_vec(),
+    };
+    let every = |on: bool, list: &mut Vec<String>| {
+        if on {
+            list.clone_from(&fields);
+        }
+    };
+    every(single.empty, &mut filters.empty);
+    every(single.sentence_end, &mut filters.sentence_end);
+    every(single.loops, &mut filters.loops);
+    every(single.refusal, &mut filters.refusal);
+    every(compared.exact, &mut filters.exact);
+    if single.words.is_some() || single.chars.is_some() {
+        let length = |field: &String| length::Length { field: field.clone(), words: single.words, chars: single.chars };
+        filters.length.extend(fields.iter().map(length));
+    }
+    if single.prompt_leak {
+        filters.prompt_leak = Some(leak::PromptLeak::new(fields.clone()));
+    }
+    if let Some(code) = &single.language {
+        let rules = fields.iter().map(|field| language::LanguageOf::new(field, code));
+        let rules: Result<Vec<_>, String> = rules.collect();
+        filters.language = rules.map_err(|what| Error::usage(format!("--language: {what}"), ""))?;
+    }
+    if let Some(action) = single.pii {
+        let action = match action {
+            PiiAction::Reject => pii::Action::Reject,
+            PiiAction::Mask => pii::Action::Mask,
+        };
+        filters.pii = Some(pii::Pii::new(fields.clone(), action));
+    }
+    if !single.decontaminate.is_empty() {
+        filters.decontaminate = Some(decontaminate::Decontaminate::new(fields.clone(), single.decontaminate.clone()));
+    }
+    if let Some(threshold) = compared.minhash {
+        filters.near = Some(Near { threshold, ..Near::new(fields.clone()) });
+    }
+    if let Some(threshold) = compared.rouge_l {
+        filters.rouge_l = Some(RougeL { threshold, ..RougeL::new(fields) });
+    }
+    match filters.problem() {
+        Some(problem) => Err(Error::usage(problem, "change the flag or the rule")),
+        None => Ok(filters),
+    }
+}

@@ -1,0 +1,86 @@
+//! Whole files or nothing: what is written appears under its name only when it is complete.
+
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Result};
+
+/// A file under way. Dropped before [`WholeFile::finish`], it leaves nothing behind.
+#[derive(Debug)]
+pub struct WholeFile {
+    path: PathBuf,
+    writer: BufWriter<NamedTempFile>,
+}
+
+impl WholeFile {
+    /// Begins a file that will replace what stands at `path`. It lies beside it until it is whole.
+    ///
+    /// # Errors
+    /// When `path` is a directory, or its folder cannot be written.
+    pub fn create(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            let cause = std::io::Error::from(std::io::ErrorKind::IsADirectory);
+            return Err(Error::io("write", path, cause));
+        }
+        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        // As any other new file, within the user's mask; the default is for secrets.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.tempfile_in(folder).map_err(|cause| Error::io("write", path, cause))?;
+        Ok(Self { path: path.to_owned(), writer: BufWriter::with_capacity(1 << 18, file) })
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.writer.write_all(bytes).map_err(|cause| Error::io("write", &self.path, cause))
+    }
+
+    /// Waits until the file is on the disk, and puts it in its place.
+    ///
+    /// # Errors
+    /// When the disk refuses; what stood at the path is then still there.
+    pub fn finish(self) -> Result<()> {
+        let fail = |cause| Error::io("write", &self.path, cause);
+        let file = self.writer.into_inner().map_err(|cause| fail(cause.into_error()))?;
+        file.as_file().sync_all().map_err(fail)?;
+        file.persist(&self.path).map_err(|cause| fail(cause.error))?;
+        Ok(())
+    }
+}
+
+/// Writes a whole file.
+///
+/// # Errors
+/// When the disk refuses; what stood at the path is then still there.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = WholeFile::create(path)?;
+    file.write(bytes)?;
+    file.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_appears_when_it_is_whole_and_not_before() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("a.jsonl");
+        write_whole(&path, b"one").expect("written");
+        let mut file = WholeFile::create(&path).expect("created");
+        file.write(b"two").expect("written");
+        assert_eq!(std::fs::read(&path).expect("read"), b"one");
+        drop(file);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 1);
+        write_whole(&path, b"three").expect("written");
+        assert_eq!(std::fs::read(&path).expect("read"), b"three");
+        assert!(WholeFile::create(folder.path()).is_err());
+        assert!(WholeFile::create(&folder.path().join("none/a")).is_err());
+    }
+}

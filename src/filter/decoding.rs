@@ -1,0 +1,87 @@
+//! Rules about how a text was decoded: the token limit closed it, or the grammar bent it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Reason;
+
+/// Bounds on grammar tension, the probability mass that masks removed from the model's choice.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TensionBound {
+    /// Greatest mean over a text's tokens, 0 to 1.
+    #[serde(default = "one")]
+    pub mean: f64,
+    /// Greatest at any token, 0 to 1.
+    #[serde(default = "one")]
+    pub max: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// What is known of a decoded text; a record holds one for each step in `meta.steps`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Decoded<'a> {
+    /// Field of the step.
+    pub field: &'a str,
+    /// Tokens of the text.
+    pub tokens: usize,
+    /// Mean probability mass that masks removed.
+    pub tension_mean: f64,
+    /// Greatest.
+    pub tension_max: f64,
+    /// The token limit closed the text.
+    pub closed_by_budget: bool,
+}
+
+impl<'a> Decoded<'a> {
+    /// The notes of a record, from its `meta.steps`; what is missing there counts as 0.
+    pub fn of_record(row: &'a serde_json::Map<String, Value>) -> impl Iterator<Item = Self> + 'a {
+        let steps = row.get("meta").and_then(|meta| meta.get("steps")).and_then(Value::as_array);
+        steps.into_iter().flatten().map(|step| Self {
+            field: step.get("field").and_then(Value::as_str).unwrap_or_default(),
+            tokens: step.get("tokens").and_then(Value::as_u64).unwrap_or_default() as usize,
+            tension_mean: step.get("tension_mean").and_then(Value::as_f64).unwrap_or_default(),
+            tension_max: step.get("tension_max").and_then(Value::as_f64).unwrap_or_default(),
+            closed_by_budget: step.get("closed_by_budget").and_then(Value::as_bool).unwrap_or_default(),
+        })
+    }
+}
+
+/// The reason to turn an attempt down, if its text breaks a bound.
+pub fn check(closed_by_budget: bool, tension: Option<TensionBound>, note: &Decoded<'_>) -> Option<Reason> {
+    if closed_by_budget && note.closed_by_budget {
+        let detail = format!("{} was closed by the limit at {} tokens", note.field, note.tokens);
+        return Some(Reason::new("closed_by_budget", detail));
+    }
+    let bound = tension?;
+    let judge = |value: f64, most: f64, name: &str| {
+        (value > most).then(|| {
+            let detail = format!("{}: {name} grammar tension {value:.3} is over {most}", note.field);
+            Reason::new("tension", detail)
+        })
+    };
+    judge(note.tension_mean, bound.mean, "mean").or_else(|| judge(note.tension_max, bound.max, "greatest"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_read_from_records_too() {
+        let row = serde_json::json!({"meta": {"steps": [
+            {"field": "a", "tokens": 9, "tension_mean": 0.4, "tension_max": 0.9, "closed_by_budget": true}]}});
+        let row = row.as_object().expect("an object");
+        let note = Decoded::of_record(row).next().expect("a note");
+        let rule = |closed, tension| check(closed, tension, &note).map(|reason| reason.rule);
+        assert_eq!(rule(false, None), None);
+        assert_eq!(rule(true, None), Some("closed_by_budget"));
+        assert_eq!(rule(false, Some(TensionBound { mean: 0.3, max: 1.0 })), Some("tension"));
+        assert_eq!(rule(false, Some(TensionBound { mean: 0.5, max: 0.8 })), Some("tension"));
+        assert_eq!(rule(false, Some(TensionBound { mean: 0.4, max: 0.9 })), None);
+        assert_eq!(Decoded::of_record(&serde_json::Map::new()).count(), 0);
+    }
+}

@@ -1,0 +1,498 @@
+//! The rules over a file of rows: any JSON Lines in, the rows that stay out, in their order.
+//!
+//! Lines are read in batches; threads parse a batch, ask the rules about single rows and prepare the
+//! comparison; the rows are then compared in row order. A line that stays is written byte for byte as it
+//! was read, unless personal data in it was masked. Memory is that of a batch and of
+//! [`super::cross_row`]; with `best_by` also 24 bytes a row.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rayon::prelude::*;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::cross_row::{Candidate, CrossRows, Prepared, Preparer};
+use super::decoding::Decoded;
+use super::text::{text, text_of};
+use super::{Filter, Filters, Other, Reason, first_reason};
+use crate::disk::{Line, Lines, MOST_LINE_BYTES, WholeFile};
+use crate::error::{Error, Result};
+
+/// Lines of a batch, and bytes after which it ends early.
+const BATCH_LINES: usize = 8192;
+const BATCH_BYTES: usize = 16 << 20;
+/// Lines that could not be read which a summary lists.
+const BAD_LINES_LISTED: usize = 20;
+
+/// What to filter, and where to.
+#[derive(Clone, Debug, Default)]
+pub struct Task {
+    /// The rows.
+    pub input: PathBuf,
+    /// Where the rows that stay go.
+    pub output: PathBuf,
+    /// Where the others go, each with its reason under `meta.reason`.
+    pub rejects: Option<PathBuf>,
+    /// Rows that must not be repeated either: they count as accepted before the first row.
+    pub seeds: Option<PathBuf>,
+    /// A number field: of rows alike the one with the most stays, not the first.
+    pub best_by: Option<String>,
+    /// A text field that names what a row descends from; rows of one lineage may be near.
+    pub lineage: Option<String>,
+    /// A line that is not a JSON object ends the work, rather than being counted.
+    pub strict: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Summary {
+    /// Lines with something on them.
+    pub rows: u64,
+    /// Rows that stay.
+    pub kept: u64,
+    /// Rows turned down, by rule.
+    pub rejected: BTreeMap<&'static str, u64>,
+    /// Places at which personal data was masked.
+    pub masked: u64,
+    /// The first lines that are not JSON objects, with what is wrong.
+    pub bad_lines: Vec<(u64, String)>,
+}
+
+/// How far the work is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Bytes of the input done; with `best_by` the input is gone through twice.
+    pub bytes: u64,
+    /// Bytes in all.
+    pub of: u64,
+    /// Rows kept so far.
+    pub kept: u64,
+    /// Rows turned down so far.
+    pub rejected: u64,
+}
+
+/// Fields of the first row of `input` that hold text, without `id` and `meta`: what rules are put on when
+/// no field is named.
+///
+/// # Errors
+/// When the file cannot be read, or its first row has no text.
+pub fn text_fields(input: &Path) -> Result<Vec<String>> {
+    let mut lines = Lines::open(input)?;
+    let mut line = Vec::new();
+    while lines.next(&mut line)?.is_some() {
+        if let Ok(row) = parse(&line) {
+            let texts = row
+                .iter()
+                .filter(|(name, value)| !matches!(name.as_str(), "id" | "meta") && text_of(value, None).is_some());
+            let fields: Vec<String> = texts.map(|(name, _)| name.clone()).collect();
+            if !fields.is_empty() {
+                return Ok(fields);
+            }
+            return Err(Error::input(input, "the first row has no text field", "name one with --field"));
+        }
+    }
+    Err(Error::input(input, "there is no row in this file", "give JSON Lines: one JSON object a line"))
+}
+
+/// Filters a file. Nothing is written under the names of the output files until all of it is done.
+///
+/// # Errors
+/// When a file cannot be read or written, a rule cannot be set up, `strict` is set and a line is not a
+/// JSON object, or `stop` is set.
+pub fn filter(
+    task: &Task,
+    filters: &Filters,
+    stop: &AtomicBool,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<Summary> {
+    let mut cross_rows = filters.cross_rows()?;
+    let judge = Judge { filters, chain: filters.chain(), preparer: cross_rows.preparer(), task };
+    if let Some(seeds) = &task.seeds {
+        accept_seeds(seeds, &judge, &mut cross_rows)?;
+    }
+    let mut sink = Sink::create(task)?;
+    match &task.best_by {
+        None => in_order(task, &judge, &mut cross_rows, &mut sink, stop, on_progress)?,
+        Some(field) => best_first(task, field, &judge, &mut cross_rows, &mut sink, stop, on_progress)?,
+    }
+    sink.finish()
+}
+
+fn in_order(
+    task: &Task,
+    judge: &Judge<'_>,
+    cross_rows: &mut CrossRows,
+    sink: &mut Sink,
+    stop: &AtomicBool,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<()> {
+    let mut lines = Lines::open(&task.input)?;
+    let of = lines.size();
+    let mut row = 0u32;
+    while let Some(batch) = lines.batch(BATCH_LINES, BATCH_BYTES)? {
+        check_stop(stop)?;
+        let judged: Vec<Judged> = batch.par_iter().map(|line| judge.judge(&line.bytes)).collect();
+        for (line, judged) in batch.iter().zip(judged) {
+            let verdict = match judged.verdict {
+                Verdict::Compare(prepared) => cross_rows.admit(row, &prepared)?,
+                Verdict::Reject(reason) => Some(reason),
+            };
+            sink.put(line, judged.masked, judged.changed.as_deref(), verdict)?;
+            row = row.checked_add(1).ok_or_else(|| too_many(&task.input))?;
+        }
+        on_progress(sink.progress(lines.bytes_read(), of));
+    }
+    Ok(())
+}
+
+/// Goes through the rows in the order of `field`, then writes those that stay in the order of the file.
+fn best_first(
+    task: &Task,
+    field: &str,
+    judge: &Judge<'_>,
+    cross_rows: &mut CrossRows,
+    sink: &mut Sink,
+    stop: &AtomicBool,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<()> {
+    let mut lines = Lines::open(&task.input)?;
+    let of = lines.size() * 2;
+    let mut order: Vec<(f64, u32, u64)> = Vec::new();
+    while let Some(batch) = lines.batch(BATCH_LINES, BATCH_BYTES)? {
+        check_stop(stop)?;
+        let scores: Vec<f64> = batch.par_iter().map(|line| score(&line.bytes, field)).collect();
+        for (line, score) in batch.iter().zip(scores) {
+            let row = u32::try_from(order.len()).map_err(|_| too_many(&task.input))?;
+            order.push((score, row, line.offset));
+        }
+        on_progress(sink.progress(lines.bytes_read(), of));
+    }
+    order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let mut copies: BTreeMap<u32, Reason> = BTreeMap::new();
+    for batch in order.chunks(BATCH_LINES) {
+        check_stop(stop)?;
+        let mut texts = Vec::with_capacity(batch.len());
+        for (_, row, offset) in batch {
+            texts.push((*row, lines.at(*offset)?));
+        }
+        let judged: Vec<(u32, Judged)> = texts.par_iter().map(|(row, line)| (*row, judge.judge(line))).collect();
+        for (row, judged) in judged {
+            if let Verdict::Compare(prepared) = judged.verdict
+                && let Some(reason) = cross_rows.admit(row, &prepared)?
+            {
+                copies.insert(row, reason);
+            }
+        }
+    }
+    drop(order);
+    let mut lines = Lines::open(&task.input)?;
+    let mut row = 0u32;
+    while let Some(batch) = lines.batch(BATCH_LINES, BATCH_BYTES)? {
+        check_stop(stop)?;
+        // Judged again rather than remembered: a reason for each of millions of rows would not fit.
+        let judged: Vec<Judged> = batch.par_iter().map(|line| judge.judge(&line.bytes)).collect();
+        for (line, judged) in batch.iter().zip(judged) {
+            let verdict = match judged.verdict {
+                Verdict::Compare(_) => copies.remove(&row),
+                Verdict::Reject(reason) => Some(reason),
+            };
+            sink.put(line, judged.masked, judged.changed.as_deref(), verdict)?;
+            row += 1;
+        }
+        on_progress(sink.progress(lines.size() + lines.bytes_read(), of));
+    }
+    Ok(())
+}
+
+fn score(line: &[u8], field: &str) -> f64 {
+    let Ok(row) = parse(line) else { return f64::NEG_INFINITY };
+    let pointer = format!("/{}", field.replace('.', "/"));
+    let row = Value::Object(row);
+    let value = row.get(field).or_else(|| row.pointer(&pointer)).and_then(Value::as_f64);
+    value.filter(|value| !value.is_nan()).unwrap_or(f64::NEG_INFINITY)
+}
+
+fn too_many(input: &Path) -> Error {
+    Error::input(input, format!("more than {} rows", u32::MAX), "split the file")
+}
+
+fn check_stop(stop: &AtomicBool) -> Result<()> {
+    if stop.load(Ordering::Relaxed) {
+        return Err(Error::Interrupted { what: "nothing was written".into() });
+    }
+    Ok(())
+}
+
+fn accept_seeds(path: &Path, judge: &Judge<'_>, cross_rows: &mut CrossRows) -> Result<()> {
+    let mut lines = Lines::open(path)?;
+    let mut line = Vec::new();
+    let mut index = 0;
+    while let Some(number) = lines.next(&mut line)? {
+        let seed = parse(&line).map_err(|what| {
+            Error::input(path, format!("line {number}: {what}"), "give JSON Lines: one JSON object a line")
+        })?;
+        let prepared = judge.prepare(&seed);
+        cross_rows.accept(Other::Seed(index), &prepared)?;
+        index += 1;
+    }
+    Ok(())
+}
+
+/// Everything about a row that does not depend on the rows before it.
+struct Judge<'a> {
+    filters: &'a Filters,
+    chain: Vec<Box<dyn Filter>>,
+    preparer: std::sync::Arc<Preparer>,
+    task: &'a Task,
+}
+
+struct Judged {
+    verdict: Verdict,
+    masked: usize,
+    /// The line as it is to be written, where it is not the line that was read.
+    changed: Option<String>,
+}
+
+enum Verdict {
+    Compare(Prepared),
+    Reject(Reason),
+}
+
+impl Judge<'_> {
+    fn judge(&self, line: &[u8]) -> Judged {
+        let mut row = match parse(line) {
+            Ok(row) => row,
+            Err(what) => {
+                let verdict = Verdict::Reject(Reason::new(UNREADABLE, what));
+                return Judged { verdict, masked: 0, changed: None };
+            }
+        };
+        let masked = self.filters.mask(&mut row);
+        let decoding = || Decoded::of_record(&row).find_map(|note| self.filters.check_decoding(&note));
+        let verdict = match decoding().or_else(|| first_reason(&self.chain, &row)) {
+            Some(reason) => Verdict::Reject(reason),
+            None => Verdict::Compare(self.prepare(&row)),
+        };
+        let changed = (masked > 0).then(|| Value::Object(row).to_string());
+        Judged { verdict, masked, changed }
+    }
+
+    fn prepare(&self, row: &Map<String, Value>) -> Prepared {
+        let family = self.task.lineage.as_ref().map(|field| text(row, field));
+        let family = family.as_deref().filter(|family| !family.is_empty());
+        self.preparer.prepare(Candidate { fields: row, family })
+    }
+}
+
+/// Name of the rule for lines that are not JSON objects.
+const UNREADABLE: &str = "unreadable";
+
+fn parse(line: &[u8]) -> Result<Map<String, Value>, String> {
+    if line.len() > MOST_LINE_BYTES {
+        return Err(format!("longer than {} MiB", MOST_LINE_BYTES >> 20));
+    }
+    match serde_json::from_slice(line) {
+        Ok(Value::Object(row)) => Ok(row),
+        Ok(_) => Err("not a JSON object".into()),
+        Err(cause) if std::str::from_utf8(line).is_err() => Err(format!("not UTF-8 text ({cause})")),
+        Err(cause) => Err(format!("not JSON: {cause}")),
+    }
+}
+
+/// Where rows go, and what is counted of them.
+struct Sink {
+    output: WholeFile,
+    rejects: Option<WholeFile>,
+    summary: Summary,
+    input: PathBuf,
+    strict: bool,
+}
+
+impl Sink {
+    fn create(task: &Task) -> Result<Self> {
+        Ok(Self {
+            output: WholeFile::create(&task.output)?,
+            rejects: task.rejects.as_deref().map(WholeFile::create).transpose()?,
+            summary: Summary::default(),
+            input: task.input.clone(),
+            strict: task.strict,
+        })
+    }
+
+    fn put(&mut self, line: &Line, masked: usize, changed: Option<&str>, verdict: Option<Reason>) -> Result<()> {
+        self.summary.rows += 1;
+        let bytes = changed.map_or(line.bytes.as_slice(), str::as_bytes);
+        let Some(reason) = verdict else {
+            self.summary.kept += 1;
+            self.summary.masked += masked as u64;
+            self.output.write(bytes)?;
+            return self.output.write(b"\n");
+        };
+        if reason.rule == UNREADABLE {
+            if self.strict {
+                let what = format!("line {}: {}", line.number, reason.detail);
+                return Err(Error::input(
+                    &self.input,
+                    what,
+                    "mend the line, or leave --strict out to count it as a reject",
+                ));
+            }
+            if self.summary.bad_lines.len() < BAD_LINES_LISTED {
+                self.summary.bad_lines.push((line.number, reason.detail.clone()));
+            }
+        }
+        *self.summary.rejected.entry(reason.rule).or_default() += 1;
+        if let Some(rejects) = &mut self.rejects {
+            rejects.write(reject_line(bytes, line.number, &reason).as_bytes())?;
+            rejects.write(b"\n")?;
+        }
+        Ok(())
+    }
+
+    fn progress(&self, bytes: u64, of: u64) -> Progress {
+        let Summary { rows, kept, .. } = self.summary;
+        Progress { bytes, of, kept, rejected: rows - kept }
+    }
+
+    fn finish(self) -> Result<Summary> {
+        self.output.finish()?;
+        self.rejects.map_or(Ok(()), WholeFile::finish)?;
+        Ok(self.summary)
+    }
+}
+
+/// The row with its reason under `meta`; a line that is not a row becomes its text.
+fn reject_line(bytes: &[u8], number: u64, reason: &Reason) -> String {
+    let note = json!({"rule": reason.rule, "detail": reason.detail, "line": number});
+    let mut row = parse(bytes).unwrap_or_else(|_| {
+        let shown = &bytes[..bytes.len().min(4096)];
+        Map::from_iter([("text".to_owned(), Value::from(String::from_utf8_lossy(shown)))])
+    });
+    match row.get_mut("meta") {
+        Some(Value::Object(meta)) => {
+            meta.insert("reason".into(), note);
+        }
+        _ => {
+            row.insert("meta".into(), json!({ "reason": note }));
+        }
+    }
+    Value::Object(row).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::near::Near;
+    use crate::filter::pii::{Action, Pii};
+
+    struct Run {
+        summary: Summary,
+        output: String,
+        rejects: Vec<Value>,
+    }
+
+    fn run(input: impl AsRef<[u8]>, filters: &Filters, change: impl FnOnce(&mut Task)) -> Result<Run> {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("in"), input).expect("written");
+        let mut task = Task { input: at("in"), output: at("out"), rejects: Some(at("rejects")), ..Task::default() };
+        change(&mut task);
+        let summary = filter(&task, filters, &AtomicBool::new(false), &mut |_| {});
+        if summary.is_err() {
+            assert!(!at("out").exists(), "a failed run leaves no output");
+        }
+        let summary = summary?;
+        let read = |name| std::fs::read_to_string(at(name)).expect("read");
+        let rejects = read("rejects").lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        Ok(Run { summary, output: read("out"), rejects })
+    }
+
+    fn exact(field: &str) -> Filters {
+        Filters { distinct: Some(field.into()), ..Filters::default() }
+    }
+
+    #[test]
+    fn rows_that_stay_are_written_byte_for_byte() {
+        let input = "\u{feff}{\"q\": \"One?\",  \"n\": 1.50}\r\n\n{\"q\": \"one\"}\nnot json\n[1]\n{\"q\":\"Two\"}";
+        let run = run(input, &exact("q"), |_| {}).expect("filtered");
+        assert_eq!(run.output, "{\"q\": \"One?\",  \"n\": 1.50}\n{\"q\":\"Two\"}\n");
+        assert_eq!((run.summary.rows, run.summary.kept), (5, 2));
+        assert_eq!(run.summary.rejected, BTreeMap::from([("duplicate", 1), ("unreadable", 2)]));
+        assert_eq!(run.summary.bad_lines.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [4, 5]);
+        let note = |index: usize| run.rejects[index]["meta"]["reason"].clone();
+        assert_eq!(note(0), json!({"rule": "duplicate", "detail": "q has the words of row 0", "line": 3}));
+        assert_eq!(run.rejects[1]["text"], "not json");
+        assert_eq!(note(2)["detail"], "not a JSON object");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_counted_or_end_a_strict_run() {
+        let input = b"{\"q\": \"a\"}\n{\"q\": \"\xff\"}\n";
+        let lenient = run(input, &exact("q"), |_| {}).expect("filtered");
+        assert_eq!((lenient.summary.kept, lenient.summary.bad_lines.len()), (1, 1));
+        let error = run(input, &exact("q"), |task| task.strict = true).err().expect("refused").to_string();
+        assert!(error.contains("line 2: not UTF-8"), "{error}");
+    }
+
+    #[test]
+    fn of_rows_alike_the_best_stays() {
+        let rows = [
+            "{\"q\":\"a b\",\"s\":{\"v\":1}}",
+            "{\"q\":\"A b\",\"s\":{\"v\":3}}",
+            "{\"q\":\"c\"}",
+            "{\"q\":\"a  b\",\"s\":{\"v\":2}}",
+        ];
+        let run = run(rows.join("\n"), &exact("q"), |task| task.best_by = Some("s.v".into())).expect("filtered");
+        assert_eq!(run.output.lines().collect::<Vec<_>>(), [rows[1], rows[2]]);
+        assert_eq!(run.rejects.len(), 2);
+    }
+
+    #[test]
+    fn seeds_and_lineages_count() {
+        let text = "Explain how the tides of the ocean follow the moon in the course of one month";
+        let rows = [text.to_owned(), format!("{text} please")].map(|q| json!({"q": q, "of": "x"}).to_string());
+        let near = Filters { near: Some(Near::new(vec!["q".into()])), ..Filters::default() };
+        assert_eq!(run(rows.join("\n"), &near, |_| {}).expect("filtered").summary.kept, 1);
+        let kin = run(rows.join("\n"), &near, |task| task.lineage = Some("of".into())).expect("filtered");
+        assert_eq!(kin.summary.kept, 2);
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let seeds = folder.path().join("seeds");
+        std::fs::write(&seeds, &rows[0]).expect("written");
+        let seeded = run(rows.join("\n"), &near, |task| task.seeds = Some(seeds)).expect("filtered");
+        assert_eq!(seeded.summary.kept, 0);
+        assert!(seeded.rejects[0]["meta"]["reason"]["detail"].as_str().is_some_and(|d| d.ends_with("seed 0")));
+    }
+
+    #[test]
+    fn masked_rows_are_compared_and_written_masked() {
+        let rows = "{\"q\":\"I am jo@mail.de\"}\n{\"q\":\"I am al@mail.de\"}\n";
+        let pii = Some(Pii::new(vec!["q".into()], Action::Mask));
+        let run = run(rows, &Filters { pii, ..exact("q") }, |_| {}).expect("filtered");
+        assert_eq!(run.output, "{\"q\":\"I am [EMAIL]\"}\n");
+        assert_eq!((run.summary.masked, run.summary.kept), (1, 1));
+    }
+
+    #[test]
+    fn long_lines_are_skipped_in_bounded_memory() {
+        let long = format!("{{\"q\":\"{}\"}}\n{{\"q\":\"b\"}}\n", "x".repeat(MOST_LINE_BYTES));
+        let run = run(long, &exact("q"), |_| {}).expect("filtered");
+        assert_eq!((run.summary.rows, run.summary.kept), (2, 1));
+        assert!(run.summary.bad_lines[0].1.contains("longer than"));
+    }
+
+    #[test]
+    fn text_fields_are_found_in_the_first_row() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("a");
+        std::fs::write(
+            &path,
+            "\n{\"id\":\"1\",\"q\":\"a\",\"n\":1,\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}\n",
+        )
+        .expect("written");
+        assert_eq!(text_fields(&path).expect("fields"), ["q", "messages"]);
+        std::fs::write(&path, "\n").expect("written");
+        assert!(text_fields(&path).is_err());
+    }
+}
