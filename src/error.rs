@@ -3,8 +3,12 @@
 //! Every variant prints as one line. `remedy` is a full sentence naming the flag, key or command
 //! that mends it. A row that a filter turns down is not an error; it is data with a reason.
 
+pub mod suggest;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
+
+pub use suggest::nearest;
 
 /// Result of everything fallible in the library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -11,7 +11,7 @@
 //! | room | holds |
 //! |---|---|
 //! | [`error`] | one `Error`: who must act, what, where, what helps |
-//! | [`disk`] | lines of bounded length in, whole files out |
+//! | [`disk`] | lines of bounded length in, whole files or whole lines out |
 //! | [`vocab`] | token id ↔ raw bytes, end-of-sequence ids, a fingerprint |
 //! | [`gguf`] | the GGUF container: metadata, tensor directory |
 //! | [`tokenizer`] | `tokenizer.json` or GGUF metadata → text ↔ ids; chat templates |
@@ -20,18 +20,19 @@
 //! | [`model`] | manifests, sources, weights, the decoder, the scripted model |
 //! | [`decode`] | sampler and batch scheduler: `Request` → `Completion` |
 //! | [`filter`] | rules that turn rows down, one a file; the same rules over any JSONL |
-//! | [`recipe`] | attributes, prompt templates, steps; the built-in recipes |
+//! | [`recipe`] | attributes and how they are dealt out, prompt templates, steps; the built-in recipes |
 //! | [`bench`](mod@bench) | what the benches of constraint engines measure: the MaskBench protocol |
-//! | [`run`] | plan, driver, run directory: attempts → accepted rows |
+//! | [`run`] | run file, plan, driver, ledger, run directory: attempts → accepted rows |
 //!
 //! The binary's `cli` lies below all of them: one file a command.
 //!
 //! # The way of the data
 //!
-//! Flags become a [`run::Plan`] of plain values at the edge. The driver gives each row its attributes,
-//! renders a prompt a step, and submits a [`decode::Request`]; the scheduler steps the model over all
-//! open requests at once, masks logits with each row's [`constraint::Session`], draws, and hands back
-//! [`decode::Completion`]s; filters accept or reject; lines are written in row order.
+//! A run file and flags become a [`run::Plan`] of plain values at the edge. The driver gives each row its
+//! attributes, renders a prompt a step, and submits a [`decode::Request`]; the scheduler steps the model
+//! over all open requests at once, masks logits with each row's [`constraint::Session`], draws, and hands
+//! back [`decode::Completion`]s. Attempts go into the ledger as they end; filters accept or reject them,
+//! and records are written in row order.
 //!
 //! # Words
 //!
@@ -39,8 +40,9 @@
 //! *step*: one decoding within an attempt. *request* and *completion*: a step on its way into and out
 //! of the scheduler. *slot*: a place in the batch. *session*: one text under a grammar. *mask*: the
 //! tokens that may come next. *record*: an accepted row. *reject*: an attempt turned down, with its
-//! reason. *manifest*: what is known of a model. *recipe*: how rows of one kind are made. *tension*:
-//! the probability mass that masks removed.
+//! reason. *cell*: a combination of attribute values, with its share of the rows. *ledger*: attempts as
+//! they ended, from which a stopped run goes on. *manifest*: what is known of a model. *recipe*: how rows
+//! of one kind are made. *tension*: the probability mass that masks removed.
 
 #![warn(clippy::unwrap_used)]
 

@@ -102,7 +102,7 @@ pub fn run(arguments: &DecodeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
     let tokens = if tokens.is_empty() { tokenizer.vocab().eos().iter().copied().take(1).collect() } else { tokens };
     let sampling = &arguments.sampling;
     let request = |row: u32, attempt: u16| Request {
-        key: StreamKey { seed: sampling.seed, row, step: 0, attempt },
+        key: StreamKey { seed: sampling.seed(), row, step: 0, attempt },
         prefix: tokens.clone().into(),
         prompt: Vec::new(),
         constraint: Some(constraint.clone()),

@@ -1,21 +1,23 @@
 //! `instil generate`: the main job. Rows into a run directory.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use instil::recipe::{Attribute, Recipe, builtin};
+use instil::Error;
+use instil::Result;
 use instil::run::driver::Workshop;
-use instil::run::plan::Plan;
-use instil::run::{Event, RunDirectory, Summary};
-use instil::{Error, Result};
+use instil::run::file::Source;
+use instil::run::{Event, Plan, RunDirectory, Shard, Summary, directory};
 use serde_json::{Map, Value, json};
 
-use super::options::{Engine, ModelOptions, SamplingOptions, read_schema, read_text, validator};
+use super::options::{Engine, ModelOptions, validator};
+use super::run_options::RunOptions;
 use super::{setup, terminal};
 
+/// Rows when nothing says how many.
+const ROWS: u32 = 8;
 /// Rows shown in full while they come.
 const ROWS_SHOWN: u32 = 8;
 
@@ -24,33 +26,27 @@ Examples:
   instil generate
   instil generate -n 200 --seed 1 -o out --topic astronomy --topic cooking
   instil generate -n 50 --schema product.schema.json --model ./model.gguf
-  instil generate -n 20 --recipe my-recipe.yaml --json
+  instil generate -c run.yaml --set sampling.temperature=0.9 -o out
+  instil generate --resume -o out                 go on after a stop, with the run's own settings
+  instil generate --resume -n 5000 -o out         grow a run
+  instil generate -c run.yaml --shard 1/4 -o s1   one of four parts; `instil merge` joins them
 
-A run directory holds records.jsonl (accepted rows), rejects.jsonl (what was turned down, and why)
-and run.lock.json (everything that decided the rows).";
+A run directory holds records.jsonl (accepted rows), rejects.jsonl (what was turned down, and why),
+run.lock.json (everything that decided the rows) and ledger.jsonl (attempts as they end).";
 
 /// Write rows of training data into a run directory.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct GenerateArguments {
-    /// How many rows.
-    #[arg(short = 'n', long, default_value_t = 8)]
-    rows: u32,
-    /// The run directory; must not hold a run yet [default: runs/RECIPE-NNN].
+    /// The run directory; must not hold a run yet, unless --resume is given [default: runs/RECIPE-NNN].
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// A JSON Schema: each row is a JSON object under it.
-    #[arg(long, value_name = "FILE", conflicts_with = "recipe")]
-    schema: Option<PathBuf>,
-    /// A recipe file, or the name of a built-in recipe.
-    #[arg(long, value_name = "FILE")]
-    recipe: Option<PathBuf>,
-    /// A topic to write about; repeat for more [default: the recipe's].
-    #[arg(long, value_name = "TEXT")]
-    topic: Vec<String>,
-    /// Most tokens of one text [default: the recipe's].
-    #[arg(long, value_name = "N")]
-    max_tokens: Option<usize>,
+    /// Go on with the run in the directory; begin one where there is none.
+    #[arg(long)]
+    resume: bool,
+    /// Make one part of the rows only, as PART/PARTS.
+    #[arg(long, value_name = "PART/PARTS")]
+    shard: Option<Shard>,
     /// Constraint engine.
     #[arg(long, value_enum, default_value = "instil")]
     engine: Engine,
@@ -58,55 +54,46 @@ pub struct GenerateArguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    model: ModelOptions,
-    #[command(flatten)]
-    sampling: SamplingOptions,
+    run: RunOptions,
 }
 
 /// Makes the rows.
 pub fn run(arguments: &GenerateArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
-    if arguments.rows == 0 {
-        return Err(Error::usage("-n is 0", "ask for 1 row or more"));
-    }
-    arguments.sampling.check()?;
-    let slots = arguments.model.slots()?;
-    let recipe = recipe(arguments)?;
-    let schema = match &arguments.schema {
-        Some(path) => read_schema(path)?,
-        None => serde_json::from_str(builtin::grammar(&recipe.schema)?).expect("bundled grammars are JSON"),
+    let source = arguments.run.source()?;
+    let output = arguments.output.clone().or_else(|| source.file.output.clone());
+    let (mut plan, model) = match &output {
+        Some(path) if arguments.resume && !arguments.run.decide_rows() && path.join(directory::PLAN).exists() => {
+            standing(path, arguments)?
+        }
+        _ => planned(&source, arguments.engine, arguments.shard)?,
     };
-    validator(&schema)?;
-    let output = match &arguments.output {
-        Some(path) => path.clone(),
-        None => RunDirectory::next_free(&PathBuf::from("runs").join(&recipe.name)),
-    };
-    let mut loaded = setup::load(&arguments.model, quiet, stop)?;
+    validator(&plan.schema)?;
+    let output = output.unwrap_or_else(|| RunDirectory::next_free(&PathBuf::from("runs").join(&plan.recipe.name)));
+    let slots = model.slots()?;
+    let mut loaded = setup::load(&model, quiet, stop)?;
     let compiler = setup::compiler(&loaded.tokenizer, arguments.engine);
-    let plan = Plan {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        rows: arguments.rows,
-        seed: arguments.sampling.seed,
-        model: loaded.used.clone(),
-        engine: format!("{:?}", arguments.engine).to_lowercase(),
-        schema,
-        recipe,
-    };
-    let mut directory = RunDirectory::create(&output, &plan)?;
+    plan.model = loaded.used.clone();
+    let mut directory = RunDirectory::open(&output, &plan, arguments.resume)?;
+    tell_recovery(&directory, quiet);
     let template = "{wide_bar} {pos}/{len} rows  {msg}  ETA {eta}";
-    let bar = terminal::bar(u64::from(plan.rows), template, quiet);
+    let bar = terminal::bar(u64::from(plan.row_count()), template, quiet);
     let mut turned_down = 0;
-    let mut last_rule = "";
+    let mut last_rule = String::new();
     let mut on_event = |event: Event| match event {
-        Event::Accepted { row, fields } => {
-            bar.set_position(u64::from(row) + 1);
-            if !quiet && !arguments.json && row < ROWS_SHOWN {
+        Event::Accepted { row, fields, was_known } => {
+            bar.inc(1);
+            if was_known {
+                // Rows that stood there already say nothing about how fast new ones come.
+                bar.reset_eta();
+            } else if !quiet && !arguments.json && row < ROWS_SHOWN {
                 bar.suspend(|| show_row(row, fields));
             }
         }
         Event::Rejected { reason, .. } => {
             turned_down += 1;
-            last_rule = reason.rule;
+            last_rule = reason.rule.to_string();
         }
+        Event::Requested { .. } => {}
         Event::Progress { statistics, .. } => {
             let tokens = statistics.sampled_tokens + statistics.forced_tokens;
             let seconds = bar.elapsed().as_secs_f64().max(1e-3);
@@ -132,39 +119,46 @@ pub fn run(arguments: &GenerateArguments, quiet: bool, stop: &Arc<AtomicBool>) -
     } else if !quiet {
         show_summary(&summary, &plan, &directory);
     }
-    verdict(&summary, &plan, &directory)
+    verdict(&summary, &plan, directory.path())
 }
 
-/// The recipe with what the flags change in it.
-fn recipe(arguments: &GenerateArguments) -> Result<Recipe> {
-    let mut recipe = match (&arguments.recipe, &arguments.schema) {
-        (None, None) => builtin::recipe("instruction-response")?,
-        (None, Some(_)) => builtin::recipe("json-row")?,
-        (Some(path), _) if path.exists() || path.extension().is_some() => Recipe::parse(&read_text(path)?, path)?,
-        (Some(name), _) => builtin::recipe(&name.to_string_lossy())?,
+/// The plan that the run file and the flags make; its model is known once it is loaded.
+pub fn planned(source: &Source, engine: Engine, shard: Option<Shard>) -> Result<(Plan, ModelOptions)> {
+    let resolved = source.resolve()?;
+    let plan = Plan {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        rows: source.file.rows.unwrap_or(ROWS),
+        shard,
+        seed: source.file.seed.unwrap_or(0),
+        model: instil::run::plan::ModelUsed::default(),
+        engine: engine.name().to_owned(),
+        schema: resolved.schema,
+        recipe: resolved.recipe,
     };
-    if !arguments.topic.is_empty() {
-        if arguments.topic.iter().any(|topic| topic.trim().is_empty()) {
-            return Err(Error::usage("a --topic is empty", "name what the rows should be about"));
-        }
-        let values = arguments.topic.iter().map(|topic| json!(topic.trim())).collect();
-        match recipe.attributes.iter_mut().find(|attribute| attribute.name == "topic") {
-            Some(attribute) => attribute.values = values,
-            None => recipe.attributes.push(Attribute { name: "topic".into(), values }),
-        }
+    Ok((plan, RunOptions::model_of(source)))
+}
+
+/// The plan of the run that stands at `path`, for as many rows as the flags ask for.
+fn standing(path: &Path, arguments: &GenerateArguments) -> Result<(Plan, ModelOptions)> {
+    let mut plan = directory::read_plan(path)?;
+    plan.rows = arguments.run.rows().unwrap_or(plan.rows);
+    plan.shard = arguments.shard.or(plan.shard);
+    let model =
+        ModelOptions { model: Some(plan.model.reference().into_owned()), ..arguments.run.model_flags().clone() };
+    Ok((plan, model))
+}
+
+fn tell_recovery(directory: &RunDirectory, quiet: bool) {
+    let recovered = directory.recovered();
+    if quiet || recovered.kept + recovered.dropped == 0 {
+        return;
     }
-    if let Some(limit) = arguments.max_tokens {
-        if limit == 0 {
-            return Err(Error::usage("--max-tokens is 0", "use 1 or more"));
-        }
-        recipe.steps.iter_mut().for_each(|step| step.max_tokens = limit);
-    }
-    let draws = &mut recipe.sampling;
-    draws.temperature = arguments.sampling.temperature.unwrap_or(draws.temperature);
-    draws.top_k = arguments.sampling.top_k.unwrap_or(draws.top_k);
-    draws.top_p = arguments.sampling.top_p.unwrap_or(draws.top_p);
-    draws.min_p = arguments.sampling.min_p.unwrap_or(draws.min_p);
-    Ok(recipe)
+    let dropped = match recovered.dropped {
+        0 => String::new(),
+        1 => "; 1 line was torn or changed, and its attempt is made again".into(),
+        more => format!("; {more} lines were torn or changed, and their attempts are made again"),
+    };
+    terminal::note(&format!("going on after {} attempts{dropped}", recovered.kept));
 }
 
 fn show_row(row: u32, fields: &Map<String, Value>) {
@@ -192,7 +186,7 @@ fn show_summary(summary: &Summary, plan: &Plan, directory: &RunDirectory) {
     eprintln!(
         "{} of {} rows in {:.1} s, {rejected} attempts rejected{reasons}",
         summary.accepted,
-        plan.rows,
+        plan.row_count(),
         summary.elapsed.as_secs_f64()
     );
     eprintln!(
@@ -208,13 +202,13 @@ fn show_summary(summary: &Summary, plan: &Plan, directory: &RunDirectory) {
 
 fn summary_json(summary: &Summary, plan: &Plan, directory: &RunDirectory) -> Value {
     let statistics = &summary.statistics;
-    let rejected: BTreeMap<&str, u32> = summary.rejected.clone();
     json!({
         "directory": directory.path(),
-        "rows": plan.rows,
+        "rows": plan.row_count(),
         "accepted": summary.accepted,
-        "rejected": rejected,
+        "rejected": summary.rejected,
         "given_up": summary.given_up,
+        "decoded": summary.decoded,
         "interrupted": summary.interrupted,
         "seconds": summary.elapsed.as_secs_f64(),
         "tokens_per_s": tokens_per_second(summary),
@@ -227,26 +221,29 @@ fn summary_json(summary: &Summary, plan: &Plan, directory: &RunDirectory) -> Val
     })
 }
 
-fn verdict(summary: &Summary, plan: &Plan, directory: &RunDirectory) -> Result<()> {
-    let path = directory.path().display();
+/// How a run that ended short of its rows ends the program; also for `instil merge`.
+pub fn verdict(summary: &Summary, plan: &Plan, path: &Path) -> Result<()> {
+    let (path, rows) = (path.display(), plan.row_count());
     if summary.interrupted {
-        let what = format!("{} of {} rows are in {path}", summary.accepted, plan.rows);
+        let what = format!("{} of {rows} rows are in {path}; go on with --resume -o {path}", summary.accepted);
         return Err(Error::Interrupted { what });
     }
-    if summary.accepted == plan.rows {
+    if summary.accepted == rows {
         return Ok(());
     }
     let most = summary.rejected.iter().max_by_key(|(_, count)| **count);
-    let (rule, advice) = match most.map(|(rule, _)| *rule) {
+    let (rule, advice) = match most.map(|(rule, _)| rule.as_str()) {
         Some(rule @ ("token_limit" | "closed_by_budget")) => (rule, "raise --max-tokens"),
-        Some(rule @ "duplicate") => (rule, "give more topics, or a higher --temperature"),
-        Some(rule) => (rule, "raise max_attempts in the recipe, or use a larger model"),
-        None => ("none", "raise max_attempts in the recipe"),
+        Some(rule @ ("duplicate" | "near_duplicate" | "rouge_l")) => {
+            (rule, "give more topics, or a higher --temperature")
+        }
+        Some(rule) => (rule, "raise max_attempts, or use a larger model"),
+        None => ("none", "raise max_attempts"),
     };
     Err(Error::Unmet {
         what: format!(
-            "only {} of {} rows were accepted into {path}; most attempts failed by {rule}",
-            summary.accepted, plan.rows
+            "only {} of {rows} rows were accepted into {path}; most attempts failed by {rule}",
+            summary.accepted
         ),
         remedy: advice.to_owned(),
     })

@@ -10,11 +10,16 @@ mod download;
 mod exit;
 mod filter;
 mod generate;
+mod init;
 mod masks;
+mod merge;
 mod models;
 mod options;
+mod preview;
+mod run_options;
 mod setup;
 mod terminal;
+mod validate;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -51,7 +56,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::InitArguments),
+    Validate(validate::ValidateArguments),
+    Preview(preview::PreviewArguments),
     Generate(generate::GenerateArguments),
+    Merge(merge::MergeArguments),
     Decode(decode::DecodeArguments),
     Check(check::CheckArguments),
     Filter(filter::FilterArguments),
@@ -79,7 +88,11 @@ pub fn main() -> ExitCode {
 fn run(arguments: Arguments, stop: &Arc<AtomicBool>) -> Result<()> {
     let quiet = arguments.quiet;
     match arguments.command {
+        Command::Init(arguments) => init::run(&arguments),
+        Command::Validate(arguments) => validate::run(&arguments, quiet),
+        Command::Preview(arguments) => preview::run(&arguments, quiet, stop),
         Command::Generate(arguments) => generate::run(&arguments, quiet, stop),
+        Command::Merge(arguments) => merge::run(&arguments, quiet),
         Command::Decode(arguments) => decode::run(&arguments, quiet, stop),
         Command::Check(arguments) => check::run(&arguments),
         Command::Filter(arguments) => filter::run(&arguments, quiet, stop),

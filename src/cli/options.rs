@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use instil::grammar::validator::Validator;
 use instil::grammar::{GrammarSource, Program};
+use instil::recipe::DrawsOverride;
 use instil::{Error, Result};
 
 /// Which model, where.
@@ -12,17 +13,28 @@ use instil::{Error, Result};
 #[command(next_help_heading = "Model")]
 pub struct ModelOptions {
     /// Name of a model (see `instil models list`), a GGUF file, or a manifest.
-    #[arg(short, long, default_value = instil::model::DEFAULT_MODEL, env = "INSTIL_MODEL")]
-    pub model: String,
-    /// auto, cpu, cuda, cuda:N or metal.
-    #[arg(long, default_value = "auto")]
-    pub device: String,
+    /// [default: smollm2-135m-instruct]
+    #[arg(short, long, env = "INSTIL_MODEL")]
+    pub model: Option<String>,
+    /// auto, cpu, cuda, cuda:N or metal [default: auto].
+    #[arg(long)]
+    pub device: Option<String>,
     /// Sequences decoded at once [default: 16].
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
 }
 
 impl ModelOptions {
+    /// The model, as the user names it.
+    pub fn name(&self) -> &str {
+        self.model.as_deref().unwrap_or(instil::model::DEFAULT_MODEL)
+    }
+
+    /// The device, as the user names it.
+    pub fn device(&self) -> &str {
+        self.device.as_deref().unwrap_or("auto")
+    }
+
     /// Slots of the scheduler.
     pub fn slots(&self) -> Result<usize> {
         match self.batch {
@@ -37,9 +49,9 @@ impl ModelOptions {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Sampling")]
 pub struct SamplingOptions {
-    /// Seed of every draw: the same seed gives the same text.
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Seed of every draw: the same seed gives the same text [default: 0].
+    #[arg(long)]
+    pub seed: Option<u64>,
     /// Divides the logits; 0 always takes the likeliest token.
     #[arg(long, value_name = "T")]
     pub temperature: Option<f32>,
@@ -55,6 +67,22 @@ pub struct SamplingOptions {
 }
 
 impl SamplingOptions {
+    /// Seed of every draw.
+    pub fn seed(&self) -> u64 {
+        self.seed.unwrap_or(0)
+    }
+
+    /// What was given, as changes in a recipe's draws.
+    pub fn overrides(&self) -> DrawsOverride {
+        DrawsOverride {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            ..DrawsOverride::default()
+        }
+    }
+
     /// Refuses values that no distribution can follow.
     pub fn check(&self) -> Result<()> {
         let share = |name: &str, value: Option<f32>| match value {
@@ -81,6 +109,16 @@ pub enum Engine {
     Instil,
     /// outlines-core, as a baseline.
     Outlines,
+}
+
+impl Engine {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Instil => "instil",
+            Self::Outlines => "outlines",
+        }
+    }
 }
 
 impl From<Engine> for instil::constraint::Backend {

@@ -11,9 +11,9 @@ use instil::model::Model;
 use instil::model::catalog::Catalog;
 use instil::model::decoder::Decoder;
 use instil::model::device::DeviceChoice;
-use instil::model::manifest::{Kind, Manifest};
+use instil::model::manifest::{Kind, Manifest, Origin};
 use instil::model::scripted::Scripted;
-use instil::model::source::{Located, Places};
+use instil::model::source::{Located, Places, verify};
 use instil::run::plan::ModelUsed;
 use instil::tokenizer::{EncodeOptions, Tokenizer};
 use instil::{Error, Result};
@@ -37,14 +37,20 @@ pub struct Loaded {
 
 /// Finds, fetches if need be, and loads the model that the flags name.
 pub fn load(options: &ModelOptions, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Loaded> {
-    let device: DeviceChoice = options.device.parse()?;
+    let device: DeviceChoice = options.device().parse()?;
     let device = device.open()?;
     let places = Places::from_environment();
-    let manifest = Catalog::load(&places)?.resolve(&options.model)?;
+    let manifest = Catalog::load(&places)?.resolve(options.name())?;
     let located = download::fetch(&manifest, &places, None, quiet, stop)?;
     let used = ModelUsed {
-        name: manifest.name.clone(),
-        sha256: located.files.iter().filter_map(|file| file.check.as_ref()).map(|check| check.sha256.clone()).collect(),
+        name: match &manifest.origin {
+            Origin::Weights(path) => {
+                path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
+            }
+            Origin::Bundled | Origin::File(_) => manifest.name.clone(),
+        },
+        path: manifest.origin.path().and_then(|path| std::path::absolute(path).ok()),
+        sha256: sums(&manifest, &located, &places)?,
         licence: Some(manifest.licence.clone()).filter(|licence| !licence.is_empty()),
     };
     let start = Instant::now();
@@ -59,6 +65,19 @@ pub fn load(options: &ModelOptions, quiet: bool, stop: &Arc<AtomicBool>) -> Resu
     Ok(Loaded { model, tokenizer, used })
 }
 
+/// What tells this model from another of the same name.
+fn sums(manifest: &Manifest, located: &Located, places: &Places) -> Result<Vec<String>> {
+    if let Some(script) = &manifest.scripted {
+        let text = serde_json::to_string(&script.scenes).expect("a script is plain data");
+        return Ok(vec![verify::sha256_of(text.as_bytes())]);
+    }
+    let sums = located.files.iter().map(|file| match &file.check {
+        Some(check) => Ok(check.sha256.clone()),
+        None => verify::sha256_of_file(&file.path, places),
+    });
+    sums.collect()
+}
+
 /// Grammars → constraints over the tokenizer's vocabulary.
 pub fn compiler(tokenizer: &Arc<Tokenizer>, engine: Engine) -> Compiler {
     let forced = tokenizer.clone();
@@ -71,7 +90,8 @@ pub fn compiler(tokenizer: &Arc<Tokenizer>, engine: Engine) -> Compiler {
     Compiler::new(tokenizer.vocab().clone(), engine.into(), Settings::default(), Some(tokenise))
 }
 
-fn scripted(manifest: &Manifest) -> Result<(Box<dyn Model>, Arc<Tokenizer>)> {
+/// The scripted model of a manifest, with the tokenizer of its words.
+pub fn scripted(manifest: &Manifest) -> Result<(Box<dyn Model>, Arc<Tokenizer>)> {
     let script = manifest
         .scripted
         .clone()

@@ -28,7 +28,8 @@ pub mod rouge;
 pub mod sentence_end;
 pub mod text;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 pub use config::Filters;
@@ -39,15 +40,53 @@ pub use text::words;
 /// Why a row was turned down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reason {
-    /// Name of the rule, as reports count it.
+    /// Name of the rule, as reports count it: one of [`RULES`].
     pub rule: &'static str,
     /// What it found.
     pub detail: String,
 }
 
+/// Names of all rules, and of the other ways in which an attempt fails.
+pub const RULES: &[&str] = &[
+    "closed_by_budget",
+    "contaminated",
+    "dead_end",
+    "duplicate",
+    "echo",
+    "empty",
+    "language",
+    "length",
+    "loop",
+    "near_duplicate",
+    "pii",
+    "prompt_leak",
+    "refusal",
+    "rouge_l",
+    "schema",
+    "sentence_end",
+    "tension",
+    "token_limit",
+    "unreadable",
+];
+
+impl<'de> Deserialize<'de> for Reason {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Written {
+            rule: String,
+            detail: String,
+        }
+        let written = Written::deserialize(deserializer)?;
+        let rule = RULES.iter().find(|rule| **rule == written.rule);
+        let rule = rule.ok_or_else(|| D::Error::custom(format!("there is no rule `{}`", written.rule)))?;
+        Ok(Self { rule, detail: written.detail })
+    }
+}
+
 impl Reason {
     /// A reason of rule `rule`.
     pub fn new(rule: &'static str, detail: impl Into<String>) -> Self {
+        debug_assert!(RULES.contains(&rule), "{rule} is missing from RULES");
         Self { rule, detail: detail.into() }
     }
 }

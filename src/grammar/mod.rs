@@ -44,6 +44,8 @@ pub mod validator;
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 pub use automaton::{DEAD, StateId, UNIVERSAL};
 pub use expand::Expansion;
 pub use report::{Enforcement, ReportEntry};
@@ -68,7 +70,8 @@ pub enum GrammarSource {
 }
 
 /// Bounds of a free text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct TextBounds {
     /// Least number of Unicode scalar values.
     pub min_chars: u32,

@@ -4,8 +4,9 @@
 
 use std::path::Path;
 
-use super::manifest::{Manifest, Origin, nearest};
+use super::manifest::{Manifest, Origin};
 use super::source::Places;
+use crate::error::nearest;
 use crate::{Error, Result};
 
 /// Name of the model that is used when none is named.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::scripted::{Scene, Script};
+use crate::error::suggest;
 use crate::{Error, Result};
 
 /// A model, as its manifest describes it.
@@ -159,7 +160,7 @@ impl Manifest {
         let raw: RawManifest = toml::from_str(text).map_err(|error| {
             let line = error.span().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
             let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
-            let (what, remedy) = explain(error.message());
+            let (what, remedy) = suggest::explain(error.message());
             fault(format!("{place}{what}"), &remedy)
         })?;
         let directory = match &origin {
@@ -265,24 +266,6 @@ impl fmt::Display for PromptForm {
             Self::Chat => "chat",
         })
     }
-}
-
-/// The candidate nearest to `word`, when one is near enough to be what was meant: as a whole, or
-/// in how it begins.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let length = word.chars().count();
-    candidates
-        .into_iter()
-        .filter_map(|candidate| {
-            let beginning = |length| candidate.chars().take(length).collect::<String>();
-            let part = (length.saturating_sub(1)..=length + 1).map(|length| distance(word, &beginning(length))).min();
-            let (whole, part) = (distance(word, candidate), part.unwrap_or(length));
-            let is_part = length >= 3 && (part <= length / 4 || candidate.contains(word));
-            let is_near = whole <= 2.max(candidate.chars().count() / 3);
-            (is_near || is_part).then_some((if is_part { part.min(whole) } else { whole }, candidate))
-        })
-        .min()
-        .map(|(_, candidate)| candidate)
 }
 
 /// A manifest is a page of text; anything larger is some other file.
@@ -494,43 +477,6 @@ fn is_word(word: &str) -> bool {
         && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '+' | '!'))
 }
 
-/// What the TOML reader said, as (what, remedy): one line, with the nearest known key or value.
-fn explain(message: &str) -> (String, String) {
-    let message = message.lines().next().unwrap_or_default();
-    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    let (Some((unknown, known)), true) = (quoted.split_first(), message.starts_with("unknown ")) else {
-        return (message.to_owned(), String::new());
-    };
-    let what = if message.starts_with("unknown field") { "key" } else { "value" };
-    let remedy = match nearest(unknown, known.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("it can be: {}", known.join(", ")),
-    };
-    (format!("unknown {what} `{unknown}`"), remedy)
-}
-
-/// Edits (insert, delete, replace, swap neighbours) that turn `a` into `b`: the restricted
-/// Damerau-Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            rows[i][j] = if i == 0 || j == 0 {
-                i + j
-            } else {
-                let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-                let mut least = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-                if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                    least = least.min(rows[i - 2][j - 2] + 1);
-                }
-                least
-            };
-        }
-    }
-    rows[a.len()][b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -599,18 +545,5 @@ mod tests {
         assert_eq!((long.pause_micros, long.scenes[0].cue.as_str()), (5, "Q:"));
         assert!(message(&format!("{head}replies = []")).contains("without replies"));
         assert!(message(&format!("{head}reply = []")).contains("did you mean `replies`?"));
-    }
-
-    #[test]
-    fn the_nearest_word_is_near() {
-        let names = ["smollm2-135m-instruct", "qwen3-0.6b"];
-        assert_eq!(nearest("smolm2-135m-instruct", names), Some(names[0]));
-        assert_eq!(nearest("qwen3-06b", names), Some(names[1]));
-        assert_eq!(nearest("smollm", names), Some(names[0]));
-        assert_eq!(nearest("smolm2-135m", names), Some(names[0]));
-        assert_eq!(nearest("smolm2", names), Some(names[0]));
-        assert_eq!(nearest("135m", names), Some(names[0]));
-        assert_eq!(nearest("gpt", names), None);
-        assert_eq!(distance("ab", "ba"), 1);
     }
 }

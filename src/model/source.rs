@@ -8,7 +8,7 @@ mod cache;
 mod hub;
 mod lock;
 mod package;
-mod verify;
+pub mod verify;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -13,13 +13,23 @@ const RECIPES: &[(&str, &str)] = &[
 const GRAMMARS: &[(&str, &str)] =
     &[("instruction-response", include_str!("../../grammars/instruction-response.schema.json"))];
 
+/// A commented run file to begin with.
+pub const RUN_FILE: &str = include_str!("../../recipes/run-file.yaml");
+
+/// The text of a built-in recipe, to copy and edit.
+///
+/// # Errors
+/// When there is none of that name.
+pub fn recipe_text(name: &str) -> Result<&'static str> {
+    find(RECIPES, "recipe", name)
+}
+
 /// A built-in recipe.
 ///
 /// # Errors
 /// When there is none of that name.
 pub fn recipe(name: &str) -> Result<Recipe> {
-    let text = find(RECIPES, "recipe", name)?;
-    Recipe::parse(text, Path::new(name))
+    Recipe::parse(recipe_text(name)?, Path::new(name))
 }
 
 /// The text of a bundled grammar (JSON Schema).

@@ -1,23 +1,31 @@
 //! Recipes: attributes, few-shot examples, prompt templates and steps that together make a row.
 //!
-//! A [`Recipe`] is data, read from YAML; the built-in ones lie in `recipes/` for users to copy. A row
-//! gets its attributes from [`attributes`]; each step then renders a prompt ([`prompt`]), and what is
-//! decoded under the step's output becomes a field that later steps see.
+//! A [`Recipe`] is data, read from YAML ([`yaml`]); the built-in ones lie in `recipes/` for users to copy. A
+//! row gets its [`attributes`] from [`assign`] and its few-shot [`examples`]; each step then renders a prompt
+//! ([`prompt`]), and what is decoded under the step's output becomes a field that later steps see.
 
+pub mod assign;
 pub mod attributes;
 pub mod builtin;
+mod check;
+pub mod draws;
+pub mod examples;
 pub mod prompt;
+pub mod yaml;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
-use crate::filter::Filters;
+pub use assign::{Assignments, Balance};
+pub use attributes::{Attribute, Quota};
+pub use draws::{Draws, DrawsOverride};
+pub use yaml::Fault;
 
-/// Most bytes of a recipe file.
-const MOST_BYTES: u64 = 4 << 20;
+use crate::error::Result;
+use crate::filter::Filters;
+use crate::grammar::TextBounds;
 
 /// How rows of one kind are made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +47,12 @@ pub struct Recipe {
     /// What is planned for each row.
     #[serde(default)]
     pub attributes: Vec<Attribute>,
+    /// How the attributes are spread over rows.
+    #[serde(default)]
+    pub balance: Balance,
+    /// Parts of the rows that are fixed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quotas: Vec<Quota>,
     /// Pool of few-shot examples: each a set of named texts.
     #[serde(default)]
     pub examples: Vec<Map<String, Value>>,
@@ -67,46 +81,15 @@ fn default_shots() -> usize {
     4
 }
 
-/// How tokens are drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Draws {
-    /// See [`crate::decode::Sampling::temperature`].
-    pub temperature: f32,
-    /// See [`crate::decode::Sampling::top_k`].
-    pub top_k: usize,
-    /// See [`crate::decode::Sampling::top_p`].
-    pub top_p: f32,
-    /// See [`crate::decode::Sampling::min_p`].
-    pub min_p: f32,
-    /// See [`crate::decode::Repetition::strength`].
-    pub repetition_strength: f32,
-    /// See [`crate::decode::Repetition::allowed`].
-    pub repetition_allowed: usize,
-}
-
-impl Default for Draws {
-    fn default() -> Self {
-        Self { temperature: 0.8, top_k: 0, top_p: 0.95, min_p: 0.02, repetition_strength: 0.8, repetition_allowed: 3 }
-    }
-}
-
-/// A property that the plan gives each row, spread evenly.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Attribute {
-    /// Name in templates and in a row's `meta`.
-    pub name: String,
-    /// What it may be: texts, or maps whose keys templates can reach.
-    pub values: Vec<Value>,
-}
-
 /// One decoding step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
     /// The field that the decoded text fills; `*` for a step whose output is the whole row.
     pub field: String,
+    /// The field serves later steps only: it is kept in a row's `meta`, not among its fields.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub aside: bool,
     /// How the model is addressed.
     #[serde(default)]
     pub form: Form,
@@ -165,23 +148,21 @@ pub enum Output {
     Regex(String),
     /// One of these texts.
     Choice(Vec<String>),
+    /// Free text within bounds.
+    Text(TextBounds),
     /// JSON under the run's schema.
     Schema,
 }
 
 impl Recipe {
-    /// Parses a recipe; `origin` names it in errors.
+    /// Parses a recipe; `path` names it in errors, and relative paths in it begin at `path`'s folder.
     ///
     /// # Errors
-    /// When the YAML does not parse, has unknown keys, or the recipe cannot make a row.
-    pub fn parse(text: &str, origin: &Path) -> Result<Self> {
-        let options = serde_saphyr::options! { with_snippet: false };
-        let recipe: Self = serde_saphyr::from_str_with_options(text, options).map_err(|cause| {
-            let cause = cause.to_string();
-            let what = cause.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
-            Error::input(origin, what, "compare it with the built-in recipe")
-        })?;
-        recipe.check(origin)?;
+    /// With the line: YAML that does not parse, unknown keys, or a recipe that cannot make a row.
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
+        let mut recipe: Self = yaml::parse(text, path)?;
+        recipe.resolve(path.parent().unwrap_or(Path::new("")))?;
+        recipe.check().map_err(|fault| fault.in_file(path, text))?;
         Ok(recipe)
     }
 
@@ -190,25 +171,22 @@ impl Recipe {
     /// # Errors
     /// As [`Recipe::parse`], or when the file cannot be read.
     pub fn read(path: &Path) -> Result<Self> {
-        let size = std::fs::metadata(path).map_err(|cause| Error::io("read", path, cause))?.len();
-        if size > MOST_BYTES {
-            return Err(Error::input(path, format!("{size} bytes are too many for a recipe"), "check the path"));
-        }
-        let text = std::fs::read_to_string(path).map_err(|cause| Error::io("read", path, cause))?;
-        Self::parse(&text, path)
+        Self::parse(&yaml::read(path)?, path)
     }
 
-    fn check(&self, origin: &Path) -> Result<()> {
-        let refuse = |what: String, remedy: &str| Err(Error::input(origin, what, remedy));
-        if self.steps.is_empty() {
-            return refuse("`steps` is empty".into(), "add at least one step");
-        }
-        if self.max_attempts == 0 {
-            return refuse("`max_attempts` is 0".into(), "use 1 or more");
-        }
-        if let Some(attribute) = self.attributes.iter().find(|attribute| attribute.values.is_empty()) {
-            return refuse(format!("attribute `{}` has no values", attribute.name), "add at least one value");
-        }
-        Ok(())
+    /// Turns trees, stepped ranges and files of values into plain values.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn resolve(&mut self, folder: &Path) -> Result<()> {
+        self.attributes.iter_mut().try_for_each(|attribute| attribute.resolve(folder))
+    }
+
+    /// The attributes of rows 0, 1, 2, ….
+    ///
+    /// # Errors
+    /// When the quotas cannot be met, or there are too many cells for `balance: cells`.
+    pub fn assignments(&self, seed: u64) -> Result<Assignments<'_>, Fault> {
+        Assignments::new(&self.attributes, &self.quotas, self.balance, seed)
     }
 }

@@ -1,13 +1,17 @@
 //! Prompt templates (Jinja): attributes, examples and earlier fields → text.
 
+use std::collections::BTreeSet;
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 
 /// Instructions a template may take before it is stopped.
 const FUEL: u64 = 1_000_000;
+/// Functions that every template has.
+const GLOBALS: &[&str] = &["range", "dict", "namespace", "debug"];
 
 /// Renders templates of recipes: strict about unknown names, bounded in time.
 pub struct Templates {
@@ -42,6 +46,29 @@ impl Templates {
             }
             Error::usage(format!("{place}: {what}"), format!("a template can use: {}", known.join(", ")))
         })
+    }
+
+    /// Finds what makes `template` fail whatever the values are, as (what, remedy): its syntax, or a name that
+    /// is not among `known`.
+    ///
+    /// # Errors
+    /// That finding.
+    pub fn check(&self, template: &str, known: &BTreeSet<&str>) -> Result<(), (String, String)> {
+        let parsed = self.environment.template_from_str(template).map_err(|cause| {
+            let what = cause.detail().map_or_else(|| cause.to_string(), str::to_owned).replace('\n', " ");
+            (format!("the template does not parse: {what}"), "write names as {{ name }}".to_owned())
+        })?;
+        let unknown = parsed.undeclared_variables(false).into_iter().filter(|name| !known.contains(name.as_str()));
+        match unknown.filter(|name| !GLOBALS.contains(&name.as_str())).min() {
+            None => Ok(()),
+            Some(name) => {
+                let remedy = match nearest(&name, known.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("a template can use: {}", known.iter().copied().collect::<Vec<_>>().join(", ")),
+                };
+                Err((format!("`{name}` is not defined here"), remedy))
+            }
+        }
     }
 
     /// The first name, in the order of the alphabet, that `template` uses and `values` lacks.

@@ -1,21 +1,38 @@
 //! The files of a run, written so that every line in them is whole.
 //!
-//! `run.lock.json` (the resolved plan), `records.jsonl` (accepted rows, in row order) and
-//! `rejects.jsonl` (turned-down attempts with their reasons). An OS lock keeps two processes apart.
+//! `run.lock.json` (the resolved plan), `ledger.jsonl` (attempts as they end), `records.jsonl` (accepted
+//! rows, in row order) and `rejects.jsonl` (turned-down attempts with their reasons). Records and rejects
+//! follow from the plan and the ledger. An OS lock keeps two processes apart.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Seek, Write};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
+use super::ledger::{self, Ledger, Recovered};
 use super::plan::Plan;
+use crate::disk::{AppendedLines, write_whole};
 use crate::error::{Error, Result};
+
+/// Name of the file that holds the plan.
+pub const PLAN: &str = "run.lock.json";
+/// Name of the file of accepted rows.
+pub const RECORDS: &str = "records.jsonl";
+/// Name of the file of turned-down attempts.
+pub const REJECTS: &str = "rejects.jsonl";
+/// Name of the file that processes lock.
+const LOCK: &str = ".lock";
+/// Differences of two plans that are told.
+const MOST_DIFFERENCES: usize = 3;
 
 /// An open run directory.
 #[derive(Debug)]
 pub struct RunDirectory {
     path: PathBuf,
-    records: Lines,
-    rejects: Lines,
+    ledger: Ledger,
+    records: AppendedLines,
+    rejects: AppendedLines,
+    recovered: Recovered,
+    /// The run began with this process.
+    is_new: bool,
     /// The directory was not there before.
     made: bool,
     /// Held for as long as the run is open.
@@ -23,33 +40,36 @@ pub struct RunDirectory {
 }
 
 impl RunDirectory {
-    /// Makes a new run at `path`, with the plan in it.
+    /// Begins a run of `plan` at `path`; with `resume`, goes on with the one that stands there, if any.
     ///
     /// # Errors
-    /// When there is a run already, another process has it open, or the place cannot be written.
-    pub fn create(path: &Path, plan: &Plan) -> Result<Self> {
+    /// When there is a run already (or, with `resume`, one of another plan or of more rows), another process
+    /// has it open, or the place cannot be written.
+    pub fn open(path: &Path, plan: &Plan, resume: bool) -> Result<Self> {
         let made = !path.exists();
         std::fs::create_dir_all(path).map_err(|cause| Error::io("create", path, cause))?;
-        let lock_path = path.join(".lock");
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock_path)
-            .map_err(|cause| Error::io("create", &lock_path, cause))?;
-        if lock.try_lock().is_err() {
-            return Err(Error::input(path, "another process is writing this run", "wait for it, or choose another -o"));
+        let lock = lock(path)?;
+        let is_new = ![PLAN, RECORDS, ledger::FILE].iter().any(|name| path.join(name).exists());
+        if !is_new {
+            if !resume {
+                let remedy = "add --resume to go on with it, or choose another -o";
+                return Err(Error::input(path, "there is a run in this directory already", remedy));
+            }
+            agree(&read_plan(path)?, plan, path)?;
         }
-        if path.join("run.lock.json").exists() || path.join("records.jsonl").exists() {
-            return Err(Error::input(path, "there is a run in this directory already", "choose another -o"));
-        }
-        let plan = serde_json::to_string_pretty(plan).expect("a plan is plain data") + "\n";
+        let text = serde_json::to_string_pretty(plan).expect("a plan is plain data") + "\n";
         let begin = || {
-            write_atomically(&path.join("run.lock.json"), plan.as_bytes())?;
-            Ok((Lines::create(path.join("records.jsonl"))?, Lines::create(path.join("rejects.jsonl"))?))
+            write_whole(&path.join(PLAN), text.as_bytes())?;
+            let (ledger, recovered) = Ledger::open(path, &plan.hash())?;
+            let records = AppendedLines::open_again(path.join(RECORDS))?;
+            Ok((ledger, recovered, records, AppendedLines::open_again(path.join(REJECTS))?))
         };
-        let (records, rejects) = begin().inspect_err(|_: &Error| clear(path, made))?;
-        Ok(Self { records, rejects, path: path.to_owned(), made, _lock: lock })
+        let (ledger, recovered, records, rejects) = begin().inspect_err(|_: &Error| {
+            if is_new {
+                clear(path, made);
+            }
+        })?;
+        Ok(Self { path: path.to_owned(), ledger, records, rejects, recovered, is_new, made, _lock: lock })
     }
 
     /// The first of `base-001`, `base-002`, … that does not exist.
@@ -64,15 +84,31 @@ impl RunDirectory {
         &self.path
     }
 
-    /// Takes a run without a single line back, so that its place is free again.
+    /// Takes a run back that this process began and that holds no attempt, so that its place is free again.
     pub fn discard_when_empty(self) {
-        if self.records.length > 0 || self.rejects.length > 0 {
-            return;
+        if self.ledger.attempts().is_empty() {
+            self.discard();
         }
-        clear(&self.path, self.made);
     }
 
-    /// Appends an accepted row.
+    /// Takes a run back that this process began.
+    pub(super) fn discard(self) {
+        if self.is_new {
+            clear(&self.path, self.made);
+        }
+    }
+
+    /// What the ledger held when the run was opened.
+    pub fn recovered(&self) -> Recovered {
+        self.recovered
+    }
+
+    /// The attempts so far.
+    pub fn ledger(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+
+    /// Writes the next accepted row.
     ///
     /// # Errors
     /// When it cannot be written; the file then still ends with a whole line.
@@ -80,7 +116,7 @@ impl RunDirectory {
         self.records.append(line)
     }
 
-    /// Appends a turned-down attempt.
+    /// Writes the next turned-down attempt.
     ///
     /// # Errors
     /// As [`RunDirectory::record`].
@@ -88,73 +124,79 @@ impl RunDirectory {
         self.rejects.append(line)
     }
 
-    /// Waits until all lines are on the disk.
+    /// Ends the files after what was written in this session, and waits until they are on the disk.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn sync(&self) -> Result<()> {
-        self.records.sync()?;
-        self.rejects.sync()
+    pub fn finish(&mut self) -> Result<()> {
+        self.ledger.sync()?;
+        for lines in [&mut self.records, &mut self.rejects] {
+            lines.finish()?;
+            lines.sync()?;
+        }
+        Ok(())
     }
+}
+
+/// The plan of the run at `path`.
+///
+/// # Errors
+/// When there is none, or it is no plan.
+pub fn read_plan(path: &Path) -> Result<Plan> {
+    let file = path.join(PLAN);
+    let text = std::fs::read_to_string(&file).map_err(|cause| match cause.kind() {
+        std::io::ErrorKind::NotFound => Error::input(path, "holds no run (no run.lock.json)", "check the path"),
+        _ => Error::io("read", &file, cause),
+    })?;
+    serde_json::from_str(&text).map_err(|cause| {
+        Error::input(&file, format!("line {}: is not a plan: {cause}", cause.line()), "restore it, or start a new run")
+    })
+}
+
+/// Takes the OS lock of a run for as long as the file is open.
+///
+/// # Errors
+/// When another process has it, or the place cannot be written.
+pub fn lock(path: &Path) -> Result<File> {
+    let file = path.join(LOCK);
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file);
+    let lock = lock.map_err(|cause| Error::io("create", &file, cause))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::input(path, "another process is writing this run", "wait for it, or choose another -o"))
+        }
+        Err(TryLockError::Error(cause)) => Err(Error::io("lock", &file, cause)),
+    }
+}
+
+/// Refuses to go on with a run that was planned otherwise.
+fn agree(there: &Plan, wanted: &Plan, path: &Path) -> Result<()> {
+    let mut differences = there.differences(wanted, MOST_DIFFERENCES);
+    if there.shard != wanted.shard {
+        let name = |plan: &Plan| plan.shard.map_or("none".into(), |shard| format!("{}/{}", shard.index, shard.count));
+        differences.push(format!("shard is {}, not {}", name(there), name(wanted)));
+    }
+    if !differences.is_empty() {
+        let what = format!("the run that stands here was planned otherwise: {}", differences.join("; "));
+        return Err(Error::input(path, what, "resume it with its own settings, or choose another -o"));
+    }
+    if wanted.rows < there.rows {
+        let what = format!("the run has {} rows, and {} were asked for", there.rows, wanted.rows);
+        return Err(Error::input(path, what, format!("use -n {} or more", there.rows)));
+    }
+    Ok(())
 }
 
 /// Removes the files of a run that has not begun, and its directory if the run made it.
 fn clear(path: &Path, made: bool) {
     // Best effort: what led here is the error that is reported.
-    for name in ["records.jsonl", "rejects.jsonl", "run.lock.json", ".lock"] {
+    for name in [RECORDS, REJECTS, ledger::FILE, PLAN, LOCK] {
         let _ = std::fs::remove_file(path.join(name));
     }
     if made {
         let _ = std::fs::remove_dir(path);
     }
-}
-
-/// A file of lines; a line that cannot be written whole is taken back.
-#[derive(Debug)]
-struct Lines {
-    path: PathBuf,
-    file: File,
-    length: u64,
-}
-
-impl Lines {
-    fn create(path: PathBuf) -> Result<Self> {
-        let file = OpenOptions::new().create_new(true).write(true).open(&path);
-        let file = file.map_err(|cause| Error::io("create", &path, cause))?;
-        Ok(Self { path, file, length: 0 })
-    }
-
-    fn append(&mut self, line: &str) -> Result<()> {
-        let mut bytes = Vec::with_capacity(line.len() + 1);
-        bytes.extend_from_slice(line.as_bytes());
-        bytes.push(b'\n');
-        if let Err(cause) = self.file.write_all(&bytes) {
-            // Best effort: the error that is reported is the first one.
-            let _ = self.file.set_len(self.length);
-            let _ = self.file.seek(std::io::SeekFrom::Start(self.length));
-            return Err(Error::io("write", &self.path, cause));
-        }
-        self.length += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn sync(&self) -> Result<()> {
-        self.file.sync_all().map_err(|cause| Error::io("write", &self.path, cause))
-    }
-}
-
-/// Writes a whole file or nothing: temporary file, fsync, rename.
-///
-/// # Errors
-/// When a step fails; the temporary file is removed.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let fail = |cause| Error::io("write", path, cause);
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
-    file.write_all(bytes).map_err(fail)?;
-    file.as_file().sync_all().map_err(fail)?;
-    file.persist(path).map_err(|cause| fail(cause.error))?;
-    Ok(())
 }
 
 #[cfg(test)]
@@ -168,15 +210,5 @@ mod tests {
         assert!(RunDirectory::next_free(&base).ends_with("rows-001"));
         std::fs::create_dir(folder.path().join("rows-001")).expect("a directory");
         assert!(RunDirectory::next_free(&base).ends_with("rows-002"));
-    }
-
-    #[test]
-    fn a_file_is_replaced_whole() {
-        let folder = tempfile::tempdir().expect("a temporary directory");
-        let path = folder.path().join("a.json");
-        write_atomically(&path, b"one").expect("written");
-        write_atomically(&path, b"two").expect("written");
-        assert_eq!(std::fs::read(&path).expect("read"), b"two");
-        assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 1);
     }
 }

@@ -1,13 +1,24 @@
 //! A run: from a [`Plan`] to accepted rows on disk.
 //!
-//! [`plan`] says what is to be made, [`driver`] turns attempts into accepted rows, [`record`] is a
-//! row's line, [`directory`] keeps the files so that nothing in them is ever half-written.
+//! [`file`](mod@file) reads what a user asks for, [`plan`] says what is to be made, [`driver`] turns attempts
+//! into accepted rows: [`steps`] decodes them, [`rows`] decides in row order. [`directory`] keeps the files
+//! ([`ledger`], [`record`]) so that nothing in them is ever half-written; [`merge`](mod@merge)
+//! joins shards, and [`estimate`] tells beforehand what a run will cost.
 
 pub mod directory;
 pub mod driver;
+pub mod estimate;
+pub mod file;
+pub mod ledger;
+pub mod merge;
 pub mod plan;
 pub mod record;
+pub mod rows;
+pub mod steps;
 
 pub use directory::RunDirectory;
 pub use driver::{Event, Summary, generate};
-pub use plan::Plan;
+pub use estimate::Estimate;
+pub use file::RunFile;
+pub use merge::merge;
+pub use plan::{Plan, Shard};

@@ -2,23 +2,27 @@
 //!
 //! No clock values: a line is a function of the plan.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::decode::{Completion, StreamKey};
 use crate::filter::Reason;
+use crate::filter::decoding::Decoded;
 
 /// What is known of one attempt at a row.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
     /// The schema's fields, in the order in which they were decoded.
     pub fields: Map<String, Value>,
+    /// Fields that serve later steps only.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub aside: Map<String, Value>,
     /// A line for each step that was decoded.
     pub steps: Vec<StepNote>,
 }
 
 /// What a step cost.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepNote {
     /// Field of the step.
     pub field: String,
@@ -35,6 +39,17 @@ pub struct StepNote {
 }
 
 impl StepNote {
+    /// What the rules about decoding look at.
+    pub fn decoded(&self) -> Decoded<'_> {
+        Decoded {
+            field: &self.field,
+            tokens: self.tokens,
+            tension_mean: self.tension_mean,
+            tension_max: self.tension_max,
+            closed_by_budget: self.closed_by_budget,
+        }
+    }
+
     /// The note of a completion.
     pub fn new(field: &str, completion: &Completion) -> Self {
         // Four digits: enough to rank rows, and short to read.
@@ -78,8 +93,12 @@ fn line(key: StreamKey, attributes: &Map<String, Value>, attempt: &Attempt, reas
         "attributes": attributes,
         "steps": attempt.steps,
     });
-    if let (Some(reason), Some(meta)) = (reason, meta.as_object_mut()) {
-        meta.insert("reason".into(), json!(reason));
+    let entries = meta.as_object_mut().expect("it was made as an object");
+    if !attempt.aside.is_empty() {
+        entries.insert("aside".into(), json!(attempt.aside));
+    }
+    if let Some(reason) = reason {
+        entries.insert("reason".into(), json!(reason));
     }
     line.insert("meta".into(), meta);
     Value::Object(line).to_string()

@@ -180,12 +180,12 @@ fn recipes_that_cannot_be_used() {
     changed("max_attempts", "max_atempts");
     generate(&place, &["--recipe", "own.yaml"], 3, &["own.yaml: ", "line 4", "`max_atempts`", "max_attempts", "; "]);
     changed("Topic: {{ topic }}", "Topic: {{ topci }}");
-    let parts = ["recipe program, step instruction, prompt: `topci` is not defined", "; a template can use: topic"];
-    generate(&place, &["--recipe", "own.yaml"], 2, &parts);
+    let parts = ["own.yaml: line 11: /steps/0/prompt: `topci` is not defined here", "; did you mean `topic`?"];
+    generate(&place, &["--recipe", "own.yaml"], 3, &parts);
     changed("values: [bread, tides, chess, roads]", "values: []");
-    generate(&place, &["--recipe", "own.yaml"], 3, &["own.yaml: attribute `topic` has no values", "; add"]);
+    generate(&place, &["--recipe", "own.yaml"], 3, &["own.yaml: line 7: ", "attribute `topic` has no values", "; add"]);
     changed("max_attempts: 30", "max_attempts: 0");
-    generate(&place, &["--recipe", "own.yaml"], 3, &["own.yaml: `max_attempts` is 0", "; use 1 or more"]);
+    generate(&place, &["--recipe", "own.yaml"], 3, &["own.yaml: line 4: ", "`max_attempts` is 0", "; use 1 or more"]);
     place.write("own.yaml", "name: [");
     generate(&place, &["--recipe", "own.yaml"], 3, &["own.yaml: ", "line 1", "; compare it"]);
     changed("schema: instruction-response", "schema: letters");

@@ -1,10 +1,13 @@
 //! The whole program, as a user starts it, with a scripted model: no weights, no network.
 //!
-//! [`rows`] makes run directories, [`texts`] decodes and checks on stdout, [`bad_input`] holds every
+//! [`rows`] makes run directories, [`resume`] stops, tears, grows and joins them, [`run_files`] plans them,
+//! [`texts`] decodes and checks on stdout, [`bad_input`] holds every
 //! refusal to one clear line. Here is what they share: a place of their own to run the program in.
 
 mod bad_input;
+mod resume;
 mod rows;
+mod run_files;
 mod texts;
 
 use std::path::{Path, PathBuf};

@@ -249,7 +249,10 @@ fn a_directory_with_a_run_is_left_alone() {
     place.run(&generate(&recipe, &["-n", "3", "-o", "run"])).succeeded();
     let before = ["records.jsonl", "rejects.jsonl", "run.lock.json"].map(|name| place.read(&format!("run/{name}")));
     let told = place.run(&generate(&recipe, &["-n", "3", "-o", "run", "--seed", "9"]));
-    told.refused(3, &["run: there is a run in this directory already", "; choose another -o"]);
+    told.refused(
+        3,
+        &["run: there is a run in this directory already", "; add --resume to go on with it, or choose another -o"],
+    );
     let after = ["records.jsonl", "rejects.jsonl", "run.lock.json"].map(|name| place.read(&format!("run/{name}")));
     assert_eq!(before, after);
 }

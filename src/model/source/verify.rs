@@ -31,6 +31,13 @@ pub fn sha256_of_file(path: &Path, places: &Places) -> Result<String> {
     Ok(sum)
 }
 
+/// SHA-256 of some bytes, as 64 lower-case hex digits.
+pub fn sha256_of(bytes: &[u8]) -> String {
+    let mut sum = Sum::default();
+    sum.update(bytes);
+    sum.finish()
+}
+
 /// What a check found.
 pub(super) enum Verdict {
     Good { size_bytes: u64 },

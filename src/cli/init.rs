@@ -1,0 +1,30 @@
+//! `instil init`: a commented run file to begin with, on stdout.
+
+use clap::Args;
+use instil::Result;
+use instil::recipe::builtin;
+
+use super::terminal;
+
+const EXAMPLES: &str = "\
+Examples:
+  instil init > run.yaml
+  instil validate -c run.yaml && instil preview -c run.yaml -n 3 && instil generate -c run.yaml -o out
+  instil init --recipe instruction-response > my-recipe.yaml";
+
+/// Print a commented run file, or a built-in recipe to copy and edit.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct InitArguments {
+    /// A built-in recipe instead of a run file.
+    #[arg(long, value_name = "NAME")]
+    recipe: Option<String>,
+}
+
+/// Prints it.
+pub fn run(arguments: &InitArguments) -> Result<()> {
+    terminal::print(match &arguments.recipe {
+        Some(name) => builtin::recipe_text(name)?,
+        None => builtin::RUN_FILE,
+    })
+}

@@ -1,0 +1,71 @@
+//! `instil merge`: shards of one plan into one run.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use instil::Result;
+use instil::run::Event;
+use serde_json::json;
+
+use super::terminal;
+
+const EXAMPLES: &str = "\
+Example:
+  instil generate -c run.yaml -n 1000 --shard 1/2 -o one      (on one machine)
+  instil generate -c run.yaml -n 1000 --shard 2/2 -o two      (on another)
+  instil merge one two -o whole
+  instil generate --resume -o whole                           makes what is missing
+
+Rows that look alike may have been made in different shards; the later one is turned down when they are
+merged, and the last command makes another. The result is what one run would have written.";
+
+/// Join runs of one plan: shards, or what several machines made of it.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct MergeArguments {
+    /// Run directories of the same plan.
+    #[arg(required = true)]
+    runs: Vec<PathBuf>,
+    /// The new run directory.
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// Print a summary as JSON on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Joins them.
+pub fn run(arguments: &MergeArguments, quiet: bool) -> Result<()> {
+    let bar = terminal::bar(0, "{spinner} {pos} rows", quiet);
+    let mut on_event = |event: Event| {
+        if matches!(event, Event::Accepted { .. }) {
+            bar.inc(1);
+        }
+    };
+    let merged = instil::run::merge(&arguments.output, &arguments.runs, &mut on_event)?;
+    bar.finish_and_clear();
+    let (accepted, rows) = (merged.summary.accepted, merged.plan.rows);
+    let missing = rows - accepted - merged.summary.given_up;
+    if arguments.json {
+        let summary = json!({
+            "directory": arguments.output,
+            "rows": rows,
+            "accepted": accepted,
+            "given_up": merged.summary.given_up,
+            "undecided": missing,
+            "rejected": merged.summary.rejected,
+            "parts": merged.parts.iter().map(|part| json!({ "attempts": part.kept, "dropped_lines": part.dropped }))
+                .collect::<Vec<_>>(),
+        });
+        return terminal::print(&format!("{summary}\n"));
+    }
+    if !quiet {
+        let output = arguments.output.display();
+        terminal::note(&format!("{accepted} of {rows} rows are in {output}"));
+        if missing > 0 {
+            let wait = "the next row wants an attempt that no part holds";
+            terminal::note(&format!("{wait}; `instil generate --resume -o {output}` makes the other {missing}"));
+        }
+    }
+    Ok(())
+}

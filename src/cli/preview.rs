@@ -1,0 +1,105 @@
+//! `instil preview`: a few real rows with the prompts that they come from, kept nowhere.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Args;
+use instil::run::driver::Workshop;
+use instil::run::{Event, Plan, RunDirectory};
+use instil::{Error, Result};
+use serde_json::{Map, Value, json};
+
+use super::generate::{planned, verdict};
+use super::options::{Engine, validator};
+use super::run_options::RunOptions;
+use super::{setup, terminal};
+
+/// Rows shown when nothing says how many.
+const ROWS: u32 = 5;
+
+const EXAMPLES: &str = "\
+Examples:
+  instil preview
+  instil preview -c run.yaml -n 2
+  instil preview --recipe my-recipe.yaml --json | jq -r .prompts.response";
+
+/// Show a few rows with their prompts, without writing a run.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct PreviewArguments {
+    /// One JSON object a row.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    run: RunOptions,
+}
+
+/// A row as it comes: its prompts by field, of the latest attempt.
+#[derive(Default)]
+struct Shown {
+    prompts: Map<String, Value>,
+}
+
+/// Makes the rows and shows them.
+pub fn run(arguments: &PreviewArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
+    let source = arguments.run.source()?;
+    let (plan, model) = planned(&source, Engine::Instil, None)?;
+    let mut plan = Plan { rows: arguments.run.rows().unwrap_or(ROWS), ..plan };
+    validator(&plan.schema)?;
+    let slots = model.slots()?;
+    let mut loaded = setup::load(&model, quiet, stop)?;
+    let compiler = setup::compiler(&loaded.tokenizer, Engine::Instil);
+    plan.model = loaded.used.clone();
+    let folder = tempfile::tempdir().map_err(|cause| Error::io("create", std::env::temp_dir(), cause))?;
+    let mut directory = RunDirectory::open(folder.path(), &plan, false)?;
+    let vocab = loaded.tokenizer.vocab().clone();
+    let mut rows: BTreeMap<u32, Shown> = BTreeMap::new();
+    let mut printed = Ok(());
+    let mut on_event = |event: Event| match event {
+        Event::Requested { key, field, prefix, prompt } => {
+            let text = vocab.decode(prefix).into_iter().chain(vocab.decode(prompt)).collect::<Vec<u8>>();
+            let shown = rows.entry(key.row).or_default();
+            if key.step == 0 {
+                shown.prompts.clear();
+            }
+            shown.prompts.insert(field.to_owned(), json!(String::from_utf8_lossy(&text)));
+        }
+        Event::Accepted { row, fields, .. } => {
+            let shown = rows.remove(&row).unwrap_or_default();
+            let text = if arguments.json {
+                format!("{}\n", json!({ "row": row, "prompts": shown.prompts, "fields": fields }))
+            } else {
+                describe(row, &shown, fields)
+            };
+            if printed.is_ok() {
+                printed = terminal::print(&text);
+            }
+        }
+        Event::Rejected { .. } | Event::Progress { .. } => {}
+    };
+    let workshop =
+        Workshop { model: &mut *loaded.model, tokenizer: loaded.tokenizer.clone(), compiler: &compiler, slots };
+    let summary = instil::run::generate(&plan, workshop, &mut directory, stop, &mut on_event)?;
+    printed?;
+    let rejected: u32 = summary.rejected.values().sum();
+    if !quiet && rejected > 0 {
+        let reasons: Vec<String> = summary.rejected.iter().map(|(rule, count)| format!("{rule} {count}")).collect();
+        terminal::note(&format!("{rejected} attempts rejected ({})", reasons.join(", ")));
+    }
+    verdict(&summary, &plan, std::path::Path::new("the preview"))
+}
+
+fn describe(row: u32, shown: &Shown, fields: &Map<String, Value>) -> String {
+    let mut text = format!("row {row}\n");
+    for (name, prompt) in &shown.prompts {
+        text += &format!("  prompt of {name}:\n");
+        for line in prompt.as_str().unwrap_or_default().lines() {
+            text += &format!("    | {line}\n");
+        }
+    }
+    for (name, value) in fields {
+        text += &format!("  {name}: {}\n", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+    }
+    text + "\n"
+}

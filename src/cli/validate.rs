@@ -1,0 +1,126 @@
+//! `instil validate`: whether a run can begin, and what it will be, without a model's weights.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use clap::Args;
+use instil::Result;
+use instil::gguf::Gguf;
+use instil::model::catalog::Catalog;
+use instil::model::manifest::Kind;
+use instil::model::source::{Places, Presence, locate};
+use instil::run::steps::Steps;
+use instil::run::{Estimate, Plan};
+use instil::tokenizer::Tokenizer;
+use serde_json::{Value, json};
+
+use super::generate::planned;
+use super::options::{Engine, ModelOptions, validator};
+use super::run_options::RunOptions;
+use super::{setup, terminal};
+
+/// Cells listed for a person.
+const CELLS_SHOWN: usize = 12;
+
+const EXAMPLES: &str = "\
+Examples:
+  instil validate -c run.yaml
+  instil validate --recipe my-recipe.yaml -n 1000 --json | jq .cells";
+
+/// Check a run file without generating: schema, cells, quotas, limits, an estimate of tokens.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ValidateArguments {
+    /// Print the findings as one JSON object.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    run: RunOptions,
+}
+
+/// Checks it all and tells what was found.
+pub fn run(arguments: &ValidateArguments, quiet: bool) -> Result<()> {
+    let source = arguments.run.source()?;
+    let (plan, model) = planned(&source, Engine::Instil, None)?;
+    validator(&plan.schema)?;
+    instil::constraint::enforcement(&plan.schema, Engine::Instil.into())?;
+    let tokenizer = tokenizer(&model)?;
+    let estimate = match &tokenizer {
+        None => None,
+        Some(tokenizer) => {
+            let compiler = setup::compiler(tokenizer, Engine::Instil);
+            let mut steps = Steps::new(&plan, tokenizer.clone(), &compiler)?;
+            Some(Estimate::of(&plan, &mut steps)?)
+        }
+    };
+    let assignments = plan.recipe.assignments(plan.seed).map_err(|fault| fault.as_usage(&plan.recipe.name))?;
+    let cells: Vec<(Value, f64)> =
+        assignments.shares().filter(|(_, share)| *share > 0.0).map(|(cell, share)| (json!(cell), share)).collect();
+    if arguments.json {
+        let cells: Vec<Value> = cells
+            .iter()
+            .map(|(cell, share)| json!({ "attributes": cell, "share": share, "rows": share * f64::from(plan.rows) }))
+            .collect();
+        let found = json!({
+            "recipe": plan.recipe.name, "rows": plan.rows, "seed": plan.seed, "model": model.name(),
+            "cells": cells, "estimate": estimate,
+        });
+        return terminal::print(&format!("{found}\n"));
+    }
+    if !quiet && estimate.is_none() {
+        let name = model.name();
+        terminal::note(&format!(
+            "{name} is not on this machine, so tokens are not estimated; `instil models pull {name}`"
+        ));
+    }
+    terminal::print(&describe(&plan, &cells, estimate.as_ref()))
+}
+
+/// The tokenizer of a model that is on this machine already.
+fn tokenizer(options: &ModelOptions) -> Result<Option<Arc<Tokenizer>>> {
+    let places = Places::from_environment();
+    let manifest = Catalog::load(&places)?.resolve(options.name())?;
+    if manifest.kind == Kind::Scripted {
+        return setup::scripted(&manifest).map(|(_, tokenizer)| Some(tokenizer));
+    }
+    let Presence::Present(located) = locate(&manifest, &places)? else { return Ok(None) };
+    let Some(weights) = located.weights() else { return Ok(None) };
+    let file = Gguf::open(&weights.path)?;
+    Tokenizer::from_gguf(file.metadata(), &manifest.name).map(|tokenizer| Some(Arc::new(tokenizer)))
+}
+
+fn describe(plan: &Plan, cells: &[(Value, f64)], estimate: Option<&Estimate>) -> String {
+    let mut text = String::new();
+    let rows = plan.rows;
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{rows} rows of recipe {}, seed {}", plan.recipe.name, plan.seed);
+    for attribute in &plan.recipe.attributes {
+        let count = attribute.all_values().count();
+        let what = if attribute.is_continuous() { "a range".to_owned() } else { format!("{count} values") };
+        let _ = writeln!(text, "  {}: {what}", attribute.name);
+    }
+    if cells.len() > 1 {
+        let least = cells.iter().map(|(_, share)| share * f64::from(rows)).fold(f64::INFINITY, f64::min);
+        let most = cells.iter().map(|(_, share)| share * f64::from(rows)).fold(0.0, f64::max);
+        let _ = writeln!(text, "{} cells of {:.0} to {:.0} rows each", cells.len(), least.floor(), most.ceil());
+        for (cell, share) in cells.iter().take(if cells.len() > CELLS_SHOWN { 0 } else { CELLS_SHOWN }) {
+            let _ = writeln!(text, "  {:>6.1} rows  {cell}", share * f64::from(rows));
+        }
+    }
+    if let Some(estimate) = estimate {
+        for step in &estimate.steps {
+            let (field, least, most) = (&step.field, step.min_tokens, step.max_tokens);
+            let _ = writeln!(text, "step {field}: {least} to {most} tokens");
+        }
+        let (least, most) = estimate.tokens();
+        let rows = rows as usize;
+        let prompt = estimate.prompt_tokens * rows as f64 + estimate.shared_prompt_tokens as f64;
+        let _ = writeln!(
+            text,
+            "about {prompt:.0} prompt tokens, and {} to {} decoded, if every first attempt is accepted",
+            least * rows,
+            most * rows
+        );
+    }
+    text
+}

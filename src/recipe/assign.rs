@@ -1,0 +1,440 @@
+//! Deals attribute values out to rows so that every beginning of a run is balanced.
+//!
+//! Three ways ([`Balance`]). *Cells*: every combination of values is a cell, and cells are apportioned
+//! by the quota method (Balinski and Young, "The quota method of apportionment", 1975): after any number
+//! of rows a cell has its exact share, rounded down or up. *Pairs*, where there are too many cells: each
+//! attribute is apportioned by itself, and values are joined so that all pairs are met evenly. *Random*:
+//! independent draws. In all three, more rows never change earlier ones. Continuous ranges follow a
+//! shifted Halton sequence.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::Fault;
+use super::attributes::{Attribute, Quota, Range, fits, number};
+use crate::decode::StreamKey;
+
+/// Most combinations of values that are apportioned as cells.
+pub const MOST_CELLS: usize = 4096;
+
+/// `attempt` of the streams that plan rather than decode; decoding attempts stay below it.
+pub(super) const PLANNING: u16 = u16::MAX;
+
+/// How attribute values are spread over rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Balance {
+    /// `cells` where there are few enough, else `pairs`.
+    #[default]
+    Auto,
+    /// Every combination of values gets its exact share.
+    Cells,
+    /// Every value gets its exact share; pairs are met evenly.
+    Pairs,
+    /// Independent draws by weight.
+    Random,
+}
+
+/// The attributes of row 0, 1, 2, …: an endless iterator, a function of its inputs alone.
+pub struct Assignments<'a> {
+    attributes: &'a [Attribute],
+    seed: u64,
+    row: u32,
+    way: Way,
+}
+
+enum Way {
+    Cells { cells: Vec<Cell>, marginals: Vec<HashMap<usize, f64>> },
+    Pairs(Pairs),
+    Random,
+}
+
+/// A combination of values.
+#[derive(Clone, Debug)]
+struct Cell {
+    /// Values of the attributes that are not continuous.
+    values: Map<String, Value>,
+    /// Place of each value among all values of its attribute.
+    places: Vec<usize>,
+    /// Share of all rows.
+    share: f64,
+    rows: u32,
+}
+
+impl<'a> Assignments<'a> {
+    /// Starts at row 0.
+    ///
+    /// # Errors
+    /// When cells or quotas are asked for and there are too many cells, or the quotas leave none.
+    pub fn new(attributes: &'a [Attribute], quotas: &[Quota], balance: Balance, seed: u64) -> Result<Self, Fault> {
+        let cells = match balance {
+            Balance::Auto | Balance::Cells => cells(attributes),
+            Balance::Pairs | Balance::Random => None,
+        };
+        let way = match (balance, cells) {
+            (_, Some(mut cells)) => {
+                share_out(&mut cells, quotas)?;
+                let marginals = attributes.iter().map(|_| HashMap::new()).collect();
+                Way::Cells { cells, marginals }
+            }
+            (Balance::Cells, None) => {
+                let what = format!("the attributes have more than {MOST_CELLS} combinations");
+                return Err(Fault::new("/balance", what, "use `balance: pairs`, or fewer values"));
+            }
+            _ if !quotas.is_empty() => {
+                let what = "quotas need cells, and these attributes are not spread by cells";
+                return Err(Fault::new("/quotas", what, "use `balance: cells` and fewer values, or `weights`"));
+            }
+            (Balance::Random, None) => Way::Random,
+            (Balance::Auto | Balance::Pairs, None) => Way::Pairs(Pairs::default()),
+        };
+        Ok(Self { attributes, seed, row: 0, way })
+    }
+
+    /// Number of cells; `None` where rows are not spread by cells.
+    pub fn cells(&self) -> Option<usize> {
+        match &self.way {
+            Way::Cells { cells, .. } => Some(cells.iter().filter(|cell| cell.share > 0.0).count()),
+            Way::Pairs(_) | Way::Random => None,
+        }
+    }
+
+    /// Each cell's values and its share of all rows; empty where rows are not spread by cells.
+    pub fn shares(&self) -> impl Iterator<Item = (&Map<String, Value>, f64)> {
+        let cells = match &self.way {
+            Way::Cells { cells, .. } => cells.as_slice(),
+            Way::Pairs(_) | Way::Random => &[],
+        };
+        cells.iter().map(|cell| (&cell.values, cell.share))
+    }
+
+    fn random(&self, index: u32) -> f64 {
+        StreamKey { seed: self.seed, row: self.row, step: 0, attempt: PLANNING }.uniform(index)
+    }
+}
+
+impl Iterator for Assignments<'_> {
+    type Item = Map<String, Value>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let tie_break = StreamKey { seed: self.seed, row: self.row, step: 0, attempt: PLANNING };
+        let mut dealt = match &mut self.way {
+            Way::Cells { cells, marginals } => {
+                let chosen = apportion(cells, marginals, self.row, tie_break);
+                cells[chosen].rows += 1;
+                for (counts, &place) in marginals.iter_mut().zip(&cells[chosen].places) {
+                    *counts.entry(place).or_default() += 1.0;
+                }
+                cells[chosen].values.clone()
+            }
+            Way::Pairs(pairs) => pairs.next(self.attributes, self.row, tie_break),
+            Way::Random => {
+                let mut dealt = Map::new();
+                for (attribute, index) in self.attributes.iter().zip(0..) {
+                    if !attribute.is_continuous() {
+                        let (values, weights) = attribute.choices(&dealt);
+                        let place = by_weight(values.len(), weights, self.random(index));
+                        dealt.insert(attribute.name.clone(), values[place].clone());
+                    }
+                }
+                dealt
+            }
+        };
+        let continuous = self.attributes.iter().filter_map(|attribute| Some((attribute, attribute.range.as_ref()?)));
+        for ((attribute, range), index) in continuous.zip(0..) {
+            let key = StreamKey { seed: self.seed, row: u32::MAX, step: index, attempt: PLANNING };
+            dealt.insert(attribute.name.clone(), spread(range, index, self.row, key.uniform(0)));
+        }
+        self.row = self.row.wrapping_add(1);
+        // In the order of the recipe, whatever the kind.
+        Some(self.attributes.iter().filter_map(|a| dealt.remove_entry(&a.name)).collect())
+    }
+}
+
+/// All combinations of values with their shares by weight; `None` when there are too many.
+fn cells(attributes: &[Attribute]) -> Option<Vec<Cell>> {
+    let mut cells = vec![Cell { values: Map::new(), places: Vec::new(), share: 1.0, rows: 0 }];
+    for attribute in attributes.iter().filter(|attribute| !attribute.is_continuous()) {
+        let mut longer = Vec::new();
+        for cell in &cells {
+            let (values, weights) = attribute.choices(&cell.values);
+            let total: f64 = if weights.is_empty() { values.len() as f64 } else { weights.iter().sum() };
+            for (at, value) in values.iter().enumerate() {
+                let mut next = cell.clone();
+                next.values.insert(attribute.name.clone(), value.clone());
+                next.places.push(attribute.all_values().position(|other| other == value).unwrap_or(at));
+                next.share *= weights.get(at).copied().unwrap_or(1.0) / total;
+                longer.push(next);
+            }
+            if longer.len() > MOST_CELLS {
+                return None;
+            }
+        }
+        cells = longer;
+    }
+    Some(cells)
+}
+
+/// Scales shares so that each quota's cells hold its share together.
+fn share_out(cells: &mut [Cell], quotas: &[Quota]) -> Result<(), Fault> {
+    let fault = |index: usize, what: String, remedy: &str| Err(Fault::new(format!("/quotas/{index}"), what, remedy));
+    let mut owner: Vec<Option<usize>> = vec![None; cells.len()];
+    for (index, quota) in quotas.iter().enumerate() {
+        for (cell, owner) in cells.iter().zip(&mut owner).filter(|(cell, _)| fits(&quota.is, &cell.values)) {
+            if let Some(other) = owner.replace(index) {
+                let values = Value::Object(cell.values.clone());
+                return fault(index, format!("{values} is in quota {other} too"), "let quotas not overlap");
+            }
+        }
+    }
+    let held = |owner: &[Option<usize>], cells: &[Cell], index: Option<usize>| -> f64 {
+        cells.iter().zip(owner).filter(|(_, owner)| **owner == index).map(|(cell, _)| cell.share).sum()
+    };
+    let fixed: f64 = quotas.iter().map(|quota| quota.share).sum();
+    if fixed > 1.0 + 1e-9 {
+        return fault(quotas.len() - 1, format!("the quotas add up to {fixed}"), "let them add up to 1 at most");
+    }
+    let mut factors = Vec::new();
+    for (index, quota) in quotas.iter().enumerate() {
+        let share = held(&owner, cells, Some(index));
+        if share == 0.0 && quota.share > 0.0 {
+            return fault(index, "no combination of values fits".into(), "compare it with the attributes' values");
+        }
+        factors.push(if share == 0.0 { 0.0 } else { quota.share / share });
+    }
+    let rest = held(&owner, cells, None);
+    if rest == 0.0 && fixed < 1.0 - 1e-9 && !quotas.is_empty() {
+        return fault(0, format!("the quotas hold all rows but add up to {fixed}"), "let them add up to 1");
+    }
+    let others = if rest == 0.0 { 0.0 } else { (1.0 - fixed).max(0.0) / rest };
+    for (cell, owner) in cells.iter_mut().zip(&owner) {
+        cell.share *= owner.map_or(others, |index| factors[index]);
+    }
+    Ok(())
+}
+
+/// The cell of row `row` by the quota method. Among cells of equal right the one whose values were dealt
+/// least comes first, then chance decides.
+fn apportion(cells: &[Cell], marginals: &[HashMap<usize, f64>], row: u32, tie_break: StreamKey) -> usize {
+    let house = f64::from(row) + 1.0;
+    let right = |cell: &Cell| cell.share / (f64::from(cell.rows) + 1.0);
+    // A cell may not pass its share rounded up.
+    let eligible = |cell: &Cell| cell.share > 0.0 && f64::from(cell.rows) < house * cell.share - 1e-9;
+    let best = cells.iter().filter(|cell| eligible(cell)).map(right).fold(0.0, f64::max);
+    let load = |cell: &Cell| -> f64 {
+        cell.places.iter().zip(marginals).map(|(place, counts)| counts.get(place).copied().unwrap_or(0.0)).sum()
+    };
+    let candidates = cells.iter().enumerate().filter(|(_, cell)| eligible(cell) && right(cell) >= best * (1.0 - 1e-12));
+    let chance = |index: usize| tie_break.words(index as u32)[0];
+    let first = candidates
+        .map(|(index, cell)| (load(cell), chance(index), index))
+        .min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
+    first.map_or(0, |(_, _, index)| index)
+}
+
+/// Counts of values and of pairs of values dealt so far.
+#[derive(Default)]
+struct Pairs {
+    values: HashMap<(usize, usize), u32>,
+    pairs: HashMap<(usize, usize, usize, usize), u32>,
+    /// Rows in which each attribute had the same condition, by attribute and case.
+    turns: HashMap<(usize, usize), u32>,
+}
+
+impl Pairs {
+    fn next(&mut self, attributes: &[Attribute], row: u32, tie_break: StreamKey) -> Map<String, Value> {
+        let mut dealt = Map::new();
+        let mut places: Vec<(usize, usize)> = Vec::new();
+        for (index, attribute) in attributes.iter().enumerate().filter(|(_, a)| !a.is_continuous()) {
+            let case = attribute.when.iter().position(|case| fits(&case.is, &dealt)).map_or(0, |case| case + 1);
+            let (values, weights) = attribute.choices(&dealt);
+            let total: f64 = if weights.is_empty() { values.len() as f64 } else { weights.iter().sum() };
+            // Values of different cases are counted apart.
+            let place = |at: usize| case * (1 << 20) + at;
+            let turn = self.turns.entry((index, case)).or_default();
+            let house = f64::from(*turn) + 1.0;
+            *turn += 1;
+            let rank = |at: usize| {
+                let share = weights.get(at).copied().unwrap_or(1.0) / total;
+                let count = f64::from(self.values.get(&(index, place(at))).copied().unwrap_or(0));
+                let open = share > 0.0 && count < house * share - 1e-9;
+                // Behind by whole rows first; then the pairs met least; then chance.
+                let met: u32 = places
+                    .iter()
+                    .map(|&(other, chosen)| self.pairs.get(&(other, chosen, index, place(at))).copied().unwrap_or(0))
+                    .sum();
+                let ahead = (count / share.max(f64::MIN_POSITIVE)).floor();
+                let chance = tie_break.words((index as u32) << 20 | at as u32)[0];
+                (!open, f64::from(met), ahead, chance, at)
+            };
+            let must = |at: &usize| {
+                let share = weights.get(*at).copied().unwrap_or(1.0) / total;
+                let count = f64::from(self.values.get(&(index, place(*at))).copied().unwrap_or(0));
+                // Below its share rounded down if it does not get this row.
+                share > 0.0 && count < (house * share + 1e-9).floor()
+            };
+            let order = |a: &(bool, f64, f64, u32, usize), b: &(bool, f64, f64, u32, usize)| {
+                let numbers = a.1.total_cmp(&b.1).then(a.2.total_cmp(&b.2));
+                a.0.cmp(&b.0).then(numbers).then(a.3.cmp(&b.3)).then(a.4.cmp(&b.4))
+            };
+            let due: Vec<usize> = (0..values.len()).filter(must).collect();
+            let among = if due.is_empty() { (0..values.len()).collect() } else { due };
+            let at = among.into_iter().map(rank).min_by(order).map_or(0, |rank| rank.4);
+            for &(other, chosen) in &places {
+                *self.pairs.entry((other, chosen, index, place(at))).or_default() += 1;
+            }
+            *self.values.entry((index, place(at))).or_default() += 1;
+            places.push((index, place(at)));
+            dealt.insert(attribute.name.clone(), values[at].clone());
+        }
+        debug_assert!(row < u32::MAX);
+        dealt
+    }
+}
+
+/// The place that a uniform number in `[0, 1)` falls on.
+fn by_weight(count: usize, weights: &[f64], uniform: f64) -> usize {
+    if weights.is_empty() {
+        return ((uniform * count as f64) as usize).min(count.saturating_sub(1));
+    }
+    let mut left = uniform * weights.iter().sum::<f64>();
+    for (at, weight) in weights.iter().enumerate() {
+        left -= weight;
+        if left < 0.0 {
+            return at;
+        }
+    }
+    weights.iter().rposition(|weight| *weight > 0.0).unwrap_or(0)
+}
+
+/// Bases of the Halton sequence, one a continuous attribute; later attributes share them, shifted otherwise.
+const BASES: [u32; 8] = [2, 3, 5, 7, 11, 13, 17, 19];
+
+fn spread(range: &Range, index: u16, row: u32, shift: f64) -> Value {
+    let base = BASES[usize::from(index) % BASES.len()];
+    let (mut inverse, mut digit, mut rest) = (0.0, 1.0 / f64::from(base), row);
+    while rest > 0 {
+        inverse += f64::from(rest % base) * digit;
+        digit /= f64::from(base);
+        rest /= base;
+    }
+    number(range.from + (inverse + shift).fract() * (range.to - range.from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::attributes::Case;
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn attribute(name: &str, count: usize) -> Attribute {
+        Attribute::of(name, (0..count).map(|value| json!(format!("{name}{value}"))).collect())
+    }
+
+    fn deal(attributes: &[Attribute], balance: Balance, rows: usize) -> Vec<Map<String, Value>> {
+        Assignments::new(attributes, &[], balance, 7).expect("it can be dealt").take(rows).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_cell_has_its_share_after_any_number_of_rows(
+            weights in prop::collection::vec(0u32..5, 1..9), others in 1usize..5, seed in 0u64..50
+        ) {
+            prop_assume!(weights.iter().any(|weight| *weight > 0));
+            let mut first = attribute("a", weights.len());
+            first.weights = weights.iter().map(|weight| f64::from(*weight)).collect();
+            let attributes = [first, attribute("b", others)];
+            let mut assignments = Assignments::new(&attributes, &[], Balance::Cells, seed).expect("few cells");
+            let shares: Vec<_> = assignments.shares().map(|(values, share)| (values.clone(), share)).collect();
+            let mut counts = vec![0u32; shares.len()];
+            for row in 1..200u32 {
+                let dealt = assignments.next().expect("it is endless");
+                counts[shares.iter().position(|(values, _)| *values == dealt).expect("a cell")] += 1;
+                for ((_, share), count) in shares.iter().zip(&counts) {
+                    prop_assert!((f64::from(*count) - share * f64::from(row)).abs() < 1.0 + 1e-9);
+                }
+            }
+        }
+
+        #[test]
+        fn without_cells_values_keep_their_share_and_pairs_are_met(first in 2usize..7, second in 2usize..7) {
+            let attributes = [attribute("a", first), attribute("b", second)];
+            let rows = deal(&attributes, Balance::Pairs, first * second * 3);
+            for (attribute, count) in attributes.iter().zip([first, second]) {
+                for value in &attribute.values {
+                    for end in 1..=rows.len() {
+                        let has = rows[..end].iter().filter(|row| row[&attribute.name] == *value).count();
+                        let share = end as f64 / count as f64;
+                        prop_assert!((has as f64 - share).abs() < 1.0 + 1e-9, "{has} of {share}");
+                    }
+                }
+            }
+            let mut pairs: Vec<String> = rows.iter().map(|row| Value::Object(row.clone()).to_string()).collect();
+            pairs.sort();
+            pairs.dedup();
+            prop_assert_eq!(pairs.len(), first * second);
+        }
+    }
+
+    #[test]
+    fn the_first_rows_differ_in_every_attribute() {
+        let attributes = [attribute("topic", 32), attribute("opening", 14)];
+        let rows = deal(&attributes, Balance::Auto, 14);
+        for name in ["topic", "opening"] {
+            let mut values: Vec<&str> = rows.iter().filter_map(|row| row[name].as_str()).collect();
+            values.sort_unstable();
+            values.dedup();
+            assert_eq!(values.len(), 14, "{name}");
+        }
+    }
+
+    #[test]
+    fn conditional_values_follow_their_condition() {
+        let mut tone = attribute("tone", 2);
+        let is = json!({"level": ["level0", "level1"]});
+        let is = is.as_object().expect("an object").clone();
+        tone.when = vec![Case { is, values: vec![json!("plain")], weights: vec![] }];
+        let attributes = [attribute("level", 3), tone];
+        for balance in [Balance::Cells, Balance::Pairs, Balance::Random] {
+            let rows = deal(&attributes, balance, 60);
+            for row in &rows {
+                assert_eq!(row["tone"] == "plain", row["level"] != "level2", "{row:?}");
+            }
+            assert!(rows.iter().any(|row| row["tone"] == "tone1"), "{balance:?}");
+        }
+    }
+
+    #[test]
+    fn quotas_fix_shares_and_refuse_what_cannot_be() {
+        let attributes = [attribute("a", 4), attribute("b", 2)];
+        let quota = |is: Value, share| Quota { is: is.as_object().expect("an object").clone(), share };
+        let quotas = [quota(json!({"a": "a0"}), 0.5), quota(json!({"a": "a1", "b": "b0"}), 0.0)];
+        let dealt = Assignments::new(&attributes, &quotas, Balance::Auto, 1).expect("they can be met");
+        let rows: Vec<_> = dealt.take(100).collect();
+        assert_eq!(rows.iter().filter(|row| row["a"] == "a0").count(), 50);
+        assert!(rows.iter().all(|row| row["a"] != "a1" || row["b"] != "b0"));
+        let at = |quotas: &[Quota], balance| Assignments::new(&attributes, quotas, balance, 1).err().map(|f| f.at);
+        let overlap = [quota(json!({"a": "a0"}), 0.5), quota(json!({"b": "b0"}), 0.1)];
+        assert_eq!(at(&overlap, Balance::Auto).as_deref(), Some("/quotas/1"));
+        assert_eq!(at(&overlap[..1], Balance::Pairs).as_deref(), Some("/quotas"));
+        let over = [quota(json!({"a": "a0"}), 0.8), quota(json!({"a": "a1"}), 0.8)];
+        assert_eq!(at(&over, Balance::Auto).as_deref(), Some("/quotas/1"));
+    }
+
+    #[test]
+    fn continuous_ranges_are_spread_evenly_and_stay_in_bounds() {
+        let range = Range { from: 2.0, to: 4.0, step: None };
+        let attributes = [Attribute { name: "t".into(), range: Some(range), ..Attribute::default() }];
+        let rows = deal(&attributes, Balance::Auto, 64);
+        let mut bins = [0; 8];
+        for row in &rows {
+            let value = row["t"].as_f64().expect("a number");
+            assert!((2.0..=4.0).contains(&value));
+            bins[(((value - 2.0) * 4.0) as usize).min(7)] += 1;
+        }
+        assert!(bins.iter().all(|&count| (6..=10).contains(&count)), "{bins:?}");
+    }
+}

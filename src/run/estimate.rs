@@ -1,0 +1,80 @@
+//! What a run will cost, from its first rows: prompts as they will be read, and the bounds of what is decoded.
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::plan::Plan;
+use super::steps::{Decoding, Steps};
+use crate::decode::StreamKey;
+use crate::error::Result;
+
+/// Rows that are tried; their mean stands for the others.
+const ROWS_TRIED: u32 = 48;
+
+/// Tokens of a row, in the mean over the rows tried, one attempt each.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Estimate {
+    /// Fields with their bounds, in the order of the steps.
+    pub steps: Vec<StepEstimate>,
+    /// Prompt tokens that many rows share, read once each.
+    pub shared_prompt_tokens: usize,
+    /// Prompt tokens of a row alone.
+    pub prompt_tokens: f64,
+}
+
+/// What one step decodes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct StepEstimate {
+    /// Its field.
+    pub field: String,
+    /// Tokens of the shortest text, the greatest such number over the rows tried.
+    pub min_tokens: usize,
+    /// The step's limit.
+    pub max_tokens: usize,
+}
+
+impl Estimate {
+    /// Estimates the rows of `plan`; what is wrong with a template, a pattern or a limit comes out here too.
+    ///
+    /// # Errors
+    /// When a step cannot be set up.
+    pub fn of(plan: &Plan, steps: &mut Steps) -> Result<Self> {
+        let mut estimate = Self {
+            steps: plan
+                .recipe
+                .steps
+                .iter()
+                .map(|step| StepEstimate { field: step.field.clone(), min_tokens: 0, max_tokens: step.max_tokens })
+                .collect(),
+            ..Self::default()
+        };
+        let mut shared: Vec<(usize, u32)> = Vec::new();
+        let mut prompt_tokens = 0;
+        let assignments = plan.recipe.assignments(plan.seed).map_err(|fault| fault.as_usage(&plan.recipe.name))?;
+        let rows = plan.rows.min(ROWS_TRIED);
+        for (row, attributes) in (0..rows).zip(assignments) {
+            let set = plan.recipe.example_set_of(plan.seed, row);
+            let key = StreamKey { seed: plan.seed, row, step: 0, attempt: 0 };
+            let mut attempt = Decoding::new(key, attributes, set);
+            for (index, step) in estimate.steps.iter_mut().enumerate() {
+                let request = steps.request(&mut attempt)?;
+                if !shared.contains(&(index, set)) {
+                    shared.push((index, set));
+                    estimate.shared_prompt_tokens += request.prefix.len();
+                }
+                prompt_tokens += request.prompt.len();
+                let least = request.constraint.map_or(1, |constraint| constraint.min_tokens());
+                step.min_tokens = step.min_tokens.max(least);
+                attempt.suppose(&plan.recipe.steps[index], json!("(what the model writes here)"));
+            }
+        }
+        estimate.prompt_tokens = prompt_tokens as f64 / f64::from(rows.max(1));
+        Ok(estimate)
+    }
+
+    /// Fewest and most tokens that one attempt at a row decodes.
+    pub fn tokens(&self) -> (usize, usize) {
+        let sum = |of: fn(&StepEstimate) -> usize| self.steps.iter().map(of).sum();
+        (sum(|step| step.min_tokens), sum(|step| step.max_tokens))
+    }
+}

@@ -1,0 +1,66 @@
+//! Joins runs of the same plan: shards into one, or what two machines made of it.
+//!
+//! Only attempts are joined. Decisions between rows are taken again in row order, so the result is what one
+//! run would have written, up to the first row that still wants an attempt.
+
+use std::path::{Path, PathBuf};
+
+use super::directory::{self, RunDirectory};
+use super::driver::{Event, Summary, replay};
+use super::ledger::{Recovered, Scan};
+use super::plan::Plan;
+use crate::error::{Error, Result};
+
+/// What was joined.
+#[derive(Debug)]
+pub struct Merged {
+    /// The plan of the whole.
+    pub plan: Plan,
+    /// What became of its rows.
+    pub summary: Summary,
+    /// What the parts' ledgers held, in the order given.
+    pub parts: Vec<Recovered>,
+}
+
+/// Joins the runs `parts` into a new run at `output`.
+///
+/// # Errors
+/// When a part is no run, belongs to another plan or is being written, or `output` cannot be written.
+pub fn merge(output: &Path, parts: &[PathBuf], on_event: &mut dyn FnMut(Event)) -> Result<Merged> {
+    let Some(first) = parts.first() else {
+        return Err(Error::usage("there is nothing to merge", "name the run directories"));
+    };
+    let mut plan = directory::read_plan(first)?;
+    let hash = plan.hash();
+    let mut locks = Vec::new();
+    let mut scans = Vec::new();
+    for part in parts {
+        locks.push(directory::lock(part)?);
+        let other = directory::read_plan(part)?;
+        if other.hash() != hash {
+            let differences = plan.differences(&other, 3).join("; ");
+            let what = format!("was planned otherwise than {}: {differences}", first.display());
+            return Err(Error::input(part, what, "merge runs of one plan only"));
+        }
+        plan.rows = plan.rows.max(other.rows);
+        scans.push(Scan::read(part, &hash)?);
+    }
+    plan.shard = None;
+    let mut whole = RunDirectory::open(output, &plan, false)?;
+    let joined = scans.iter_mut().try_for_each(|scan| {
+        for (row, number) in scan.attempts() {
+            if !whole.ledger().has(row, number)
+                && let Some(entry) = scan.entry(row, number)?
+            {
+                whole.ledger().append(&entry)?;
+            }
+        }
+        Ok(())
+    });
+    if let Err(cause) = joined.and_then(|()| whole.ledger().sync()) {
+        whole.discard();
+        return Err(cause);
+    }
+    let summary = replay(&plan, &mut whole, on_event)?;
+    Ok(Merged { plan, summary, parts: scans.iter().map(Scan::recovered).collect() })
+}

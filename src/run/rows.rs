@@ -1,0 +1,208 @@
+//! The rows of a run and the order of its decisions.
+//!
+//! Attempts end in any order; rows are accepted in row order. Rules about single rows are asked as an
+//! attempt ends and their answer is kept in the ledger; rules that compare rows are asked here, when all
+//! lower rows are decided, against what was finally accepted. So what stands in a row is a function of the
+//! plan alone, and a run that goes on after a stop decides as if it had never stopped.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::directory::RunDirectory;
+use super::driver::{Event, Summary};
+use super::ledger::Entry;
+use super::plan::Plan;
+use super::record::{Attempt, record_line, reject_line};
+use crate::decode::StreamKey;
+use crate::error::Result;
+use crate::filter::{CrossRows, Other, Prepared, Reason};
+
+/// A row that is not decided yet.
+struct Row {
+    attributes: Map<String, Value>,
+    /// Which set of few-shot examples its prompts show.
+    set: u32,
+    /// The attempt at hand.
+    number: u16,
+    turned_down: Vec<(u16, Attempt, Reason)>,
+    state: State,
+}
+
+enum State {
+    /// Its attempt is not in the ledger.
+    Wanting,
+    /// Its attempt passed the rules about single rows.
+    Passed { attempt: Attempt, prepared: Box<Prepared>, was_known: bool },
+    /// No attempt is left.
+    GivenUp,
+}
+
+/// An attempt that has to be decoded.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Row and number of the attempt.
+    pub key: StreamKey,
+    /// What the plan gives the row.
+    pub attributes: Map<String, Value>,
+    /// Its set of few-shot examples.
+    pub set: u32,
+}
+
+/// The rows of a run, from the first undecided one on.
+pub struct Rows<'a> {
+    plan: &'a Plan,
+    directory: &'a mut RunDirectory,
+    coming: std::iter::Peekable<Box<dyn Iterator<Item = (u32, Map<String, Value>)> + 'a>>,
+    open: BTreeMap<u32, Row>,
+    cross_rows: CrossRows,
+    /// What became of the rows decided so far.
+    pub summary: Summary,
+}
+
+impl<'a> Rows<'a> {
+    /// The rows of `plan`, none of them decided.
+    ///
+    /// # Errors
+    /// When the attributes cannot be dealt out, or a file that filters compare with cannot be read.
+    pub fn new(plan: &'a Plan, directory: &'a mut RunDirectory) -> Result<Self> {
+        let assignments = plan.recipe.assignments(plan.seed).map_err(|fault| fault.as_usage(&plan.recipe.name))?;
+        let shard = plan.shard;
+        let coming = (0..plan.rows).zip(assignments).filter(move |(row, _)| shard.is_none_or(|s| s.holds(*row)));
+        let coming: Box<dyn Iterator<Item = _>> = Box::new(coming);
+        let cross_rows = plan.recipe.filters.cross_rows()?;
+        Ok(Self {
+            plan,
+            directory,
+            coming: coming.peekable(),
+            open: BTreeMap::new(),
+            cross_rows,
+            summary: Summary::default(),
+        })
+    }
+
+    /// How many rows are open.
+    pub fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Every row is decided.
+    pub fn all_decided(&mut self) -> bool {
+        self.open.is_empty() && self.coming.peek().is_none()
+    }
+
+    /// Opens the next row. `None` when there is none left; else the attempt that it wants, unless the ledger
+    /// has all that is needed of it.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn open_next(&mut self) -> Result<Option<Option<Wanted>>> {
+        let Some((index, attributes)) = self.coming.next() else { return Ok(None) };
+        let set = self.plan.recipe.example_set_of(self.plan.seed, index);
+        let row = Row { attributes, set, number: 0, turned_down: Vec::new(), state: State::Wanting };
+        self.open.insert(index, row);
+        self.go_on(index).map(Some)
+    }
+
+    /// Takes an attempt that was decoded into the ledger and its row. Returns the next attempt that the row
+    /// wants, if it was turned down.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub fn take(&mut self, entry: Entry) -> Result<Option<Wanted>> {
+        self.directory.ledger().append(&entry)?;
+        let index = entry.row;
+        self.absorb(entry, false);
+        self.go_on(index)
+    }
+
+    /// Decides rows in order as far as they are known; what they want on the way is added to `wanted`.
+    ///
+    /// # Errors
+    /// When a line cannot be written.
+    pub fn settle(&mut self, wanted: &mut Vec<Wanted>, on_event: &mut dyn FnMut(Event)) -> Result<()> {
+        while let Some(mut entry) = self.open.first_entry() {
+            let index = *entry.key();
+            let row = entry.get_mut();
+            if let State::Passed { prepared, .. } = &row.state
+                && let Some(reason) = self.cross_rows.check(prepared)?
+            {
+                let State::Passed { attempt, .. } = std::mem::replace(&mut row.state, State::Wanting) else {
+                    unreachable!("it was passed a line ago")
+                };
+                row.turn_down(attempt, reason);
+                wanted.extend(self.go_on(index)?);
+                continue;
+            }
+            let key = StreamKey { seed: self.plan.seed, row: index, step: 0, attempt: row.number };
+            if matches!(row.state, State::Wanting) {
+                return Ok(());
+            }
+            let row = entry.remove();
+            for (number, attempt, reason) in &row.turned_down {
+                let key = StreamKey { attempt: *number, ..key };
+                self.directory.reject(&reject_line(key, &row.attributes, attempt, reason))?;
+                *self.summary.rejected.entry(reason.rule.to_string()).or_default() += 1;
+                on_event(Event::Rejected { row: index, reason });
+            }
+            match row.state {
+                State::Passed { attempt, prepared, was_known } => {
+                    self.cross_rows.accept(Other::Row(index), &prepared)?;
+                    self.directory.record(&record_line(key, &row.attributes, &attempt))?;
+                    self.summary.accepted += 1;
+                    on_event(Event::Accepted { row: index, fields: &attempt.fields, was_known });
+                }
+                State::GivenUp | State::Wanting => self.summary.given_up += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the files of the run.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn finish(self) -> Result<Summary> {
+        self.directory.finish()?;
+        Ok(self.summary)
+    }
+
+    /// Brings a row as far as the ledger goes; the attempt that it then wants.
+    fn go_on(&mut self, index: u32) -> Result<Option<Wanted>> {
+        loop {
+            let row = self.open.get_mut(&index).expect("it was opened and is not decided");
+            if !matches!(row.state, State::Wanting) {
+                return Ok(None);
+            }
+            if row.number >= self.plan.recipe.max_attempts {
+                row.state = State::GivenUp;
+                return Ok(None);
+            }
+            match self.directory.ledger().entry(index, row.number)? {
+                Some(entry) => self.absorb(entry, true),
+                None => {
+                    let key = StreamKey { seed: self.plan.seed, row: index, step: 0, attempt: row.number };
+                    return Ok(Some(Wanted { key, attributes: row.attributes.clone(), set: row.set }));
+                }
+            }
+        }
+    }
+
+    fn absorb(&mut self, entry: Entry, was_known: bool) {
+        let row = self.open.get_mut(&entry.row).expect("only attempts that were wanted come");
+        match entry.reason {
+            Some(reason) => row.turn_down(entry.attempt, reason),
+            None => {
+                let prepared = Box::new(self.cross_rows.prepare((&entry.attempt.fields).into()));
+                row.state = State::Passed { attempt: entry.attempt, prepared, was_known };
+            }
+        }
+    }
+}
+
+impl Row {
+    fn turn_down(&mut self, attempt: Attempt, reason: Reason) {
+        self.turned_down.push((self.number, attempt, reason));
+        self.number += 1;
+    }
+}
