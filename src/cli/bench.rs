@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
-use instil::decode::{Finish, Request, Sampling, Scheduler, StreamKey};
+use instil::decode::{Capacity, Completion, Finish, Request, Sampling, Scheduler, Statistics, StreamKey};
 use instil::grammar::GrammarSource;
 use instil::grammar::validator::Validator;
+use instil::model::profile::PARTS;
 use instil::model::{Model, Segment};
 use instil::tokenizer::EncodeOptions;
 use instil::vocab::TokenId;
@@ -23,7 +24,8 @@ const EXAMPLES: &str = "\
 Examples:
   instil bench decode                               prompt and decode speed by batch
   instil bench decode --batches 1,8 --json
-  instil bench rows rows.json --rows 32             valid rows a minute under a schema
+  instil bench decode --batches 32 --profile        where the time of a step goes
+  instil bench rows rows.json --rows 64             valid rows a minute under a schema
   instil bench masks maskbench.jsonl.gz --tokenizer tokenizer.json --json";
 
 /// Measure decoding on this machine.
@@ -56,6 +58,9 @@ struct DecodeBench {
     /// Counted runs.
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// Also measure where the time of a decode step goes.
+    #[arg(long)]
+    profile: bool,
     /// One JSON object on stdout.
     #[arg(long)]
     json: bool,
@@ -69,13 +74,13 @@ struct RowsBench {
     /// JSON with `prompt` (holding {topic} and {i}), `topics` and `schema`.
     file: PathBuf,
     /// Rows a run.
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 64)]
     rows: u32,
     /// Most tokens of a row.
     #[arg(long, default_value_t = 192)]
     max_tokens: usize,
     /// Counted runs.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 3)]
     runs: usize,
     /// Decode free, without the schema.
     #[arg(long)]
@@ -99,9 +104,23 @@ pub fn run(arguments: &BenchArguments, quiet: bool, stop: &Arc<AtomicBool>) -> R
     }
 }
 
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    if values.is_empty() { 0.0 } else { values[values.len() / 2] }
+/// Median, least and greatest of some figures.
+#[derive(Clone, Copy, Default)]
+struct Spread {
+    median: f64,
+    least: f64,
+    greatest: f64,
+}
+
+impl Spread {
+    fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        match (values.first(), values.last()) {
+            (Some(&least), Some(&greatest)) => Self { median: values[values.len() / 2], least, greatest },
+            _ => Self::default(),
+        }
+    }
 }
 
 fn check_stop(stop: &AtomicBool) -> Result<()> {
@@ -122,62 +141,104 @@ fn decode(bench: &DecodeBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()
     let total = bench.batches.len() as u64 * (bench.runs as u64 + 1);
     let bar = terminal::bar(total, "{wide_bar} {pos}/{len}  ETA {eta}", quiet);
     let mut results = Vec::new();
+    let mut profiles = Vec::new();
     for &batch in &bench.batches {
-        let (mut prompt_rates, mut decode_rates) = (Vec::new(), Vec::new());
+        let mut runs = Vec::new();
         for run in 0..=bench.runs {
             check_stop(stop)?;
-            let (prompt_rate, decode_rate) = measure(&mut *loaded.model, &prompt, batch, bench.tokens)?;
+            let measured = measure(&mut *loaded.model, &prompt, batch, bench.tokens)?;
             // The first run is the warm-up.
             if run > 0 {
-                prompt_rates.push(prompt_rate);
-                decode_rates.push(decode_rate);
+                runs.push(measured);
             }
             bar.inc(1);
         }
-        let spread = |rates: &[f64]| {
-            (rates.iter().copied().fold(f64::INFINITY, f64::min), rates.iter().copied().fold(0.0, f64::max))
-        };
-        let (low, high) = spread(&decode_rates);
-        results.push(json!({
-            "batch": batch,
-            "prompt_tokens_per_s": median(&mut prompt_rates),
-            "decode_tokens_per_s": median(&mut decode_rates),
-            "decode_min": low,
-            "decode_max": high,
-        }));
+        let prompts = Spread::of(runs.iter().map(|run| prompt.len() as f64 / run.prompt_seconds));
+        let decodes = Spread::of(runs.iter().map(|run| (batch * bench.tokens) as f64 / run.decode_seconds));
+        if bench.profile
+            && let Some(last) = runs.pop()
+        {
+            profiles.push((batch, shares(&last, bench.tokens)));
+        }
+        results.push((batch, prompts, decodes));
     }
     bar.finish_and_clear();
     if bench.json {
+        let figures: Vec<Value> = results
+            .iter()
+            .map(|(batch, prompts, decodes)| {
+                json!({
+                    "batch": batch,
+                    "prompt_tokens_per_s": prompts.median,
+                    "prompt_min": prompts.least,
+                    "prompt_max": prompts.greatest,
+                    "decode_tokens_per_s": decodes.median,
+                    "decode_min": decodes.least,
+                    "decode_max": decodes.greatest,
+                })
+            })
+            .collect();
+        let profiles: Vec<Value> = profiles
+            .iter()
+            .map(|(batch, shares)| {
+                let parts: Vec<Value> =
+                    shares.iter().map(|(name, ms, share)| json!({ "part": name, "ms": ms, "share": share })).collect();
+                json!({ "batch": batch, "step": parts })
+            })
+            .collect();
         println!(
             "{}",
-            json!({ "model": loaded.used.name, "prompt": bench.prompt, "tokens": bench.tokens, "runs": bench.runs, "results": results })
+            json!({
+                "engine": "instil",
+                "model": loaded.used.name,
+                "prompt": bench.prompt,
+                "tokens": bench.tokens,
+                "runs": bench.runs,
+                "results": figures,
+                "profiles": profiles,
+            })
         );
-    } else {
-        println!("{:>6} {:>14} {:>14}   spread", "batch", "prompt tok/s", "decode tok/s");
-        for result in &results {
-            let number = |key: &str| result[key].as_f64().unwrap_or_default();
-            println!(
-                "{:>6} {:>14.1} {:>14.1}   {:.1}–{:.1}",
-                result["batch"],
-                number("prompt_tokens_per_s"),
-                number("decode_tokens_per_s"),
-                number("decode_min"),
-                number("decode_max")
-            );
+        return Ok(());
+    }
+    println!("{:>6} {:>14} {:>18} {:>14} {:>18}", "batch", "prompt tok/s", "spread", "decode tok/s", "spread");
+    for (batch, prompts, decodes) in &results {
+        let spread = |figure: &Spread| format!("{:.1}–{:.1}", figure.least, figure.greatest);
+        println!(
+            "{batch:>6} {:>14.1} {:>18} {:>14.1} {:>18}",
+            prompts.median,
+            spread(prompts),
+            decodes.median,
+            spread(decodes)
+        );
+    }
+    for (batch, shares) in &profiles {
+        println!("\nOne step at batch {batch}:");
+        for (name, ms, share) in shares {
+            println!("{name:>18} {ms:>9.3} ms {:>6.1} %", share * 100.0);
         }
     }
     Ok(())
 }
 
-/// Prompt and decode tokens a second of `batch` sequences.
-fn measure(model: &mut dyn Model, prompt: &[TokenId], batch: usize, tokens: usize) -> Result<(f64, f64)> {
+/// One run: seconds of the prompt and of all decode steps, and where the latter went.
+struct Measured {
+    prompt_seconds: f64,
+    decode_seconds: f64,
+    parts: Vec<(String, f64)>,
+}
+
+/// Reads a prompt once, then decodes `batch` sequences that share it.
+fn measure(model: &mut dyn Model, prompt: &[TokenId], batch: usize, tokens: usize) -> Result<Measured> {
     let first = model.create();
     let start = Instant::now();
     model.forward(&[Segment { sequence: first, tokens: prompt, logits: true }])?;
-    let prompt_rate = prompt.len() as f64 / start.elapsed().as_secs_f64();
+    let prompt_seconds = start.elapsed().as_secs_f64();
     let mut sequences = vec![first];
     for _ in 1..batch {
         sequences.push(model.fork(first, prompt.len())?);
+    }
+    if let Some(profile) = model.profile() {
+        profile.reset();
     }
     let start = Instant::now();
     for step in 0..tokens {
@@ -186,9 +247,21 @@ fn measure(model: &mut dyn Model, prompt: &[TokenId], batch: usize, tokens: usiz
             sequences.iter().map(|&sequence| Segment { sequence, tokens: &token, logits: true }).collect();
         model.forward(&segments)?;
     }
-    let decode_rate = (batch * tokens) as f64 / start.elapsed().as_secs_f64();
+    let decode_seconds = start.elapsed().as_secs_f64();
+    let parts = model
+        .profile()
+        .map(|profile| PARTS.iter().map(|&part| (format!("{part:?}"), profile.spent(part).as_secs_f64())).collect());
     sequences.into_iter().for_each(|sequence| model.free(sequence));
-    Ok((prompt_rate, decode_rate))
+    Ok(Measured { prompt_seconds, decode_seconds, parts: parts.unwrap_or_default() })
+}
+
+/// Milliseconds a step and share of it, by part; what no part accounts for comes last.
+fn shares(measured: &Measured, steps: usize) -> Vec<(String, f64, f64)> {
+    let whole = measured.decode_seconds;
+    let told: f64 = measured.parts.iter().map(|(_, seconds)| seconds).sum();
+    let rest = [("(unaccounted)".to_owned(), whole - told)];
+    let all = measured.parts.iter().chain(&rest);
+    all.map(|(name, seconds)| (name.clone(), seconds / steps as f64 * 1e3, seconds / whole)).collect()
 }
 
 #[derive(Deserialize)]
@@ -204,7 +277,7 @@ fn rows(bench: &RowsBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
     if file.topics.is_empty() || bench.rows == 0 || bench.runs == 0 {
         return Err(Error::usage("there is nothing to measure", "give topics, rows and runs"));
     }
-    let slots = bench.model.slots()?;
+    let capacity = bench.model.capacity()?;
     let validator = Validator::new(&file.schema)?;
     let mut loaded = setup::load(&bench.model, quiet, stop)?;
     let tokenizer = loaded.tokenizer.clone();
@@ -227,66 +300,108 @@ fn rows(bench: &RowsBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
             sampling: Sampling { temperature: 0.8, top_p: 0.95, ..Sampling::default() },
         })
     };
-    let mut reports = Vec::new();
+    let bar = terminal::bar(bench.runs as u64 + 1, "{wide_bar} {pos}/{len}  ETA {eta}", quiet);
+    let mut runs: Vec<Rows> = Vec::new();
     for run in 0..=bench.runs {
-        let warm_up = run == 0;
-        let count = if warm_up { 1 } else { bench.rows };
-        let mut scheduler = Scheduler::new(&mut *loaded.model, tokenizer.vocab().clone(), slots);
+        // The first run is the warm-up: one batch.
+        let count = if run == 0 { bench.rows.min(capacity.slots as u32) } else { bench.rows };
+        let mut rows = Rows::default();
+        let mut scheduler = Scheduler::new(&mut *loaded.model, tokenizer.vocab().clone(), capacity);
         let start = Instant::now();
         (0..count).try_for_each(|row| {
             scheduler.submit(request(row)?);
             Ok::<_, Error>(())
         })?;
-        let (mut valid, mut tokens, mut chars, mut by_budget) = (0u32, 0usize, 0usize, 0u32);
         while let Some(completion) = scheduler.next_completion()? {
             check_stop(stop)?;
-            tokens += completion.tokens.len();
-            by_budget += u32::from(completion.closed_by_budget);
-            let ended = !matches!(completion.finish, Finish::Limit { accepting: false } | Finish::DeadEnd);
-            let value: Option<Value> = serde_json::from_slice(&completion.text).ok().filter(|_| ended);
-            if let Some(value) = value.filter(|value| validator.is_valid(value)) {
-                valid += 1;
-                chars += value.get("response").and_then(Value::as_str).map_or(0, |text| text.chars().count());
-            }
+            rows.count(&completion, &validator);
         }
-        let seconds = start.elapsed().as_secs_f64();
-        let statistics = scheduler.statistics();
-        if !warm_up {
-            reports.push(json!({
-                "engine": "instil",
-                "constrained": !bench.free,
-                "rows": bench.rows,
-                "slots": slots,
-                "max_tokens": bench.max_tokens,
-                "tokens": tokens,
-                "seconds": seconds,
-                "tokens_per_s": tokens as f64 / seconds,
-                "sampled_tokens": statistics.sampled_tokens,
-                "forced_tokens": statistics.forced_tokens,
-                "valid": valid,
-                "valid_rows_per_min": f64::from(valid) / seconds * 60.0,
-                "mean_response_chars": chars as f64 / f64::from(valid.max(1)),
-                "closed_by_budget": by_budget,
-                "compile_seconds": compile_seconds,
-            }));
+        rows.seconds = start.elapsed().as_secs_f64();
+        rows.statistics = scheduler.statistics();
+        if run > 0 {
+            runs.push(rows);
         }
+        bar.inc(1);
     }
-    reports.sort_by(|a, b| {
-        let rate = |report: &Value| report["valid_rows_per_min"].as_f64().unwrap_or_default();
-        rate(a).total_cmp(&rate(b))
-    });
-    let report = &reports[reports.len() / 2];
+    bar.finish_and_clear();
+    let rates = Spread::of(runs.iter().map(Rows::valid_per_minute));
+    runs.sort_by(|a, b| a.valid_per_minute().total_cmp(&b.valid_per_minute()));
+    let run = &runs[runs.len() / 2];
+    let report = run.report(bench, capacity, rates, compile_seconds);
     if bench.json {
         println!("{report}");
-    } else {
-        println!(
-            "{} of {} rows valid, {:.1} valid rows/min, {:.1} tokens/s (median of {} runs)",
-            report["valid"],
-            report["rows"],
-            report["valid_rows_per_min"].as_f64().unwrap_or_default(),
-            report["tokens_per_s"].as_f64().unwrap_or_default(),
-            bench.runs
-        );
+        return Ok(());
     }
+    let number = |key: &str| report[key].as_f64().unwrap_or_default();
+    println!("{:>26} {:>10.1}   ({:.1}–{:.1})", "valid rows/min", rates.median, rates.least, rates.greatest);
+    println!("{:>26} {:>10}   of {}", "valid rows", run.valid, bench.rows);
+    println!("{:>26} {:>10.1}", "tokens/s", number("tokens_per_s"));
+    println!("{:>26} {:>10}", "sampled tokens", run.statistics.sampled_tokens);
+    println!("{:>26} {:>10}", "forced tokens", run.statistics.forced_tokens);
+    println!("{:>26} {:>10.1}", "mean response characters", number("mean_response_chars"));
+    println!("{:>26} {:>10.1} %", "closed by budget", number("closed_by_budget_share") * 100.0);
+    println!("{:>26} {:>10.1} %", "time outside the model", number("time_outside_model_share") * 100.0);
     Ok(())
+}
+
+/// What one run made.
+#[derive(Default)]
+struct Rows {
+    seconds: f64,
+    tokens: usize,
+    valid: u32,
+    response_chars: usize,
+    closed_by_budget: u32,
+    statistics: Statistics,
+}
+
+impl Rows {
+    fn count(&mut self, completion: &Completion, validator: &Validator) {
+        self.tokens += completion.tokens.len();
+        self.closed_by_budget += u32::from(completion.closed_by_budget);
+        let ended = !matches!(completion.finish, Finish::Limit { accepting: false } | Finish::DeadEnd);
+        let value: Option<Value> = serde_json::from_slice(&completion.text).ok().filter(|_| ended);
+        if let Some(value) = value.filter(|value| validator.is_valid(value)) {
+            self.valid += 1;
+            let response = value.get("response").and_then(Value::as_str);
+            self.response_chars += response.map_or(0, |text| text.chars().count());
+        }
+    }
+
+    fn valid_per_minute(&self) -> f64 {
+        f64::from(self.valid) / self.seconds * 60.0
+    }
+
+    /// The keys that the bench of llama-server prints, and ours.
+    fn report(&self, bench: &RowsBench, capacity: Capacity, rates: Spread, compile_seconds: f64) -> Value {
+        json!({
+            "engine": "instil",
+            "constrained": !bench.free,
+            "rows": bench.rows,
+            "slots": capacity.slots,
+            "max_tokens": bench.max_tokens,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "tokens_per_s": self.tokens as f64 / self.seconds,
+            "valid": self.valid,
+            "valid_rows_per_min": rates.median,
+            "valid_rows_per_min_min": rates.least,
+            "valid_rows_per_min_max": rates.greatest,
+            "mean_response_chars": self.response_chars as f64 / f64::from(self.valid.max(1)),
+            "runs": bench.runs,
+            "sampled_tokens": self.statistics.sampled_tokens,
+            "sampled_tokens_per_s": self.statistics.sampled_tokens as f64 / self.seconds,
+            "forced_tokens": self.statistics.forced_tokens,
+            "forced_tokens_per_s": self.statistics.forced_tokens as f64 / self.seconds,
+            "closed_by_budget": self.closed_by_budget,
+            "closed_by_budget_share": f64::from(self.closed_by_budget) / f64::from(bench.rows),
+            "prompt_tokens": self.statistics.prompt_tokens,
+            "prompt_tokens_shared": self.statistics.prompt_tokens_shared,
+            "passes": self.statistics.passes,
+            "model_seconds": self.statistics.model_time.as_secs_f64(),
+            "sampling_seconds": self.statistics.sampling_time.as_secs_f64(),
+            "time_outside_model_share": 1.0 - self.statistics.model_time.as_secs_f64() / self.seconds,
+            "compile_seconds": compile_seconds,
+        })
+    }
 }

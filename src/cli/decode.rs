@@ -76,7 +76,7 @@ pub fn run(arguments: &DecodeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
         return Err(Error::usage("--max-tokens is 0", "use 1 or more"));
     }
     arguments.sampling.check()?;
-    let slots = arguments.model.slots()?.min(arguments.count as usize);
+    let capacity = arguments.model.capacity()?;
     let (source, validator) = source(arguments)?;
     let prompt = if arguments.prompt == "-" { read_text(&PathBuf::from("-"))? } else { arguments.prompt.clone() };
     let mut loaded = setup::load(&arguments.model, quiet, stop)?;
@@ -115,7 +115,7 @@ pub fn run(arguments: &DecodeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
             ..Sampling::default()
         },
     };
-    let mut scheduler = Scheduler::new(&mut *loaded.model, tokenizer.vocab().clone(), slots);
+    let mut scheduler = Scheduler::new(&mut *loaded.model, tokenizer.vocab().clone(), capacity);
     (0..arguments.count).for_each(|row| scheduler.submit(request(row, 0)));
     // Texts are printed in order, each as soon as those before it are there.
     let mut waiting: Vec<Option<Completion>> = Vec::new();

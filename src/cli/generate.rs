@@ -65,11 +65,11 @@ pub fn run(arguments: &GenerateArguments, quiet: bool, stop: &Arc<AtomicBool>) -
         Some(path) if arguments.resume && !arguments.run.decide_rows() && path.join(directory::PLAN).exists() => {
             standing(path, arguments)?
         }
-        _ => planned(&source, arguments.engine, arguments.shard)?,
+        _ => planned(&arguments.run, &source, arguments.engine, arguments.shard)?,
     };
     validator(&plan.schema)?;
     let output = output.unwrap_or_else(|| RunDirectory::next_free(&PathBuf::from("runs").join(&plan.recipe.name)));
-    let slots = model.slots()?;
+    let capacity = model.capacity()?;
     let mut loaded = setup::load(&model, quiet, stop)?;
     let compiler = setup::compiler(&loaded.tokenizer, arguments.engine);
     plan.model = loaded.used.clone();
@@ -103,7 +103,7 @@ pub fn run(arguments: &GenerateArguments, quiet: bool, stop: &Arc<AtomicBool>) -
         }
     };
     let workshop =
-        Workshop { model: &mut *loaded.model, tokenizer: loaded.tokenizer.clone(), compiler: &compiler, slots };
+        Workshop { model: &mut *loaded.model, tokenizer: loaded.tokenizer.clone(), compiler: &compiler, capacity };
     let summary = instil::run::generate(&plan, workshop, &mut directory, stop, &mut on_event);
     bar.finish_and_clear();
     let summary = match summary {
@@ -123,7 +123,12 @@ pub fn run(arguments: &GenerateArguments, quiet: bool, stop: &Arc<AtomicBool>) -
 }
 
 /// The plan that the run file and the flags make; its model is known once it is loaded.
-pub fn planned(source: &Source, engine: Engine, shard: Option<Shard>) -> Result<(Plan, ModelOptions)> {
+pub fn planned(
+    options: &RunOptions,
+    source: &Source,
+    engine: Engine,
+    shard: Option<Shard>,
+) -> Result<(Plan, ModelOptions)> {
     let resolved = source.resolve()?;
     let plan = Plan {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -135,7 +140,7 @@ pub fn planned(source: &Source, engine: Engine, shard: Option<Shard>) -> Result<
         schema: resolved.schema,
         recipe: resolved.recipe,
     };
-    Ok((plan, RunOptions::model_of(source)))
+    Ok((plan, options.model_of(source)))
 }
 
 /// The plan of the run that stands at `path`, for as many rows as the flags ask for.

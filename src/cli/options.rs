@@ -1,10 +1,13 @@
 //! Flags that several commands share.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
+use instil::decode::Capacity;
 use instil::grammar::validator::Validator;
 use instil::grammar::{GrammarSource, Program};
+use instil::model::LoadOptions;
 use instil::recipe::DrawsOverride;
 use instil::{Error, Result};
 
@@ -19,9 +22,46 @@ pub struct ModelOptions {
     /// auto, cpu, cuda, cuda:N or metal [default: auto].
     #[arg(long)]
     pub device: Option<String>,
-    /// Sequences decoded at once [default: 16].
+    /// Sequences decoded at once [default: 32].
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
+    /// Most memory for keys and values, as 512M or 2G; what does not fit waits [default: half of what
+    /// is free].
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub kv_memory: Option<usize>,
+    /// Threads of the CPU's kernels [default: one a processor].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Compute with the f32 reference instead of the CPU's quantised kernels (slow; for comparison).
+    #[arg(long, hide_short_help = true)]
+    pub reference: bool,
+}
+
+/// Sequences decoded at once unless told otherwise: beyond this, a CPU gains little.
+const USUAL_BATCH: usize = 32;
+/// Memory for keys and values where the system does not say what is free.
+const USUAL_KV_MEMORY: usize = 4 << 30;
+
+fn parse_size(text: &str) -> std::result::Result<usize, String> {
+    let (digits, shift) = match text.trim_end_matches(['B', 'b', 'i']).char_indices().last() {
+        Some((at, 'K' | 'k')) => (&text[..at], 10),
+        Some((at, 'M' | 'm')) => (&text[..at], 20),
+        Some((at, 'G' | 'g')) => (&text[..at], 30),
+        _ => (text, 0),
+    };
+    let number: usize = digits.trim().parse().map_err(|_| format!("`{text}` is no size; write 512M or 2G"))?;
+    match number.checked_mul(1 << shift) {
+        Some(size) if size > 0 => Ok(size),
+        _ => Err(format!("`{text}` is no size that a machine has")),
+    }
+}
+
+/// Half of the memory that the system says is available.
+fn half_of_free_memory() -> Option<usize> {
+    let told = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = told.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: usize = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kibibytes * 1024 / 2)
 }
 
 impl ModelOptions {
@@ -35,13 +75,18 @@ impl ModelOptions {
         self.device.as_deref().unwrap_or("auto")
     }
 
-    /// Slots of the scheduler.
-    pub fn slots(&self) -> Result<usize> {
-        match self.batch {
-            Some(0) => Err(Error::usage("--batch is 0", "use 1 or more")),
-            Some(count) => Ok(count),
-            None => Ok(16),
+    /// Slots and memory of the scheduler.
+    pub fn capacity(&self) -> Result<Capacity> {
+        if self.batch == Some(0) {
+            return Err(Error::usage("--batch is 0", "use 1 or more"));
         }
+        let key_value_bytes = self.kv_memory.or_else(half_of_free_memory).unwrap_or(USUAL_KV_MEMORY);
+        Ok(Capacity { slots: self.batch.unwrap_or(USUAL_BATCH), key_value_bytes })
+    }
+
+    /// How the weights are computed with.
+    pub fn load_options(&self) -> LoadOptions {
+        LoadOptions { threads: self.threads, reference: self.reference }
     }
 }
 
@@ -159,4 +204,20 @@ pub fn validator(schema: &serde_json::Value) -> Result<Validator> {
         let source = GrammarSource::JsonSchema(schema.clone());
         Program::compile(&source, &instil::grammar::Options::default()).err().unwrap_or(cause)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_size;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        let sizes = [("7", 7), ("3K", 3 << 10), ("512M", 512 << 20), ("2GiB", 2 << 30), ("2gb", 2 << 30)];
+        for (text, size) in sizes {
+            assert_eq!(parse_size(text), Ok(size), "{text}");
+        }
+        for text in ["", "0", "M", "-1G", "1.5G", "99999999999G", "2T", "é"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
 }

@@ -44,10 +44,10 @@ struct Shown {
 /// Makes the rows and shows them.
 pub fn run(arguments: &PreviewArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
     let source = arguments.run.source()?;
-    let (plan, model) = planned(&source, Engine::Instil, None)?;
+    let (plan, model) = planned(&arguments.run, &source, Engine::Instil, None)?;
     let mut plan = Plan { rows: arguments.run.rows().unwrap_or(ROWS), ..plan };
     validator(&plan.schema)?;
-    let slots = model.slots()?;
+    let capacity = model.capacity()?;
     let mut loaded = setup::load(&model, quiet, stop)?;
     let compiler = setup::compiler(&loaded.tokenizer, Engine::Instil);
     plan.model = loaded.used.clone();
@@ -79,7 +79,7 @@ pub fn run(arguments: &PreviewArguments, quiet: bool, stop: &Arc<AtomicBool>) ->
         Event::Rejected { .. } | Event::Progress { .. } => {}
     };
     let workshop =
-        Workshop { model: &mut *loaded.model, tokenizer: loaded.tokenizer.clone(), compiler: &compiler, slots };
+        Workshop { model: &mut *loaded.model, tokenizer: loaded.tokenizer.clone(), compiler: &compiler, capacity };
     let summary = instil::run::generate(&plan, workshop, &mut directory, stop, &mut on_event)?;
     printed?;
     let rejected: u32 = summary.rejected.values().sum();

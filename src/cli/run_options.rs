@@ -82,7 +82,7 @@ impl RunOptions {
             return Err(Error::usage("--max-tokens is 0", "use 1 or more"));
         }
         self.sampling.check()?;
-        self.model.slots()?;
+        self.model.capacity()?;
         // Paths in flags begin where the user is, those in a file where the file is.
         let here = match &self.config {
             Some(_) => std::path::absolute(".").map_err(|cause| Error::io("find", ".", cause))?,
@@ -119,8 +119,8 @@ impl RunOptions {
     }
 
     /// The model that `source` names, with the flags about where it runs.
-    pub fn model_of(source: &Source) -> ModelOptions {
+    pub fn model_of(&self, source: &Source) -> ModelOptions {
         let file = &source.file;
-        ModelOptions { model: file.model.clone(), device: file.device.clone(), batch: file.batch }
+        ModelOptions { model: file.model.clone(), device: file.device.clone(), batch: file.batch, ..self.model.clone() }
     }
 }

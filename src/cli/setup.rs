@@ -7,13 +7,12 @@ use std::time::Instant;
 
 use instil::constraint::{Compiler, Settings};
 use instil::gguf::Gguf;
-use instil::model::Model;
 use instil::model::catalog::Catalog;
-use instil::model::decoder::Decoder;
 use instil::model::device::DeviceChoice;
 use instil::model::manifest::{Kind, Manifest, Origin};
 use instil::model::scripted::Scripted;
 use instil::model::source::{Located, Places, verify};
+use instil::model::{self, LoadOptions, Model};
 use instil::run::plan::ModelUsed;
 use instil::tokenizer::{EncodeOptions, Tokenizer};
 use instil::{Error, Result};
@@ -56,7 +55,7 @@ pub fn load(options: &ModelOptions, quiet: bool, stop: &Arc<AtomicBool>) -> Resu
     let start = Instant::now();
     let (model, tokenizer) = match manifest.kind {
         Kind::Scripted => scripted(&manifest)?,
-        Kind::Candle => candle(&manifest, &located, &device)?,
+        Kind::Candle => candle(&manifest, &located, &device, options.load_options())?,
     };
     if !quiet {
         let seconds = start.elapsed().as_secs_f64();
@@ -107,6 +106,7 @@ fn candle(
     manifest: &Manifest,
     located: &Located,
     device: &candle_core::Device,
+    options: LoadOptions,
 ) -> Result<(Box<dyn Model>, Arc<Tokenizer>)> {
     let weights: &Path = &located
         .weights()
@@ -114,8 +114,8 @@ fn candle(
         .path;
     let file = Gguf::open(weights)?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(file.metadata(), &manifest.name)?);
-    let model = Decoder::load(&manifest.name, &file, device)?;
-    Ok((Box::new(model), tokenizer))
+    let model = model::load(&manifest.name, &file, device, options)?;
+    Ok((model, tokenizer))
 }
 
 fn device_name(device: &candle_core::Device) -> &'static str {

@@ -41,7 +41,7 @@ pub struct ValidateArguments {
 /// Checks it all and tells what was found.
 pub fn run(arguments: &ValidateArguments, quiet: bool) -> Result<()> {
     let source = arguments.run.source()?;
-    let (plan, model) = planned(&source, Engine::Instil, None)?;
+    let (plan, model) = planned(&arguments.run, &source, Engine::Instil, None)?;
     validator(&plan.schema)?;
     instil::constraint::enforcement(&plan.schema, Engine::Instil.into())?;
     let tokenizer = tokenizer(&model)?;

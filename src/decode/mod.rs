@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 pub use random::StreamKey;
 pub use sampler::{Repetition, Sampler, Sampling};
-pub use scheduler::{Scheduler, Statistics};
+pub use scheduler::{Capacity, Scheduler, Statistics};
 
 use crate::constraint::Constraint;
 use crate::vocab::TokenId;

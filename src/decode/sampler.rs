@@ -1,10 +1,12 @@
 //! Logits and a mask → a token: mask first, then temperature, top-k, top-p and min-p on what is left.
 //!
-//! The vocabulary is never sorted: candidates are the tokens that the mask lets through and that
-//! pass the min-p threshold, and only as many of them are ordered as top-k and top-p need.
+//! The vocabulary is never sorted: weights are computed sixteen at a time, and only tokens likely
+//! enough to be drawn are looked at one by one.
 
 use super::random::StreamKey;
 use crate::constraint::Mask;
+use crate::model::kernels::Isa;
+use crate::model::kernels::distribution::{collect_from, greatest, mask_out, masses, weigh};
 use crate::vocab::TokenId;
 
 /// How a token is drawn. The defaults are plain sampling from the model's own distribution.
@@ -56,10 +58,28 @@ pub struct Draw {
 }
 
 /// Draws tokens; holds scratch memory only.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sampler {
+    isa: Isa,
+    mask: Vec<u32>,
+    /// Logits of what the mask lets through, −∞ elsewhere.
+    logits: Vec<f32>,
+    weights: Vec<f32>,
     candidates: Vec<(f32, TokenId)>,
     penalties: Vec<(TokenId, f32)>,
+}
+
+impl Default for Sampler {
+    fn default() -> Self {
+        Self {
+            isa: Isa::detect(),
+            mask: Vec::new(),
+            logits: Vec::new(),
+            weights: Vec::new(),
+            candidates: Vec::new(),
+            penalties: Vec::new(),
+        }
+    }
 }
 
 impl Sampler {
@@ -75,59 +95,83 @@ impl Sampler {
         key: StreamKey,
         index: u32,
     ) -> Option<Draw> {
-        self.candidates.clear();
-        match mask {
-            None => self.candidates.extend((0..).zip(logits).map(|(id, &logit)| (logit, id))),
-            Some(mask) => mask.for_each(|id| {
-                if let Some(&logit) = logits.get(id as usize) {
-                    self.candidates.push((logit, id));
-                }
-            }),
+        self.mask.clear();
+        self.mask.resize(logits.len().div_ceil(32), u32::MAX);
+        if let Some(mask) = mask {
+            self.mask.resize(self.mask.len().max(mask.width().div_ceil(32)), 0);
+            mask.write_bits(&mut self.mask);
         }
-        self.candidates.iter_mut().filter(|c| c.0.is_nan()).for_each(|c| c.0 = f32::NEG_INFINITY);
-        if self.candidates.is_empty() {
-            return None;
+        self.logits.resize(logits.len(), 0.0);
+        mask_out(self.isa, logits, &self.mask, &mut self.logits);
+        let mut tension = 0.0;
+        if mask.is_some() {
+            let most = greatest(self.isa, logits);
+            if most > f32::NEG_INFINITY {
+                let (all, kept) = masses(self.isa, logits, &self.logits, most);
+                tension = (1.0 - kept / all).clamp(0.0, 1.0);
+            }
         }
-        let tension = if mask.is_some() { removed_mass(logits, &self.candidates) } else { 0.0 };
         self.penalise(history, &sampling.repetition);
-        let token = self.choose(sampling, key, index);
+        let token = self.choose(sampling, key, index)?;
         Some(Draw { token, tension })
     }
 
-    fn choose(&mut self, sampling: &Sampling, key: StreamKey, index: u32) -> TokenId {
-        let candidates = &mut self.candidates;
-        let best = *candidates.iter().max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1))).expect("not empty");
-        if candidates.len() == 1 || sampling.temperature <= 0.0 || best.0 == f32::NEG_INFINITY {
-            return best.1;
+    fn choose(&mut self, sampling: &Sampling, key: StreamKey, index: u32) -> Option<TokenId> {
+        let logits = &self.logits;
+        let most = greatest(self.isa, logits);
+        if most == f32::NEG_INFINITY {
+            // Nothing has a probability: the lowest token that may come, if there is one.
+            let word = self.mask.iter().position(|&word| word != 0)?;
+            let id = word * 32 + self.mask[word].trailing_zeros() as usize;
+            return (id < logits.len()).then_some(id as TokenId);
         }
-        let scale = 1.0 / sampling.temperature;
-        // p ≥ min_p · p_max is logit ≥ max + temperature · ln(min_p).
-        if sampling.min_p > 0.0 {
-            let floor = best.0 + sampling.temperature * sampling.min_p.min(1.0).ln();
-            candidates.retain(|c| c.0 >= floor);
+        let best = || logits.iter().position(|&logit| logit == most).map(|id| id as TokenId);
+        if sampling.temperature <= 0.0 {
+            return best();
         }
+        self.weights.resize(logits.len(), 0.0);
+        let total = weigh(self.isa, logits, most, 1.0 / sampling.temperature, &mut self.weights);
+        self.candidates.clear();
+        // p ≥ min_p · p_max, and every weight is at most that of the likeliest, 1.
+        let floor = if sampling.min_p > 0.0 { sampling.min_p.min(1.0) } else { f32::MIN_POSITIVE };
         let likelier = |a: &(f32, TokenId), b: &(f32, TokenId)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-        if sampling.top_k > 0 && sampling.top_k < candidates.len() {
-            candidates.select_nth_unstable_by(sampling.top_k - 1, likelier);
-            candidates.truncate(sampling.top_k);
-        }
-        for candidate in candidates.iter_mut() {
-            candidate.0 = ((candidate.0 - best.0) * scale).exp();
-        }
-        if sampling.top_p < 1.0 {
-            keep_nucleus(candidates, sampling.top_p, likelier);
-        }
-        // The order in which candidates stand must not depend on how they were selected.
-        candidates.sort_unstable_by_key(|c| c.1);
-        let total: f64 = candidates.iter().map(|c| f64::from(c.0)).sum();
-        let mut target = key.uniform(index) * total;
-        for &(weight, id) in candidates.iter() {
-            target -= f64::from(weight);
-            if target < 0.0 {
-                return id;
+        let chooses = sampling.top_p < 1.0 && sampling.top_k == 0 && sampling.min_p <= 0.0;
+        if chooses {
+            // The nucleus lies among the likeliest tokens as soon as those hold its share.
+            let wanted = f64::from(total) * f64::from(sampling.top_p.max(0.0));
+            let mut least = (total * (1.0 - sampling.top_p) / 64.0).min(1.0);
+            loop {
+                self.candidates.clear();
+                collect_from(self.isa, &self.weights, least.max(floor), &mut self.candidates);
+                let held: f64 = self.candidates.iter().map(|c| f64::from(c.0)).sum();
+                if held >= wanted || least <= floor {
+                    break;
+                }
+                least /= 16.0;
+            }
+            keep_nucleus(&mut self.candidates, wanted, likelier);
+        } else {
+            collect_from(self.isa, &self.weights, floor, &mut self.candidates);
+            if sampling.top_k > 0 && sampling.top_k < self.candidates.len() {
+                self.candidates.select_nth_unstable_by(sampling.top_k - 1, likelier);
+                self.candidates.truncate(sampling.top_k);
+            }
+            if sampling.top_p < 1.0 {
+                let total: f64 = self.candidates.iter().map(|c| f64::from(c.0)).sum();
+                keep_nucleus(&mut self.candidates, total * f64::from(sampling.top_p.max(0.0)), likelier);
             }
         }
-        best.1
+        // The order in which candidates stand must not depend on how they were selected.
+        self.candidates.sort_unstable_by_key(|c| c.1);
+        let total: f64 = self.candidates.iter().map(|c| f64::from(c.0)).sum();
+        let mut target = key.uniform(index) * total;
+        for &(weight, id) in &self.candidates {
+            target -= f64::from(weight);
+            if target < 0.0 {
+                return Some(id);
+            }
+        }
+        best()
     }
 
     /// Lowers the logits of tokens that would continue a repetition of the end of `history`.
@@ -149,22 +193,20 @@ impl Sampler {
             }
         }
         for &(token, penalty) in &self.penalties {
-            if let Ok(at) = self.candidates.binary_search_by_key(&token, |c| c.1) {
-                self.candidates[at].0 -= penalty;
+            if let Some(logit) = self.logits.get_mut(token as usize) {
+                *logit -= penalty;
             }
         }
     }
 }
 
-/// Keeps the fewest likeliest candidates whose weights reach `top_p` of the whole; `candidates`
-/// hold weights, and more of them are ordered only while the share is not reached.
+/// Keeps the fewest likeliest candidates whose weights reach `wanted`; more of them are ordered only
+/// while it is not reached.
 fn keep_nucleus(
     candidates: &mut Vec<(f32, TokenId)>,
-    top_p: f32,
+    wanted: f64,
     likelier: impl Fn(&(f32, TokenId), &(f32, TokenId)) -> std::cmp::Ordering + Copy,
 ) {
-    let total: f64 = candidates.iter().map(|c| f64::from(c.0)).sum();
-    let wanted = total * f64::from(top_p.max(0.0));
     let (mut ordered, mut sum) = (0, 0.0);
     while ordered < candidates.len() {
         let until = (ordered * 4).max(64).min(candidates.len());
@@ -182,21 +224,6 @@ fn keep_nucleus(
         }
         ordered = until;
     }
-}
-
-/// `1 − Σ allowed p` at temperature 1.
-fn removed_mass(logits: &[f32], allowed: &[(f32, TokenId)]) -> f32 {
-    if allowed.len() == logits.len() {
-        return 0.0;
-    }
-    let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    if best == f32::NEG_INFINITY {
-        return 0.0;
-    }
-    let sum = |values: &mut dyn Iterator<Item = f32>| -> f64 { values.map(|v| f64::from((v - best).exp())).sum() };
-    let total = sum(&mut logits.iter().copied().filter(|v| !v.is_nan()));
-    let kept = sum(&mut allowed.iter().map(|c| c.0));
-    (1.0 - kept / total).clamp(0.0, 1.0) as f32
 }
 
 #[cfg(test)]
@@ -269,7 +296,7 @@ mod tests {
                 more
             })
             .count();
-        keep_nucleus(&mut weights, 0.9, likelier);
+        keep_nucleus(&mut weights, 0.9 * total, likelier);
         assert_eq!(weights, sorted[..expected]);
     }
 

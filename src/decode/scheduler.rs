@@ -1,12 +1,15 @@
 //! Keeps a batch of sequences decoding: admits requests, steps the model, hands back completions.
 //!
-//! A request is admitted as soon as a slot is free. Its prefix is looked up among those already
-//! prefilled and forked; only its own prompt is read. A step then advances every slot at once:
-//! prompts, forced runs and single drawn tokens are segments of one ragged forward pass.
+//! A request is admitted as soon as a slot is free and the memory for its keys and values is there;
+//! until then it waits. Its prefix is looked up among those already prefilled and forked; only its
+//! own prompt is read. A step then advances every slot at once: prompts, forced runs and single drawn
+//! tokens are segments of one ragged forward pass; masks and draws of the batch run in parallel.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
 
 use super::sampler::Sampler;
 use super::{Completion, Finish, Request, Tension};
@@ -39,22 +42,49 @@ pub struct Statistics {
     pub sampling_time: Duration,
 }
 
-/// Decodes requests over one model, `slots` at a time.
+/// How much a scheduler takes on at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Sequences decoded at once.
+    pub slots: usize,
+    /// Most bytes of keys and values. A request waits until what it may grow to fits beside the
+    /// others; one that would never fit runs alone.
+    pub key_value_bytes: usize,
+}
+
+impl Capacity {
+    /// So many sequences, with no limit of memory.
+    pub fn slots(slots: usize) -> Self {
+        Self { slots, key_value_bytes: usize::MAX }
+    }
+}
+
+/// Decodes requests over one model, a batch at a time.
 pub struct Scheduler<'a> {
     model: &'a mut dyn Model,
     vocab: Arc<Vocab>,
-    slots: usize,
+    capacity: Capacity,
     queue: VecDeque<Request>,
     active: Vec<Slot>,
-    prefixes: VecDeque<(Arc<[TokenId]>, SequenceId)>,
+    prefixes: VecDeque<Prefix>,
     finished: VecDeque<Completion>,
-    sampler: Sampler,
+    /// One for each thread that draws.
+    samplers: Vec<Mutex<Sampler>>,
     statistics: Statistics,
+}
+
+/// Tokens that were read once for all requests that begin with them.
+struct Prefix {
+    tokens: Arc<[TokenId]>,
+    sequence: SequenceId,
+    bytes: usize,
 }
 
 struct Slot {
     request: Request,
     sequence: SequenceId,
+    /// What the sequence may grow to, in bytes of keys and values.
+    reserved: usize,
     session: Option<Box<dyn TextSession>>,
     /// Tokens that the model has not read yet; the first ones of a prompt come first.
     pending: VecDeque<TokenId>,
@@ -66,17 +96,17 @@ struct Slot {
 }
 
 impl<'a> Scheduler<'a> {
-    /// A scheduler that decodes up to `slots` requests at once (at least one).
-    pub fn new(model: &'a mut dyn Model, vocab: Arc<Vocab>, slots: usize) -> Self {
+    /// A scheduler that decodes as many requests at once as `capacity` allows, but at least one.
+    pub fn new(model: &'a mut dyn Model, vocab: Arc<Vocab>, capacity: Capacity) -> Self {
         Self {
             model,
             vocab,
-            slots: slots.max(1),
+            capacity: Capacity { slots: capacity.slots.max(1), ..capacity },
             queue: VecDeque::new(),
             active: Vec::new(),
             prefixes: VecDeque::new(),
             finished: VecDeque::new(),
-            sampler: Sampler::default(),
+            samplers: (0..=rayon::current_num_threads()).map(|_| Mutex::default()).collect(),
             statistics: Statistics::default(),
         }
     }
@@ -93,7 +123,7 @@ impl<'a> Scheduler<'a> {
 
     /// Free slots that no queued request will take.
     pub fn vacancies(&self) -> usize {
-        self.slots.saturating_sub(self.outstanding())
+        self.capacity.slots.saturating_sub(self.outstanding())
     }
 
     /// What decoding cost so far.
@@ -151,18 +181,34 @@ impl<'a> Scheduler<'a> {
         self.statistics.model_time += start.elapsed();
         self.statistics.passes += 1;
         let start = Instant::now();
-        let mut row = 0;
+        let mut wants = plans.iter().map(|(index, _, wants_logits)| (*index, *wants_logits)).peekable();
+        let mut rows = 0..;
+        let mut drawing: Vec<(usize, &mut Slot, &[f32])> = Vec::new();
+        for (index, slot) in self.active.iter_mut().enumerate() {
+            if wants.next_if(|want| want.0 == index).is_some_and(|want| want.1) {
+                let row = rows.next().expect("an endless range");
+                drawing.push((index, slot, logits.row(row)));
+            }
+        }
+        let (samplers, vocab) = (&self.samplers, &*self.vocab);
+        let advance = |(index, slot, logits): (usize, &mut Slot, &[f32])| {
+            let thread = rayon::current_thread_index().map_or(0, |thread| thread + 1);
+            let mut sampler = samplers[thread].lock().expect("a sampler's thread locks it alone");
+            let before = slot.forced;
+            let finish = slot.advance(&mut sampler, logits, vocab)?;
+            Ok((index, finish, slot.forced - before))
+        };
+        // One row is not worth waking other threads.
+        let advanced: Vec<(usize, Option<Finish>, usize)> = if drawing.len() == 1 {
+            drawing.into_iter().map(advance).collect::<Result<_>>()?
+        } else {
+            drawing.into_par_iter().map(advance).collect::<Result<_>>()?
+        };
         let mut ended: Vec<(usize, Finish)> = Vec::new();
-        for (index, _, wants_logits) in plans {
-            let slot = &mut self.active[index];
-            if !wants_logits {
-                continue;
-            }
-            let finish = slot.advance(&mut self.sampler, logits.row(row), &self.vocab, &mut self.statistics)?;
-            row += 1;
-            if let Some(finish) = finish {
-                ended.push((index, finish));
-            }
+        for (index, finish, forced) in advanced {
+            self.statistics.forced_tokens += forced;
+            self.statistics.sampled_tokens += usize::from(finish != Some(Finish::DeadEnd));
+            ended.extend(finish.map(|finish| (index, finish)));
         }
         self.statistics.sampling_time += start.elapsed();
         for (index, finish) in ended.into_iter().rev() {
@@ -175,7 +221,13 @@ impl<'a> Scheduler<'a> {
 
     /// Fills free slots from the queue.
     fn admit(&mut self) -> Result<()> {
-        while self.active.len() < self.slots {
+        while self.active.len() < self.capacity.slots {
+            let Some(next) = self.queue.front() else { break };
+            let memory = self.model.key_value_memory();
+            let reserved = memory.of_sequence(next.prefix.len() + next.prompt.len() + next.max_tokens);
+            if !self.make_room(reserved) {
+                break;
+            }
             let Some(request) = self.queue.pop_front() else { break };
             let session = match &request.constraint {
                 Some(constraint) => Some(constraint.start(Some(request.max_tokens))?),
@@ -185,6 +237,7 @@ impl<'a> Scheduler<'a> {
             let mut slot = Slot {
                 request,
                 sequence,
+                reserved,
                 session,
                 pending,
                 tokens: Vec::new(),
@@ -194,7 +247,9 @@ impl<'a> Scheduler<'a> {
                 tension_max: 0.0,
             };
             // What the grammar forces before the first draw is read together with the prompt.
-            if let Some(finish) = slot.follow_grammar(&self.vocab, &mut self.statistics)? {
+            let finish = slot.follow_grammar(&self.vocab)?;
+            self.statistics.forced_tokens += slot.forced;
+            if let Some(finish) = finish {
                 self.model.free(slot.sequence);
                 self.finished.push_back(slot.complete(finish, &self.vocab));
             } else {
@@ -202,6 +257,26 @@ impl<'a> Scheduler<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether `bytes` fit beside what is reserved, once prefixes that nobody needs now are let go.
+    fn make_room(&mut self, bytes: usize) -> bool {
+        let wanted = self.queue.front().map(|request| request.prefix.clone());
+        loop {
+            let active: usize = self.active.iter().map(|slot| slot.reserved).sum();
+            let kept: usize = self.prefixes.iter().map(|prefix| prefix.bytes).sum();
+            if active + kept + bytes <= self.capacity.key_value_bytes {
+                return true;
+            }
+            let unneeded = |prefix: &Prefix| wanted.as_ref().is_none_or(|wanted| !wanted.starts_with(&prefix.tokens));
+            // When nothing runs, whatever is kept has to go, and the request runs in any case.
+            let Some(at) = self.prefixes.iter().position(|prefix| self.active.is_empty() || unneeded(prefix)) else {
+                return self.active.is_empty();
+            };
+            if let Some(prefix) = self.prefixes.remove(at) {
+                self.model.free(prefix.sequence);
+            }
+        }
     }
 
     /// A sequence that holds the request's prefix, and the tokens still to be read.
@@ -214,30 +289,38 @@ impl<'a> Scheduler<'a> {
         if shared == 0 {
             return Ok((self.model.create(), rest));
         }
-        let known = self.prefixes.iter().position(|(tokens, _)| tokens[..] == request.prefix[..shared]);
+        let known = self.prefixes.iter().position(|prefix| prefix.tokens[..] == request.prefix[..shared]);
         let parent = match known {
             Some(at) => {
                 self.statistics.prompt_tokens_shared += shared;
                 let entry = self.prefixes.remove(at).expect("the index was just found");
-                let sequence = entry.1;
+                let sequence = entry.sequence;
                 self.prefixes.push_back(entry);
                 sequence
             }
             None => {
                 if self.prefixes.len() == PREFIXES_KEPT
-                    && let Some((_, oldest)) = self.prefixes.pop_front()
+                    && let Some(oldest) = self.prefixes.pop_front()
                 {
-                    self.model.free(oldest);
+                    self.model.free(oldest.sequence);
                 }
-                let sequence = self.model.create();
+                // What another prefix begins with alike is there already.
+                let alike = |prefix: &Prefix| {
+                    let pairs = prefix.tokens.iter().zip(&request.prefix[..shared]);
+                    (pairs.take_while(|(a, b)| a == b).count(), prefix.sequence)
+                };
+                let (common, nearest) = self.prefixes.iter().map(alike).max().unwrap_or((0, SequenceId(0)));
+                let sequence = if common > 0 { self.model.fork(nearest, common)? } else { self.model.create() };
                 let start = Instant::now();
-                for chunk in request.prefix[..shared].chunks(PROMPT_CHUNK) {
+                for chunk in request.prefix[common..shared].chunks(PROMPT_CHUNK) {
                     self.model.forward(&[Segment { sequence, tokens: chunk, logits: false }])?;
                     self.statistics.passes += 1;
                 }
                 self.statistics.model_time += start.elapsed();
-                self.statistics.prompt_tokens += shared;
-                self.prefixes.push_back((request.prefix[..shared].into(), sequence));
+                self.statistics.prompt_tokens += shared - common;
+                self.statistics.prompt_tokens_shared += common;
+                let bytes = self.model.key_value_memory().of_sequence(shared);
+                self.prefixes.push_back(Prefix { tokens: request.prefix[..shared].into(), sequence, bytes });
                 sequence
             }
         };
@@ -247,8 +330,8 @@ impl<'a> Scheduler<'a> {
 
 impl Drop for Scheduler<'_> {
     fn drop(&mut self) {
-        for (_, sequence) in self.prefixes.drain(..) {
-            self.model.free(sequence);
+        for prefix in self.prefixes.drain(..) {
+            self.model.free(prefix.sequence);
         }
         for slot in self.active.drain(..) {
             self.model.free(slot.sequence);
@@ -258,13 +341,7 @@ impl Drop for Scheduler<'_> {
 
 impl Slot {
     /// Draws a token from `logits`, then takes what the grammar forces after it.
-    fn advance(
-        &mut self,
-        sampler: &mut Sampler,
-        logits: &[f32],
-        vocab: &Vocab,
-        statistics: &mut Statistics,
-    ) -> Result<Option<Finish>> {
+    fn advance(&mut self, sampler: &mut Sampler, logits: &[f32], vocab: &Vocab) -> Result<Option<Finish>> {
         let mask = self.session.as_mut().map(|session| session.mask());
         let index = self.drawn;
         let request = &self.request;
@@ -275,7 +352,6 @@ impl Slot {
         self.drawn += 1;
         self.tension_sum += f64::from(draw.tension);
         self.tension_max = self.tension_max.max(draw.tension);
-        statistics.sampled_tokens += 1;
         if vocab.is_eos(draw.token) {
             return Ok(Some(Finish::Complete));
         }
@@ -284,11 +360,11 @@ impl Slot {
         }
         self.tokens.push(draw.token);
         self.pending.push_back(draw.token);
-        self.follow_grammar(vocab, statistics)
+        self.follow_grammar(vocab)
     }
 
     /// Appends the forced run, and tells whether the text has ended.
-    fn follow_grammar(&mut self, vocab: &Vocab, statistics: &mut Statistics) -> Result<Option<Finish>> {
+    fn follow_grammar(&mut self, vocab: &Vocab) -> Result<Option<Finish>> {
         if let Some(session) = &mut self.session {
             for token in session.forced() {
                 if self.tokens.len() >= self.request.max_tokens {
@@ -298,7 +374,6 @@ impl Slot {
                 self.tokens.push(token);
                 self.pending.push_back(token);
                 self.forced += 1;
-                statistics.forced_tokens += 1;
             }
             // Nothing but an end may follow: it needs no pass of the model.
             let over = session.is_finished() || (session.is_accepting() && session.mask().count() == vocab.eos().len());

@@ -1,231 +1,181 @@
-//! One generic decoder over a flat, ragged batch, written in Candle operations for every device.
+//! One generic decoder over a flat, ragged batch, on the CPU, with weights as they are quantised.
 //!
-//! Weights are dequantised to f32 when loaded: the numerical reference that faster paths are held
-//! against. Everything that differs between model families is data in [`Architecture`]; nothing
-//! here asks for a family by name. Rotary embeddings are always of the half-split kind: rows of the
-//! query and key projections that a file stores interleaved are re-ordered once, at load, which
-//! leaves every attention score as it was.
+//! Everything that differs between model families is data in [`Architecture`]; nothing here asks for
+//! a family by name. A sequence's logits are the same to the bit at any batch size, order, chunking
+//! and number of threads, with shared or unshared prefixes, on every instruction set: each row is
+//! computed by kernels that look at nothing but the row and its own sequence.
+//!
+//! Rotary embeddings are always of the half-split kind: rows of the query and key projections that a
+//! file stores interleaved are re-ordered once, at load, which leaves every attention score as it was.
 
-use candle_core::quantized::ggml_file::qtensor_from_ggml;
-use candle_core::{DType, Device, Tensor, quantized::GgmlDType};
-use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
-use candle_nn::rotary_emb::rope_thd;
+use candle_core::{Device, Storage, Tensor};
 
 use super::architecture::Architecture;
-use super::{Logits, Model, ModelInfo, Segment, SequenceId};
+use super::kernels::Isa;
+use super::kernels::attention::View;
+use super::kernels::lanes::LANES;
+use super::kv::Memory;
+use super::linear::{Linear, Source};
+use super::profile::{Part, Profile};
+use super::rotary::Rotary;
+use super::stages::{AttentionStage, FeedForwardStage, Layer, Pass, Setting, Workspace};
+use super::weights::{Weights, device_error};
+use super::{KeyValueMemory, Logits, Model, ModelInfo, Segment, SequenceId};
 use crate::error::{Error, Result};
-use crate::gguf::{GgmlType, Gguf};
-
-/// Positions by which a sequence's key and value memory grows.
-const GROWTH: usize = 256;
-
-type Candle<T> = std::result::Result<T, candle_core::Error>;
-
-/// A linear map; `weight` is `(inputs, outputs)`, a transposed view of the file's matrix.
-struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
-}
-
-impl Linear {
-    /// `(rows, inputs)` → `(rows, outputs)`.
-    fn forward(&self, input: &Tensor) -> Candle<Tensor> {
-        let output = input.matmul(&self.weight)?;
-        match &self.bias {
-            Some(bias) => output.broadcast_add(bias),
-            None => Ok(output),
-        }
-    }
-}
-
-struct Layer {
-    attention_norm: Tensor,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    query_norm: Option<Tensor>,
-    key_norm: Option<Tensor>,
-    attention_output: Linear,
-    feed_forward_norm: Tensor,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
-}
-
-/// Keys and values of one sequence: a pair a layer, each `(kv_heads, capacity, head_dim)`.
-///
-/// Buffers are written in place, so they are never shared between sequences: a fork copies.
-struct Memory {
-    layers: Vec<(Tensor, Tensor)>,
-    length: usize,
-    capacity: usize,
-}
+use crate::gguf::Gguf;
 
 /// A decoder-only transformer with its sequences.
 pub struct Decoder {
     info: ModelInfo,
     architecture: Architecture,
-    device: Device,
-    embedding: Tensor,
+    isa: Isa,
+    /// `None` when the head is tied: its rows are the embeddings.
+    embedding: Option<Linear>,
     layers: Vec<Layer>,
-    output_norm: Tensor,
+    output_norm: Vec<f32>,
     head: Linear,
-    /// Cosines and sines of every position, `(context, head_dim / 2)`.
-    rotary: (Tensor, Tensor),
-    sequences: Vec<Option<Memory>>,
+    rotary: Rotary,
+    memory: Memory,
+    workspace: Workspace,
 }
 
 impl Decoder {
-    /// Reads a GGUF file onto `device`.
+    /// Reads a GGUF file, re-ordering its matrices once; `threads` compute a pass.
     ///
     /// # Errors
     /// When a tensor is missing, of a shape that the metadata does not promise, or of a type that
-    /// Candle cannot read.
-    pub fn load(name: &str, file: &Gguf, device: &Device) -> Result<Self> {
+    /// cannot be read; or when there is no memory for the weights.
+    pub fn load(name: &str, file: &Gguf, threads: usize) -> Result<Self> {
+        Self::load_for(name, file, threads, Isa::detect())
+    }
+
+    /// Whether the kernels can compute heads of this width.
+    pub fn supports(architecture: &Architecture) -> bool {
+        architecture.head_dim.is_multiple_of(LANES)
+    }
+
+    /// As [`Decoder::load`], on a given instruction set, which must be one of [`Isa::available`].
+    ///
+    /// # Errors
+    /// As [`Decoder::load`].
+    pub fn load_for(name: &str, file: &Gguf, threads: usize, isa: Isa) -> Result<Self> {
+        assert!(Isa::available().contains(&isa), "{isa:?} is not available on this processor");
         let architecture = Architecture::from_gguf(name, file)?;
-        let reader = Reader { name, file, device };
         let a = &architecture;
-        let (q, kv) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
-        let embedding = reader.matrix("token_embd.weight", a.vocab_size, a.hidden)?;
-        let head = match reader.linear("output", a.hidden, a.vocab_size)? {
-            Some(head) => head,
-            None => Linear { weight: embedding.t().map_err(device_error)?, bias: None },
-        };
+        if !Self::supports(a) {
+            return Err(Error::model(
+                name,
+                format!("heads of width {} are not computed by the kernels", a.head_dim),
+                "use the reference decoder",
+            ));
+        }
+        let weights = Weights { name, file };
+        let (query, kv) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
+        let plain = |output: usize| output;
+        let halves = |output: usize| if a.rotary_interleaved { interleaved_row(output, a.head_dim) } else { output };
+        let source = |name: String, outputs| Source { name, outputs, order: &plain };
         let layers = (0..a.layers)
             .map(|index| {
                 let at = |part: &str| format!("blk.{index}.{part}");
-                let required = |part: &str, inputs, outputs| {
-                    reader.linear(&at(part), inputs, outputs)?.ok_or_else(|| reader.missing(&at(part)))
-                };
+                let one = |part: &str, inputs, outputs| Linear::load(&weights, inputs, &[source(at(part), outputs)]);
+                let query_key_value = [
+                    Source { name: at("attn_q"), outputs: query, order: &halves },
+                    Source { name: at("attn_k"), outputs: kv, order: &halves },
+                    source(at("attn_v"), kv),
+                ];
                 Ok(Layer {
-                    attention_norm: reader.vector(&at("attn_norm.weight"), a.hidden)?,
-                    query: interleaved_to_halves(required("attn_q", a.hidden, q)?, a)?,
-                    key: interleaved_to_halves(required("attn_k", a.hidden, kv)?, a)?,
-                    value: required("attn_v", a.hidden, kv)?,
-                    query_norm: reader.optional_vector(&at("attn_q_norm.weight"), a.head_dim)?,
-                    key_norm: reader.optional_vector(&at("attn_k_norm.weight"), a.head_dim)?,
-                    attention_output: required("attn_output", q, a.hidden)?,
-                    feed_forward_norm: reader.vector(&at("ffn_norm.weight"), a.hidden)?,
-                    gate: required("ffn_gate", a.hidden, a.feed_forward)?,
-                    up: required("ffn_up", a.hidden, a.feed_forward)?,
-                    down: required("ffn_down", a.feed_forward, a.hidden)?,
+                    attention_norm: weights.vector(&at("attn_norm.weight"), a.hidden)?,
+                    query_key_value: Linear::load(&weights, a.hidden, &query_key_value)?,
+                    query_norm: weights.optional_vector(&at("attn_q_norm.weight"), a.head_dim)?,
+                    key_norm: weights.optional_vector(&at("attn_k_norm.weight"), a.head_dim)?,
+                    attention_output: one("attn_output", query, a.hidden)?,
+                    feed_forward_norm: weights.vector(&at("ffn_norm.weight"), a.hidden)?,
+                    gate: one("ffn_gate", a.hidden, a.feed_forward)?,
+                    up: one("ffn_up", a.hidden, a.feed_forward)?,
+                    down: one("ffn_down", a.feed_forward, a.hidden)?,
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        let output_norm = reader.vector("output_norm.weight", a.hidden)?;
-        let factors = reader.optional_vector("rope_freqs.weight", a.head_dim / 2)?;
-        let factors = factors.map(|t| t.to_vec1::<f32>()).transpose().map_err(device_error)?;
-        let rotary = rotary_table(a, factors.as_deref(), device).map_err(device_error)?;
-        let info = ModelInfo { name: name.to_owned(), vocab_size: a.vocab_size, context_length: a.context_length };
+        let table = |name: &str| Linear::load(&weights, a.hidden, &[source(name.into(), a.vocab_size)]);
+        let (head, embedding) = if file.has_tensor("output.weight") {
+            (table("output")?, Some(table("token_embd")?))
+        } else {
+            (table("token_embd")?, None)
+        };
+        let output_norm = weights.vector("output_norm.weight", a.hidden)?;
+        let factors = weights.optional_vector("rope_freqs.weight", a.head_dim / 2)?;
         Ok(Self {
-            info,
-            device: device.clone(),
+            info: ModelInfo { name: name.to_owned(), vocab_size: a.vocab_size, context_length: a.context_length },
+            isa,
             embedding,
-            layers,
             output_norm,
+            rotary: Rotary::new(a, factors.as_deref()),
+            memory: Memory::new(a.layers * a.attention_layout().layer_elements()),
+            workspace: Workspace::new(a, threads.max(1), &layers, &head),
+            layers,
             head,
-            rotary,
-            sequences: Vec::new(),
             architecture,
         })
     }
 
-    fn memory(&self, sequence: SequenceId) -> &Memory {
-        self.sequences[sequence.0].as_ref().expect("a sequence is used between create and free")
+    /// Memory of the re-ordered weights.
+    pub fn weight_bytes(&self) -> usize {
+        let layers = self
+            .layers
+            .iter()
+            .flat_map(|layer| [&layer.query_key_value, &layer.attention_output, &layer.gate, &layer.up, &layer.down]);
+        layers.chain([&self.head]).chain(&self.embedding).map(Linear::size_bytes).sum()
     }
 
-    fn insert(&mut self, memory: Memory) -> SequenceId {
-        let free = self.sequences.iter().position(Option::is_none);
-        let index = free.unwrap_or_else(|| {
-            self.sequences.push(None);
-            self.sequences.len() - 1
-        });
-        self.sequences[index] = Some(memory);
-        SequenceId(index)
-    }
-
-    /// Makes room for `length` positions in a sequence, keeping what it holds.
-    fn reserve(&mut self, sequence: SequenceId, length: usize) -> Candle<()> {
-        let (kv_heads, head_dim) = (self.architecture.kv_heads, self.architecture.head_dim);
-        let memory = self.sequences[sequence.0].as_mut().expect("a sequence is used between create and free");
-        if length <= memory.capacity {
-            return Ok(());
+    fn run(&mut self, segments: &[Segment]) -> std::result::Result<Logits, candle_core::Error> {
+        if let Ok(profile) = self.workspace.profile.get_mut() {
+            profile.begin();
         }
-        let capacity = length.div_ceil(GROWTH) * GROWTH;
-        for (key, value) in &mut memory.layers {
-            for buffer in [key, value] {
-                let larger = Tensor::zeros((kv_heads, capacity, head_dim), DType::F32, &self.device)?;
-                if memory.length > 0 {
-                    larger.slice_set(&buffer.narrow(1, 0, memory.length)?.contiguous()?, 1, 0)?;
-                }
-                *buffer = larger;
-            }
-        }
-        memory.capacity = capacity;
-        Ok(())
-    }
-
-    fn run(&mut self, segments: &[Segment]) -> Candle<Logits> {
-        let a = self.architecture.clone();
-        let mut ids: Vec<u32> = Vec::new();
-        let mut positions: Vec<u32> = Vec::new();
-        let mut last_rows: Vec<u32> = Vec::new();
+        let width = self.architecture.vocab_size;
+        let mut tokens: Vec<u32> = Vec::new();
+        let mut wanted: Vec<usize> = Vec::new();
+        let mut tables: Vec<Vec<*mut u16>> = Vec::with_capacity(segments.len());
+        let mut views: Vec<View> = Vec::new();
         for segment in segments {
-            let start = self.memory(segment.sequence).length;
-            self.reserve(segment.sequence, start + segment.tokens.len())?;
-            ids.extend_from_slice(segment.tokens);
-            positions.extend((start..start + segment.tokens.len()).map(|p| p as u32));
+            let start = self.memory.length(segment.sequence);
+            let count = segment.tokens.len();
+            tables.push(self.memory.grow(segment.sequence, count));
+            let blocks = tables.last().expect("just pushed").as_ptr();
+            views.extend((start..start + count).map(|position| View { blocks, position }));
+            self.rotary.reach(start + count);
+            tokens.extend_from_slice(segment.tokens);
             if segment.logits {
-                last_rows.push(ids.len() as u32 - 1);
+                wanted.push(tokens.len() - 1);
             }
         }
-        let rows = ids.len();
-        let positions = Tensor::from_vec(positions, rows, &self.device)?;
-        let cosines = self.rotary.0.index_select(&positions, 0)?;
-        let sines = self.rotary.1.index_select(&positions, 0)?;
-        let ids = Tensor::from_vec(ids, rows, &self.device)?;
-        let mut hidden = self.embedding.index_select(&ids, 0)?;
+        if let Ok(profile) = self.workspace.profile.get_mut() {
+            profile.lap(Part::Prepare);
+        }
+        let setting = Setting { architecture: &self.architecture, isa: self.isa, rotary: &self.rotary, views: &views };
+        let pass = Pass { setting, workspace: (&mut self.workspace).into() };
+        let mut hidden = Vec::new();
+        pass.embed(&tokens, self.embedding.as_ref().unwrap_or(&self.head), &mut hidden);
+        let hidden = Tensor::from_vec(hidden, (tokens.len(), self.architecture.hidden), &Device::Cpu)?;
         for (index, layer) in self.layers.iter().enumerate() {
-            let input = rms_norm(&hidden, &layer.attention_norm, a.norm_epsilon)?;
-            let heads = |projected: Tensor, count: usize, norm: Option<&Tensor>| -> Candle<Tensor> {
-                let projected = projected.reshape((rows, count, a.head_dim))?;
-                let projected = match norm {
-                    Some(norm) => rms_norm(&projected.contiguous()?, norm, a.norm_epsilon)?,
-                    None => projected,
-                };
-                rope_thd(&projected.unsqueeze(0)?.contiguous()?, &cosines, &sines)?.squeeze(0)
-            };
-            let query = heads(layer.query.forward(&input)?, a.heads, layer.query_norm.as_ref())?;
-            let query = (query * (1.0 / (a.head_dim as f64).sqrt()))?;
-            let key = heads(layer.key.forward(&input)?, a.kv_heads, layer.key_norm.as_ref())?;
-            let value = layer.value.forward(&input)?.reshape((rows, a.kv_heads, a.head_dim))?;
-            let mut attended = Vec::with_capacity(segments.len());
-            let mut row = 0;
-            for segment in segments {
-                let count = segment.tokens.len();
-                let part = |t: &Tensor| t.narrow(0, row, count)?.transpose(0, 1)?.contiguous();
-                let memory = self.memory(segment.sequence);
-                attended.push(attend(&a, memory, index, &part(&query)?, &part(&key)?, &part(&value)?)?);
-                row += count;
-            }
-            let attended = if attended.len() == 1 { attended.remove(0) } else { Tensor::cat(&attended, 0)? };
-            hidden = (hidden + layer.attention_output.forward(&attended)?)?;
-            let input = rms_norm(&hidden, &layer.feed_forward_norm, a.norm_epsilon)?;
-            let gated = (silu(&layer.gate.forward(&input)?)? * layer.up.forward(&input)?)?;
-            hidden = (hidden + layer.down.forward(&gated)?)?;
+            hidden.inplace_op1(&AttentionStage { pass: &pass, layer, index })?;
+            hidden.inplace_op1(&FeedForwardStage { pass: &pass, layer })?;
         }
-        for segment in segments {
-            let memory = self.sequences[segment.sequence.0].as_mut().expect("checked above");
-            memory.length += segment.tokens.len();
+        let mut values = Vec::new();
+        if !wanted.is_empty() {
+            let (storage, _) = hidden.storage_and_layout();
+            let Storage::Cpu(storage) = &*storage else { candle_core::bail!("the residual stream is on the CPU") };
+            values = pass.logits(storage.as_slice()?, &wanted, &self.output_norm, &self.head);
         }
-        if last_rows.is_empty() {
-            return Ok(Logits { values: Vec::new(), width: a.vocab_size });
-        }
-        let count = last_rows.len();
-        let last = hidden.index_select(&Tensor::from_vec(last_rows, count, &self.device)?, 0)?;
-        let logits = self.head.forward(&rms_norm(&last, &self.output_norm, a.norm_epsilon)?)?;
-        Ok(Logits { values: logits.flatten_all()?.to_vec1()?, width: a.vocab_size })
+        Ok(Logits { values, width })
     }
+}
+
+/// The row of the file that becomes `output`, where pairs stand side by side in the file and half a
+/// head apart here.
+fn interleaved_row(output: usize, head_dim: usize) -> usize {
+    let (head, at) = (output / head_dim, output % head_dim);
+    let half = head_dim / 2;
+    head * head_dim + at % half * 2 + at / half
 }
 
 impl Model for Decoder {
@@ -234,211 +184,47 @@ impl Model for Decoder {
     }
 
     fn create(&mut self) -> SequenceId {
-        let empty =
-            Tensor::zeros((self.architecture.kv_heads, 0, self.architecture.head_dim), DType::F32, &self.device)
-                .expect("an empty tensor needs no memory");
-        let layers = vec![(empty.clone(), empty); self.architecture.layers];
-        self.insert(Memory { layers, length: 0, capacity: 0 })
+        self.memory.create()
     }
 
     fn fork(&mut self, parent: SequenceId, length: usize) -> Result<SequenceId> {
-        let child = self.create();
-        self.reserve(child, length).map_err(device_error)?;
-        let copy = |from: &Memory, to: &Memory| -> Candle<()> {
-            for (from, to) in from.layers.iter().zip(&to.layers) {
-                to.0.slice_set(&from.0.narrow(1, 0, length)?.contiguous()?, 1, 0)?;
-                to.1.slice_set(&from.1.narrow(1, 0, length)?.contiguous()?, 1, 0)?;
-            }
-            Ok(())
-        };
-        if length > 0 {
-            copy(self.memory(parent), self.memory(child)).map_err(device_error)?;
-        }
-        self.sequences[child.0].as_mut().expect("just created").length = length;
-        Ok(child)
+        Ok(self.memory.fork(parent, length))
     }
 
     fn truncate(&mut self, sequence: SequenceId, length: usize) {
-        let memory = self.sequences[sequence.0].as_mut().expect("a sequence is used between create and free");
-        memory.length = memory.length.min(length);
+        self.memory.truncate(sequence, length);
     }
 
     fn length(&self, sequence: SequenceId) -> usize {
-        self.memory(sequence).length
+        self.memory.length(sequence)
     }
 
     fn free(&mut self, sequence: SequenceId) {
-        self.sequences[sequence.0] = None;
+        self.memory.free(sequence);
     }
 
     fn forward(&mut self, segments: &[Segment]) -> Result<Logits> {
         for segment in segments {
             let length = self.length(segment.sequence) + segment.tokens.len();
             if length > self.info.context_length {
-                return Err(Error::model(
-                    &self.info.name,
-                    format!("a sequence of {length} tokens exceeds the context of {}", self.info.context_length),
-                    "shorten the prompt, or lower --max-tokens",
-                ));
+                return Err(self.info.too_long(length));
+            }
+            if let Some(token) = segment.tokens.iter().find(|&&token| token as usize >= self.info.vocab_size) {
+                return Err(Error::usage(format!("there is no token {token}"), "use this model's tokenizer"));
             }
         }
         self.run(segments).map_err(device_error)
     }
-}
 
-/// Attention of one sequence's new rows over everything it holds, themselves included.
-///
-/// `query` is `(heads, rows, head_dim)`, already scaled; `key` and `value` are
-/// `(kv_heads, rows, head_dim)` and are stored first. Returns `(rows, heads × head_dim)`.
-fn attend(
-    a: &Architecture,
-    memory: &Memory,
-    layer: usize,
-    query: &Tensor,
-    key: &Tensor,
-    value: &Tensor,
-) -> Candle<Tensor> {
-    let (_, rows, _) = query.dims3()?;
-    let (keys, values) = &memory.layers[layer];
-    keys.slice_set(key, 1, memory.length)?;
-    values.slice_set(value, 1, memory.length)?;
-    let total = memory.length + rows;
-    let (keys, values) = (keys.narrow(1, 0, total)?, values.narrow(1, 0, total)?);
-    // Query heads that share a key head stand next to each other, so a group is a taller matrix.
-    let group = a.heads / a.kv_heads;
-    let grouped = query.reshape((a.kv_heads, group * rows, a.head_dim))?;
-    let scores = grouped.matmul(&keys.transpose(1, 2)?)?;
-    let scores = if rows == 1 {
-        scores
-    } else {
-        let mask: Vec<f32> = (0..rows)
-            .flat_map(|row| (0..total).map(move |at| if at > total - rows + row { f32::NEG_INFINITY } else { 0.0 }))
-            .collect();
-        let mask = Tensor::from_vec(mask, (1, 1, rows, total), query.device())?;
-        scores.reshape((a.kv_heads, group, rows, total))?.broadcast_add(&mask)?.reshape((
-            a.kv_heads,
-            group * rows,
-            total,
-        ))?
-    };
-    let mixed = softmax_last_dim(&scores)?.matmul(&values)?;
-    mixed.reshape((a.heads, rows, a.head_dim))?.transpose(0, 1)?.reshape((rows, a.heads * a.head_dim))
-}
-
-/// Re-orders the output rows of each head from `(x0 y0 x1 y1 …)` to `(x0 x1 … y0 y1 …)`.
-fn interleaved_to_halves(linear: Linear, a: &Architecture) -> Result<Linear> {
-    if !a.rotary_interleaved {
-        return Ok(linear);
-    }
-    let reorder = |t: &Tensor| -> Candle<Tensor> {
-        // (heads × head_dim, …) → (heads, head_dim / 2, 2, …) → halves first.
-        let columns = if t.rank() == 2 { t.dim(1)? } else { 1 };
-        let heads = t.dim(0)? / a.head_dim;
-        let split = t.reshape((heads, a.head_dim / 2, 2, columns))?.transpose(1, 2)?.contiguous()?;
-        split.reshape(t.shape())
-    };
-    let weight = linear.weight.t().and_then(|w| reorder(&w.contiguous()?)).and_then(|w| w.t()).map_err(device_error)?;
-    let bias = linear.bias.as_ref().map(reorder).transpose().map_err(device_error)?;
-    Ok(Linear { weight, bias })
-}
-
-/// Cosines and sines `(context, head_dim / 2)`; `factors` divide the frequencies (Llama 3.1 files
-/// carry them as `rope_freqs.weight`).
-fn rotary_table(a: &Architecture, factors: Option<&[f32]>, device: &Device) -> Candle<(Tensor, Tensor)> {
-    let half = a.head_dim / 2;
-    let frequencies: Vec<f64> = (0..half)
-        .map(|i| {
-            let frequency = f64::from(a.rotary_base).powf(-2.0 * i as f64 / a.head_dim as f64);
-            frequency / factors.map_or(1.0, |f| f64::from(f[i])) / f64::from(a.rotary_linear_factor)
-        })
-        .collect();
-    let angles = |f: fn(f64) -> f64| -> Vec<f32> {
-        (0..a.context_length).flat_map(|p| frequencies.iter().map(move |w| f(p as f64 * w) as f32)).collect()
-    };
-    let shape = (a.context_length, half);
-    Ok((Tensor::from_vec(angles(f64::cos), shape, device)?, Tensor::from_vec(angles(f64::sin), shape, device)?))
-}
-
-/// Reads tensors of one file, with errors that name them.
-struct Reader<'a> {
-    name: &'a str,
-    file: &'a Gguf,
-    device: &'a Device,
-}
-
-impl Reader<'_> {
-    fn missing(&self, tensor: &str) -> Error {
-        Error::model(self.name, format!("tensor `{tensor}` is missing"), "the file is incomplete: fetch it again")
-    }
-
-    /// A dequantised tensor in Candle's order of dimensions (outermost first), if it is there.
-    fn tensor(&self, name: &str, dims: &[usize]) -> Result<Option<Tensor>> {
-        if !self.file.has_tensor(name) {
-            return Ok(None);
+    fn key_value_memory(&self) -> KeyValueMemory {
+        KeyValueMemory {
+            block_positions: super::kernels::attention::POSITIONS,
+            block_bytes: self.memory.block_bytes(),
+            used_bytes: self.memory.size_bytes(),
         }
-        let info = self.file.tensor(name)?;
-        let found: Vec<usize> = info.dims.iter().rev().map(|&d| d as usize).collect();
-        if found != dims {
-            return Err(Error::model(
-                self.name,
-                format!("tensor `{name}` has shape {found:?}, the metadata promise {dims:?}"),
-                "the file is damaged or of another kind",
-            ));
-        }
-        let kind = info.ggml_type()?;
-        let dtype = candle_type(kind).ok_or_else(|| {
-            Error::model(
-                self.name,
-                format!("tensor `{name}` has type {kind:?}, which cannot be read"),
-                "use a file quantised to F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or a K-quant",
-            )
-        })?;
-        let data = self.file.bytes(info)?;
-        let tensor = qtensor_from_ggml(dtype, data, dims.to_vec(), &Device::Cpu)
-            .and_then(|quantised| quantised.dequantize(&Device::Cpu))
-            .and_then(|tensor| tensor.to_dtype(DType::F32)?.to_device(self.device))
-            .map_err(device_error)?;
-        Ok(Some(tensor))
     }
 
-    fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Tensor> {
-        self.tensor(name, &[rows, columns])?.ok_or_else(|| self.missing(name))
+    fn profile(&mut self) -> Option<&mut Profile> {
+        self.workspace.profile.get_mut().ok()
     }
-
-    fn vector(&self, name: &str, length: usize) -> Result<Tensor> {
-        self.optional_vector(name, length)?.ok_or_else(|| self.missing(name))
-    }
-
-    fn optional_vector(&self, name: &str, length: usize) -> Result<Option<Tensor>> {
-        self.tensor(name, &[length])
-    }
-
-    fn linear(&self, name: &str, inputs: usize, outputs: usize) -> Result<Option<Linear>> {
-        let Some(weight) = self.tensor(&format!("{name}.weight"), &[outputs, inputs])? else { return Ok(None) };
-        let bias = self.optional_vector(&format!("{name}.bias"), outputs)?;
-        Ok(Some(Linear { weight: weight.t().map_err(device_error)?, bias }))
-    }
-}
-
-fn candle_type(kind: GgmlType) -> Option<GgmlDType> {
-    Some(match kind {
-        GgmlType::F32 => GgmlDType::F32,
-        GgmlType::F16 => GgmlDType::F16,
-        GgmlType::BF16 => GgmlDType::BF16,
-        GgmlType::Q4_0 => GgmlDType::Q4_0,
-        GgmlType::Q4_1 => GgmlDType::Q4_1,
-        GgmlType::Q5_0 => GgmlDType::Q5_0,
-        GgmlType::Q5_1 => GgmlDType::Q5_1,
-        GgmlType::Q8_0 => GgmlDType::Q8_0,
-        GgmlType::Q2_K => GgmlDType::Q2K,
-        GgmlType::Q3_K => GgmlDType::Q3K,
-        GgmlType::Q4_K => GgmlDType::Q4K,
-        GgmlType::Q5_K => GgmlDType::Q5K,
-        GgmlType::Q6_K => GgmlDType::Q6K,
-        _ => return None,
-    })
-}
-
-fn device_error(cause: candle_core::Error) -> Error {
-    Error::Device { what: "computing on the device", source: Box::new(cause) }
 }

@@ -2,21 +2,34 @@
 //!
 //! A [`Model`] takes a flat, ragged batch: each [`Segment`] appends some tokens to one sequence, so
 //! decoding rows, prompt chunks and forced runs mix in one pass. Two implementations stand behind
-//! the seam, chosen by the manifest: [`decoder`] (Candle) and [`scripted`] (replays written
-//! replies, so that the whole program is tested in milliseconds without weights). What models there
-//! are and where their files come from is told by [`catalog`], [`manifest`] and [`source`].
+//! the seam, chosen by the manifest: the decoder, and [`scripted`] (replays written replies, so that
+//! the whole program is tested in milliseconds without weights). The decoder is [`decoder`] on the
+//! CPU, with stages in `stages` over [`kernels`], and [`reference`](mod@reference) in Candle's own
+//! operations elsewhere. What models there are and where their files come from is told by
+//! [`catalog`], [`manifest`] and [`source`].
 
 pub mod architecture;
 pub mod catalog;
 pub mod decoder;
 pub mod device;
+pub mod kernels;
+mod kv;
+mod linear;
 pub mod manifest;
+pub mod profile;
+pub mod reference;
+mod rotary;
 pub mod scripted;
 pub mod source;
+mod stages;
+mod weights;
 
 pub use catalog::{Catalog, DEFAULT_MODEL};
 
-use crate::error::Result;
+use std::num::NonZeroUsize;
+
+use crate::error::{Error, Result};
+use crate::gguf::Gguf;
 use crate::vocab::TokenId;
 
 /// Handle of a sequence inside a model. Handles are reused after [`Model::free`].
@@ -61,10 +74,61 @@ pub struct ModelInfo {
     pub context_length: usize,
 }
 
+impl ModelInfo {
+    fn too_long(&self, length: usize) -> Error {
+        Error::model(
+            &self.name,
+            format!("a sequence of {length} tokens exceeds the context of {}", self.context_length),
+            "shorten the prompt, or lower --max-tokens",
+        )
+    }
+}
+
+/// Memory that sequences take in a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyValueMemory {
+    /// Tokens whose keys and values lie in one block; 0 when the model keeps none in blocks.
+    pub block_positions: usize,
+    /// Memory of a block.
+    pub block_bytes: usize,
+    /// Memory in use.
+    pub used_bytes: usize,
+}
+
+impl KeyValueMemory {
+    /// Memory of a sequence of `length` tokens that shares nothing.
+    pub fn of_sequence(&self, length: usize) -> usize {
+        if self.block_positions == 0 { 0 } else { length.div_ceil(self.block_positions) * self.block_bytes }
+    }
+}
+
+/// How a decoder computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Threads of a forward pass on the CPU; as many as there are processors by default.
+    pub threads: Option<NonZeroUsize>,
+    /// The reference in f32 instead of the CPU's quantised kernels.
+    pub reference: bool,
+}
+
+/// Loads the decoder of a weight file: the quantised one on the CPU, the reference on other devices.
+///
+/// # Errors
+/// As [`decoder::Decoder::load`].
+pub fn load(name: &str, file: &Gguf, device: &candle_core::Device, options: LoadOptions) -> Result<Box<dyn Model>> {
+    let can = decoder::Decoder::supports(&architecture::Architecture::from_gguf(name, file)?);
+    if device.is_cpu() && can && !options.reference {
+        let threads = options.threads.or_else(|| std::thread::available_parallelism().ok());
+        return Ok(Box::new(decoder::Decoder::load(name, file, threads.map_or(1, NonZeroUsize::get))?));
+    }
+    Ok(Box::new(reference::Reference::load(name, file, device)?))
+}
+
 /// A causal language model.
 ///
-/// Deterministic: the logits of a sequence are a function of its tokens (and, for the Candle
-/// decoder in floating point, of the shape of the batch that computed them).
+/// Deterministic: the logits of a sequence are a function of its tokens, to the bit for the
+/// [`decoder`] and the [`scripted`] model; for the [`reference`](mod@reference) to rounding, for its matrix products
+/// depend on the shape of the batch.
 pub trait Model: Send {
     /// Names and sizes.
     fn info(&self) -> &ModelInfo;
@@ -86,4 +150,12 @@ pub trait Model: Send {
     /// # Errors
     /// When a sequence would exceed the context, or the device fails.
     fn forward(&mut self, segments: &[Segment]) -> Result<Logits>;
+    /// Memory that sequences take; nothing unless the model says so.
+    fn key_value_memory(&self) -> KeyValueMemory {
+        KeyValueMemory::default()
+    }
+    /// Where the time of forward passes went, for models that tell.
+    fn profile(&mut self) -> Option<&mut profile::Profile> {
+        None
+    }
 }

@@ -16,7 +16,7 @@ use super::plan::Plan;
 use super::rows::{Rows, Wanted};
 use super::steps::{Decoding, Outcome, Steps};
 use crate::constraint::Compiler;
-use crate::decode::{Scheduler, Statistics, StreamKey};
+use crate::decode::{Capacity, Scheduler, Statistics, StreamKey};
 use crate::error::Result;
 use crate::filter::Reason;
 use crate::model::Model;
@@ -92,8 +92,8 @@ pub struct Workshop<'a> {
     pub tokenizer: Arc<Tokenizer>,
     /// Grammars → constraints over its vocabulary.
     pub compiler: &'a Compiler,
-    /// Sequences decoded at once.
-    pub slots: usize,
+    /// Sequences decoded at once, and their memory.
+    pub capacity: Capacity,
 }
 
 /// Makes the rows of `plan` into `directory`, until all are decided or `stop` is set.
@@ -110,8 +110,8 @@ pub fn generate<'a>(
 ) -> Result<Summary> {
     let start = Instant::now();
     let mut steps = Steps::new(plan, workshop.tokenizer.clone(), workshop.compiler)?;
-    let slots = workshop.slots;
-    let mut scheduler = Scheduler::new(workshop.model, workshop.tokenizer.vocab().clone(), slots);
+    let slots = workshop.capacity.slots;
+    let mut scheduler = Scheduler::new(workshop.model, workshop.tokenizer.vocab().clone(), workshop.capacity);
     let mut rows = Rows::new(plan, directory)?;
     let mut decoding: HashMap<(u32, u16), Decoding> = HashMap::new();
     let mut wanted: Vec<Wanted> = Vec::new();

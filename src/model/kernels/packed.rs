@@ -1,0 +1,199 @@
+//! Weight matrices re-ordered once, at load, into the order in which the product reads them.
+//!
+//! Outputs stand in groups of 16, a lane each; a group is one run of bytes, block after block of 32
+//! inputs: quads of four inputs by lane, then sixteen f16 scales, then sixteen f16 minima where the
+//! form has them. Float forms hold one input of sixteen lanes after the other. The size is that of
+//! the file but for outputs that fill up the last group.
+
+use half::{bf16, f16};
+use memmap2::MmapMut;
+use rayon::prelude::*;
+
+use super::blocks::{Form, read};
+use super::lanes::{BLOCK, LANES};
+use crate::gguf::GgmlType;
+
+/// A matrix `(outputs, inputs)`.
+pub struct Packed {
+    form: Form,
+    outputs: usize,
+    inputs: usize,
+    data: MmapMut,
+}
+
+/// The file's bytes of a matrix.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored<'a> {
+    /// Type of the elements.
+    pub kind: GgmlType,
+    /// Row after row.
+    pub bytes: &'a [u8],
+    /// Rows.
+    pub outputs: usize,
+    /// Columns.
+    pub inputs: usize,
+}
+
+impl Packed {
+    /// Re-orders matrices of one type and width, one below the other; output `i` of the result is
+    /// row `order(i)` of them taken together. `None` when there is no form for the type, or the
+    /// width is no whole number of blocks.
+    ///
+    /// # Errors
+    /// When the memory cannot be had.
+    pub fn pack(parts: &[Stored], order: impl Fn(usize) -> usize + Sync) -> std::io::Result<Option<Self>> {
+        let Some(&Stored { kind, inputs, .. }) = parts.first() else { return Ok(None) };
+        let Some(form) = Form::of(kind) else { return Ok(None) };
+        let alike = parts.iter().all(|part| part.kind == kind && part.inputs == inputs);
+        if !alike || inputs % kind.block_elements() as usize != 0 {
+            return Ok(None);
+        }
+        let row_bytes = inputs / kind.block_elements() as usize * kind.block_bytes() as usize;
+        let outputs: usize = parts.iter().map(|part| part.outputs).sum();
+        let row = |output: usize| -> &[u8] {
+            let mut at = order(output);
+            for part in parts {
+                if at < part.outputs {
+                    return &part.bytes[at * row_bytes..(at + 1) * row_bytes];
+                }
+                at -= part.outputs;
+            }
+            unreachable!("the order stays within the parts")
+        };
+        let group_bytes = group_bytes(form, inputs);
+        let mut data = MmapMut::map_anon(outputs.div_ceil(LANES) * group_bytes)?;
+        // Fewer misses of the address cache while a pass streams the weights; only a hint.
+        #[cfg(target_os = "linux")]
+        let _ = data.advise(memmap2::Advice::HugePage);
+        data.par_chunks_mut(group_bytes).enumerate().for_each(|(group, into)| {
+            for lane in 0..LANES.min(outputs - group * LANES) {
+                fill_lane(form, kind, row(group * LANES + lane), inputs, lane, into);
+            }
+        });
+        Ok(Some(Self { form, outputs, inputs, data }))
+    }
+
+    /// How weights are kept.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Rows of the matrix.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Columns of the matrix.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Memory taken.
+    pub fn size_bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Bytes of a group of sixteen outputs.
+    pub(super) fn group_bytes(&self) -> usize {
+        group_bytes(self.form, self.inputs)
+    }
+
+    /// First byte of a group.
+    pub(super) fn group(&self, group: usize) -> *const u8 {
+        self.data[group * self.group_bytes()..].as_ptr()
+    }
+
+    /// The weights of one output, `(inputs)`.
+    pub fn row(&self, output: usize, into: &mut [f32]) {
+        let bytes = &self.data[output / LANES * self.group_bytes()..][..self.group_bytes()];
+        let lane = output % LANES;
+        let half = |at: usize| f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32();
+        if !self.form.is_quantised() {
+            for (k, value) in into.iter_mut().enumerate() {
+                let at = k * LANES + lane;
+                *value = match self.form {
+                    Form::F16 => half(at * 2),
+                    Form::BF16 => bf16::from_le_bytes([bytes[at * 2], bytes[at * 2 + 1]]).to_f32(),
+                    _ => f32::from_le_bytes(bytes[at * 4..at * 4 + 4].try_into().expect("four bytes")),
+                };
+            }
+            return;
+        }
+        let size = block_bytes(self.form);
+        for (index, values) in into.chunks_exact_mut(BLOCK).enumerate() {
+            let at = index * size;
+            let scales = at + quant_bytes(self.form);
+            for (k, value) in values.iter_mut().enumerate() {
+                let place = |k: usize| at + k / 4 * 64 + lane * 4 + k % 4;
+                let (raw, zero) = match self.form {
+                    Form::Nibbles | Form::NibblesWithMinimum => {
+                        let pair = bytes[place(k % 16)];
+                        (if k < 16 { pair & 15 } else { pair >> 4 }, if self.form == Form::Nibbles { 8.0 } else { 0.0 })
+                    }
+                    _ => (bytes[place(k)], 128.0),
+                };
+                let second = usize::from(self.form == Form::BytesByHalves && k >= 16);
+                let scale = half(scales + second * LANES * 2 + lane * 2);
+                let minimum = if has_minimum(self.form) { half(scales + LANES * 2 + lane * 2) } else { 0.0 };
+                *value = (f32::from(raw) - zero).mul_add(scale, minimum);
+            }
+        }
+    }
+}
+
+fn has_minimum(form: Form) -> bool {
+    matches!(form, Form::NibblesWithMinimum | Form::BytesWithMinimum)
+}
+
+fn quant_bytes(form: Form) -> usize {
+    if matches!(form, Form::Nibbles | Form::NibblesWithMinimum) { BLOCK * LANES / 2 } else { BLOCK * LANES }
+}
+
+/// Bytes of 32 inputs of sixteen outputs.
+pub(super) fn block_bytes(form: Form) -> usize {
+    let scales = if has_minimum(form) || form == Form::BytesByHalves { 2 } else { 1 };
+    quant_bytes(form) + scales * LANES * 2
+}
+
+fn group_bytes(form: Form, inputs: usize) -> usize {
+    match form {
+        Form::F16 | Form::BF16 => inputs * LANES * 2,
+        Form::F32 => inputs * LANES * 4,
+        _ => inputs / BLOCK * block_bytes(form),
+    }
+}
+
+/// Writes the weights of one output into its lane of a group.
+fn fill_lane(form: Form, kind: GgmlType, row: &[u8], inputs: usize, lane: usize, into: &mut [u8]) {
+    if !form.is_quantised() {
+        let width = kind.block_bytes() as usize;
+        for (k, value) in row.chunks_exact(width).enumerate() {
+            into[(k * LANES + lane) * width..][..width].copy_from_slice(value);
+        }
+        return;
+    }
+    let size = block_bytes(form);
+    for index in 0..inputs / BLOCK {
+        let block = read(kind, row, index);
+        let into = &mut into[index * size..(index + 1) * size];
+        if matches!(form, Form::Nibbles | Form::NibblesWithMinimum) {
+            for k in 0..BLOCK / 2 {
+                into[k / 4 * 64 + lane * 4 + k % 4] = block.quants[k] | block.quants[k + 16] << 4;
+            }
+        } else {
+            for k in 0..BLOCK {
+                into[k / 4 * 64 + lane * 4 + k % 4] = block.quants[k];
+            }
+        }
+        let mut put = |slot: usize, value: f32| {
+            into[quant_bytes(form) + slot * LANES * 2 + lane * 2..][..2]
+                .copy_from_slice(&f16::from_f32(value).to_le_bytes());
+        };
+        put(0, block.scales[0]);
+        if form == Form::BytesByHalves {
+            put(1, block.scales[1]);
+        } else if has_minimum(form) {
+            put(1, block.minimum);
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Kernels against plain arithmetic, and every instruction set against the portable twin.
+
+use half::f16;
+use proptest::prelude::*;
+
+use super::activations::Activations;
+use super::attention::{Heads, Layout, POSITIONS, Scratch, View, attend, remember};
+use super::blocks::Form;
+use super::distribution::{collect_from, greatest, mask_out, masses, weigh};
+use super::lanes::{BLOCK, LANES};
+use super::packed::{Packed, Stored};
+use super::pointwise::{gate, rms_norm, rotate};
+use super::product::{Sink, product};
+use super::{Isa, team::Team};
+use crate::gguf::GgmlType;
+
+/// Deterministic noise.
+struct Noise(u64);
+
+impl Noise {
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    /// In −1..1.
+    fn value(&mut self) -> f32 {
+        (self.bits() & 0xFF_FFFF) as f32 / 8_388_608.0 - 1.0
+    }
+
+    fn values(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.value()).collect()
+    }
+}
+
+const TYPES: [GgmlType; 11] = [
+    GgmlType::Q4_0,
+    GgmlType::Q4_1,
+    GgmlType::Q5_0,
+    GgmlType::Q5_1,
+    GgmlType::Q8_0,
+    GgmlType::Q4_K,
+    GgmlType::Q5_K,
+    GgmlType::Q6_K,
+    GgmlType::F16,
+    GgmlType::BF16,
+    GgmlType::F32,
+];
+
+/// A random matrix in its stored type; scales are small halves, so that every weight is finite.
+fn stored(kind: GgmlType, outputs: usize, inputs: usize, noise: &mut Noise) -> Vec<u8> {
+    let blocks = outputs * inputs / kind.block_elements() as usize;
+    let mut bytes = Vec::new();
+    for _ in 0..blocks {
+        let at = bytes.len();
+        match kind {
+            GgmlType::F32 => bytes.extend(noise.value().to_le_bytes()),
+            GgmlType::F16 => bytes.extend(f16::from_f32(noise.value()).to_le_bytes()),
+            GgmlType::BF16 => bytes.extend(half::bf16::from_f32(noise.value()).to_le_bytes()),
+            _ => {
+                bytes.extend((0..kind.block_bytes()).map(|_| noise.bits() as u8));
+                let halves: &[usize] = match kind {
+                    GgmlType::Q4_0 | GgmlType::Q5_0 | GgmlType::Q8_0 => &[0],
+                    GgmlType::Q6_K => &[208],
+                    _ => &[0, 2],
+                };
+                for &half in halves {
+                    let value = f16::from_f32(noise.value() * 0.1).to_le_bytes();
+                    bytes[at + half..at + half + 2].copy_from_slice(&value);
+                }
+            }
+        }
+    }
+    bytes
+}
+
+fn pack(kind: GgmlType, bytes: &[u8], outputs: usize, inputs: usize) -> Packed {
+    let stored = Stored { kind, bytes, outputs, inputs };
+    Packed::pack(&[stored], |output| output).expect("memory").expect("a form for the type")
+}
+
+fn multiply(isa: Isa, matrix: &Packed, x: &[f32], count: usize) -> Vec<f32> {
+    let quantised = matrix.form().is_quantised();
+    let mut activations = Activations::new(matrix.inputs(), quantised, !quantised);
+    let rows = activations.rows(count);
+    let mut out = vec![0.0; count * matrix.outputs()];
+    let (out, stride) = (&mut out, matrix.outputs());
+    let sink = Sink { out: out.as_mut_ptr(), stride, shift: 0, bias: std::ptr::null(), accumulate: false };
+    // SAFETY: the rows and the results were made for this shape, and one thread works.
+    unsafe {
+        for row in 0..count {
+            rows.write(isa, row, 0, &x[row * matrix.inputs()..(row + 1) * matrix.inputs()]);
+        }
+        product(isa, matrix, &rows, count, 0..stride.div_ceil(LANES), sink);
+    }
+    std::mem::take(out)
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Every type, instruction set and number of rows gives the bits of the portable twin, which is
+    /// near the plain sum over the weights that the matrix gives back.
+    #[test]
+    fn products_are_equal_on_every_instruction_set(
+        kind in prop::sample::select(&TYPES[..]),
+        outputs in 1usize..70,
+        width in 1usize..4,
+        count in 1usize..20,
+        seed in any::<u64>(),
+    ) {
+        let inputs = width * kind.block_elements().max(BLOCK as u64) as usize;
+        let mut noise = Noise(seed);
+        let bytes = stored(kind, outputs, inputs, &mut noise);
+        let matrix = pack(kind, &bytes, outputs, inputs);
+        let x = noise.values(count * inputs);
+        let twin = multiply(Isa::Portable, &matrix, &x, count);
+        for isa in Isa::available() {
+            prop_assert_eq!(bits(&multiply(isa, &matrix, &x, count)), bits(&twin), "{:?} {:?}", isa, kind);
+            let alone = multiply(isa, &matrix, &x[..inputs], 1);
+            prop_assert_eq!(bits(&alone), bits(&twin[..outputs]), "{:?} {:?} alone", isa, kind);
+        }
+        let mut weights = vec![0.0; inputs];
+        for output in 0..outputs {
+            matrix.row(output, &mut weights);
+            for row in 0..count {
+                let x = &x[row * inputs..(row + 1) * inputs];
+                let sum: f64 = x.iter().zip(&weights).map(|(&x, &w)| f64::from(x) * f64::from(w)).sum();
+                let size: f64 = weights.iter().map(|&w| f64::from(w * w)).sum::<f64>().sqrt();
+                // Rounding to 8 bits errs by at most 1/254 of a block's greatest magnitude, here up to 1.
+                let allowed = if matrix.form().is_quantised() { 0.02 * size } else { 1e-5 * size };
+                let found = f64::from(twin[row * outputs + output]);
+                prop_assert!((found - sum).abs() <= allowed + 1e-6, "{:?}: {} for {}", kind, found, sum);
+            }
+        }
+    }
+
+    /// Pointwise kernels on every instruction set give the bits of the portable twin.
+    #[test]
+    fn pointwise_kernels_are_equal_on_every_instruction_set(vectors in 1usize..9, odd in 0usize..15, seed in any::<u64>()) {
+        let mut noise = Noise(seed);
+        let x: Vec<f32> = noise.values(vectors * LANES + odd).into_iter().map(|x| x * 30.0).collect();
+        let y = noise.values(x.len());
+        let run = |isa: Isa| {
+            let mut results = Vec::new();
+            let mut out = vec![0.0; x.len()];
+            rms_norm(isa, &x, &y, 1e-5, &mut out);
+            results.extend(bits(&out));
+            results.push(greatest(isa, &x).to_bits());
+            let mut masked = vec![0.0; x.len()];
+            let mask: Vec<u32> = (0..x.len().div_ceil(32)).map(|word| seed as u32 ^ (word as u32 * 77)).collect();
+            mask_out(isa, &x, &mask, &mut masked);
+            results.extend(bits(&masked));
+            let (all, kept) = masses(isa, &x, &masked, 30.0);
+            results.extend([all.to_bits(), kept.to_bits()]);
+            results.push(weigh(isa, &masked, 30.0, 0.7, &mut out).to_bits());
+            results.extend(bits(&out));
+            let mut found = Vec::new();
+            collect_from(isa, &x, 3.0, &mut found);
+            results.extend(found.iter().flat_map(|&(value, id)| [value.to_bits(), id]));
+            let whole = vectors * LANES;
+            let mut gated = x[..whole].to_vec();
+            gate(isa, &mut gated, &y[..whole]);
+            results.extend(bits(&gated));
+            let half = x.len() / 2;
+            let mut head = x[..half * 2].to_vec();
+            rotate(isa, &mut head, &y[..half], &y[half..half * 2], 0.125);
+            results.extend(bits(&head));
+            results
+        };
+        let twin = run(Isa::Portable);
+        for isa in Isa::available() {
+            prop_assert_eq!(&run(isa), &twin, "{:?}", isa);
+        }
+        let mut out = vec![0.0; x.len()];
+        let total = weigh(Isa::Portable, &x, 30.0, 1.0, &mut out);
+        prop_assert!((total - out.iter().sum::<f32>()).abs() < 1e-5 * total.max(1e-30));
+        let mut found = Vec::new();
+        collect_from(Isa::Portable, &x, 3.0, &mut found);
+        let expected: Vec<(f32, u32)> = (0..).zip(&x).filter(|(_, x)| **x >= 3.0).map(|(id, x)| (*x, id)).collect();
+        prop_assert_eq!(found, expected);
+        for (x, weight) in x.iter().zip(out) {
+            let exact = f64::from(x - 30.0).exp();
+            prop_assert!((f64::from(weight) - exact).abs() <= 4e-7 * exact, "exp({}) is {}", x - 30.0, weight);
+        }
+    }
+
+    /// Attention over blocks, shared or not, equals softmax over everything, and to the bit whatever
+    /// the instruction set and the rows beside it.
+    #[test]
+    fn attention_is_equal_alone_and_in_company(
+        group in 1usize..4,
+        vectors in 1usize..6,
+        lengths in prop::collection::vec(1usize..100, 1..6),
+        shared_blocks in 0usize..3,
+        seed in any::<u64>(),
+    ) {
+        let layout = Layout { heads: 2 * group, kv_heads: 2, head_dim: vectors * LANES };
+        let mut noise = Noise(seed);
+        let (width, kv_width) = (layout.heads * layout.head_dim, layout.kv_heads * layout.head_dim);
+        let mut pool: Vec<Vec<u16>> = Vec::new();
+        let mut tables: Vec<Vec<usize>> = Vec::new();
+        let mut kept: Vec<Vec<(Vec<f32>, Vec<f32>)>> = Vec::new();
+        for (sequence, &length) in lengths.iter().enumerate() {
+            let mut table = Vec::new();
+            let mut rows: Vec<(Vec<f32>, Vec<f32>)> = Vec::new();
+            for index in 0..length.div_ceil(POSITIONS) {
+                if index < shared_blocks && sequence > 0 && lengths[0] >= (index + 1) * POSITIONS {
+                    table.push(tables[0][index]);
+                    rows.extend_from_slice(&kept[0][index * POSITIONS..(index + 1) * POSITIONS]);
+                } else {
+                    table.push(pool.len());
+                    pool.push(vec![0; layout.layer_elements()]);
+                    rows.extend((0..POSITIONS).map(|_| (noise.values(kv_width), noise.values(kv_width))));
+                }
+            }
+            rows.truncate(length);
+            tables.push(table);
+            kept.push(rows);
+        }
+        let pointers: Vec<*mut u16> = pool.iter_mut().map(Vec::as_mut_ptr).collect();
+        let tables: Vec<Vec<*mut u16>> =
+            tables.iter().map(|table| table.iter().map(|&block| pointers[block]).collect()).collect();
+        let view = |sequence: usize, position| View { blocks: tables[sequence].as_ptr(), position };
+        for (sequence, rows) in kept.iter().enumerate() {
+            for (position, (key, value)) in rows.iter().enumerate() {
+                // SAFETY: the block has the layout's size, and one thread works.
+                unsafe { remember(Isa::detect(), layout, view(sequence, position), 0, key, value) };
+            }
+        }
+        let views: Vec<View> = lengths.iter().enumerate().map(|(s, &length)| view(s, length - 1)).collect();
+        let queries = noise.values(views.len() * width);
+        let run = |isa: Isa, rows: std::ops::Range<usize>| {
+            let mut out = vec![0.0; views.len() * width];
+            let heads = Heads { queries: queries.as_ptr(), query_stride: width, out: out.as_mut_ptr(), out_stride: width };
+            for kv_head in 0..layout.kv_heads {
+                // SAFETY: the results have room for every row, and one thread works.
+                unsafe { attend(isa, layout, 0, &views, heads, kv_head, rows.clone(), &mut Scratch::default()) };
+            }
+            out[rows.start * width..rows.end * width].to_vec()
+        };
+        let twin = run(Isa::Portable, 0..views.len());
+        for isa in Isa::available() {
+            prop_assert_eq!(bits(&run(isa, 0..views.len())), bits(&twin), "{:?}", isa);
+            for row in 0..views.len() {
+                prop_assert_eq!(bits(&run(isa, row..row + 1)), bits(&twin[row * width..(row + 1) * width]), "{:?} alone", isa);
+            }
+        }
+        for (sequence, rows) in kept.iter().enumerate() {
+            for head in 0..layout.heads {
+                let kv = head / group * layout.head_dim;
+                let query = &queries[sequence * width + head * layout.head_dim..][..layout.head_dim];
+                let scores: Vec<f64> = rows.iter().map(|(key, _)| {
+                    query.iter().zip(&key[kv..]).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum()
+                }).collect();
+                let total: f64 = scores.iter().map(|score| score.exp()).sum();
+                for d in 0..layout.head_dim {
+                    let mixed: f64 =
+                        rows.iter().zip(&scores).map(|((_, v), s)| s.exp() / total * f64::from(v[kv + d])).sum();
+                    let found = f64::from(twin[sequence * width + head * layout.head_dim + d]);
+                    // Keys and values are kept as f16.
+                    prop_assert!((found - mixed).abs() < 4e-3, "{} for {}", found, mixed);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn forms_cover_the_types_that_are_promised() {
+    assert!(TYPES.iter().all(|&kind| Form::of(kind).is_some()));
+    assert_eq!(Form::of(GgmlType::Q2_K), None);
+}
+
+#[test]
+fn a_team_shares_every_piece_once_and_survives_many_jobs() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    for size in 1..4 {
+        let mut team = Team::new(size);
+        for job in 0..300 {
+            let counts: Vec<AtomicUsize> = (0..job % 17).map(|_| AtomicUsize::new(0)).collect();
+            team.run(&|member| {
+                member.share(0, counts.len(), |piece| {
+                    counts[piece].fetch_add(1, Ordering::Relaxed);
+                });
+                // After the barrier every piece of the phase before is done.
+                member.share(1, counts.len(), |piece| assert_eq!(counts[piece].load(Ordering::Relaxed), 1));
+            });
+        }
+    }
+}
+
+#[test]
+fn a_panic_of_a_member_reaches_the_caller() {
+    let caught = std::panic::catch_unwind(|| {
+        Team::new(2).run(&|member| member.share(0, 2, |piece| assert_eq!(piece, 0, "on purpose")));
+    });
+    assert!(caught.is_err());
+}

@@ -1,0 +1,356 @@
+//! The two stages of a layer on the CPU, as Candle operations that change the residual stream in place.
+//!
+//! `hidden` is `(rows, hidden)` in f32. A stage runs its phases on one [`Team`], with a barrier after
+//! each: norm and rounding by rows, products by pieces of 32 outputs, attention by key head and rows.
+//! [`super::reference`] has the same stages in Candle's own operations, for other devices and for
+//! comparison.
+
+use std::cell::RefCell;
+use std::sync::Mutex;
+
+use candle_core::{CpuStorage, InplaceOp1, Layout as TensorLayout};
+
+use super::architecture::Architecture;
+use super::kernels::Isa;
+use super::kernels::activations::{Activations, Rows};
+use super::kernels::attention::{Heads, Layout, Scratch, View, attend, remember};
+use super::kernels::pointwise::{gate, rms_norm, rotate};
+use super::kernels::team::{Member, Team};
+use super::linear::{Linear, PIECE, To};
+use super::profile::{Part, Profile};
+use super::rotary::Rotary;
+
+/// Weights of one layer.
+pub(super) struct Layer {
+    pub attention_norm: Vec<f32>,
+    pub query_key_value: Linear,
+    pub query_norm: Option<Vec<f32>>,
+    pub key_norm: Option<Vec<f32>>,
+    pub attention_output: Linear,
+    pub feed_forward_norm: Vec<f32>,
+    pub gate: Linear,
+    pub up: Linear,
+    pub down: Linear,
+}
+
+/// Memory and threads of the stages, kept from pass to pass.
+pub(super) struct Workspace {
+    pub team: Team,
+    pub profile: Mutex<Profile>,
+    members: Vec<Mutex<Own>>,
+    normed: Activations,
+    projected: Vec<f32>,
+    attended: Vec<f32>,
+    attended_rows: Activations,
+    gated: Activations,
+}
+
+/// One member's own memory.
+#[derive(Default)]
+struct Own {
+    normed: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    scratch: Scratch,
+}
+
+impl Workspace {
+    pub fn new(a: &Architecture, threads: usize, layers: &[Layer], head: &Linear) -> Self {
+        let rows = |inputs: usize, takers: &mut dyn Iterator<Item = &Linear>| {
+            let takes = takers.map(Linear::takes).fold((false, false), |a, b| (a.0 | b.0, a.1 | b.1));
+            Activations::new(inputs, takes.0, takes.1)
+        };
+        let inner = layers.iter().flat_map(|layer| [&layer.query_key_value, &layer.gate, &layer.up]);
+        Self {
+            normed: rows(a.hidden, &mut inner.chain([head])),
+            attended_rows: rows(a.heads * a.head_dim, &mut layers.iter().map(|layer| &layer.attention_output)),
+            gated: rows(a.feed_forward, &mut layers.iter().map(|layer| &layer.down)),
+            projected: Vec::new(),
+            attended: Vec::new(),
+            members: (0..threads).map(|_| Mutex::default()).collect(),
+            team: Team::new(threads),
+            profile: Mutex::default(),
+        }
+    }
+}
+
+/// What all members see in all layers of a pass.
+#[derive(Clone, Copy)]
+pub(super) struct Setting<'a> {
+    pub architecture: &'a Architecture,
+    pub isa: Isa,
+    pub rotary: &'a Rotary,
+    /// One for each row.
+    pub views: &'a [View],
+}
+
+/// A pass under way.
+pub(super) struct Pass<'a> {
+    pub setting: Setting<'a>,
+    pub workspace: RefCell<&'a mut Workspace>,
+}
+
+/// Rows of floats that the phases of a pass write in turn.
+#[derive(Clone, Copy)]
+struct Table {
+    at: *mut f32,
+    width: usize,
+}
+
+// SAFETY: each phase gives a row, or columns of rows, to one member; barriers part the phases.
+unsafe impl Send for Table {}
+// SAFETY: as above.
+unsafe impl Sync for Table {}
+
+impl Table {
+    fn of(buffer: &mut Vec<f32>, rows: usize, width: usize) -> Self {
+        buffer.resize(buffer.len().max(rows * width), 0.0);
+        Self { at: buffer.as_mut_ptr(), width }
+    }
+
+    /// # Safety
+    /// The table has the row, and nobody else uses it in this phase.
+    #[expect(clippy::mut_from_ref, reason = "the table stands for memory that the phases share out")]
+    unsafe fn row(&self, row: usize) -> &mut [f32] {
+        // SAFETY: as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.at.add(row * self.width), self.width) }
+    }
+
+    fn to(self, accumulate: bool) -> To {
+        To { out: self.at, stride: self.width, first: 0, accumulate }
+    }
+}
+
+impl Architecture {
+    pub(super) fn attention_layout(&self) -> Layout {
+        Layout { heads: self.heads, kv_heads: self.kv_heads, head_dim: self.head_dim }
+    }
+}
+
+impl Setting<'_> {
+    fn lap(member: &Member, profile: &Mutex<Profile>, part: Part) {
+        if member.index == 0
+            && let Ok(mut profile) = profile.lock()
+        {
+            profile.lap(part);
+        }
+    }
+
+    /// Norms `count` rows of `from` into `to`, as one phase.
+    fn norm(
+        &self,
+        member: &Member,
+        own: &mut Own,
+        phase: usize,
+        count: usize,
+        from: &dyn Fn(usize) -> *const f32,
+        weight: &[f32],
+        to: &Rows,
+    ) {
+        own.normed.resize(weight.len(), 0.0);
+        member.share(phase, count, |row| {
+            // SAFETY: `from` gives rows of the weight's width, which only this member reads or
+            // writes in this phase; `to` has a row for each.
+            unsafe {
+                let row_in = std::slice::from_raw_parts(from(row), weight.len());
+                rms_norm(self.isa, row_in, weight, self.architecture.norm_epsilon, &mut own.normed);
+                to.write(self.isa, row, 0, &own.normed);
+            }
+        });
+    }
+}
+
+impl Pass<'_> {
+    fn attention(&self, layer: &Layer, index: usize, hidden: Table) {
+        let setting = self.setting;
+        let a = setting.architecture;
+        let workspace = &mut **self.workspace.borrow_mut();
+        let Workspace { team, profile, members, normed, projected, attended, attended_rows, .. } = workspace;
+        let rows = setting.views.len();
+        let (query_width, kv_width) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
+        let projected = Table::of(projected, rows, query_width + 2 * kv_width);
+        let attended = Table::of(attended, rows, query_width);
+        let (normed, attended_rows) = (normed.rows(rows), attended_rows.rows(rows));
+        let layout = a.attention_layout();
+        let offset = index * layout.layer_elements();
+        let scale = 1.0 / (a.head_dim as f32).sqrt();
+        // Enough pieces for every member, and rows enough in each to share the blocks of a prefix.
+        let chunk = rows.div_ceil(2 * team.size()).clamp(1, 32);
+        let chunks = rows.div_ceil(chunk);
+        team.run(&|member| {
+            let mut own = members[member.index].lock().expect("a member locks its own memory once");
+            // SAFETY (here and below): phases touch disjoint rows, pieces or heads, as `Table` says,
+            // and every buffer was made for `rows` rows.
+            let from = |row: usize| unsafe { hidden.row(row) }.as_ptr();
+            setting.norm(member, &mut own, 0, rows, &from, &layer.attention_norm, &normed);
+            Setting::lap(member, profile, Part::Norm);
+            member.share(1, layer.query_key_value.pieces(), |piece| unsafe {
+                layer.query_key_value.piece(setting.isa, &normed, rows, piece, projected.to(false));
+            });
+            Setting::lap(member, profile, Part::QueryKeyValue);
+            member.share(2, rows, |row| {
+                let view = setting.views[row];
+                let (cosines, sines) = setting.rotary.at(view.position);
+                let (query, rest) = unsafe { projected.row(row) }.split_at_mut(query_width);
+                let (key, value) = rest.split_at_mut(kv_width);
+                for (part, norm, scale) in [(query, &layer.query_norm, scale), (&mut *key, &layer.key_norm, 1.0)] {
+                    for head in part.chunks_exact_mut(a.head_dim) {
+                        if let Some(norm) = norm {
+                            own.normed.resize(a.head_dim, 0.0);
+                            rms_norm(setting.isa, head, norm, a.norm_epsilon, &mut own.normed);
+                            head.copy_from_slice(&own.normed);
+                        }
+                        rotate(setting.isa, head, cosines, sines, scale);
+                    }
+                }
+                unsafe { remember(setting.isa, layout, view, offset, key, value) };
+            });
+            Setting::lap(member, profile, Part::Rotate);
+            let heads = Heads {
+                queries: projected.at,
+                query_stride: projected.width,
+                out: attended.at,
+                out_stride: query_width,
+            };
+            member.share(3, a.kv_heads * chunks, |piece| {
+                let first = piece / a.kv_heads * chunk;
+                let range = first..(first + chunk).min(rows);
+                let kv_head = piece % a.kv_heads;
+                unsafe { attend(setting.isa, layout, offset, setting.views, heads, kv_head, range, &mut own.scratch) };
+            });
+            Setting::lap(member, profile, Part::Attend);
+            member.share(4, rows, |row| unsafe { attended_rows.write(setting.isa, row, 0, attended.row(row)) });
+            Setting::lap(member, profile, Part::Norm);
+            member.share(5, layer.attention_output.pieces(), |piece| unsafe {
+                layer.attention_output.piece(setting.isa, &attended_rows, rows, piece, hidden.to(true));
+            });
+            Setting::lap(member, profile, Part::AttentionOutput);
+        });
+    }
+
+    fn feed_forward(&self, layer: &Layer, hidden: Table) {
+        let setting = self.setting;
+        let width = setting.architecture.feed_forward;
+        let workspace = &mut **self.workspace.borrow_mut();
+        let Workspace { team, profile, members, normed, gated, .. } = workspace;
+        let rows = setting.views.len();
+        let (normed, gated) = (normed.rows(rows), gated.rows(rows));
+        team.run(&|member| {
+            let mut own = members[member.index].lock().expect("a member locks its own memory once");
+            // SAFETY (here and below): as for attention.
+            let from = |row: usize| unsafe { hidden.row(row) }.as_ptr();
+            setting.norm(member, &mut own, 0, rows, &from, &layer.feed_forward_norm, &normed);
+            Setting::lap(member, profile, Part::Norm);
+            member.share(1, layer.gate.pieces(), |piece| {
+                let Own { gate: gates, up: ups, .. } = &mut *own;
+                let first = piece * PIECE;
+                let gate_table = Table::of(gates, rows, PIECE);
+                let up_table = Table::of(ups, rows, PIECE);
+                unsafe {
+                    let to = |table: Table| To { out: table.at, stride: PIECE, first, accumulate: false };
+                    layer.gate.piece(setting.isa, &normed, rows, piece, to(gate_table));
+                    layer.up.piece(setting.isa, &normed, rows, piece, to(up_table));
+                    gate(setting.isa, &mut gates[..rows * PIECE], &ups[..rows * PIECE]);
+                    for (row, values) in gates[..rows * PIECE].chunks_exact(PIECE).enumerate() {
+                        gated.write(setting.isa, row, first, &values[..PIECE.min(width - first)]);
+                    }
+                }
+            });
+            Setting::lap(member, profile, Part::GateUp);
+            member.share(2, layer.down.pieces(), |piece| unsafe {
+                layer.down.piece(setting.isa, &gated, rows, piece, hidden.to(true));
+            });
+            Setting::lap(member, profile, Part::Down);
+        });
+    }
+
+    /// Logits `(wanted, vocabulary)` after the rows `wanted` of `hidden`.
+    pub fn logits(&self, hidden: &[f32], wanted: &[usize], norm: &[f32], head: &Linear) -> Vec<f32> {
+        let workspace = &mut **self.workspace.borrow_mut();
+        let Workspace { team, profile, members, normed, .. } = workspace;
+        let setting = self.setting;
+        let normed = normed.rows(wanted.len());
+        let count = wanted.len() * head.outputs();
+        let mut logits = Vec::with_capacity(count);
+        let table = Table { at: logits.as_mut_ptr(), width: head.outputs() };
+        // Pieces of several times 32 outputs: a vocabulary has thousands of them.
+        let (pieces, step) = (head.pieces(), 4);
+        team.run(&|member| {
+            let mut own = members[member.index].lock().expect("a member locks its own memory once");
+            let from = |row: usize| hidden[wanted[row] * norm.len()..][..norm.len()].as_ptr();
+            setting.norm(member, &mut own, 0, wanted.len(), &from, norm, &normed);
+            member.share(1, pieces.div_ceil(step), |some| {
+                for piece in some * step..(some * step + step).min(pieces) {
+                    // SAFETY: the pieces are disjoint, and the vector has room for all rows.
+                    unsafe { head.piece(setting.isa, &normed, wanted.len(), piece, table.to(false)) };
+                }
+            });
+            Setting::lap(member, profile, Part::Head);
+        });
+        // SAFETY: the pieces cover every output of every row.
+        unsafe { logits.set_len(count) };
+        logits
+    }
+
+    /// Embeds tokens into `hidden`, `(rows, hidden)`.
+    pub fn embed(&self, tokens: &[u32], table: &Linear, hidden: &mut Vec<f32>) {
+        let workspace = &mut **self.workspace.borrow_mut();
+        let Workspace { team, profile, .. } = workspace;
+        let rows = Table::of(hidden, tokens.len(), self.setting.architecture.hidden);
+        team.run(&|member| {
+            // SAFETY: each row is one member's.
+            member.share(0, tokens.len(), |row| table.row(tokens[row] as usize, unsafe { rows.row(row) }));
+            Setting::lap(member, profile, Part::Embed);
+        });
+    }
+}
+
+/// `hidden += W_o · attention(norm(hidden))`.
+pub(super) struct AttentionStage<'a> {
+    pub pass: &'a Pass<'a>,
+    pub layer: &'a Layer,
+    /// Which layer this is, from 0.
+    pub index: usize,
+}
+
+impl InplaceOp1 for AttentionStage<'_> {
+    fn name(&self) -> &'static str {
+        "attention-stage"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &TensorLayout) -> candle_core::Result<()> {
+        let hidden = residual(storage, layout, self.pass)?;
+        self.pass.attention(self.layer, self.index, hidden);
+        Ok(())
+    }
+}
+
+/// `hidden += W_down · (silu(W_gate · norm(hidden)) ∘ W_up · norm(hidden))`.
+pub(super) struct FeedForwardStage<'a> {
+    pub pass: &'a Pass<'a>,
+    pub layer: &'a Layer,
+}
+
+impl InplaceOp1 for FeedForwardStage<'_> {
+    fn name(&self) -> &'static str {
+        "feed-forward-stage"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &TensorLayout) -> candle_core::Result<()> {
+        let hidden = residual(storage, layout, self.pass)?;
+        self.pass.feed_forward(self.layer, hidden);
+        Ok(())
+    }
+}
+
+/// The residual stream of a pass, held to its shape.
+fn residual(storage: &mut CpuStorage, layout: &TensorLayout, pass: &Pass) -> candle_core::Result<Table> {
+    let width = pass.setting.architecture.hidden;
+    let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
+        candle_core::bail!("the residual stream is contiguous f32");
+    };
+    if end - start != pass.setting.views.len() * width {
+        candle_core::bail!("the residual stream has {} values for {} rows", end - start, pass.setting.views.len());
+    }
+    Ok(Table { at: values[start..end].as_mut_ptr(), width })
+}
