@@ -13,7 +13,7 @@ use candle_core::{CpuStorage, InplaceOp1, Layout as TensorLayout};
 use super::architecture::Architecture;
 use super::kernels::Isa;
 use super::kernels::activations::{Activations, Rows};
-use super::kernels::attention::{Heads, Layout, Scratch, View, attend, remember};
+use super::kernels::attention::{Heads, Layout, Scratch, Task, View, attend, remember};
 use super::kernels::pointwise::{gate, rms_norm, rotate};
 use super::kernels::team::{Member, Team};
 use super::linear::{Linear, PIECE, To};
@@ -136,19 +136,18 @@ impl Setting<'_> {
         }
     }
 
-    /// Norms `count` rows of `from` into `to`, as one phase.
+    /// Norms `count` rows of `from` into `to`, as phase 0.
     fn norm(
         &self,
         member: &Member,
         own: &mut Own,
-        phase: usize,
         count: usize,
         from: &dyn Fn(usize) -> *const f32,
         weight: &[f32],
         to: &Rows,
     ) {
         own.normed.resize(weight.len(), 0.0);
-        member.share(phase, count, |row| {
+        member.share(0, count, |row| {
             // SAFETY: `from` gives rows of the weight's width, which only this member reads or
             // writes in this phase; `to` has a row for each.
             unsafe {
@@ -182,7 +181,7 @@ impl Pass<'_> {
             // SAFETY (here and below): phases touch disjoint rows, pieces or heads, as `Table` says,
             // and every buffer was made for `rows` rows.
             let from = |row: usize| unsafe { hidden.row(row) }.as_ptr();
-            setting.norm(member, &mut own, 0, rows, &from, &layer.attention_norm, &normed);
+            setting.norm(member, &mut own, rows, &from, &layer.attention_norm, &normed);
             Setting::lap(member, profile, Part::Norm);
             member.share(1, layer.query_key_value.pieces(), |piece| unsafe {
                 layer.query_key_value.piece(setting.isa, &normed, rows, piece, projected.to(false));
@@ -214,9 +213,15 @@ impl Pass<'_> {
             };
             member.share(3, a.kv_heads * chunks, |piece| {
                 let first = piece / a.kv_heads * chunk;
-                let range = first..(first + chunk).min(rows);
-                let kv_head = piece % a.kv_heads;
-                unsafe { attend(setting.isa, layout, offset, setting.views, heads, kv_head, range, &mut own.scratch) };
+                let task = Task {
+                    layout,
+                    layer_offset: offset,
+                    views: setting.views,
+                    heads,
+                    kv_head: piece % a.kv_heads,
+                    rows: first..(first + chunk).min(rows),
+                };
+                unsafe { attend(setting.isa, &task, &mut own.scratch) };
             });
             Setting::lap(member, profile, Part::Attend);
             member.share(4, rows, |row| unsafe { attended_rows.write(setting.isa, row, 0, attended.row(row)) });
@@ -239,7 +244,7 @@ impl Pass<'_> {
             let mut own = members[member.index].lock().expect("a member locks its own memory once");
             // SAFETY (here and below): as for attention.
             let from = |row: usize| unsafe { hidden.row(row) }.as_ptr();
-            setting.norm(member, &mut own, 0, rows, &from, &layer.feed_forward_norm, &normed);
+            setting.norm(member, &mut own, rows, &from, &layer.feed_forward_norm, &normed);
             Setting::lap(member, profile, Part::Norm);
             member.share(1, layer.gate.pieces(), |piece| {
                 let Own { gate: gates, up: ups, .. } = &mut *own;
@@ -278,7 +283,7 @@ impl Pass<'_> {
         team.run(&|member| {
             let mut own = members[member.index].lock().expect("a member locks its own memory once");
             let from = |row: usize| hidden[wanted[row] * norm.len()..][..norm.len()].as_ptr();
-            setting.norm(member, &mut own, 0, wanted.len(), &from, norm, &normed);
+            setting.norm(member, &mut own, wanted.len(), &from, norm, &normed);
             member.share(1, pieces.div_ceil(step), |some| {
                 for piece in some * step..(some * step + step).min(pieces) {
                     // SAFETY: the pieces are disjoint, and the vector has room for all rows.

@@ -129,33 +129,31 @@ unsafe impl Send for Heads {}
 // SAFETY: as above.
 unsafe impl Sync for Heads {}
 
-/// Computes the query heads over key head `kv_head` of the given rows.
+/// Some rows that meet one key head.
+#[derive(Clone, Debug)]
+pub struct Task<'a> {
+    /// Heads and their width.
+    pub layout: Layout,
+    /// Where the layer begins in a block.
+    pub layer_offset: usize,
+    /// All rows of the pass.
+    pub views: &'a [View],
+    /// Queries and results of all rows.
+    pub heads: Heads,
+    /// The key head, whose query heads are computed.
+    pub kv_head: usize,
+    /// The rows.
+    pub rows: std::ops::Range<usize>,
+}
+
+/// Computes the query heads over a key head of some rows.
 ///
 /// # Safety
 /// `views`, `heads` and the blocks cover the rows; nobody writes the blocks meanwhile, and nobody
 /// else these results.
-pub unsafe fn attend(
-    isa: Isa,
-    layout: Layout,
-    layer_offset: usize,
-    views: &[View],
-    heads: Heads,
-    kv_head: usize,
-    rows: std::ops::Range<usize>,
-    scratch: &mut Scratch,
-) {
-    let task = Task { layout, layer_offset, views, heads, kv_head, rows };
+pub unsafe fn attend(isa: Isa, task: &Task, scratch: &mut Scratch) {
     // SAFETY: as the caller promises.
-    unsafe { on_isa!(isa, attend_lanes(task: &Task<'_> = &task, scratch: &mut Scratch = scratch)) };
-}
-
-struct Task<'a> {
-    layout: Layout,
-    layer_offset: usize,
-    views: &'a [View],
-    heads: Heads,
-    kv_head: usize,
-    rows: std::ops::Range<usize>,
+    unsafe { on_isa!(isa, attend_lanes(task: &Task<'_> = task, scratch: &mut Scratch = scratch)) };
 }
 
 impl Task<'_> {

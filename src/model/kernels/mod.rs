@@ -17,6 +17,9 @@
 //! | [`distribution`] | logits under a mask, as weights, for sampling |
 //! | [`team`] | the threads that share a pass |
 
+#![expect(clippy::inline_always, reason = "kernels are compiled where their instruction set is enabled")]
+#![expect(clippy::needless_range_loop, reason = "the rows of a tile index several arrays at once")]
+
 pub mod activations;
 pub mod attention;
 #[cfg(target_arch = "x86_64")]

@@ -4,7 +4,7 @@ use half::f16;
 use proptest::prelude::*;
 
 use super::activations::Activations;
-use super::attention::{Heads, Layout, POSITIONS, Scratch, View, attend, remember};
+use super::attention::{Heads, Layout, POSITIONS, Scratch, Task, View, attend, remember};
 use super::blocks::Form;
 use super::distribution::{collect_from, greatest, mask_out, masses, weigh};
 use super::lanes::{BLOCK, LANES};
@@ -238,8 +238,9 @@ proptest! {
             let mut out = vec![0.0; views.len() * width];
             let heads = Heads { queries: queries.as_ptr(), query_stride: width, out: out.as_mut_ptr(), out_stride: width };
             for kv_head in 0..layout.kv_heads {
+                let task = Task { layout, layer_offset: 0, views: &views, heads, kv_head, rows: rows.clone() };
                 // SAFETY: the results have room for every row, and one thread works.
-                unsafe { attend(isa, layout, 0, &views, heads, kv_head, rows.clone(), &mut Scratch::default()) };
+                unsafe { attend(isa, &task, &mut Scratch::default()) };
             }
             out[rows.start * width..rows.end * width].to_vec()
         };
