@@ -13,7 +13,7 @@ use candle_core::{CpuStorage, InplaceOp1, Layout as TensorLayout};
 use super::architecture::Architecture;
 use super::kernels::Isa;
 use super::kernels::activations::{Activations, Rows};
-use super::kernels::attention::{Heads, Layout, Scratch, Task, View, attend, remember};
+use super::kernels::attention::{Heads, Layout, Scratch, Task, View, attend, prepare, remember};
 use super::kernels::pointwise::{gate, rms_norm, rotate};
 use super::kernels::team::{Member, Team};
 use super::linear::{Linear, PIECE, To};
@@ -189,6 +189,9 @@ impl Pass<'_> {
             Setting::lap(member, profile, Part::QueryKeyValue);
             member.share(2, rows, |row| {
                 let view = setting.views[row];
+                if let Some(&next) = setting.views.get(row + 1) {
+                    unsafe { prepare(setting.isa, layout, next, offset) };
+                }
                 let (cosines, sines) = setting.rotary.at(view.position);
                 let (query, rest) = unsafe { projected.row(row) }.split_at_mut(query_width);
                 let (key, value) = rest.split_at_mut(kv_width);

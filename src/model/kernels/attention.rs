@@ -104,6 +104,26 @@ unsafe fn bounded<L: Lanes>(part: &[f32]) -> L::F {
     unsafe { L::max(L::min(L::load(part.as_ptr()), L::splat(65504.0)), L::splat(-65504.0)) }
 }
 
+/// Asks for the memory that [`remember`] will write for a row.
+///
+/// # Safety
+/// The view has a block for its position.
+pub unsafe fn prepare(isa: Isa, layout: Layout, view: View, layer_offset: usize) {
+    // SAFETY: as the caller promises; asking for memory needs no validity of the address.
+    unsafe {
+        let block = *view.blocks.add(view.position / POSITIONS);
+        let key = block.wrapping_add(layer_offset + view.position % POSITIONS);
+        on_isa!(isa, prepare_lanes(key: *const u16 = key, count: usize = layout.kv_heads * layout.head_dim));
+    }
+}
+
+#[inline(always)]
+unsafe fn prepare_lanes<L: Lanes>(key: *const u16, count: usize) {
+    for d in 0..count {
+        unsafe { L::prefetch(key.wrapping_add(d * POSITIONS).cast()) };
+    }
+}
+
 /// Running state of the rows of a task; kept from call to call.
 #[derive(Debug, Default)]
 pub struct Scratch {
@@ -203,6 +223,15 @@ unsafe fn attend_lanes<L: Lanes>(task: &Task, scratch: &mut Scratch) {
             unsafe {
                 let keys = block.add(task.layer_offset + task.kv_head * head_dim * POSITIONS).cast_const();
                 let values = keys.add(kv_heads * head_dim * POSITIONS);
+                if end < task.rows.end && task.views[end].position / POSITIONS >= index {
+                    // The next rows' block comes from memory while this one is worked on.
+                    let next = (*task.views[end].blocks.add(index)).wrapping_offset(keys.offset_from(block));
+                    let further = values.offset_from(keys);
+                    for line in (0..head_dim * POSITIONS).step_by(64 / size_of::<u16>()) {
+                        L::prefetch(next.wrapping_add(line).cast_const().cast());
+                        L::prefetch(next.wrapping_add(line).wrapping_offset(further).cast_const().cast());
+                    }
+                }
                 let state = (row - task.rows.start) * group;
                 let pairs = (end - row) * group;
                 let mut pair = 0;
