@@ -35,6 +35,7 @@ impl Noise {
 #[derive(Clone, Copy, Debug)]
 struct Shape {
     family: &'static str,
+    layers: usize,
     hidden: usize,
     heads: usize,
     kv_heads: usize,
@@ -49,6 +50,7 @@ struct Shape {
 
 const LLAMA: Shape = Shape {
     family: "llama",
+    layers: 2,
     hidden: 96,
     heads: 6,
     kv_heads: 2,
@@ -100,7 +102,7 @@ fn model(shape: Shape, seed: u64) -> Gguf {
     if !shape.tied {
         matrix("output.weight", shape.hidden, VOCABULARY, shape.kind);
     }
-    for layer in 0..2 {
+    for layer in 0..shape.layers {
         let at = |part: &str| format!("blk.{layer}.{part}.weight");
         matrix(&at("attn_q"), shape.hidden, query, shape.kind);
         matrix(&at("attn_k"), shape.hidden, kv, shape.kind);
@@ -115,7 +117,7 @@ fn model(shape: Shape, seed: u64) -> Gguf {
         tensors.push(Tensor { name, dims: vec![length as u64], kind: GgmlType::F32, bytes });
     };
     vector("output_norm.weight".into(), shape.hidden, 1.0);
-    for layer in 0..2 {
+    for layer in 0..shape.layers {
         let at = |part: &str| format!("blk.{layer}.{part}");
         vector(at("attn_norm.weight"), shape.hidden, 1.0);
         vector(at("ffn_norm.weight"), shape.hidden, 1.0);
@@ -132,7 +134,7 @@ fn model(shape: Shape, seed: u64) -> Gguf {
     let mut metadata = Metadata::new("random");
     metadata.insert("general.architecture", Value::String(shape.family.into()));
     for (key, value) in [
-        ("block_count", 2),
+        ("block_count", shape.layers),
         ("embedding_length", shape.hidden),
         ("feed_forward_length", shape.feed_forward),
         ("attention.head_count", shape.heads),
@@ -142,6 +144,13 @@ fn model(shape: Shape, seed: u64) -> Gguf {
         ("context_length", CONTEXT),
     ] {
         metadata.insert(format!("{}.{key}", shape.family), Value::Unsigned(value as u64));
+    }
+    if shape.family == "granite" {
+        for (key, value) in
+            [("embedding_scale", 3.0), ("residual_scale", 0.5), ("logit_scale", 4.0), ("attention.scale", 0.2)]
+        {
+            metadata.insert(format!("granite.{key}"), Value::Float(value));
+        }
     }
     metadata.insert(format!("{}.attention.layer_norm_rms_epsilon", shape.family), Value::Float(1e-5));
     Gguf::parse(&to_bytes(&metadata, &tensors), "random").expect("a file that was just written")
@@ -256,11 +265,15 @@ fn nearness(ours: &[f32], theirs: &[f32]) -> (f64, f64) {
 fn kernels_are_near_the_reference() {
     let qwen2 = Shape { family: "qwen2", biases: true, kv_heads: 3, ..LLAMA };
     let qwen3 = Shape { family: "qwen3", head_norms: true, head_dim: 32, tied: false, ..LLAMA };
+    let granite = Shape { family: "granite", ..LLAMA };
+    let smollm3 = Shape { family: "smollm3", layers: 4, ..LLAMA };
     let wide = Shape { hidden: 256, heads: 4, kv_heads: 4, head_dim: 64, feed_forward: 256, ..LLAMA };
     let mut shapes = vec![
         LLAMA,
         qwen2,
         qwen3,
+        granite,
+        smollm3,
         Shape { feed_forward: 72, hidden: 80, kind: GgmlType::F32, head_kind: GgmlType::F32, ..LLAMA },
     ];
     for kind in [GgmlType::Q4_0, GgmlType::Q5_0, GgmlType::Q5_1, GgmlType::Q8_0, GgmlType::F16, GgmlType::BF16] {

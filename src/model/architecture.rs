@@ -12,12 +12,16 @@ struct Family {
     /// Rotary pairs stand next to each other in the file (llama.cpp's NORM) rather than half a head
     /// apart (NEOX).
     rotary_interleaved: bool,
+    /// Every so-many-th layer leaves positions alone; 0 for none.
+    rotary_skipped_every: usize,
 }
 
 const FAMILIES: &[Family] = &[
-    Family { name: "llama", rotary_interleaved: true },
-    Family { name: "qwen2", rotary_interleaved: false },
-    Family { name: "qwen3", rotary_interleaved: false },
+    Family { name: "llama", rotary_interleaved: true, rotary_skipped_every: 0 },
+    Family { name: "qwen2", rotary_interleaved: false, rotary_skipped_every: 0 },
+    Family { name: "qwen3", rotary_interleaved: false, rotary_skipped_every: 0 },
+    Family { name: "smollm3", rotary_interleaved: true, rotary_skipped_every: 4 },
+    Family { name: "granite", rotary_interleaved: true, rotary_skipped_every: 0 },
 ];
 
 /// Largest sizes that are believed: metadata are untrusted, and allocations follow them.
@@ -54,9 +58,24 @@ pub struct Architecture {
     pub rotary_linear_factor: f32,
     /// See [`Family::rotary_interleaved`].
     pub rotary_interleaved: bool,
+    /// See [`Family::rotary_skipped_every`].
+    pub rotary_skipped_every: usize,
+    /// Factor of the token embeddings.
+    pub embedding_scale: f32,
+    /// Factor of queries: `1 / sqrt(head_dim)` unless the file says otherwise.
+    pub attention_scale: f32,
+    /// Factor of what a stage adds to the residual stream.
+    pub residual_scale: f32,
+    /// Factor of the logits.
+    pub logit_scale: f32,
 }
 
 impl Architecture {
+    /// Whether a layer's queries and keys are turned by their positions.
+    pub fn is_rotary(&self, layer: usize) -> bool {
+        self.rotary_skipped_every == 0 || (layer + 1) % self.rotary_skipped_every != 0
+    }
+
     /// Reads and checks the metadata of a file.
     ///
     /// # Errors
@@ -109,7 +128,20 @@ impl Architecture {
         };
         let rotary_base = metadata.opt_f32(&key("rope.freq_base"))?.unwrap_or(10_000.0);
         let norm_epsilon = metadata.f32(&key("attention.layer_norm_rms_epsilon"))?;
-        for (part, value) in [("rope.scaling.factor", rotary_linear_factor), ("rope.freq_base", rotary_base)] {
+        let factor = |part: &str| metadata.opt_f32(&key(part));
+        let embedding_scale = factor("embedding_scale")?.unwrap_or(1.0);
+        let attention_scale = factor("attention.scale")?.unwrap_or_else(|| 1.0 / (head_dim as f32).sqrt());
+        let residual_scale = factor("residual_scale")?.unwrap_or(1.0);
+        // The file holds the divisor.
+        let logit_divisor = factor("logit_scale")?.unwrap_or(1.0);
+        for (part, value) in [
+            ("rope.scaling.factor", rotary_linear_factor),
+            ("rope.freq_base", rotary_base),
+            ("embedding_scale", embedding_scale),
+            ("attention.scale", attention_scale),
+            ("residual_scale", residual_scale),
+            ("logit_scale", logit_divisor),
+        ] {
             if !(value.is_finite() && value > 0.0) {
                 return Err(absurd(name, &key(part), value));
             }
@@ -132,6 +164,11 @@ impl Architecture {
             rotary_base,
             rotary_linear_factor,
             rotary_interleaved: known.rotary_interleaved,
+            rotary_skipped_every: known.rotary_skipped_every,
+            embedding_scale,
+            attention_scale,
+            residual_scale,
+            logit_scale: 1.0 / logit_divisor,
         })
     }
 }

@@ -146,6 +146,7 @@ impl Linear {
                     // Columns count over all parts, the product's outputs within one.
                     shift: part.first as isize - to.first as isize,
                     bias: part.bias.as_ref().map_or(std::ptr::null(), |bias| bias.as_ptr()),
+                    scale: to.scale,
                     accumulate: to.accumulate,
                 };
                 // SAFETY: as the caller promises.
@@ -175,6 +176,8 @@ pub(super) struct To {
     pub stride: usize,
     /// The output in column 0.
     pub first: usize,
+    /// Factor of the results.
+    pub scale: f32,
     /// Whether results are added to what is there.
     pub accumulate: bool,
 }

@@ -189,7 +189,7 @@ impl Reference {
         let cosines = Tensor::from_vec(cosines, (rows, a.head_dim / 2), &self.device)?;
         let sines = Tensor::from_vec(sines, (rows, a.head_dim / 2), &self.device)?;
         let ids = Tensor::from_vec(ids, rows, &self.device)?;
-        let mut hidden = self.embedding.index_select(&ids, 0)?;
+        let mut hidden = (self.embedding.index_select(&ids, 0)? * f64::from(a.embedding_scale))?;
         for (index, layer) in self.layers.iter().enumerate() {
             let input = rms_norm(&hidden, &layer.attention_norm, a.norm_epsilon)?;
             let heads = |projected: Tensor, count: usize, norm: Option<&Tensor>| -> Candle<Tensor> {
@@ -198,10 +198,13 @@ impl Reference {
                     Some(norm) => rms_norm(&projected.contiguous()?, norm, a.norm_epsilon)?,
                     None => projected,
                 };
+                if !a.is_rotary(index) {
+                    return Ok(projected);
+                }
                 rope_thd(&projected.unsqueeze(0)?.contiguous()?, &cosines, &sines)?.squeeze(0)
             };
             let query = heads(layer.query.forward(&input)?, a.heads, layer.query_norm.as_ref())?;
-            let query = (query * (1.0 / (a.head_dim as f64).sqrt()))?;
+            let query = (query * f64::from(a.attention_scale))?;
             let key = heads(layer.key.forward(&input)?, a.kv_heads, layer.key_norm.as_ref())?;
             let value = layer.value.forward(&input)?.reshape((rows, a.kv_heads, a.head_dim))?;
             let mut attended = Vec::with_capacity(segments.len());
@@ -214,10 +217,10 @@ impl Reference {
                 row += count;
             }
             let attended = if attended.len() == 1 { attended.remove(0) } else { Tensor::cat(&attended, 0)? };
-            hidden = (hidden + layer.attention_output.forward(&attended)?)?;
+            hidden = (hidden + (layer.attention_output.forward(&attended)? * f64::from(a.residual_scale))?)?;
             let input = rms_norm(&hidden, &layer.feed_forward_norm, a.norm_epsilon)?;
             let gated = (silu(&layer.gate.forward(&input)?)? * layer.up.forward(&input)?)?;
-            hidden = (hidden + layer.down.forward(&gated)?)?;
+            hidden = (hidden + (layer.down.forward(&gated)? * f64::from(a.residual_scale))?)?;
         }
         for segment in segments {
             let memory = self.sequences[segment.sequence.0].as_mut().expect("checked above");
@@ -229,6 +232,7 @@ impl Reference {
         let count = last_rows.len();
         let last = hidden.index_select(&Tensor::from_vec(last_rows, count, &self.device)?, 0)?;
         let logits = self.head.forward(&rms_norm(&last, &self.output_norm, a.norm_epsilon)?)?;
+        let logits = (logits * f64::from(a.logit_scale))?;
         Ok(Logits { values: logits.flatten_all()?.to_vec1()?, width: a.vocab_size })
     }
 }

@@ -116,8 +116,14 @@ impl Table {
         unsafe { std::slice::from_raw_parts_mut(self.at.add(row * self.width), self.width) }
     }
 
-    fn to(self, accumulate: bool) -> To {
-        To { out: self.at, stride: self.width, first: 0, accumulate }
+    /// A product's results from column 0 on.
+    fn to(self) -> To {
+        To { out: self.at, stride: self.width, first: 0, scale: 1.0, accumulate: false }
+    }
+
+    /// A product's results, scaled and added to what is there.
+    fn plus(self, scale: f32) -> To {
+        To { scale, accumulate: true, ..self.to() }
     }
 }
 
@@ -172,7 +178,7 @@ impl Pass<'_> {
         let (normed, attended_rows) = (normed.rows(rows), attended_rows.rows(rows));
         let layout = a.attention_layout();
         let offset = index * layout.layer_elements();
-        let scale = 1.0 / (a.head_dim as f32).sqrt();
+        let is_rotary = a.is_rotary(index);
         // Enough pieces for every member, and rows enough in each to share the blocks of a prefix.
         let chunk = rows.div_ceil(2 * team.size()).clamp(1, 32);
         let chunks = rows.div_ceil(chunk);
@@ -184,7 +190,7 @@ impl Pass<'_> {
             setting.norm(member, &mut own, rows, &from, &layer.attention_norm, &normed);
             Setting::lap(member, profile, Part::Norm);
             member.share(1, layer.query_key_value.pieces(), |piece| unsafe {
-                layer.query_key_value.piece(setting.isa, &normed, rows, piece, projected.to(false));
+                layer.query_key_value.piece(setting.isa, &normed, rows, piece, projected.to());
             });
             Setting::lap(member, profile, Part::QueryKeyValue);
             member.share(2, rows, |row| {
@@ -195,14 +201,20 @@ impl Pass<'_> {
                 let (cosines, sines) = setting.rotary.at(view.position);
                 let (query, rest) = unsafe { projected.row(row) }.split_at_mut(query_width);
                 let (key, value) = rest.split_at_mut(kv_width);
-                for (part, norm, scale) in [(query, &layer.query_norm, scale), (&mut *key, &layer.key_norm, 1.0)] {
+                for (part, norm, scale) in
+                    [(query, &layer.query_norm, a.attention_scale), (&mut *key, &layer.key_norm, 1.0)]
+                {
                     for head in part.chunks_exact_mut(a.head_dim) {
                         if let Some(norm) = norm {
                             own.normed.resize(a.head_dim, 0.0);
                             rms_norm(setting.isa, head, norm, a.norm_epsilon, &mut own.normed);
                             head.copy_from_slice(&own.normed);
                         }
-                        rotate(setting.isa, head, cosines, sines, scale);
+                        if is_rotary {
+                            rotate(setting.isa, head, cosines, sines, scale);
+                        } else {
+                            head.iter_mut().for_each(|x| *x *= scale);
+                        }
                     }
                 }
                 unsafe { remember(setting.isa, layout, view, offset, key, value) };
@@ -230,7 +242,13 @@ impl Pass<'_> {
             member.share(4, rows, |row| unsafe { attended_rows.write(setting.isa, row, 0, attended.row(row)) });
             Setting::lap(member, profile, Part::Norm);
             member.share(5, layer.attention_output.pieces(), |piece| unsafe {
-                layer.attention_output.piece(setting.isa, &attended_rows, rows, piece, hidden.to(true));
+                layer.attention_output.piece(
+                    setting.isa,
+                    &attended_rows,
+                    rows,
+                    piece,
+                    hidden.plus(setting.architecture.residual_scale),
+                );
             });
             Setting::lap(member, profile, Part::AttentionOutput);
         });
@@ -255,7 +273,7 @@ impl Pass<'_> {
                 let gate_table = Table::of(gates, rows, PIECE);
                 let up_table = Table::of(ups, rows, PIECE);
                 unsafe {
-                    let to = |table: Table| To { out: table.at, stride: PIECE, first, accumulate: false };
+                    let to = |table: Table| To { first, ..table.to() };
                     layer.gate.piece(setting.isa, &normed, rows, piece, to(gate_table));
                     layer.up.piece(setting.isa, &normed, rows, piece, to(up_table));
                     gate(setting.isa, &mut gates[..rows * PIECE], &ups[..rows * PIECE]);
@@ -266,7 +284,7 @@ impl Pass<'_> {
             });
             Setting::lap(member, profile, Part::GateUp);
             member.share(2, layer.down.pieces(), |piece| unsafe {
-                layer.down.piece(setting.isa, &gated, rows, piece, hidden.to(true));
+                layer.down.piece(setting.isa, &gated, rows, piece, hidden.plus(setting.architecture.residual_scale));
             });
             Setting::lap(member, profile, Part::Down);
         });
@@ -290,7 +308,15 @@ impl Pass<'_> {
             member.share(1, pieces.div_ceil(step), |some| {
                 for piece in some * step..(some * step + step).min(pieces) {
                     // SAFETY: the pieces are disjoint, and the vector has room for all rows.
-                    unsafe { head.piece(setting.isa, &normed, wanted.len(), piece, table.to(false)) };
+                    unsafe {
+                        head.piece(
+                            setting.isa,
+                            &normed,
+                            wanted.len(),
+                            piece,
+                            To { scale: setting.architecture.logit_scale, ..table.to() },
+                        )
+                    };
                 }
             });
             Setting::lap(member, profile, Part::Head);
@@ -304,10 +330,15 @@ impl Pass<'_> {
     pub fn embed(&self, tokens: &[u32], table: &Linear, hidden: &mut Vec<f32>) {
         let workspace = &mut **self.workspace.borrow_mut();
         let Workspace { team, profile, .. } = workspace;
+        let scale = self.setting.architecture.embedding_scale;
         let rows = Table::of(hidden, tokens.len(), self.setting.architecture.hidden);
         team.run(&|member| {
             // SAFETY: each row is one member's.
-            member.share(0, tokens.len(), |row| table.row(tokens[row] as usize, unsafe { rows.row(row) }));
+            member.share(0, tokens.len(), |row| {
+                let into = unsafe { rows.row(row) };
+                table.row(tokens[row] as usize, into);
+                into.iter_mut().for_each(|x| *x *= scale);
+            });
             Setting::lap(member, profile, Part::Embed);
         });
     }

@@ -21,6 +21,8 @@ pub struct Sink {
     pub shift: isize,
     /// Added to each output, by output of the whole matrix; null for none.
     pub bias: *const f32,
+    /// Factor of the results, bias included.
+    pub scale: f32,
     /// Whether results are added to what is there.
     pub accumulate: bool,
 }
@@ -108,7 +110,7 @@ unsafe fn by_groups<L: Lanes, K: Kernel>(job: &Job) {
 
 #[inline(always)]
 unsafe fn write<L: Lanes, const R: usize>(job: &Job, group: usize, row: usize, sums: [L::F; R]) {
-    let Sink { out, stride, shift, bias, accumulate } = job.sink;
+    let Sink { out, stride, shift, bias, scale, accumulate } = job.sink;
     let output = group * LANES;
     let width = LANES.min(job.matrix.outputs() - output);
     unsafe {
@@ -119,6 +121,7 @@ unsafe fn write<L: Lanes, const R: usize>(job: &Job, group: usize, row: usize, s
                 if !bias.is_null() {
                     sum = L::add(sum, L::load(bias.add(output)));
                 }
+                sum = L::mul(sum, L::splat(scale));
                 if accumulate {
                     sum = L::add(L::load(place), sum);
                 }
@@ -127,7 +130,7 @@ unsafe fn write<L: Lanes, const R: usize>(job: &Job, group: usize, row: usize, s
                 let mut lanes = [0.0; LANES];
                 L::store(lanes.as_mut_ptr(), sums[r]);
                 for (lane, &sum) in lanes.iter().enumerate().take(width) {
-                    let sum = if bias.is_null() { sum } else { sum + *bias.add(output + lane) };
+                    let sum = scale * if bias.is_null() { sum } else { sum + *bias.add(output + lane) };
                     *place.add(lane) = if accumulate { *place.add(lane) + sum } else { sum };
                 }
             }

@@ -85,7 +85,7 @@ fn multiply(isa: Isa, matrix: &Packed, x: &[f32], count: usize) -> Vec<f32> {
     let rows = activations.rows(count);
     let mut out = vec![0.0; count * matrix.outputs()];
     let (out, stride) = (&mut out, matrix.outputs());
-    let sink = Sink { out: out.as_mut_ptr(), stride, shift: 0, bias: std::ptr::null(), accumulate: false };
+    let sink = Sink { out: out.as_mut_ptr(), stride, shift: 0, bias: std::ptr::null(), scale: 1.0, accumulate: false };
     // SAFETY: the rows and the results were made for this shape, and one thread works.
     unsafe {
         for row in 0..count {
