@@ -20,6 +20,8 @@
 //! | [`model`] | manifests, sources, weights, the decoder, the scripted model |
 //! | [`decode`] | sampler and batch scheduler: `Request` → `Completion` |
 //! | [`filter`] | rules that turn rows down, one a file; the same rules over any JSONL |
+//! | [`measure`] | balance, diversity and lengths: the numbers of a report |
+//! | [`export`] | the forms of trainers: reading and writing them, splits, the data set's card |
 //! | [`recipe`] | attributes and how they are dealt out, prompt templates, steps; the built-in recipes |
 //! | [`bench`](mod@bench) | what the benches of constraint engines measure: the MaskBench protocol |
 //! | [`run`] | run file, plan, driver, ledger, run directory: attempts → accepted rows |
@@ -51,9 +53,11 @@ pub mod constraint;
 pub mod decode;
 pub mod disk;
 pub mod error;
+pub mod export;
 pub mod filter;
 pub mod gguf;
 pub mod grammar;
+pub mod measure;
 pub mod model;
 pub mod recipe;
 pub mod run;

@@ -37,7 +37,7 @@ impl WholeFile {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.writer.write_all(bytes).map_err(|cause| Error::io("write", &self.path, cause))
     }
 
@@ -54,13 +54,24 @@ impl WholeFile {
     }
 }
 
+/// For encoders that want a writer.
+impl Write for WholeFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.writer.flush()
+    }
+}
+
 /// Writes a whole file.
 ///
 /// # Errors
 /// When the disk refuses; what stood at the path is then still there.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = WholeFile::create(path)?;
-    file.write(bytes)?;
+    file.append(bytes)?;
     file.finish()
 }
 
@@ -74,7 +85,7 @@ mod tests {
         let path = folder.path().join("a.jsonl");
         write_whole(&path, b"one").expect("written");
         let mut file = WholeFile::create(&path).expect("created");
-        file.write(b"two").expect("written");
+        file.append(b"two").expect("written");
         assert_eq!(std::fs::read(&path).expect("read"), b"one");
         drop(file);
         assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 1);

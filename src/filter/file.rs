@@ -327,8 +327,8 @@ impl Sink {
         let Some(reason) = verdict else {
             self.summary.kept += 1;
             self.summary.masked += masked as u64;
-            self.output.write(bytes)?;
-            return self.output.write(b"\n");
+            self.output.append(bytes)?;
+            return self.output.append(b"\n");
         };
         if reason.rule == UNREADABLE {
             if self.strict {
@@ -345,8 +345,8 @@ impl Sink {
         }
         *self.summary.rejected.entry(reason.rule).or_default() += 1;
         if let Some(rejects) = &mut self.rejects {
-            rejects.write(reject_line(bytes, line.number, &reason).as_bytes())?;
-            rejects.write(b"\n")?;
+            rejects.append(reject_line(bytes, line.number, &reason).as_bytes())?;
+            rejects.append(b"\n")?;
         }
         Ok(())
     }

@@ -141,26 +141,14 @@ pub fn estimate(a: &[u32; PLACES], b: &[u32; PLACES]) -> f64 {
 static FUNCTIONS: [(u64, u64); PLACES] = functions();
 
 const fn functions() -> [(u64, u64); PLACES] {
-    // SplitMix64 as a sequence; `mix` cannot be called in a constant with the same ease.
     let mut functions = [(0, 0); PLACES];
-    let mut state = 0x1571_1a7e_0000_0001_u64;
     let mut place = 0;
     while place < PLACES {
-        let (a, b);
-        (a, state) = next(state);
-        (b, state) = next(state);
-        functions[place] = (a | 1, b);
+        let number = 2 * place as u64;
+        functions[place] = (mix(number) | 1, mix(number + 1));
         place += 1;
     }
     functions
-}
-
-const fn next(state: u64) -> (u64, u64) {
-    let state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut x = state;
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (x ^ (x >> 31), state)
 }
 
 /// What a text is compared by.

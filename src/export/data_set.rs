@@ -1,0 +1,306 @@
+//! A whole data set: rows of a run or of any file into a directory, in a form, split, with a card.
+//!
+//! The rows are gone through twice: once for the columns and the split, once to write. Memory is that of a
+//! row group, and of the groups' hashes.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::Example;
+use super::card::card;
+use super::form::{Form, row};
+use super::parquet::Columns;
+use super::read::{FileType, Found, Options, read};
+use super::split::Split;
+use super::write::Writer;
+use crate::disk::write_whole;
+use crate::error::{Error, Result};
+use crate::filter::text::{hash, text};
+use crate::measure::{Sources, measure};
+
+/// What to export, and how.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// A run directory, or a file of rows in any form.
+    pub input: PathBuf,
+    /// The directory that gets the files.
+    pub output: PathBuf,
+    /// Form of the rows.
+    pub form: Form,
+    /// Container.
+    pub file_type: FileType,
+    /// How to part the rows.
+    pub split: Option<Split>,
+    /// Fields that are kept beside those of the form.
+    pub keep: Vec<String>,
+    /// How to read.
+    pub options: Options,
+    /// Name of the data set, for its card.
+    pub name: String,
+    /// Licence of the data set, for its card.
+    pub licence: Option<String>,
+    /// Language of the data set, for its card.
+    pub language: Option<String>,
+}
+
+/// What was exported.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Exported {
+    /// Rows for training.
+    pub train: u64,
+    /// Rows for testing.
+    pub test: u64,
+    /// Files of rows that were written.
+    pub files: Vec<String>,
+    /// Rows that the form cannot say.
+    pub left_out: u64,
+    /// The first of them: line, and why.
+    pub first_left_out: Option<(u64, String)>,
+    /// What was found in the input.
+    pub found: Found,
+}
+
+/// Exports a data set.
+///
+/// # Errors
+/// When the input cannot be read, no row can take the form, a side of the split would be empty, or the
+/// directory cannot be written. The files appear only when all of them are whole.
+pub fn export(task: &Task) -> Result<Exported> {
+    let sources = Sources::of(&task.input)?;
+    let (mut columns, mut exported) = (Columns::default(), Exported::default());
+    let mut groups = [BTreeSet::new(), BTreeSet::new()];
+    exported.found = read(&sources.records, &task.options, &mut |example| {
+        match shaped(&example, task) {
+            Ok(row) => {
+                columns.meet(&row);
+                let (test, group) = side(&example, task);
+                groups[usize::from(test)].insert(hash(group.as_bytes()));
+                *(if test { &mut exported.test } else { &mut exported.train }) += 1;
+            }
+            Err(why) => {
+                exported.left_out += 1;
+                exported.first_left_out.get_or_insert((example.line, why.to_owned()));
+            }
+        }
+        Ok(())
+    })?;
+    check(task, &exported, &groups)?;
+    std::fs::create_dir_all(&task.output).map_err(|cause| Error::io("create", &task.output, cause))?;
+    let extension = match task.file_type {
+        FileType::Jsonl | FileType::Json => "jsonl",
+        FileType::Csv => "csv",
+        FileType::Parquet => "parquet",
+    };
+    let sides: &[&str] = if task.split.is_some() { &["train", "test"] } else { &["train"] };
+    exported.files = sides.iter().map(|side| format!("{side}.{extension}")).collect();
+    let writer = |file: &String| Writer::create(&task.output.join(file), task.file_type, &columns);
+    let mut writers: Vec<Writer> = exported.files.iter().map(writer).collect::<Result<_>>()?;
+    read(&sources.records, &task.options, &mut |example| match shaped(&example, task) {
+        Ok(row) => writers[usize::from(side(&example, task).0)].add(row),
+        Err(_) => Ok(()),
+    })?;
+    // A report needs JSON Lines; other files are described by their counts alone.
+    let is_lines = exported.found.file_type == FileType::Jsonl;
+    let report = if is_lines { Some(measure(&sources, &[], 0, &mut |_, _| {})?) } else { None };
+    let plan = sources.plan.as_deref().and_then(|path| std::fs::read(path).ok());
+    let plan: Option<Value> = plan.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let card = card(task, &exported, report.as_ref(), plan.as_ref());
+    writers.into_iter().try_for_each(Writer::finish)?;
+    write_whole(&task.output.join("README.md"), card.as_bytes())?;
+    Ok(exported)
+}
+
+fn check(task: &Task, exported: &Exported, groups: &[BTreeSet<u64>; 2]) -> Result<()> {
+    if exported.train + exported.test == 0 {
+        let (line, why) = exported.first_left_out.clone().unwrap_or_default();
+        let what = format!("no row can take the form {}; line {line}: {why}", task.form.name());
+        return Err(Error::input(&task.input, what, "choose another --format"));
+    }
+    if let Some(split) = &task.split
+        && (exported.train == 0 || exported.test == 0)
+    {
+        let side = if exported.train == 0 { "training" } else { "testing" };
+        let by = split.by.as_deref().unwrap_or("prompt");
+        let what = format!("of {} groups by {by} none is left for {side}", groups[0].len() + groups[1].len());
+        return Err(Error::usage(what, "use another --seed or --split, or a --split-by field with more values"));
+    }
+    Ok(())
+}
+
+/// The row in its form, with the fields that are kept beside.
+fn shaped(example: &Example, task: &Task) -> Result<Map<String, Value>, &'static str> {
+    let mut shaped = row(example, task.form)?;
+    for name in &task.keep {
+        let pointer = format!("/{}", name.replace('.', "/"));
+        let value = example.fields.get(name).cloned();
+        let value = value.or_else(|| Value::Object(example.fields.clone()).pointer(&pointer).cloned());
+        shaped.insert(name.replace('.', "_"), value.unwrap_or(Value::Null));
+    }
+    Ok(shaped)
+}
+
+/// Whether the row is for testing, and its group.
+fn side(example: &Example, task: &Task) -> (bool, String) {
+    let Some(split) = &task.split else { return (false, String::new()) };
+    let group = match &split.by {
+        Some(field) => match text(&example.fields, field) {
+            // Numbers, lists and objects name groups too.
+            text if text.is_empty() => {
+                let pointer = format!("/{}", field.replace('.', "/"));
+                let fields = Value::Object(example.fields.clone());
+                fields.pointer(&pointer).map(Value::to_string).unwrap_or_default()
+            }
+            text => text.into_owned(),
+        },
+        None => example.turns.first().map_or_else(
+            || Value::Object(example.fields.clone()).to_string(),
+            |turn| crate::filter::words(&turn.text).join(" "),
+        ),
+    };
+    (split.is_test(&group), group)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn task(folder: &std::path::Path, form: Form, file_type: FileType) -> Task {
+        Task {
+            input: folder.to_owned(),
+            output: folder.join("out"),
+            form,
+            file_type,
+            split: None,
+            keep: Vec::new(),
+            options: Options::default(),
+            name: "Small rows".into(),
+            licence: Some("cc0-1.0".into()),
+            language: Some("en".into()),
+        }
+    }
+
+    fn run_directory(rows: usize) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let line = |row: usize| {
+            let topic = ["bread", "tides", "chess"][row % 3];
+            let row = json!({"id": format!("0-{row:06}"), "instruction": format!("Ask {}?", row / 2), "response": format!("Say {row}."),
+                "meta": {"attributes": {"topic": topic}, "steps": []}});
+            format!("{row}\n")
+        };
+        let plan = json!({"version": "0.1.0", "rows": rows, "seed": 7, "model": {"name": "m|x", "licence": "Apache-2.0"},
+            "recipe": {"name": "r", "description": "Rows.", "attributes": [{"name": "topic", "values": ["bread", "tides", "chess", "dogs"]}],
+            "filters": {"loops": ["response"], "echo": null, "closed_by_budget": true}}});
+        std::fs::write(folder.path().join("records.jsonl"), (0..rows).map(line).collect::<String>()).expect("written");
+        std::fs::write(folder.path().join("run.lock.json"), plan.to_string()).expect("written");
+        folder
+    }
+
+    #[test]
+    fn a_run_becomes_files_with_a_card() {
+        let folder = run_directory(60);
+        let split = Split { share: 0.2, by: None, seed: 1 };
+        let task = Task {
+            split: Some(split),
+            keep: vec!["meta.attributes.topic".into()],
+            ..task(folder.path(), Form::Alpaca, FileType::Jsonl)
+        };
+        let exported = export(&task).expect("exported");
+        assert_eq!(
+            (exported.train + exported.test, exported.files.clone()),
+            (60, vec!["train.jsonl".to_owned(), "test.jsonl".into()])
+        );
+        let read = |name: &str| std::fs::read_to_string(folder.path().join("out").join(name)).expect("read");
+        let rows = |name: &str| -> Vec<Value> {
+            read(name).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+        };
+        let (train, test) = (rows("train.jsonl"), rows("test.jsonl"));
+        assert_eq!(
+            train[0].as_object().expect("an object").keys().collect::<Vec<_>>(),
+            ["instruction", "input", "output", "meta_attributes_topic"]
+        );
+        // Two rows ask each question; they stay together.
+        for row in &test {
+            assert!(train.iter().all(|other| other["instruction"] != row["instruction"]));
+        }
+        let card = read("README.md");
+        for part in [
+            "---\npretty_name: \"Small rows\"\nlicense: \"cc0-1.0\"\nlanguage:\n- \"en\"\n",
+            "size_categories:\n- n<1K\n",
+            "  - split: train\n    path: train.jsonl\n  - split: test\n    path: test.jsonl\n---\n",
+            "- model: m|x\n- licence of the model: Apache-2.0\n",
+            "- filters: loops, closed_by_budget\n",
+            "| bread | 15.0 | 20 | 20 |\n",
+            "- topic: no row for 1 of the values (dogs).\n",
+        ] {
+            assert!(card.contains(part), "{part:?} is not in:\n{card}");
+        }
+    }
+
+    #[test]
+    fn groups_stay_on_one_side_and_a_side_may_not_be_empty() {
+        let folder = run_directory(30);
+        let by_topic = |seed| Task {
+            split: Some(Split { share: 0.3, by: Some("meta.attributes.topic".into()), seed }),
+            ..task(folder.path(), Form::Plain, FileType::Jsonl)
+        };
+        let mut refused = 0;
+        for seed in 0..12 {
+            match export(&by_topic(seed)) {
+                Ok(exported) => assert!(exported.test % 10 == 0 && exported.test > 0 && exported.train > 0),
+                Err(error) => {
+                    refused += 1;
+                    assert!(
+                        error.to_string().contains("of 3 groups by meta.attributes.topic none is left for"),
+                        "{error}"
+                    );
+                }
+            }
+        }
+        assert!(refused > 0 && refused < 12, "{refused}");
+    }
+
+    #[test]
+    fn every_container_is_read_back() {
+        let folder = run_directory(10);
+        for (form, file_type, name) in [
+            (Form::Messages, FileType::Parquet, "train.parquet"),
+            (Form::Sharegpt, FileType::Jsonl, "train.jsonl"),
+            (Form::Messages, FileType::Csv, "train.csv"),
+            (Form::PromptCompletion, FileType::Parquet, "train.parquet"),
+        ] {
+            export(&task(folder.path(), form, file_type)).expect("exported");
+            let mut answers = Vec::new();
+            let options = Options { strict: true, ..Options::default() };
+            let found = read(&folder.path().join("out").join(name), &options, &mut |example| {
+                answers.push(example.exchange().expect("one exchange").1.to_owned());
+                Ok(())
+            });
+            assert_eq!(found.expect("read").forms.keys().collect::<Vec<_>>(), [&form]);
+            assert_eq!((answers.len(), answers[3].as_str()), (10, "Say 3."));
+        }
+    }
+
+    #[test]
+    fn rows_that_a_form_cannot_say_are_counted_or_refused() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("a.jsonl");
+        let long = json!({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]});
+        let short = json!({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]});
+        std::fs::write(&path, format!("{long}\n{short}\n")).expect("written");
+        let task = Task {
+            input: path.clone(),
+            output: folder.path().join("out"),
+            ..task(folder.path(), Form::Alpaca, FileType::Jsonl)
+        };
+        let exported = export(&task).expect("exported");
+        assert_eq!((exported.train, exported.left_out, exported.first_left_out.map(|(line, _)| line)), (1, 1, Some(1)));
+        std::fs::write(&path, format!("{long}\n")).expect("written");
+        let error = export(&task).expect_err("refused").to_string();
+        assert!(error.contains("no row can take the form alpaca; line 1: it is more than one prompt"), "{error}");
+    }
+}

@@ -1,0 +1,82 @@
+//! Data sets in the forms that trainers read: written from rows, and read back into rows.
+//!
+//! An [`Example`] stands between: whatever the form, a row is a conversation of [`Turn`]s beside the
+//! fields it came with. [`read`](mod@read) finds the form of a file and gives examples; [`form`] turns them
+//! into rows of a form; [`write`](mod@write) and [`parquet`] put rows into files; [`data_set`] does all of it
+//! for a directory, with a [`split`] and a [`card`].
+
+pub mod card;
+pub mod data_set;
+pub mod form;
+pub mod parquet;
+pub mod read;
+pub mod split;
+pub mod write;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+pub use data_set::{Exported, Task, export};
+pub use form::Form;
+pub use read::{Found, read};
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Sets the scene.
+    System,
+    /// Asks.
+    User,
+    /// Answers.
+    Assistant,
+    /// Gives what a tool found.
+    Tool,
+}
+
+impl Role {
+    /// The role under any of the names that are in use.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "system" | "developer" => Self::System,
+            "user" | "human" | "prompter" => Self::User,
+            "assistant" | "gpt" | "model" | "chatgpt" | "bot" => Self::Assistant,
+            "tool" | "function" | "observation" => Self::Tool,
+            _ => return None,
+        })
+    }
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said.
+    pub text: String,
+}
+
+/// A row of a data set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Example {
+    /// Where it stands in its file, from 1: a line, or a place in a list.
+    pub line: u64,
+    /// The form that it was found in.
+    pub form: Form,
+    /// What is said; empty where no field is known to be a prompt or an answer.
+    pub turns: Vec<Turn>,
+    /// All of its fields, as they were.
+    pub fields: Map<String, Value>,
+}
+
+impl Example {
+    /// The prompt and the answer, if it is one exchange without a system message.
+    pub fn exchange(&self) -> Option<(&str, &str)> {
+        match self.turns.as_slice() {
+            [Turn { role: Role::User, text: prompt }, Turn { role: Role::Assistant, text: answer }] => {
+                Some((prompt, answer))
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Rows into a file: JSON Lines, CSV or Parquet, whole or not at all.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::parquet::{Columns, Table};
+use super::read::FileType;
+use crate::disk::WholeFile;
+use crate::error::{Error, Result};
+
+/// A file of rows under way.
+pub struct Writer {
+    path: PathBuf,
+    columns: Columns,
+    sink: Sink,
+    rows: u64,
+}
+
+enum Sink {
+    Jsonl(WholeFile),
+    Csv(Box<csv::Writer<WholeFile>>),
+    Parquet(Box<Table<WholeFile>>),
+}
+
+impl Writer {
+    /// Begins a file; `columns` have met every row that will come.
+    ///
+    /// # Errors
+    /// When the file cannot be created.
+    pub fn create(path: &Path, file_type: FileType, columns: &Columns) -> Result<Self> {
+        let file = WholeFile::create(path)?;
+        let sink = match file_type {
+            FileType::Jsonl | FileType::Json => Sink::Jsonl(file),
+            FileType::Csv => {
+                let mut writer = csv::Writer::from_writer(file);
+                writer.write_record(columns.names()).map_err(|cause| fail(path, &cause))?;
+                Sink::Csv(Box::new(writer))
+            }
+            FileType::Parquet => {
+                Sink::Parquet(Box::new(Table::new(file, columns.clone()).map_err(|cause| fail(path, &cause))?))
+            }
+        };
+        Ok(Self { path: path.to_owned(), columns: columns.clone(), sink, rows: 0 })
+    }
+
+    /// Adds a row.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn add(&mut self, row: Map<String, Value>) -> Result<()> {
+        self.rows += 1;
+        match &mut self.sink {
+            Sink::Jsonl(file) => {
+                let mut line = Value::Object(row).to_string();
+                line.push('\n');
+                file.append(line.as_bytes())
+            }
+            Sink::Csv(writer) => {
+                let cells = self.columns.names().map(|name| cell(row.get(name)));
+                writer.write_record(cells).map_err(|cause| fail(&self.path, &cause))
+            }
+            Sink::Parquet(table) => table.add(row).map_err(|cause| fail(&self.path, &cause)),
+        }
+    }
+
+    /// Rows added.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Puts the file in its place.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn finish(self) -> Result<()> {
+        match self.sink {
+            Sink::Jsonl(file) => file.finish(),
+            Sink::Csv(writer) => {
+                writer.into_inner().map_err(|cause| Error::io("write", &self.path, cause.into_error()))?.finish()
+            }
+            Sink::Parquet(table) => table.finish().map_err(|cause| fail(&self.path, &cause))?.finish(),
+        }
+    }
+}
+
+/// A value in a cell: texts as they are, what is missing as nothing, all else as JSON.
+fn cell(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+fn fail(path: &Path, cause: &impl std::fmt::Display) -> Error {
+    Error::io("write", path, std::io::Error::other(cause.to_string().replace(['\n', '\r'], " ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn written(file_type: FileType, rows: &[Value]) -> String {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("a");
+        let mut columns = Columns::default();
+        let rows: Vec<&Map<String, Value>> = rows.iter().map(|row| row.as_object().expect("an object")).collect();
+        rows.iter().for_each(|row| columns.meet(row));
+        let mut writer = Writer::create(&path, file_type, &columns).expect("created");
+        rows.iter().for_each(|row| writer.add((*row).clone()).expect("added"));
+        assert_eq!(writer.rows(), rows.len() as u64);
+        writer.finish().expect("finished");
+        std::fs::read_to_string(path).expect("read")
+    }
+
+    #[test]
+    fn lines_and_tables_are_as_readers_expect() {
+        let rows = [json!({"q": "a \"b\",\nc", "n": 1}), json!({"q": null, "m": [{"role": "user"}]})];
+        assert_eq!(
+            written(FileType::Jsonl, &rows),
+            "{\"q\":\"a \\\"b\\\",\\nc\",\"n\":1}\n{\"q\":null,\"m\":[{\"role\":\"user\"}]}\n"
+        );
+        assert_eq!(
+            written(FileType::Csv, &rows),
+            "q,n,m\n\"a \"\"b\"\",\nc\",1,\n,,\"[{\"\"role\"\":\"\"user\"\"}]\"\n"
+        );
+    }
+}

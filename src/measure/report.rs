@@ -1,0 +1,501 @@
+//! The report on a run, or on any file of rows: one pass over the rows, in bounded memory.
+//!
+//! Counts grow with the different values of attributes; lengths take 8 bytes a row and field; diversity
+//! is measured on seeded samples whose sizes the report states.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::balance::{self, PairSpread, Spread, ValueCounts};
+use super::diversity::{Compressed, distinct, self_bleu};
+use super::sample::Sample;
+use super::vendi;
+use crate::disk::Lines;
+use crate::error::{Error, Result};
+use crate::filter::decoding::Decoded;
+use crate::filter::text::{text, text_of};
+use crate::filter::words;
+
+/// Words on which distinct n-grams are counted: they fall with the length of a text.
+pub const DISTINCT_WORDS: usize = 10_000;
+/// Texts of which self-BLEU is taken.
+pub const BLEU_TEXTS: usize = 1_000;
+/// Texts of which the Vendi score is taken.
+pub const VENDI_TEXTS: usize = 500;
+/// Different values of an attribute above which it is not tabulated.
+const MOST_VALUES: usize = 1_000;
+/// Fields of text that are measured.
+const MOST_FIELDS: usize = 16;
+
+/// Where the rows are.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// Accepted rows.
+    pub records: PathBuf,
+    /// Attempts turned down.
+    pub rejects: Option<PathBuf>,
+    /// The plan.
+    pub plan: Option<PathBuf>,
+}
+
+impl Sources {
+    /// The files of a run directory, or a file of rows alone.
+    ///
+    /// # Errors
+    /// When there is neither.
+    pub fn of(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            return Ok(Self { records: path.to_owned(), rejects: None, plan: None });
+        }
+        let at = |name: &str| Some(path.join(name)).filter(|path| path.exists());
+        let records = at("records.jsonl").ok_or_else(|| {
+            Error::input(path, "there is no records.jsonl in this directory", "give a run directory or a JSONL file")
+        })?;
+        Ok(Self { records, rejects: at("rejects.jsonl"), plan: at("run.lock.json") })
+    }
+}
+
+/// What is known of a data set.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Rows that the plan wants.
+    pub planned: Option<u64>,
+    /// Attempts made: kept and rejected.
+    pub generated: u64,
+    /// Rows accepted.
+    pub kept: u64,
+    /// Attempts turned down, by rule.
+    pub rejected: BTreeMap<String, u64>,
+    /// Lines that are not JSON objects.
+    pub unreadable: u64,
+    /// Rows whose `id` an earlier row has.
+    pub repeated_ids: u64,
+    /// The model, from the plan.
+    pub model: Option<Value>,
+    /// Planned attributes.
+    pub attributes: Vec<Spread>,
+    /// Each two attributes together.
+    pub pairs: Vec<PairSpread>,
+    /// Fields of text.
+    pub fields: Vec<FieldReport>,
+    /// Steps of decoding.
+    pub steps: Vec<StepReport>,
+    /// Seed of the samples.
+    pub seed: u64,
+}
+
+/// What is known of a field of text, over the accepted rows.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct FieldReport {
+    /// Its name.
+    pub field: String,
+    /// Its lengths in words.
+    pub words: Lengths,
+    /// Its lengths in characters.
+    pub chars: Lengths,
+    /// Distinct 1-, 2- and 3-grams over all.
+    pub distinct: [Option<f64>; 3],
+    /// Words that these were counted on.
+    pub distinct_words: usize,
+    /// Mean BLEU-4 of each text against the others.
+    pub self_bleu: Option<f64>,
+    /// Texts that it was taken of.
+    pub self_bleu_texts: usize,
+    /// Bytes over gzip's bytes, all texts together.
+    pub gzip_ratio: Option<f64>,
+    /// The Vendi score.
+    pub vendi: Option<f64>,
+    /// Texts that it was taken of: its greatest value.
+    pub vendi_texts: usize,
+    /// What its similarities are.
+    pub vendi_kernel: &'static str,
+}
+
+/// Lengths of texts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Lengths {
+    /// Least.
+    pub min: u32,
+    /// A twentieth is no longer.
+    pub p5: u32,
+    /// Half is no longer.
+    pub median: u32,
+    /// Mean.
+    pub mean: f64,
+    /// All but a twentieth are no longer.
+    pub p95: u32,
+    /// Greatest.
+    pub max: u32,
+}
+
+impl Lengths {
+    fn of(mut lengths: Vec<u32>) -> Self {
+        lengths.sort_unstable();
+        let (Some(min), Some(max)) = (lengths.first(), lengths.last()) else { return Self::default() };
+        // Nearest rank.
+        let rank = |share: f64| lengths[((share * lengths.len() as f64).ceil() as usize).max(1) - 1];
+        let mean = lengths.iter().map(|length| f64::from(*length)).sum::<f64>() / lengths.len() as f64;
+        Self { min: *min, p5: rank(0.05), median: rank(0.5), mean, p95: rank(0.95), max: *max }
+    }
+}
+
+/// What a step of decoding cost, over the accepted rows.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct StepReport {
+    /// Its field.
+    pub field: String,
+    /// Texts decoded.
+    pub texts: u64,
+    /// Mean tokens of a text.
+    pub tokens: f64,
+    /// Mean of the texts' mean grammar tension.
+    pub tension_mean: f64,
+    /// Greatest grammar tension at any token.
+    pub tension_max: f64,
+    /// Share of texts that the token limit closed.
+    pub closed_by_budget: f64,
+}
+
+/// Measures the rows of `sources`; `fields` are the texts to look at, none for every text field.
+/// `on_progress` gets the bytes read and their sum.
+///
+/// # Errors
+/// When a file cannot be read, or holds no row.
+pub fn measure(
+    sources: &Sources,
+    fields: &[String],
+    seed: u64,
+    on_progress: &mut dyn FnMut(u64, u64),
+) -> Result<Report> {
+    let plan = sources.plan.as_deref().map(read_plan).transpose()?;
+    let mut counts = Counts { targets: plan.as_ref().map(targets).unwrap_or_default(), ..Counts::default() };
+    let mut texts: Vec<FieldMeter> = fields.iter().map(|field| FieldMeter::new(field, seed)).collect();
+    let mut steps: Vec<StepReport> = Vec::new();
+    let mut ids = BTreeSet::new();
+    let mut report = Report { seed, ..Report::default() };
+    let mut line = Vec::new();
+    let mut lines = Lines::open(&sources.records)?;
+    while lines.next(&mut line)?.is_some() {
+        let Ok(Value::Object(row)) = serde_json::from_slice(&line) else {
+            report.unreadable += 1;
+            continue;
+        };
+        if fields.is_empty() {
+            meters_of_row(&row, seed, &mut texts);
+        }
+        for meter in &mut texts {
+            meter.add(report.kept, &text(&row, &meter.field));
+        }
+        if let Some(id) = row.get("id")
+            && !ids.insert(crate::filter::text::hash(id.to_string().as_bytes()))
+        {
+            report.repeated_ids += 1;
+        }
+        counts.add(&row, true);
+        Decoded::of_record(&row).for_each(|note| add_step(&mut steps, &note));
+        report.kept += 1;
+        if report.kept.is_multiple_of(1024) {
+            on_progress(lines.bytes_read(), lines.size());
+        }
+    }
+    if report.kept == 0 && sources.plan.is_none() {
+        return Err(Error::input(
+            &sources.records,
+            "there is no row in this file",
+            "give rows, one JSON object a line",
+        ));
+    }
+    if let Some(rejects) = &sources.rejects {
+        let mut lines = Lines::open(rejects)?;
+        while lines.next(&mut line)?.is_some() {
+            let Ok(Value::Object(row)) = serde_json::from_slice(&line) else {
+                report.unreadable += 1;
+                continue;
+            };
+            let rule = row.get("meta").and_then(|meta| meta.pointer("/reason/rule")).and_then(Value::as_str);
+            *report.rejected.entry(rule.unwrap_or("unknown").to_owned()).or_default() += 1;
+            counts.add(&row, false);
+        }
+    }
+    report.generated = report.kept + report.rejected.values().sum::<u64>();
+    if let Some(plan) = &plan {
+        report.planned = plan.get("rows").and_then(Value::as_u64);
+        report.model = plan.get("model").cloned();
+    }
+    (report.attributes, report.pairs) = counts.spreads(report.planned);
+    report.fields = texts.into_iter().map(FieldMeter::report).collect();
+    for step in &mut steps {
+        let texts = step.texts.max(1) as f64;
+        (step.tokens, step.tension_mean) = (step.tokens / texts, step.tension_mean / texts);
+        step.closed_by_budget /= texts;
+    }
+    report.steps = steps;
+    Ok(report)
+}
+
+fn read_plan(path: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(path).map_err(|cause| Error::io("read", path, cause))?;
+    serde_json::from_str(&text).map_err(|cause| Error::input(path, format!("not JSON: {cause}"), "restore it"))
+}
+
+/// The attributes of a plan with the shares that it wants of their values.
+fn targets(plan: &Value) -> Vec<(String, Vec<(String, f64)>)> {
+    let attributes = plan.pointer("/recipe/attributes").and_then(Value::as_array);
+    let named = attributes.into_iter().flatten().filter_map(|attribute| {
+        let values = attribute.get("values").and_then(Value::as_array)?;
+        let values: Vec<(String, f64)> = values
+            .iter()
+            .map(|value| match (value.get("value"), value.get("weight").and_then(Value::as_f64)) {
+                (Some(inner), weight) => (label(inner), weight.unwrap_or(1.0)),
+                (None, _) => (label(value), 1.0),
+            })
+            .collect();
+        Some((attribute.get("name")?.as_str()?.to_owned(), values))
+    });
+    named.collect()
+}
+
+/// How a value of an attribute is named: texts by themselves, all else as JSON.
+fn label(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Adds a meter for each field of text that the row has and no row before had.
+fn meters_of_row(row: &Map<String, Value>, seed: u64, meters: &mut Vec<FieldMeter>) {
+    for (name, value) in row {
+        let known = meters.iter().any(|meter| meter.field == *name);
+        if !known
+            && meters.len() < MOST_FIELDS
+            && !matches!(name.as_str(), "id" | "meta")
+            && text_of(value, None).is_some()
+        {
+            meters.push(FieldMeter::new(name, seed));
+        }
+    }
+}
+
+fn add_step(steps: &mut Vec<StepReport>, note: &Decoded<'_>) {
+    let at = steps.iter().position(|step| step.field == note.field).unwrap_or_else(|| {
+        steps.push(StepReport { field: note.field.to_owned(), ..StepReport::default() });
+        steps.len() - 1
+    });
+    let step = &mut steps[at];
+    step.texts += 1;
+    step.tokens += note.tokens as f64;
+    step.tension_mean += note.tension_mean;
+    step.tension_max = step.tension_max.max(note.tension_max);
+    step.closed_by_budget += f64::from(u8::from(note.closed_by_budget));
+}
+
+/// What is gathered of a field.
+struct FieldMeter {
+    field: String,
+    words: Vec<u32>,
+    chars: Vec<u32>,
+    for_distinct: Sample,
+    for_bleu: Sample,
+    for_vendi: Sample,
+    compressed: Compressed,
+}
+
+impl FieldMeter {
+    fn new(field: &str, seed: u64) -> Self {
+        Self {
+            field: field.to_owned(),
+            words: Vec::new(),
+            chars: Vec::new(),
+            for_distinct: Sample::new(seed, usize::MAX, DISTINCT_WORDS),
+            for_bleu: Sample::new(seed, BLEU_TEXTS, usize::MAX),
+            for_vendi: Sample::new(seed, VENDI_TEXTS, usize::MAX),
+            compressed: Compressed::default(),
+        }
+    }
+
+    fn add(&mut self, place: u64, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        let words = words(text);
+        self.words.push(words.len() as u32);
+        self.chars.push(text.chars().count() as u32);
+        self.compressed.add(text);
+        if !words.is_empty() {
+            self.for_distinct.offer(place, &words);
+            self.for_bleu.offer(place, &words);
+            self.for_vendi.offer(place, &words);
+        }
+    }
+
+    fn report(self) -> FieldReport {
+        let (of_distinct, of_bleu) = (self.for_distinct.texts(), self.for_bleu.texts());
+        let of_vendi = self.for_vendi.texts();
+        FieldReport {
+            field: self.field,
+            words: Lengths::of(self.words),
+            chars: Lengths::of(self.chars),
+            distinct: [1, 2, 3].map(|n| distinct(&of_distinct, n)),
+            distinct_words: of_distinct.iter().map(Vec::len).sum(),
+            self_bleu: self_bleu(&of_bleu),
+            self_bleu_texts: of_bleu.len(),
+            gzip_ratio: self.compressed.ratio(),
+            vendi: vendi::vendi_score(&of_vendi),
+            vendi_texts: of_vendi.len(),
+            vendi_kernel: vendi::KERNEL,
+        }
+    }
+}
+
+/// Attempts and rows by the values of their attributes.
+#[derive(Default)]
+struct Counts {
+    targets: Vec<(String, Vec<(String, f64)>)>,
+    /// Attribute → value → (attempts, kept).
+    values: BTreeMap<String, BTreeMap<String, (u64, u64)>>,
+    /// Kept rows by the values of two attributes.
+    pairs: BTreeMap<(String, String), BTreeMap<(String, String), u64>>,
+}
+
+impl Counts {
+    fn add(&mut self, row: &Map<String, Value>, kept: bool) {
+        let attributes = row.get("meta").and_then(|meta| meta.get("attributes")).and_then(Value::as_object);
+        let Some(attributes) = attributes else { return };
+        let labels: Vec<(&String, String)> = attributes.iter().map(|(name, value)| (name, label(value))).collect();
+        for (at, (name, value)) in labels.iter().enumerate() {
+            let values = self.values.entry((*name).clone()).or_default();
+            if values.len() > MOST_VALUES {
+                continue;
+            }
+            let (attempts, accepted) = values.entry(value.clone()).or_default();
+            *attempts += 1;
+            *accepted += u64::from(kept);
+            for (other, other_value) in labels[at + 1..].iter().filter(|_| kept) {
+                let cells = self.pairs.entry(((*name).clone(), (*other).clone())).or_default();
+                if cells.len() <= MOST_VALUES * MOST_VALUES {
+                    *cells.entry((value.clone(), other_value.clone())).or_default() += 1;
+                }
+            }
+        }
+    }
+
+    fn spreads(self, planned: Option<u64>) -> (Vec<Spread>, Vec<PairSpread>) {
+        let mut spreads: Vec<Spread> = Vec::new();
+        let in_plan = self.targets.iter().map(|(name, _)| name.clone());
+        let others = self.values.keys().filter(|name| !self.targets.iter().any(|(known, _)| known == *name));
+        for attribute in in_plan.chain(others.cloned()) {
+            let counted = self.values.get(&attribute);
+            if counted.is_some_and(|values| values.len() > MOST_VALUES) {
+                continue;
+            }
+            let target = self.targets.iter().find(|(name, _)| *name == attribute).map(|(_, values)| values);
+            let weights: f64 = target.into_iter().flatten().map(|(_, weight)| weight).sum();
+            let mut values: Vec<ValueCounts> = Vec::new();
+            for (value, weight) in target.into_iter().flatten() {
+                let planned = planned.map(|rows| rows as f64 * weight / weights);
+                values.push(ValueCounts { value: value.clone(), planned, ..ValueCounts::default() });
+            }
+            for (value, (generated, kept)) in counted.into_iter().flatten() {
+                let at = values.iter().position(|known| known.value == *value).unwrap_or_else(|| {
+                    values.push(ValueCounts { value: value.clone(), ..ValueCounts::default() });
+                    values.len() - 1
+                });
+                (values[at].generated, values[at].kept) = (*generated, *kept);
+            }
+            balance::flag(&mut values);
+            let kept: Vec<u64> = values.iter().map(|value| value.kept).collect();
+            let wanted: Vec<f64> = values.iter().map(|value| value.planned.unwrap_or(0.0)).collect();
+            let total_variation = target.and_then(|_| balance::total_variation(&kept, &wanted));
+            let entropy = balance::normalised_entropy(&kept);
+            spreads.push(Spread { attribute, values, entropy, total_variation });
+        }
+        let mut pairs = Vec::new();
+        for (at, first) in spreads.iter().enumerate() {
+            for second in &spreads[at + 1..] {
+                pairs.push(self.pair(first, second));
+            }
+        }
+        (spreads, pairs)
+    }
+
+    fn pair(&self, first: &Spread, second: &Spread) -> PairSpread {
+        let names = (first.attribute.clone(), second.attribute.clone());
+        let turned = (names.1.clone(), names.0.clone());
+        let place = |spread: &Spread, value: &String| spread.values.iter().position(|known| known.value == *value);
+        let mut cells = BTreeMap::new();
+        for ((a, b), count) in self.pairs.get(&names).into_iter().flatten() {
+            if let (Some(a), Some(b)) = (place(first, a), place(second, b)) {
+                *cells.entry((a, b)).or_default() += count;
+            }
+        }
+        for ((b, a), count) in self.pairs.get(&turned).into_iter().flatten() {
+            if let (Some(a), Some(b)) = (place(first, a), place(second, b)) {
+                *cells.entry((a, b)).or_default() += count;
+            }
+        }
+        let (rows, columns) = (first.values.len(), second.values.len());
+        let all = (rows * columns) as u64;
+        let cramers_v = balance::cramers_v(&balance::table(&cells, rows, columns));
+        PairSpread { attributes: names, cells: all, empty: all - cells.len() as u64, cramers_v }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn run(records: &[Value], rejects: &[Value], plan: Option<Value>) -> Result<Report> {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let write = |name: &str, rows: &[Value]| {
+            let text = rows.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
+            std::fs::write(folder.path().join(name), text).expect("written");
+        };
+        write("records.jsonl", records);
+        write("rejects.jsonl", rejects);
+        if let Some(plan) = plan {
+            write("run.lock.json", &[plan]);
+        }
+        measure(&Sources::of(folder.path())?, &[], 0, &mut |_, _| {})
+    }
+
+    fn row(id: u32, a: &str, b: &str, text: &str) -> Value {
+        json!({"id": id, "q": text, "meta": {"attributes": {"a": a, "b": {"x": b}},
+            "steps": [{"field": "q", "tokens": 4, "tension_mean": 0.25, "tension_max": 0.5, "closed_by_budget": id == 1}]}})
+    }
+
+    #[test]
+    fn planned_generated_and_kept_stand_side_by_side() {
+        let plan = json!({"rows": 4, "model": {"name": "m"}, "recipe": {"attributes": [
+            {"name": "a", "values": ["one", {"value": "two", "weight": 3}, "three"]}, {"name": "b", "values": [{"x": "u"}, {"x": "v"}]}]}});
+        let records = [row(0, "one", "u", "a b"), row(1, "two", "v", "c d e"), row(1, "one", "u", "a b")];
+        let mut reject = row(9, "two", "u", "x");
+        reject["meta"]["reason"] = json!({"rule": "loop", "detail": "…"});
+        let report = run(&records, &[reject], Some(plan)).expect("measured");
+        assert_eq!((report.planned, report.generated, report.kept, report.repeated_ids), (Some(4), 4, 3, 1));
+        assert_eq!(report.rejected, BTreeMap::from([("loop".to_owned(), 1)]));
+        let a = &report.attributes[0];
+        let seen: Vec<_> = a.values.iter().map(|v| (v.value.as_str(), v.planned, v.generated, v.kept)).collect();
+        assert_eq!(seen, [("one", Some(0.8), 2, 2), ("two", Some(2.4), 2, 1), ("three", Some(0.8), 0, 0)]);
+        assert_eq!(a.values.iter().map(|v| v.below_four_fifths).collect::<Vec<_>>(), [false, true, false]);
+        // Kept 2/3, 1/3, 0 against 1/5, 3/5, 1/5.
+        assert!(a.total_variation.is_some_and(|tv| (tv - 7.0 / 15.0).abs() < 1e-9));
+        assert_eq!(report.attributes[1].values[0].value, "{\"x\":\"u\"}");
+        let pair = &report.pairs[0];
+        assert_eq!((pair.cells, pair.empty), (6, 4));
+        assert!(pair.cramers_v.is_some_and(|v| (v - 1.0).abs() < 1e-9));
+        assert_eq!(report.fields[0].words, Lengths { min: 2, p5: 2, median: 2, mean: 7.0 / 3.0, p95: 3, max: 3 });
+        assert_eq!(report.steps[0].texts, 3);
+        assert!((report.steps[0].closed_by_budget - 2.0 / 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn any_rows_are_measured_and_none_are_an_error() {
+        let report = run(&[json!({"q": "a b", "n": 1}), json!([1])], &[], None).expect("measured");
+        assert_eq!((report.kept, report.unreadable, report.fields.len(), report.attributes.len()), (1, 1, 1, 0));
+        assert!(run(&[], &[], None).is_err());
+        assert!(run(&[], &[], Some(json!({"rows": 3}))).is_ok_and(|report| report.kept == 0));
+    }
+}
