@@ -35,6 +35,8 @@ pub(crate) struct Costs {
     chosen: FxHashMap<NodeId, Option<Alternative>>,
     tails: FxHashMap<StackId, Arc<Tail>>,
     threads: FxHashMap<Thread, u32>,
+    /// By string bounds and stack: tokens needed inside a free string that still lacks so many characters.
+    fillers: FxHashMap<(u32, StackId), Arc<[u32]>>,
 }
 
 /// The beginning of the completion of a stack, with the tokens needed from each byte on.
@@ -48,6 +50,11 @@ impl Costs {
     /// The bound of a thread.
     pub(crate) fn thread(&mut self, machine: &mut Machine, tables: &Tables, mut thread: Thread) -> u32 {
         thread.frame.conditional = false;
+        let frame = thread.frame;
+        if frame.kind == Kind::String && frame.d == PLAIN && frame.b == UNIVERSAL {
+            let missing = machine.rules.strings[frame.a as usize].min_chars.saturating_sub(frame.c);
+            return self.fillers(machine, tables, thread)[missing as usize];
+        }
         if let Some(&known) = self.threads.get(&thread) {
             return known;
         }
@@ -62,6 +69,27 @@ impl Costs {
             None => ENDLESS,
         };
         self.threads.insert(thread, tokens);
+        tokens
+    }
+
+    /// The bounds of a free string by the characters that it lacks.
+    pub(crate) fn fillers(&mut self, machine: &mut Machine, tables: &Tables, thread: Thread) -> Arc<[u32]> {
+        let at = (thread.frame.a, thread.stack);
+        if let Some(known) = self.fillers.get(&at) {
+            return known.clone();
+        }
+        let missing = machine.rules.strings[at.0 as usize].min_chars as usize;
+        let mut text = vec![tables.filler.0; missing];
+        text.push(b'"');
+        let tail = self.tail(machine, tables, at.1);
+        let mut tokens = cover(tables, &text, &tail);
+        tokens.pop();
+        tokens.reverse();
+        // With nothing lacking the quote alone is left.
+        let quote = cover(tables, b"\"", &tail);
+        tokens.insert(0, quote[0]);
+        let tokens: Arc<[u32]> = tokens.into();
+        self.fillers.insert(at, tokens.clone());
         tokens
     }
 

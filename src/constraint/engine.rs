@@ -57,8 +57,32 @@ pub(crate) struct Config {
     pub(crate) accepting: bool,
     /// Some thread is in a key whose uniqueness the session must see to.
     pub(crate) in_other_key: bool,
+    /// What may follow can depend on the text, not only on the configuration.
+    by_text: bool,
     mask: Option<Mask>,
+    /// An upper bound of what is needed after any token of the mask.
+    worst: Option<u32>,
 }
+
+/// A text as far as a configuration may depend on it: the tokens since the last configuration that did not.
+/// Numbered as they are met, and never twice.
+pub(crate) type PathId = u32;
+
+/// The path of every configuration that depends on no text.
+pub(crate) const NO_PATH: PathId = 0;
+
+/// A path that is not told apart from others, once numbers have run out.
+const LOST_PATH: PathId = u32::MAX;
+
+/// Where a text stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
+    pub(crate) config: ConfigId,
+    pub(crate) path: PathId,
+}
+
+/// Memory of one known step, roughly.
+const STEP_BYTES: usize = 48;
 
 /// A function from text to its canonical tokens.
 pub type Tokenise = dyn Fn(&[u8]) -> Vec<TokenId> + Send + Sync;
@@ -77,8 +101,13 @@ pub(crate) struct Inner {
     pub(crate) machine: Machine,
     configs: Vec<Config>,
     index: FxHashMap<Arc<[Thread]>, ConfigId>,
-    /// Where a token leads from a configuration, where that does not depend on the text.
-    next: FxHashMap<(ConfigId, TokenId), ConfigId>,
+    /// Where a token leads; from no path, where that does not depend on the text.
+    next: FxHashMap<(Place, TokenId), Place>,
+    /// Masks by path, with what the text rules out.
+    text_masks: FxHashMap<PathId, Mask>,
+    paths: PathId,
+    /// Whether what follows depends on the text below a frame, by stack.
+    stacks_by_text: Vec<bool>,
     /// Masks by configuration, counters saturated.
     masks: FxHashMap<Box<[Thread]>, Mask>,
     suffixes: FxHashMap<Thread, Accepted>,
@@ -123,6 +152,9 @@ impl Engine {
             configs: Vec::new(),
             index: FxHashMap::default(),
             next: FxHashMap::default(),
+            text_masks: FxHashMap::default(),
+            paths: NO_PATH,
+            stacks_by_text: Vec::new(),
             masks: FxHashMap::default(),
             suffixes: FxHashMap::default(),
             costs: Costs::default(),
@@ -229,6 +261,14 @@ impl Engine {
             .unwrap_or_default()
     }
 
+    /// An upper bound of the tokens needed after any token of a configuration's mask.
+    pub(crate) fn worst(&self, config: ConfigId) -> u32 {
+        if let Some(worst) = self.read().configs[config as usize].worst {
+            return worst;
+        }
+        self.write().worst(config, &self.tables)
+    }
+
     /// The mask of a configuration, without what the text rules out.
     pub(crate) fn mask(&self, config: ConfigId) -> Mask {
         if let Some(mask) = &self.read().configs[config as usize].mask {
@@ -253,13 +293,82 @@ impl Inner {
 
     /// Where a token leads, when that is known.
     #[inline]
-    pub(crate) fn known(&self, config: ConfigId, token: TokenId) -> Option<ConfigId> {
-        self.next.get(&(config, token)).copied()
+    pub(crate) fn known(&self, place: Place, token: TokenId) -> Option<Place> {
+        if let Some(&next) = self.next.get(&(place, token)) {
+            return Some(next);
+        }
+        let config = if place.path == NO_PATH { None } else { self.known_config(place, token) }?;
+        (!self.configs[config as usize].by_text).then_some(Place { config, path: NO_PATH })
     }
 
-    /// Remembers where a token leads.
-    pub(crate) fn remember(&mut self, config: ConfigId, token: TokenId, next: ConfigId) {
-        self.next.insert((config, token), next);
+    /// Where a token leads, when its configuration is known but not its path.
+    pub(crate) fn known_config(&self, place: Place, token: TokenId) -> Option<ConfigId> {
+        self.next.get(&(Place { path: NO_PATH, ..place }, token)).map(|next| next.config)
+    }
+
+    /// Numbers and remembers where a token leads. `depends`: on the text, not on the configuration alone.
+    pub(crate) fn remember(&mut self, place: Place, token: TokenId, next: ConfigId, depends: bool) -> Place {
+        self.keep_within_memory();
+        let bare = Place { config: next, path: NO_PATH };
+        if !depends {
+            self.next.insert((Place { path: NO_PATH, ..place }, token), bare);
+        }
+        if !self.configs[next as usize].by_text {
+            if depends && place.path != LOST_PATH {
+                self.next.insert((place, token), bare);
+            }
+            return bare;
+        }
+        if place.path == LOST_PATH || self.paths >= LOST_PATH - 1 {
+            return Place { path: LOST_PATH, ..bare };
+        }
+        self.paths += 1;
+        let next = Place { path: self.paths, ..bare };
+        self.next.insert((place, token), next);
+        next
+    }
+
+    /// The mask of a path, where it has been remembered.
+    pub(crate) fn text_mask(&self, path: PathId) -> Option<&Mask> {
+        self.text_masks.get(&path)
+    }
+
+    /// Remembers the mask of a path.
+    pub(crate) fn remember_mask(&mut self, path: PathId, mask: &Mask) {
+        if path != NO_PATH && path != LOST_PATH {
+            self.mask_bytes += mask.text_bytes();
+            self.text_masks.insert(path, mask.clone());
+        }
+    }
+
+    /// What follows a thread can depend on the text.
+    fn depends_on_text(&mut self, thread: &Thread) -> bool {
+        let machine = &self.machine;
+        for stack in self.stacks_by_text.len()..machine.stacks.len() {
+            let (frame, parent) = machine.stacks.pop(stack as u32);
+            let own = match frame.kind {
+                Kind::Guard => true,
+                Kind::ArrayOpen | Kind::ArrayComma | Kind::ArrayAfter | Kind::ArrayClose => {
+                    machine.rules.array(frame.a).unique
+                }
+                Kind::ObjectKey | Kind::ObjectAfter => machine.rules.state(frame.a).has_others,
+                _ => false,
+            };
+            let below = self.stacks_by_text.get(parent as usize).is_some_and(|&below| below);
+            self.stacks_by_text.push(own || below);
+        }
+        let frame = thread.frame;
+        self.stacks_by_text[thread.stack as usize]
+            || match frame.kind {
+                Kind::AnyKey | Kind::OtherKey => true,
+                Kind::ArrayOpen | Kind::ArrayComma | Kind::ArrayAfter | Kind::ArrayClose => {
+                    machine.rules.array(frame.a).unique
+                }
+                Kind::ObjectOpen | Kind::ObjectComma | Kind::ObjectAfter | Kind::ObjectClose => {
+                    machine.rules.state(frame.a).has_others
+                }
+                _ => false,
+            }
     }
 
     /// The configuration of these threads, sorted and without repeats.
@@ -278,46 +387,93 @@ impl Inner {
                 machine.rules.state(below.a).has_others
             }
         });
+        let by_text = threads.iter().any(|thread| self.depends_on_text(thread));
         let threads: Arc<[Thread]> = threads.into();
         let config = u32::try_from(self.configs.len()).expect("memory ends before 2^32 configurations");
-        self.configs.push(Config { threads: threads.clone(), accepting, in_other_key, mask: None });
+        self.configs.push(Config {
+            threads: threads.clone(),
+            accepting,
+            in_other_key,
+            by_text,
+            mask: None,
+            worst: None,
+        });
         self.index.insert(threads, config);
         config
     }
 
     /// The configuration after some bytes; also whether a check of the text was asked for on the way.
-    pub(crate) fn advance(&mut self, config: ConfigId, bytes: &[u8], mut exact: Exact<'_>) -> (ConfigId, bool) {
+    pub(crate) fn advance(&mut self, config: ConfigId, bytes: &[u8], exact: &mut Exact<'_>) -> (ConfigId, bool) {
         let mut now = std::mem::take(&mut self.scratch);
         now.clear();
         now.extend_from_slice(&self.configs[config as usize].threads);
-        let alive = self.feed(&mut now, bytes, &mut exact);
+        let alive = bytes.iter().all(|&byte| {
+            let low = now.len();
+            self.feed(&mut now, 0, byte, exact);
+            now.drain(..low);
+            !now.is_empty()
+        });
         let next = if alive { self.intern(&now) } else { REJECTED };
         self.scratch = now;
         (next, exact.asked)
     }
 
-    /// Moves threads over bytes; false when none is left. A number at the very end is checked as far as it goes.
-    fn feed(&mut self, threads: &mut Vec<Thread>, bytes: &[u8], exact: &mut Exact<'_>) -> bool {
-        for &byte in bytes {
-            let low = threads.len();
-            for at in 0..low {
-                let thread = threads[at];
-                self.machine.step(thread, byte, threads, exact as &mut dyn Checks);
-            }
-            threads.drain(..low);
-            if threads.is_empty() {
-                return false;
-            }
-            if threads.len() > 1 {
-                unify(threads, 0);
-                threads.truncate(MOST_THREADS);
-            }
-            exact.at += 1;
+    /// Appends what the threads from `low` on become after one more byte. A number at the very end is checked as far
+    /// as it goes.
+    fn feed(&mut self, threads: &mut Vec<Thread>, low: usize, byte: u8, exact: &mut Exact<'_>) {
+        exact.read(byte);
+        let high = threads.len();
+        for at in low..high {
+            let thread = threads[at];
+            self.machine.step(thread, byte, threads, exact as &mut dyn Checks);
         }
-        true
+        if threads.len() - high > 1 {
+            unify(threads, high);
+            threads.truncate(high + MOST_THREADS);
+        }
     }
 
-    /// Whether the text may end here, its checks included. `exact.at` is the end of the text.
+    /// Those of some tokens, sorted by their bytes, that pass from a configuration, the text being what it is.
+    pub(crate) fn passing(
+        &mut self,
+        config: ConfigId,
+        tokens: &[TokenId],
+        tables: &Tables,
+        exact: &mut Exact<'_>,
+    ) -> Vec<TokenId> {
+        let mut passing = Vec::new();
+        let mut arena = std::mem::take(&mut self.scratch);
+        arena.clear();
+        arena.extend_from_slice(&self.configs[config as usize].threads);
+        // Where the threads after each byte of the path begin.
+        let mut levels = vec![0];
+        let mut path: &[u8] = &[];
+        for &token in tokens {
+            let bytes = tables.vocab().bytes(token);
+            let shared = path.iter().zip(bytes).take_while(|(a, b)| a == b).count().min(levels.len() - 1);
+            if let Some(&end) = levels.get(shared + 1) {
+                arena.truncate(end);
+            }
+            levels.truncate(shared + 1);
+            exact.truncate(shared);
+            for &byte in &bytes[shared..] {
+                let low = levels[levels.len() - 1];
+                if low == arena.len() {
+                    break;
+                }
+                levels.push(arena.len());
+                self.feed(&mut arena, low, byte, exact);
+            }
+            if levels.len() == bytes.len() + 1 && levels[bytes.len()] < arena.len() {
+                passing.push(token);
+            }
+            path = bytes;
+        }
+        self.scratch = arena;
+        passing
+    }
+
+    /// Whether the text may end here, its checks included.
     pub(crate) fn accepts(&mut self, config: ConfigId, exact: &mut Exact<'_>) -> bool {
         let threads = self.configs[config as usize].threads.clone();
         threads.iter().any(|thread| self.machine.accepts(thread) || self.machine.ends(thread, exact))
@@ -347,6 +503,9 @@ impl Inner {
             } else if saturated.iter().any(|thread| self.machine.ends(thread, &mut Assume)) {
                 parts.conditional.extend_from_slice(tables.vocab().eos());
             }
+            let vocab = tables.vocab();
+            parts.conditional.sort_unstable_by(|&a, &b| vocab.bytes(a).cmp(vocab.bytes(b)).then(a.cmp(&b)));
+            parts.conditional.dedup();
             let mask = Mask::new(parts);
             self.mask_bytes += mask.size_bytes();
             self.masks.insert(saturated.into(), mask.clone());
@@ -397,15 +556,29 @@ impl Inner {
         needed.unwrap_or(ENDLESS)
     }
 
-    /// Drops every mask when they have grown past the limit; sessions keep those that they hold.
+    /// Forgets masks and steps when they have grown past the limit; sessions keep the masks that they hold.
     fn keep_within_memory(&mut self) {
-        if self.mask_bytes <= self.memory_bytes {
+        if self.mask_bytes + STEP_BYTES * self.next.len() <= self.memory_bytes {
             return;
         }
         self.mask_bytes = 0;
-        self.masks.clear();
-        self.costed.clear();
+        self.masks = FxHashMap::default();
+        self.text_masks = FxHashMap::default();
+        self.next = FxHashMap::default();
+        self.costed = FxHashMap::default();
         self.configs.iter_mut().for_each(|config| config.mask = None);
+    }
+
+    /// See [`Engine::worst`].
+    fn worst(&mut self, config: ConfigId, tables: &Arc<Tables>) -> u32 {
+        let threads = self.configs[config as usize].threads.clone();
+        let arena = std::mem::take(&mut self.scratch);
+        let mut walk = Walk::new(&mut self.machine, tables, &mut self.costed_suffixes, arena);
+        walk.costs = Some(&mut self.costs);
+        let worst = walk.worst(&threads);
+        self.scratch = walk.arena;
+        self.configs[config as usize].worst = Some(worst);
+        worst
     }
 
     /// The mask of a configuration with what is needed after each token.

@@ -171,6 +171,11 @@ impl Mask {
         self.bits().iter().map(|word| word.count_ones() as usize).sum()
     }
 
+    /// Bytes of memory held for what the text adds and rules out.
+    pub(crate) fn text_bytes(&self) -> usize {
+        size_of::<Self>() * 2 + self.by_text.as_ref().map_or(0, |by_text| 64 + 4 * (by_text.0.len() + by_text.1.len()))
+    }
+
     /// Bytes of memory held for this mask alone.
     pub(crate) fn size_bytes(&self) -> usize {
         let parts = &*self.parts;

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::document::{self, Document, Exact};
-use super::engine::{ConfigId, Engine, REJECTED};
+use super::document::{self, Answers, Document, Exact};
+use super::engine::{ConfigId, Engine, NO_PATH, Place, REJECTED};
 use super::escape::{self, Escapes, PLAIN, Step};
 use super::mask::Mask;
 use super::trie::{NONE, ROOT, Trie};
@@ -14,11 +14,12 @@ use crate::vocab::{TokenId, TokenKind};
 #[derive(Clone, Debug)]
 pub struct Session {
     engine: Arc<Engine>,
-    config: ConfigId,
+    place: Place,
     text: Vec<u8>,
-    /// Each token, with the configuration and the length of the text before it.
-    steps: Vec<(TokenId, ConfigId, usize)>,
+    /// Each token, with the place and the length of the text before it.
+    steps: Vec<(TokenId, Place, usize)>,
     document: Document,
+    answers: Answers,
     max_tokens: Option<usize>,
     finished: bool,
     closed_by_budget: bool,
@@ -44,10 +45,11 @@ impl Session {
     pub(crate) fn new(engine: Arc<Engine>, start: ConfigId, max_tokens: Option<usize>) -> Self {
         Self {
             engine,
-            config: start,
+            place: Place { config: start, path: NO_PATH },
             text: Vec::new(),
             steps: Vec::new(),
             document: Document::default(),
+            answers: Answers::default(),
             max_tokens,
             finished: false,
             closed_by_budget: false,
@@ -64,25 +66,45 @@ impl Session {
         if let Some(mask) = &self.mask {
             return mask.clone();
         }
-        let mask = self.within_budget();
-        let in_other_key = self.engine.read().config(self.config).in_other_key;
-        let mask = if in_other_key || !mask.conditional().is_empty() { self.by_text(mask, in_other_key) } else { mask };
+        let (mask, whole) = self.within_budget();
+        let engine = self.engine.clone();
+        let inner = engine.read();
+        let in_other_key = inner.config(self.place.config).in_other_key;
+        let depends = in_other_key || !mask.conditional().is_empty();
+        let known = if whole && depends { inner.text_mask(self.place.path).cloned() } else { None };
+        drop(inner);
+        let mask = match known {
+            Some(known) => known,
+            None if depends => {
+                let mask = self.by_text(mask, in_other_key, whole);
+                if whole {
+                    engine.write().remember_mask(self.place.path, &mask);
+                }
+                mask
+            }
+            None => mask,
+        };
         self.mask = Some(mask.clone());
         mask
     }
 
-    /// The mask before the text is asked: after each of its tokens the text can still be closed in time.
-    fn within_budget(&mut self) -> Mask {
-        let Some(left) = self.tokens_left() else { return self.engine.mask(self.config) };
+    /// The mask before the text is asked: after each of its tokens the text can still be closed in time. Also whether
+    /// the limit has ruled out nothing.
+    fn within_budget(&mut self) -> (Mask, bool) {
+        let config = self.place.config;
+        let Some(left) = self.tokens_left() else { return (self.engine.mask(config), true) };
         let tables = self.engine.tables.clone();
-        let costed = self.engine.write().costed(self.config, &tables);
         let Some(after) = left.checked_sub(1) else {
             let ends = self.is_accepting();
             let eos = if ends { tables.vocab().eos().to_vec() } else { Vec::new() };
-            return Mask::from_ids(eos, tables.vocab().len());
+            return (Mask::from_ids(eos, tables.vocab().len()), false);
         };
+        if self.engine.worst(config) as usize <= after {
+            return (self.engine.mask(config), true);
+        }
+        let costed = self.engine.write().costed(config, &tables);
         if costed.worst as usize <= after {
-            return self.engine.mask(self.config);
+            return (self.engine.mask(config), true);
         }
         self.closed_by_budget = true;
         let escapes = self.engine.settings().escapes;
@@ -90,7 +112,7 @@ impl Session {
         if self.is_accepting() {
             mask = mask.with(tables.vocab().eos().to_vec(), Vec::new());
         }
-        mask
+        (mask, false)
     }
 
     /// Tokens that may still be written, where that is limited.
@@ -101,7 +123,7 @@ impl Session {
     /// A number of tokens within which the text can be closed from here.
     pub fn min_tokens_left(&self) -> usize {
         let engine = self.engine.clone();
-        engine.write().needed(self.config, &engine.tables) as usize
+        engine.write().needed(self.place.config, &engine.tables) as usize
     }
 
     /// The tokens that spell the only way on, as the tokenizer would cut it; empty where there is more than
@@ -112,7 +134,7 @@ impl Session {
             return Vec::new();
         }
         let engine = self.engine.clone();
-        let bytes = engine.write().forced_bytes(self.config);
+        let bytes = engine.write().forced_bytes(self.place.config);
         if bytes.is_empty() {
             return Vec::new();
         }
@@ -151,20 +173,28 @@ impl Session {
         self.closed_by_budget
     }
 
-    /// Applies to a mask what depends on the text.
-    fn by_text(&mut self, mask: Mask, in_other_key: bool) -> Mask {
+    /// Applies to a mask what depends on the text. `whole`: the limit has ruled out nothing.
+    fn by_text(&mut self, mask: Mask, in_other_key: bool, whole: bool) -> Mask {
         let mut removed = Vec::new();
         let mut extra = Vec::new();
         if in_other_key {
             self.document.read(&self.text, self.text.len());
-            if self.used_keys(&mut removed) {
+            if self.used_keys(&mut removed) && !whole {
                 extra.extend(self.way_out());
             }
         }
-        for &token in mask.conditional() {
-            if !removed.contains(&token) && self.allows(token) {
-                extra.push(token);
+        if !mask.conditional().is_empty() {
+            let engine = self.engine.clone();
+            let (config, tables) = (self.place.config, engine.tables());
+            removed.sort_unstable();
+            let is_eos = |token: TokenId| tables.vocab().is_eos(token);
+            if mask.conditional().iter().any(|&token| is_eos(token)) && self.is_accepting() {
+                extra.extend(tables.vocab().eos());
             }
+            let mut asked: Vec<TokenId> = mask.conditional().to_vec();
+            asked.retain(|&token| !is_eos(token) && removed.binary_search(&token).is_err());
+            let exact = &mut Exact::new(&mut self.document, &mut self.text, &mut self.answers);
+            extra.extend(engine.write().passing(config, &asked, tables, exact));
         }
         mask.with(extra, removed)
     }
@@ -224,12 +254,8 @@ impl Session {
 
     /// Where some bytes lead, and whether that depends on the text.
     fn peek(&mut self, bytes: &[u8]) -> (ConfigId, bool) {
-        let len = self.text.len();
-        self.text.extend_from_slice(bytes);
-        let exact = Exact::new(&mut self.document, &self.text, len);
-        let result = self.engine.write().advance(self.config, bytes, exact);
-        self.text.truncate(len);
-        result
+        let exact = &mut Exact::new(&mut self.document, &mut self.text, &mut self.answers);
+        self.engine.write().advance(self.place.config, bytes, exact)
     }
 
     /// Appends a token.
@@ -246,7 +272,7 @@ impl Session {
             if !self.is_accepting() {
                 return Err(Rejected { token });
             }
-            self.steps.push((token, self.config, self.text.len()));
+            self.steps.push((token, self.place, self.text.len()));
             self.finished = true;
             self.mask = None;
             return Ok(());
@@ -254,36 +280,34 @@ impl Session {
         if vocab.kind(token) != TokenKind::Text {
             return Err(Rejected { token });
         }
-        let known = engine.read().known(self.config, token);
         let bytes = vocab.bytes(token);
+        let known = engine.read().known(self.place, token);
         let next = if let Some(next) = known {
             next
         } else {
-            let (next, depends) = self.peek(bytes);
+            let known = engine.read().known_config(self.place, token);
+            let (next, depends) = if let Some(next) = known { (next, false) } else { self.peek(bytes) };
             if next == REJECTED {
                 return Err(Rejected { token });
             }
-            if !depends {
-                engine.write().remember(self.config, token, next);
-            }
-            next
+            engine.write().remember(self.place, token, next, depends)
         };
-        self.steps.push((token, self.config, self.text.len()));
+        self.steps.push((token, self.place, self.text.len()));
         self.text.extend_from_slice(bytes);
-        self.config = next;
+        self.place = next;
         self.mask = None;
+        self.answers.clear();
         Ok(())
     }
 
     /// The text so far is complete: it may end here.
     pub fn is_accepting(&mut self) -> bool {
-        let config = self.config;
+        let config = self.place.config;
         if self.engine.read().config(config).accepting {
             return true;
         }
-        let at = self.text.len();
-        let mut exact = Exact::new(&mut self.document, &self.text, at);
-        self.engine.write().accepts(config, &mut exact)
+        let exact = &mut Exact::new(&mut self.document, &mut self.text, &mut self.answers);
+        self.engine.write().accepts(config, exact)
     }
 
     /// An end-of-sequence token has been read.
@@ -309,10 +333,11 @@ impl Session {
     /// Takes back the last `count` tokens (all, when there are fewer).
     pub fn rollback(&mut self, count: usize) {
         let keep = self.steps.len().saturating_sub(count);
-        if let Some(&(_, config, len)) = self.steps.get(keep) {
+        if let Some(&(_, place, len)) = self.steps.get(keep) {
             self.steps.truncate(keep);
             self.text.truncate(len);
-            self.config = config;
+            self.place = place;
+            self.answers.clear();
             self.finished = false;
             self.mask = None;
             self.document.clear();

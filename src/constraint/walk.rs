@@ -123,13 +123,71 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// An upper bound of the tokens needed after any token. Exact but for strings over a language, which a walk
+    /// with costs would take over the whole vocabulary.
+    pub(crate) fn worst(&mut self, threads: &[Thread]) -> u32 {
+        let mut walked = Vec::with_capacity(threads.len());
+        let mut worst = 0;
+        for &thread in threads {
+            match self.worst_over_language(thread) {
+                Some(bound) => worst = worst.max(bound),
+                None => walked.push(thread),
+            }
+        }
+        if !walked.is_empty() {
+            self.run(&walked);
+        }
+        self.costed.worst.max(worst)
+    }
+
+    /// [`Self::worst`] of a string over a language; none where a walk is short, or the language says nothing.
+    fn worst_over_language(&mut self, thread: Thread) -> Option<u32> {
+        let frame = thread.frame;
+        let whole = frame.d == PLAIN && frame.b != UNIVERSAL;
+        if frame.kind == Kind::Text {
+            let bounds = &self.machine.rules.strings[frame.a as usize];
+            let free = frame.b == UNIVERSAL;
+            if !free && bounds.min_chars > frame.c {
+                return None;
+            }
+            if free {
+                return Some(self.cost(thread).saturating_add(PARTIAL));
+            }
+            return self.machine.expansion.lang_worst_bytes(frame.b, self.tables.longest, false);
+        }
+        if !whole || !self.is_unbounded(thread) || self.is_narrow(frame.b) {
+            return None;
+        }
+        let inside = self.machine.expansion.lang_worst_bytes(frame.b, self.tables.longest, true)?;
+        let mut worst = 0;
+        for found in self.after_string(thread).iter() {
+            worst = worst.max(found.cost);
+        }
+        // The closing quote, and what follows it.
+        let start = self.arena.len();
+        let closed = Thread { frame: Frame { b: UNIVERSAL, ..frame }, ..thread };
+        self.machine.step(closed, b'"', &mut self.arena, &mut Assume);
+        let closed = self.arena.get(start).copied();
+        self.arena.truncate(start);
+        let slack = if frame.kind == Kind::OtherKey { 2 } else { 0 };
+        let rest = self.cost(closed?).saturating_add(1 + slack + PARTIAL);
+        Some(worst.max(inside.saturating_add(rest)))
+    }
+
+    /// A handful of bytes lead on from a state, so that a walk is short.
+    fn is_narrow(&mut self, state: StateId) -> bool {
+        let row = self.machine.expansion.lang_row(state);
+        row[0x20..].iter().filter(|&&next| next != DEAD).count() <= 6
+    }
+
     /// Computes the mask of a set of threads.
     pub(crate) fn run(&mut self, threads: &[Thread]) {
         self.arena.clear();
         let mut frees: Vec<Free> = Vec::new();
         for &thread in threads {
             match self.freedom(thread) {
-                Freedom::None if self.is_unbounded(thread) => self.over_language(thread),
+                // What is needed after each token takes a walk.
+                Freedom::None if self.costs.is_none() && self.is_unbounded(thread) => self.over_language(thread),
                 Freedom::None => self.arena.push(thread),
                 Freedom::Free => frees.push(self.free_at_root(thread)),
                 Freedom::Nearly => {
@@ -154,8 +212,7 @@ impl<'a> Walk<'a> {
     /// A string (or key) over a language that counts no characters, at a character boundary.
     fn is_unbounded(&self, thread: Thread) -> bool {
         let frame = thread.frame;
-        // What is needed after each token takes a walk.
-        if self.costs.is_some() || frame.d != PLAIN {
+        if frame.d != PLAIN {
             return false;
         }
         match frame.kind {
@@ -171,13 +228,11 @@ impl<'a> Walk<'a> {
     /// A thread inside a string over a language, with the whole vocabulary before it.
     fn over_language(&mut self, thread: Thread) {
         let state = thread.frame.b;
-        let row = self.machine.expansion.lang_row(state);
-        let live = row[0x20..].iter().filter(|&&next| next != DEAD).count();
-        if live <= 6 {
-            // A handful of bytes: the walk is short.
+        if self.is_narrow(state) {
             self.arena.push(thread);
             return;
         }
+        let row = self.machine.expansion.lang_row(state);
         if (0x80..0xc0).any(|byte| row[byte] != DEAD) {
             self.arena.push(thread);
             return;
@@ -511,15 +566,13 @@ impl<'a> Walk<'a> {
         let mut thread = thread;
         thread.frame.b = UNIVERSAL;
         thread.frame.d = PLAIN;
-        (0..=min.min(self.tables.longest))
-            .map(|chars| {
-                let mut later = thread;
-                if later.frame.kind == Kind::String {
-                    later.frame.c += chars;
-                }
-                self.cost(later)
-            })
-            .collect()
+        if thread.frame.kind != Kind::String {
+            return vec![self.cost(thread)];
+        }
+        let Some(costs) = &mut self.costs else { return vec![0] };
+        let fillers = costs.fillers(self.machine, self.tables, thread);
+        let most = (min as usize).min(self.tables.longest as usize);
+        (0..=most).map(|chars| fillers[min as usize - chars]).collect()
     }
 
     /// Tokens needed from a thread; 0 where they are not counted.

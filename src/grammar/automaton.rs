@@ -242,6 +242,15 @@ impl Automaton {
         }
     }
 
+    /// An upper bound of [`Self::min_bytes`] after up to `horizon` more characters; see [`Languages::worst_cost`].
+    pub fn worst_bytes(&self, languages: &Languages, state: StateId, horizon: u32, cost: Cost) -> Option<u32> {
+        match self.places[state as usize] {
+            // Within a character at most three bytes more.
+            Place::Boundary(e) => Some(languages.worst_cost(e, horizon, cost)?.saturating_add(3)),
+            Place::Inside(_) => None,
+        }
+    }
+
     /// A state with the same prefixes and words up to `horizon` bytes; see [`Languages::horizon`].
     pub fn horizon(&mut self, languages: &mut Languages, state: StateId, horizon: u32) -> StateId {
         match self.places[state as usize] {

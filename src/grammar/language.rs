@@ -1493,6 +1493,50 @@ impl Languages {
         }
     }
 
+    /// An upper bound on the bytes of the shortest completion of any prefix of up to `horizon` characters.
+    pub fn worst_cost(&self, e: ExprId, horizon: u32, cost: Cost) -> Option<u32> {
+        const WIDEST: u32 = 6;
+        let worst = match &self.nodes[e as usize] {
+            Node::And(items) => {
+                let [a, b] = items[..] else { return None };
+                let (max, inner) = match (self.as_length(a), self.as_length(b)) {
+                    (Some((0, max)), _) => (max, b),
+                    (_, Some((0, max))) => (max, a),
+                    _ => return None,
+                };
+                // Far from the bound on the length a completion of the rest fits; near it no word is long.
+                if self.worst_rest(inner).saturating_add(horizon) <= max {
+                    return self.worst_cost(inner, horizon, cost);
+                }
+                max.saturating_mul(WIDEST)
+            }
+            Node::Concat(..) => {
+                let mut worst = 0;
+                let mut e = e;
+                while let Node::Concat(head, tail) = self.nodes[e as usize] {
+                    let rest = self.info[tail as usize].cost[cost as usize];
+                    worst = worst.max(self.worst_cost(head, horizon, cost)?.saturating_add(rest));
+                    e = tail;
+                }
+                worst.max(self.worst_cost(e, horizon, cost)?)
+            }
+            Node::Or(items) => {
+                let worst = |&item: &ExprId| self.worst_cost(item, horizon, cost);
+                items.iter().map(worst).collect::<Option<Vec<_>>>()?.into_iter().max()?
+            }
+            Node::Repeat(inner, min, _) => {
+                let rounds = self.info[*inner as usize].cost[cost as usize].saturating_mul(min.saturating_sub(1));
+                self.worst_cost(*inner, horizon, cost)?.saturating_add(rounds)
+            }
+            Node::Class(_) => self.info[e as usize].cost[cost as usize],
+            _ => match self.worst_rest(e) {
+                INFINITE => return None,
+                characters => characters.saturating_mul(WIDEST),
+            },
+        };
+        Some(worst)
+    }
+
     /// A language whose words and prefixes agree with those of `e` up to `horizon` characters: counts far from
     /// their bounds are saturated. Only for expressions without and, not (but for a bound on the length); others come
     /// back as they are.

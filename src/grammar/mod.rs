@@ -253,6 +253,13 @@ impl Expansion {
         self.automaton.min_bytes(&mut self.languages, state, Cost::Json)
     }
 
+    /// An upper bound of the fewest bytes to acceptance (`json`: as written in a JSON string) after any string of up
+    /// to `horizon` characters that may follow a state; none where that cannot be said.
+    pub fn lang_worst_bytes(&self, state: StateId, horizon: u32, json: bool) -> Option<u32> {
+        let cost = if json { Cost::Json } else { Cost::Raw };
+        self.automaton.worst_bytes(&self.languages, state, horizon, cost)
+    }
+
     /// Expressions and states made so far: what the languages weigh.
     pub fn sizes(&self) -> String {
         format!("{} expressions, {} states", self.languages.count(), self.automaton.state_count())
