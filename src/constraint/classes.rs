@@ -5,7 +5,7 @@
 //! and none besides fall together, and what is left, tokens with characters whose class is divided, is tried.
 
 use super::escape::{self, Escapes, Step};
-use super::trie::{NONE, Trie};
+use super::trie::{NONE, ROOT, Trie};
 use crate::vocab::{TokenId, Vocab};
 
 /// Number of classes of characters.
@@ -63,15 +63,31 @@ pub(crate) struct Group {
     pub(crate) bits: Option<Box<[u32]>>,
 }
 
+/// Tokens of groups at or below a node of the token trie.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Below {
+    /// Their classes.
+    pub(crate) signature: u64,
+    /// The classes of their characters after the node, where it is at a character boundary of them all.
+    pub(crate) rest: u64,
+    /// Where they stand in the order of the trie.
+    pub(crate) first: u32,
+    pub(crate) end: u32,
+    /// Most bytes that may still come.
+    pub(crate) height: u32,
+}
+
 /// The tokens that stay inside a string, by their characters; and the beginnings of those that leave it.
 #[derive(Debug)]
 pub(crate) struct Classes {
     pub(crate) groups: Vec<Group>,
-    /// For each trie node, the classes in tokens at or below it.
-    pub(crate) below: Vec<u64>,
+    /// For each node of the token trie, what lies at or below it.
+    pub(crate) below: Vec<Below>,
+    /// The tokens of `groups`, in the order of the trie.
+    pub(crate) order: Vec<TokenId>,
     /// Tokens that end within an escape, or hold one that free text does not: few, tried one by one.
     pub(crate) loose: Vec<TokenId>,
-    /// Tokens of many characters, with the class of the first.
+    /// Tokens of many characters, with the class of the first; in no group.
     pub(crate) long: Vec<(usize, TokenId)>,
     /// What stands before the closing quote in the tokens that leave a string, numbered.
     pub(crate) contents: Trie,
@@ -101,26 +117,55 @@ impl Classes {
         let mut loose = odd;
         let mut long = Vec::new();
         let mut by_signature: rustc_hash::FxHashMap<u64, Vec<TokenId>> = rustc_hash::FxHashMap::default();
-        let mut below = vec![0u64; trie.len()];
+        let mut below = vec![Below::default(); trie.len()];
+        let mut in_order: Vec<(&[u8], TokenId)> = Vec::new();
+        let mut ends: Vec<(usize, usize)> = Vec::new();
         for &id in inside {
-            match signature(vocab.bytes(id), escapes) {
+            let bytes = vocab.bytes(id);
+            match signature(bytes, escapes) {
+                Some(_) if chars[id as usize] > LONG => {
+                    // Escaped characters are rare in long tokens: their class is taken for unknown.
+                    long.push((if bytes[0] == b'\\' { CLASSES } else { class_of(bytes[0]) }, id));
+                }
                 Some(signature) => {
-                    if chars[id as usize] > LONG {
-                        let first = vocab.bytes(id)[0];
-                        // Escaped characters are rare in long tokens: their class is taken for unknown.
-                        let class = if first == b'\\' { CLASSES } else { class_of(first) };
-                        long.push((class, id));
-                    }
                     by_signature.entry(signature).or_default().push(id);
-                    below[trie.find(vocab.bytes(id)) as usize] |= signature;
+                    below[trie.find(bytes) as usize].signature |= signature;
+                    in_order.push((bytes, id));
+                    ends.clear();
+                    each_class(bytes, escapes, |end, class| ends.push((end, class)));
+                    let (mut node, mut at) = (ROOT, 0);
+                    for (index, &(end, _)) in ends.iter().enumerate() {
+                        for &byte in &bytes[at..end] {
+                            node = trie.child(node, byte);
+                        }
+                        at = end;
+                        let rest = ends[index + 1..].iter().fold(0, |rest, &(_, class)| rest | 1 << class);
+                        below[node as usize].rest |= rest;
+                    }
                 }
                 None => loose.push(id),
             }
         }
+        in_order.sort_unstable();
+        for (at, (bytes, _)) in (0..).zip(&in_order) {
+            let here = &mut below[trie.find(bytes) as usize];
+            if here.end == 0 {
+                here.first = at;
+            }
+            here.end = at + 1;
+        }
         for node in (1..trie.len()).rev() {
             let at = u32::try_from(node).expect("trie nodes are numbered in 32 bits");
-            below[trie.node(at).parent as usize] |= below[node];
+            let here = below[node];
+            let parent = &mut below[trie.node(at).parent as usize];
+            parent.signature |= here.signature;
+            parent.height = parent.height.max(here.height + 1);
+            if here.end > 0 {
+                parent.first = if parent.end == 0 { here.first } else { parent.first.min(here.first) };
+                parent.end = parent.end.max(here.end);
+            }
         }
+        let order = in_order.into_iter().map(|(_, id)| id).collect();
         let mut groups: Vec<Group> = by_signature
             .into_iter()
             .map(|(signature, mut tokens)| {
@@ -145,7 +190,7 @@ impl Classes {
             content_of[id as usize] = u32::try_from(at).expect("fewer contents than tokens");
         }
         let numbered: Vec<(&[u8], u32)> = contents.iter().copied().zip(0..).collect();
-        Self { groups, below, loose, long, content_count: contents.len(), contents: Trie::new(&numbered), content_of }
+        Self { groups, below, order, loose, long, content_count: contents.len(), contents: Trie::new(&numbered), content_of }
     }
 
     /// Bytes of memory held, roughly.
@@ -155,23 +200,29 @@ impl Classes {
             .iter()
             .map(|group| group.tokens.len() * 4 + group.bits.as_ref().map_or(0, |bits| bits.len() * 4) + 48)
             .sum();
-        groups + self.below.len() * 8 + self.content_of.len() * 4 + self.contents.size_bytes()
+        groups + self.below.len() * size_of::<Below>() + self.order.len() * 4 + self.content_of.len() * 4 + self.contents.size_bytes()
     }
 }
 
 /// The classes of a token's characters; none where it ends within an escape.
 fn signature(bytes: &[u8], escapes: Escapes) -> Option<u64> {
     let mut signature = 0;
+    each_class(bytes, escapes, |_, class| signature |= 1 << class).then_some(signature)
+}
+
+/// Calls `visit` with the end and the class of each character of a token; false where it ends within an escape.
+fn each_class(bytes: &[u8], escapes: Escapes, mut visit: impl FnMut(usize, usize)) -> bool {
     let mut at = 0;
     while at < bytes.len() {
         let c = if bytes[at] == b'\\' {
             let mut open = escape::BACKSLASH;
             loop {
                 at += 1;
-                match escape::step(open, *bytes.get(at)?, escapes) {
+                let Some(&byte) = bytes.get(at) else { return false };
+                match escape::step(open, byte, escapes) {
                     Step::Open(next) => open = next,
                     Step::Char(c) => break c,
-                    Step::Bad => return None,
+                    Step::Bad => return false,
                 }
             }
         } else {
@@ -183,25 +234,33 @@ fn signature(bytes: &[u8], escapes: Escapes) -> Option<u64> {
                     c
                 }
                 // The beginning of a character, of which there are always others than the separators.
-                None => return Some(signature | 1 << WIDE),
+                None => {
+                    visit(bytes.len(), WIDE);
+                    return true;
+                }
             }
         };
-        signature |= match c {
-            c if c.is_ascii() => 1 << class_of(c as u8),
-            '\u{a0}'
-            | '\u{1680}'
-            | '\u{2000}'..='\u{200a}'
-            | '\u{2028}'
-            | '\u{2029}'
-            | '\u{202f}'
-            | '\u{205f}'
-            | '\u{3000}'
-            | '\u{feff}' => 1 << SEPARATORS,
-            _ => 1 << WIDE,
-        };
         at += 1;
+        visit(at, class_of_char(c));
     }
-    Some(signature)
+    true
+}
+
+/// The class of a character.
+fn class_of_char(c: char) -> usize {
+    match c {
+        c if c.is_ascii() => class_of(c as u8),
+        '\u{a0}'
+        | '\u{1680}'
+        | '\u{2000}'..='\u{200a}'
+        | '\u{2028}'
+        | '\u{2029}'
+        | '\u{202f}'
+        | '\u{205f}'
+        | '\u{3000}'
+        | '\u{feff}' => SEPARATORS,
+        _ => WIDE,
+    }
 }
 
 #[cfg(test)]

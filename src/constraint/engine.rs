@@ -7,14 +7,16 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use rustc_hash::FxHashMap;
 
 use super::budget::{Costs, ENDLESS};
+use super::costed::Costed;
 use super::document::Exact;
 use super::frame::{Kind, Thread};
+use super::hint::Bytes;
 use super::mask::Mask;
 use super::session::Session;
 use super::step::{Assume, Checks, Machine};
 use super::tables::Tables;
 use super::trie::{NONE, ROOT};
-use super::walk::{Accepted, Bytes, Costed, Walk, unify};
+use super::walk::{Accepted, Walk, unify};
 use super::{Escapes, KeyOrder, Whitespace};
 use crate::grammar::{Expansion, GrammarSource, Options, Program};
 use crate::vocab::TokenId;
@@ -558,10 +560,12 @@ impl Inner {
 
     /// Forgets masks and steps when they have grown past the limit; sessions keep the masks that they hold.
     fn keep_within_memory(&mut self) {
-        if self.mask_bytes + STEP_BYTES * self.next.len() <= self.memory_bytes {
+        let stays = self.machine.stays.values().next().map_or(0, |bits| 4 * bits.len() * self.machine.stays.len());
+        if self.mask_bytes + STEP_BYTES * self.next.len() + stays <= self.memory_bytes {
             return;
         }
         self.mask_bytes = 0;
+        self.machine.stays = FxHashMap::default();
         self.masks = FxHashMap::default();
         self.text_masks = FxHashMap::default();
         self.next = FxHashMap::default();

@@ -31,7 +31,7 @@ pub(crate) struct Parts {
     /// Further tokens, in no order; may repeat.
     pub(crate) add: Vec<TokenId>,
     /// Further tokens, where they are many.
-    pub(crate) bits: Option<Box<[u32]>>,
+    pub(crate) bits: Option<Arc<[u32]>>,
     /// Tokens that pass or not according to the text. Not in the mask.
     pub(crate) conditional: Vec<TokenId>,
 }
@@ -63,7 +63,7 @@ impl Mask {
 
     /// The mask of the bits set, lowest bit first.
     pub fn from_bits(bits: Box<[u32]>, width: usize) -> Self {
-        Self::new(Parts { width, bits: Some(bits), ..Parts::default() })
+        Self::new(Parts { width, bits: Some(bits.into()), ..Parts::default() })
     }
 
     /// The mask with and without some tokens; the latter win.
@@ -131,7 +131,7 @@ impl Mask {
             clear(out, id);
         }
         if let Some(bits) = &parts.bits {
-            for (out, bits) in out.iter_mut().zip(bits) {
+            for (out, bits) in out.iter_mut().zip(bits.iter()) {
                 *out |= bits;
             }
         }
@@ -190,11 +190,11 @@ impl Parts {
     /// Turns a long list into bits.
     pub(crate) fn pack(&mut self) {
         if self.add.len() > LONG_LIST {
-            let mut bits = self.bits.take().unwrap_or_else(|| vec![0; self.width.div_ceil(32)].into());
+            let bits = self.bits.get_or_insert_with(|| vec![0; self.width.div_ceil(32)].into());
+            let bits = Arc::make_mut(bits);
             for id in self.add.drain(..) {
-                set(&mut bits, id);
+                set(bits, id);
             }
-            self.bits = Some(bits);
         }
     }
 

@@ -3,12 +3,16 @@
 pub mod backend;
 mod budget;
 mod classes;
+mod costed;
 mod document;
 mod engine;
 mod escape;
 mod frame;
+mod free;
+mod hint;
 mod mask;
 pub mod outlines;
+mod over_language;
 mod rules;
 mod session;
 mod step;

@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::classes::CLASSES;
 use super::escape::{self, Escapes, PLAIN, Step};
+use super::over_language::Run;
 use super::frame::{BOTTOM, Frame, Kind, StackId, Stacks, Thread};
 use super::rules::{Alternative, First, NO_GUARDS, OTHER, REST, Rules};
 use super::{KeyOrder, Whitespace};
@@ -61,6 +62,10 @@ pub(crate) struct Machine {
     pub(crate) escapes: Escapes,
     /// Where the classes of characters lead, by state of a language.
     pub(crate) targets: FxHashMap<StateId, Arc<[StateId; CLASSES]>>,
+    /// How tokens fare, by state of a language.
+    pub(crate) runs: FxHashMap<StateId, Run>,
+    /// Tokens that stay inside a string, by state of its language.
+    pub(crate) stays: FxHashMap<StateId, Arc<[u32]>>,
 }
 
 impl Machine {
@@ -72,6 +77,8 @@ impl Machine {
             whitespace,
             escapes,
             targets: FxHashMap::default(),
+            runs: FxHashMap::default(),
+            stays: FxHashMap::default(),
         }
     }
 

@@ -1,0 +1,385 @@
+//! Strings over a language: which tokens stay inside is found by the classes of their characters.
+//!
+//! Tokens made of characters that pass from a state, and from all states that they lead to, pass together. The
+//! rest is walked, and the walk takes whole subtrees wherever that holds for what lies below. Counts far from
+//! their bounds are put out of sight first, so that the sets are shared; a few tokens of very many
+//! characters are tried one by one for that.
+
+use std::sync::Arc;
+
+use super::classes::{CLASSES, LONG, SEPARATORS, WIDE, class_of, is_separator, may_separate};
+use super::costed::PARTIAL;
+use super::escape::{Escapes, PLAIN};
+use super::frame::{Frame, Kind, Thread};
+use super::step::Assume;
+use super::tables::Tables;
+use super::trie::{NONE, ROOT};
+use super::walk::{Found, Walk};
+use crate::grammar::{DEAD, StateId, UNIVERSAL};
+
+/// How tokens fare from a state: those of passing classes alone, up to so many characters, stay alive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    pass: u64,
+    /// Any number of characters, where none.
+    chars: Option<u32>,
+}
+
+/// The characters of a class lead to different states.
+const DIVIDED: StateId = u32::MAX - 1;
+/// Characters that a run is followed for.
+const LONGEST_RUN: u32 = LONG as u32;
+/// More tokens than this are walked, not tried one by one.
+const MOST_TRIED: usize = 1000;
+/// States that a run is followed through.
+const MOST_REACHED: usize = 96;
+/// Fewer tokens below a node are walked without asking.
+const FEW_BELOW: u32 = 6;
+
+/// The classes whose target is as asked.
+fn bits_of(targets: &[StateId; CLASSES], is: impl Fn(StateId) -> bool) -> u64 {
+    targets.iter().enumerate().filter(|(_, target)| is(**target)).fold(0, |bits, (class, _)| bits | 1 << class)
+}
+
+impl<'a> Walk<'a> {
+    /// Adds the tokens that stay inside.
+    fn stay_over_language(&mut self, state: StateId) {
+        let classes = &self.sets.classes;
+        let vocab = self.tables.vocab();
+        if self.machine.expansion.lang_is_total(state) {
+            self.parts.inside = Some(self.sets.inside(None).clone());
+            self.parts.tables = Some((self.tables.clone(), self.machine.escapes));
+            self.total = true;
+            if self.machine.escapes == Escapes::Canonical {
+                for &id in &classes.loose {
+                    if self.survives(state, vocab.bytes(id)) {
+                        self.parts.add.push(id);
+                    }
+                }
+            }
+            return;
+        }
+        let near = self.machine.expansion.lang_horizon(state, LONGEST_RUN);
+        let stays = match self.machine.stays.get(&near) {
+            Some(known) => known.clone(),
+            None => {
+                let stays: Arc<[u32]> = self.stays(near).into();
+                self.machine.stays.insert(near, stays.clone());
+                stays
+            }
+        };
+        match &mut self.parts.bits {
+            Some(bits) => Arc::make_mut(bits).iter_mut().zip(stays.iter()).for_each(|(bits, stays)| *bits |= stays),
+            none => *none = Some(stays),
+        }
+        let falls = bits_of(&self.targets(state), |target| target == DEAD);
+        for &(class, id) in &classes.long {
+            if falls >> class & 1 == 0 && self.survives(state, vocab.bytes(id)) {
+                self.parts.add.push(id);
+            }
+        }
+    }
+
+    /// The tokens that stay inside, but for the long ones, as bits.
+    fn stays(&mut self, state: StateId) -> Vec<u32> {
+        let classes = &self.sets.classes;
+        let vocab = self.tables.vocab();
+        let run = self.run_of(state);
+        let mut bits = vec![0; self.parts.width.div_ceil(32)];
+        let falls = bits_of(&self.targets(state), |target| target == DEAD);
+        let mut tried = Vec::new();
+        if run.chars.is_none_or(|chars| chars >= LONGEST_RUN) {
+            // What is not decided by classes alone.
+            let open = !run.pass;
+            let mut count = 0;
+            for group in &classes.groups {
+                if group.signature & open == 0 {
+                    match &group.bits {
+                        Some(all) => bits.iter_mut().zip(all).for_each(|(word, all)| *word |= all),
+                        None => group.tokens.iter().for_each(|&id| bits[id as usize / 32] |= 1 << (id % 32)),
+                    }
+                } else if group.signature & !falls != 0 {
+                    count += group.tokens.len();
+                    if count <= MOST_TRIED {
+                        tried.extend_from_slice(&group.tokens);
+                    }
+                }
+            }
+            if count > MOST_TRIED {
+                tried.clear();
+                self.stay_below(ROOT, state, PLAIN, open, &mut bits);
+            }
+        } else {
+            self.stay_below(ROOT, state, PLAIN, u64::MAX, &mut bits);
+        }
+        tried.extend_from_slice(&classes.loose);
+        for id in tried {
+            if self.survives(state, vocab.bytes(id)) {
+                bits[id as usize / 32] |= 1 << (id % 32);
+            }
+        }
+        bits
+    }
+
+    /// Walks the tokens that stay inside and hold a character of an open class.
+    fn stay_below(&mut self, node: u32, state: StateId, escape: u32, open: u64, bits: &mut [u32]) {
+        let tables: &'a Tables = self.tables;
+        let classes = &self.sets.classes;
+        let at = *tables.trie.node(node);
+        for child in at.first..at.first + u32::from(at.children) {
+            let below = classes.below[child as usize];
+            if below.signature & open == 0 {
+                continue;
+            }
+            let here = *tables.trie.node(child);
+            if here.byte == b'"' && escape == PLAIN {
+                continue;
+            }
+            self.visited += 1;
+            let Some((next, escape)) = self.machine.content(state, escape, here.byte) else { continue };
+            if escape == PLAIN && below.end - below.first > FEW_BELOW {
+                let run = self.run_of(next);
+                if below.rest & !run.pass == 0 && run.chars.is_none_or(|chars| chars >= below.height) {
+                    for &id in &classes.order[below.first as usize..below.end as usize] {
+                        bits[id as usize / 32] |= 1 << (id % 32);
+                    }
+                    continue;
+                }
+            }
+            if here.value != NONE {
+                for id in tables.twins(here.value) {
+                    bits[id as usize / 32] |= 1 << (id % 32);
+                }
+            }
+            if here.children > 0 {
+                self.stay_below(child, next, escape, open, bits);
+            }
+        }
+    }
+
+    /// How tokens fare from a state, by the classes of their characters.
+    fn run_of(&mut self, state: StateId) -> Run {
+        if let Some(&run) = self.machine.runs.get(&state) {
+            return run;
+        }
+        let mut pass = u64::MAX >> (64 - CLASSES);
+        let run = loop {
+            match self.run_within(state, pass) {
+                Ok(chars) => break Run { pass, chars },
+                Err(less) if less == 0 => break Run { pass: 0, chars: Some(0) },
+                Err(less) => pass = less,
+            }
+        };
+        self.machine.runs.insert(state, run);
+        run
+    }
+
+    /// For how many characters texts of some classes pass from a state; else those of the classes that may.
+    fn run_within(&mut self, state: StateId, pass: u64) -> Result<Option<u32>, u64> {
+        let mut reached = vec![state];
+        let mut from = 0;
+        for chars in 0..LONGEST_RUN {
+            let to = reached.len();
+            if from == to {
+                return Ok(None);
+            }
+            for at in from..to {
+                let targets = self.targets(reached[at]);
+                let stops = bits_of(&targets, |target| target == DEAD || target == DIVIDED);
+                if pass & stops != 0 {
+                    return Err(pass & !stops);
+                }
+                for class in (0..CLASSES).filter(|class| pass >> class & 1 == 1) {
+                    if !reached.contains(&targets[class]) {
+                        reached.push(targets[class]);
+                    }
+                }
+            }
+            if reached.len() > MOST_REACHED {
+                // Each character so far has passed, and the next does.
+                return Ok(Some(chars + 1));
+            }
+            from = to;
+        }
+        Ok(Some(LONGEST_RUN))
+    }
+
+    /// [`Self::worst`] of a string over a language; none where a walk is short, or the language says nothing.
+    pub(crate) fn worst_over_language(&mut self, thread: Thread) -> Option<u32> {
+        let frame = thread.frame;
+        let whole = frame.d == PLAIN && frame.b != UNIVERSAL;
+        if frame.kind == Kind::Text {
+            let bounds = &self.machine.rules.strings[frame.a as usize];
+            let free = frame.b == UNIVERSAL;
+            if !free && bounds.min_chars > frame.c {
+                return None;
+            }
+            if free {
+                return Some(self.cost(thread).saturating_add(PARTIAL));
+            }
+            return self.machine.expansion.lang_worst_bytes(frame.b, self.tables.longest, false);
+        }
+        if !whole || !self.is_unbounded(thread) || self.is_narrow(frame.b) {
+            return None;
+        }
+        let inside = self.machine.expansion.lang_worst_bytes(frame.b, self.tables.longest, true)?;
+        let mut worst = 0;
+        for found in self.after_string(thread).iter() {
+            worst = worst.max(found.cost);
+        }
+        // The closing quote, and what follows it.
+        let start = self.arena.len();
+        let closed = Thread { frame: Frame { b: UNIVERSAL, ..frame }, ..thread };
+        self.machine.step(closed, b'"', &mut self.arena, &mut Assume);
+        let closed = self.arena.get(start).copied();
+        self.arena.truncate(start);
+        let slack = if frame.kind == Kind::OtherKey { 2 } else { 0 };
+        let rest = self.cost(closed?).saturating_add(1 + slack + PARTIAL);
+        Some(worst.max(inside.saturating_add(rest)))
+    }
+
+    /// A handful of bytes lead on from a state, so that a walk is short.
+    fn is_narrow(&mut self, state: StateId) -> bool {
+        let row = self.machine.expansion.lang_row(state);
+        row[0x20..].iter().filter(|&&next| next != DEAD).count() <= 6
+    }
+
+    /// A string (or key) over a language that counts no characters, at a character boundary.
+    pub(crate) fn is_unbounded(&self, thread: Thread) -> bool {
+        let frame = thread.frame;
+        if frame.d != PLAIN {
+            return false;
+        }
+        match frame.kind {
+            Kind::String => {
+                let bounds = &self.machine.rules.strings[frame.a as usize];
+                bounds.min_chars == 0 && bounds.max_chars.is_none()
+            }
+            Kind::OtherKey => true,
+            _ => false,
+        }
+    }
+
+    /// A thread inside a string over a language, with the whole vocabulary before it.
+    pub(crate) fn over_language(&mut self, thread: Thread) {
+        let state = thread.frame.b;
+        if self.is_narrow(state) {
+            self.arena.push(thread);
+            return;
+        }
+        let row = self.machine.expansion.lang_row(state);
+        if (0x80..0xc0).any(|byte| row[byte] != DEAD) {
+            self.arena.push(thread);
+            return;
+        }
+        self.stay_over_language(state);
+        self.leave_over_language(thread);
+    }
+
+    /// Adds the tokens that leave the string.
+    fn leave_over_language(&mut self, thread: Thread) {
+        let classes = &self.sets.classes;
+        let mut accepting = vec![false; classes.content_count];
+        self.contents_below(ROOT, thread.frame.b, PLAIN, &mut accepting);
+        if !accepting.contains(&true) {
+            return;
+        }
+        for &Found { group, conditional, cost } in self.after_string(thread).iter() {
+            // What a key's uniqueness rules out, the session sees to.
+            let conditional = conditional && thread.frame.kind == Kind::String;
+            for &id in self.sets.group(group) {
+                if accepting[classes.content_of[id as usize] as usize] {
+                    self.list(id, conditional, cost);
+                }
+            }
+        }
+    }
+
+    /// Finds the contents after which the string may be closed.
+    fn contents_below(&mut self, node: u32, state: StateId, open: u32, accepting: &mut [bool]) {
+        let sets = self.sets;
+        let at = *sets.classes.contents.node(node);
+        if at.value != NONE && open == PLAIN && self.machine.expansion.lang_accepts(state) {
+            accepting[at.value as usize] = true;
+        }
+        for child in at.first..at.first + u32::from(at.children) {
+            let byte = sets.classes.contents.node(child).byte;
+            self.visited += 1;
+            if let Some((next, open)) = self.machine.content(state, open, byte) {
+                self.contents_below(child, next, open, accepting);
+            }
+        }
+    }
+
+    /// A token stays inside a string over a language.
+    fn survives(&mut self, state: StateId, bytes: &[u8]) -> bool {
+        self.visited += 1;
+        let mut now = Some((state, PLAIN));
+        for &byte in bytes {
+            now = now.and_then(|(state, open)| self.machine.content(state, open, byte));
+        }
+        now.is_some()
+    }
+
+    /// Where each class of characters leads from a state: a state, [`DEAD`], or [`DIVIDED`].
+    fn targets(&mut self, state: StateId) -> Arc<[StateId; CLASSES]> {
+        if let Some(known) = self.machine.targets.get(&state) {
+            return known.clone();
+        }
+        let row = *self.machine.expansion.lang_row(state);
+        let mut targets = [NONE; CLASSES];
+        for byte in 0..0x80u8 {
+            let (target, next) = (&mut targets[class_of(byte)], row[byte as usize]);
+            *target = if *target == NONE || *target == next { next } else { DIVIDED };
+        }
+        // Wide characters, by way of the states within them, which are few. The lead byte is kept while it
+        // bounds the next byte, and where it may lead to a separator.
+        let (mut wide, mut separators) = (NONE, NONE);
+        let meet = |seen: &mut StateId, next| *seen = if *seen == NONE || *seen == next { next } else { DIVIDED };
+        let mut open: Vec<(StateId, u8, u16)> = Vec::new();
+        let mut seen: Vec<(StateId, u8, u16)> = Vec::new();
+        for lead in 0xc2..0xf5u8 {
+            let inner = if lead < 0xe0 { 1 } else { 2 + u8::from(lead >= 0xf0) };
+            let told_apart = matches!(lead, 0xc2 | 0xe0..=0xe3 | 0xed | 0xef | 0xf0 | 0xf4);
+            open.push((row[lead as usize], inner, if told_apart { lead.into() } else { 0 }));
+        }
+        while let Some(at) = open.pop() {
+            if seen.contains(&at) {
+                continue;
+            }
+            seen.push(at);
+            let (inside, inner, prefix) = at;
+            if inside == DEAD || inner == 0 {
+                meet(&mut wide, inside);
+                if inside == DEAD && may_separate(prefix) {
+                    meet(&mut separators, DEAD);
+                }
+                continue;
+            }
+            let row = *self.machine.expansion.lang_row(inside);
+            let valid = match prefix {
+                0xe0 => 0xa0..=0xbf,
+                0xed => 0x80..=0x9f,
+                0xf0 => 0x90..=0xbf,
+                0xf4 => 0x80..=0x8f,
+                _ => 0x80..=0xbf_u8,
+            };
+            for byte in valid {
+                let next = row[byte as usize];
+                let longer = prefix << 8 | u16::from(byte);
+                if inner == 1 && is_separator(prefix, byte) {
+                    meet(&mut separators, next);
+                } else if inner == 2 && may_separate(longer) {
+                    open.push((next, 1, longer));
+                } else {
+                    open.push((next, inner - 1, 0));
+                }
+            }
+        }
+        targets[WIDE] = if wide == NONE { DEAD } else { wide };
+        targets[SEPARATORS] = if separators == NONE { DEAD } else { separators };
+        let targets = Arc::new(targets);
+        self.machine.targets.insert(state, targets.clone());
+        targets
+    }
+}
