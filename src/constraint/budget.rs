@@ -33,17 +33,40 @@ pub(crate) struct Costs {
     values: FxHashMap<NodeId, u32>,
     /// The chosen alternative of a node.
     chosen: FxHashMap<NodeId, Option<Alternative>>,
-    tails: FxHashMap<StackId, Arc<Tail>>,
+    tails: FxHashMap<StackId, Tails>,
     threads: FxHashMap<Thread, u32>,
     /// By string bounds and stack: tokens needed inside a free string that still lacks so many characters.
     fillers: FxHashMap<(u32, StackId), Arc<[u32]>>,
 }
 
 /// The beginning of the completion of a stack, with the tokens needed from each byte on.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Tail {
     text: Vec<u8>,
     tokens: Vec<u32>,
+}
+
+/// Those of a stack: one, but where stacks are united.
+type Tails = Arc<[Arc<Tail>]>;
+
+/// Tails that are kept of a union.
+const MOST_TAILS: usize = 16;
+
+impl Tail {
+    /// The tail with a text before it, itself cut to what a token can reach.
+    fn after(&self, before: &[u8], slack: Option<u32>, tables: &Tables) -> Self {
+        let mut tokens = if slack.is_some() { cover(tables, before, self) } else { vec![ENDLESS; before.len()] };
+        let mut text = before.to_vec();
+        text.extend_from_slice(&self.text);
+        tokens.extend_from_slice(&self.tokens);
+        for tokens in &mut tokens {
+            *tokens = tokens.saturating_add(slack.unwrap_or(ENDLESS)).min(ENDLESS);
+        }
+        let keep = text.len().min(tables.longest as usize);
+        text.truncate(keep);
+        tokens.truncate(keep + 1);
+        Self { text, tokens }
+    }
 }
 
 impl Costs {
@@ -62,9 +85,9 @@ impl Costs {
         let base = base(machine, thread);
         let tokens = match self.complete(machine, tables, thread, &mut text) {
             Some(slack) => {
-                let tail = self.tail(machine, tables, base);
-                let tokens = cover(tables, &text, &tail).first().copied().unwrap_or_else(|| tail.tokens[0]);
-                tokens.saturating_add(slack).min(ENDLESS)
+                let tails = self.tails(machine, tables, base);
+                let tokens = |tail: &Arc<Tail>| cover(tables, &text, tail).first().copied().unwrap_or(tail.tokens[0]);
+                tails.iter().map(tokens).min().unwrap_or(ENDLESS).saturating_add(slack).min(ENDLESS)
             }
             None => ENDLESS,
         };
@@ -81,49 +104,61 @@ impl Costs {
         let missing = machine.rules.strings[at.0 as usize].min_chars as usize;
         let mut text = vec![tables.filler.0; missing];
         text.push(b'"');
-        let tail = self.tail(machine, tables, at.1);
-        let mut tokens = cover(tables, &text, &tail);
-        tokens.pop();
-        tokens.reverse();
-        // With nothing lacking the quote alone is left.
-        let quote = cover(tables, b"\"", &tail);
-        tokens.insert(0, quote[0]);
-        let tokens: Arc<[u32]> = tokens.into();
-        self.fillers.insert(at, tokens.clone());
-        tokens
+        let mut least = vec![ENDLESS; missing + 1];
+        for tail in self.tails(machine, tables, at.1).iter() {
+            let tokens = cover(tables, &text, tail);
+            // With nothing lacking the quote alone is left.
+            least.iter_mut().zip(tokens.iter().rev()).for_each(|(least, tokens)| *least = (*least).min(*tokens));
+        }
+        let least: Arc<[u32]> = least.into();
+        self.fillers.insert(at, least.clone());
+        least
     }
 
-    /// The completion of a stack.
-    fn tail(&mut self, machine: &mut Machine, tables: &Tables, stack: StackId) -> Arc<Tail> {
+    /// The completions of a stack.
+    fn tails(&mut self, machine: &mut Machine, tables: &Tables, stack: StackId) -> Tails {
         let mut open = Vec::new();
         let mut at = stack;
-        while at != BOTTOM && !self.tails.contains_key(&at) {
+        while at != BOTTOM && !self.tails.contains_key(&at) && machine.stacks.members(at).is_none() {
             open.push(at);
             at = machine.stacks.pop(at).1;
         }
-        let mut tail = match self.tails.get(&at) {
-            Some(tail) => tail.clone(),
-            None => Arc::new(Tail { text: Vec::new(), tokens: vec![0] }),
+        let mut tails: Tails = match (self.tails.get(&at), machine.stacks.members(at)) {
+            (Some(tails), _) => tails.clone(),
+            (None, Some(members)) => {
+                let mut tails: Vec<Arc<Tail>> = Vec::new();
+                for &member in members.iter() {
+                    for tail in self.tails(machine, tables, member).iter() {
+                        if !tails.contains(tail) {
+                            tails.push(tail.clone());
+                        }
+                    }
+                }
+                tails.sort_by_key(|tail| tail.tokens[0]);
+                tails.truncate(MOST_TAILS);
+                let tails: Tails = tails.into();
+                self.tails.insert(at, tails.clone());
+                tails
+            }
+            (None, None) => [Arc::new(Tail { text: Vec::new(), tokens: vec![0] })].into(),
         };
         for stack in open.into_iter().rev() {
             let (frame, parent) = machine.stacks.pop(stack);
             if frame.kind != Kind::Guard {
                 let mut text = Vec::new();
                 let slack = self.complete(machine, tables, Thread { frame, stack: parent }, &mut text);
-                let mut tokens = if slack.is_some() { cover(tables, &text, &tail) } else { vec![ENDLESS; text.len()] };
-                text.extend_from_slice(&tail.text);
-                tokens.extend_from_slice(&tail.tokens);
-                for tokens in &mut tokens {
-                    *tokens = tokens.saturating_add(slack.unwrap_or(ENDLESS)).min(ENDLESS);
+                let mut longer: Vec<Arc<Tail>> = Vec::with_capacity(tails.len());
+                for tail in tails.iter() {
+                    let tail = Arc::new(tail.after(&text, slack, tables));
+                    if !longer.contains(&tail) {
+                        longer.push(tail);
+                    }
                 }
-                let keep = text.len().min(tables.longest as usize);
-                text.truncate(keep);
-                tokens.truncate(keep + 1);
-                tail = Arc::new(Tail { text, tokens });
+                tails = longer.into();
             }
-            self.tails.insert(stack, tail.clone());
+            self.tails.insert(stack, tails.clone());
         }
-        tail
+        tails
     }
 
     /// Writes the completion of a thread's own frame, up to where the frame below comes to the top. The number is
@@ -294,7 +329,7 @@ impl Costs {
                 out.push(b']');
                 Part::Ended(stack)
             }
-            Kind::ObjectKey | Kind::Guard => Part::Stuck,
+            Kind::ObjectKey | Kind::Guard | Kind::Union => Part::Stuck,
         }
     }
 

@@ -190,7 +190,16 @@ impl Classes {
             content_of[id as usize] = u32::try_from(at).expect("fewer contents than tokens");
         }
         let numbered: Vec<(&[u8], u32)> = contents.iter().copied().zip(0..).collect();
-        Self { groups, below, order, loose, long, content_count: contents.len(), contents: Trie::new(&numbered), content_of }
+        Self {
+            groups,
+            below,
+            order,
+            loose,
+            long,
+            content_count: contents.len(),
+            contents: Trie::new(&numbered),
+            content_of,
+        }
     }
 
     /// Bytes of memory held, roughly.
@@ -200,7 +209,11 @@ impl Classes {
             .iter()
             .map(|group| group.tokens.len() * 4 + group.bits.as_ref().map_or(0, |bits| bits.len() * 4) + 48)
             .sum();
-        groups + self.below.len() * size_of::<Below>() + self.order.len() * 4 + self.content_of.len() * 4 + self.contents.size_bytes()
+        groups
+            + self.below.len() * size_of::<Below>()
+            + self.order.len() * 4
+            + self.content_of.len() * 4
+            + self.contents.size_bytes()
     }
 }
 

@@ -78,4 +78,3 @@ impl Costed {
         Mask::new(Parts { width, bits: Some(bits.into()), conditional, ..Parts::default() })
     }
 }
-

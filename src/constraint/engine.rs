@@ -16,7 +16,7 @@ use super::session::Session;
 use super::step::{Assume, Checks, Machine};
 use super::tables::Tables;
 use super::trie::{NONE, ROOT};
-use super::walk::{Accepted, Walk, unify};
+use super::walk::{Accepted, Walk};
 use super::{Escapes, KeyOrder, Whitespace};
 use crate::grammar::{Expansion, GrammarSource, Options, Program};
 use crate::vocab::TokenId;
@@ -356,7 +356,11 @@ impl Inner {
                 Kind::ObjectKey | Kind::ObjectAfter => machine.rules.state(frame.a).has_others,
                 _ => false,
             };
-            let below = self.stacks_by_text.get(parent as usize).is_some_and(|&below| below);
+            let known = &self.stacks_by_text;
+            let below = match machine.stacks.members(stack as u32) {
+                Some(members) => members.iter().any(|&member| known[member as usize]),
+                None => stack > 0 && known[parent as usize],
+            };
             self.stacks_by_text.push(own || below);
         }
         let frame = thread.frame;
@@ -430,7 +434,7 @@ impl Inner {
             self.machine.step(thread, byte, threads, exact as &mut dyn Checks);
         }
         if threads.len() - high > 1 {
-            unify(threads, high);
+            self.machine.unify(threads, high);
             threads.truncate(high + MOST_THREADS);
         }
     }
@@ -489,7 +493,7 @@ impl Inner {
         self.keep_within_memory();
         let threads = self.configs[config as usize].threads.clone();
         let mut saturated: Vec<Thread> = threads.iter().map(|&thread| self.saturate(thread, tables.longest)).collect();
-        unify(&mut saturated, 0);
+        self.machine.unify(&mut saturated, 0);
         let mask = if let Some(mask) = self.masks.get(saturated.as_slice()) {
             mask.clone()
         } else {
@@ -538,7 +542,7 @@ impl Inner {
                 if only.is_some() || next.iter().any(|thread| thread.frame.conditional) {
                     return bytes;
                 }
-                unify(&mut next, 0);
+                self.machine.unify(&mut next, 0);
                 only = Some((byte, next));
             }
             let Some((byte, next)) = only else { break };

@@ -2,10 +2,14 @@
 //!
 //! A *frame* is a place inside one value (in a string, after a comma, …), a *thread* a frame on a
 //! stack of enclosing places, a *configuration* a set of threads. Stacks are parent-pointer trees,
-//! so that threads share what they have in common.
+//! so that threads share what they have in common; where many threads are in one frame, their stacks
+//! become one *union*, which parts again when the frame ends. So the threads of nested ambiguous values are
+//! as many as the alternatives of one level, not their product.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use std::hash::{Hash, Hasher};
 
 /// Index of a stack in [`Stacks`].
 pub(crate) type StackId = u32;
@@ -59,6 +63,8 @@ pub(crate) enum Kind {
     ArrayClose,
     /// Below a guarded value. `a`: list of guards.
     Guard,
+    /// Several stacks in one place. `a`: which.
+    Union,
 }
 
 /// See [`Kind`].
@@ -118,12 +124,19 @@ struct Entry {
 pub(crate) struct Stacks {
     entries: Vec<Entry>,
     index: FxHashMap<(Frame, StackId), StackId>,
+    unions: Vec<Arc<[StackId]>>,
+    union_index: FxHashMap<Arc<[StackId]>, StackId>,
 }
 
 impl Stacks {
     pub(crate) fn new() -> Self {
         let bottom = Entry { frame: Frame::new(Kind::Done, 0), parent: BOTTOM, depth: 0 };
-        Self { entries: vec![bottom], index: FxHashMap::default() }
+        Self {
+            entries: vec![bottom],
+            index: FxHashMap::default(),
+            unions: Vec::new(),
+            union_index: FxHashMap::default(),
+        }
     }
 
     /// The stack with one more frame.
@@ -143,6 +156,37 @@ impl Stacks {
     pub(crate) fn pop(&self, stack: StackId) -> (Frame, StackId) {
         let entry = &self.entries[stack as usize];
         (entry.frame, entry.parent)
+    }
+
+    /// The union of stacks of equal depth.
+    pub(crate) fn unite(&mut self, stacks: &[Thread]) -> StackId {
+        let mut members: Vec<StackId> = Vec::with_capacity(stacks.len());
+        for thread in stacks {
+            match self.members(thread.stack) {
+                Some(inner) => members.extend(inner.iter()),
+                None => members.push(thread.stack),
+            }
+        }
+        members.sort_unstable();
+        members.dedup();
+        if let Some(&known) = self.union_index.get(members.as_slice()) {
+            return known;
+        }
+        let members: Arc<[StackId]> = members.into();
+        let at = u32::try_from(self.unions.len()).expect("memory ends before 2^32 stacks");
+        let depth = self.depth(members[0]);
+        debug_assert!(members.iter().all(|&member| self.depth(member) == depth), "a place has one depth");
+        self.unions.push(members.clone());
+        self.entries.push(Entry { frame: Frame::new(Kind::Union, at), parent: members[0], depth });
+        let stack = u32::try_from(self.entries.len() - 1).expect("memory ends before 2^32 stacks");
+        self.union_index.insert(members, stack);
+        stack
+    }
+
+    /// The stacks of a union, none of which is one; none for other stacks.
+    pub(crate) fn members(&self, stack: StackId) -> Option<Arc<[StackId]>> {
+        let frame = self.entries[stack as usize].frame;
+        (frame.kind == Kind::Union).then(|| self.unions[frame.a as usize].clone())
     }
 
     /// Number of containers on the stack.

@@ -23,7 +23,7 @@ impl Machine {
             Whitespace::Flexible => b" \n\t\r".iter().for_each(|&byte| add(byte)),
         }
         match frame.kind {
-            Kind::Done | Kind::ObjectKey | Kind::Guard => {}
+            Kind::Done | Kind::ObjectKey | Kind::Guard | Kind::Union => {}
             Kind::Value => {
                 let list = self.rules.alternatives(frame.a, &mut self.expansion);
                 for (first, starts) in [
@@ -94,4 +94,3 @@ impl Machine {
         true
     }
 }
-

@@ -231,10 +231,10 @@ impl<'a> Walk<'a> {
         let start = self.arena.len();
         let closed = Thread { frame: Frame { b: UNIVERSAL, ..frame }, ..thread };
         self.machine.step(closed, b'"', &mut self.arena, &mut Assume);
-        let closed = self.arena.get(start).copied();
-        self.arena.truncate(start);
+        let closed = self.arena.split_off(start);
         let slack = if frame.kind == Kind::OtherKey { 2 } else { 0 };
-        let rest = self.cost(closed?).saturating_add(1 + slack + PARTIAL);
+        let least = closed.into_iter().map(|thread| self.cost(thread)).min()?;
+        let rest = least.saturating_add(1 + slack + PARTIAL);
         Some(worst.max(inside.saturating_add(rest)))
     }
 

@@ -7,8 +7,8 @@ use rustc_hash::FxHashMap;
 
 use super::classes::CLASSES;
 use super::escape::{self, Escapes, PLAIN, Step};
-use super::over_language::Run;
 use super::frame::{BOTTOM, Frame, Kind, StackId, Stacks, Thread};
+use super::over_language::Run;
 use super::rules::{Alternative, First, NO_GUARDS, OTHER, REST, Rules};
 use super::{KeyOrder, Whitespace};
 use crate::grammar::{DEAD, Expansion, GuardId, NodeId, Root, StateId, UNIVERSAL};
@@ -49,6 +49,8 @@ impl Checks for Assume {
 }
 
 pub(crate) const LITERALS: [&[u8]; 3] = [b"null", b"false", b"true"];
+/// More threads than this are united where they are in one frame.
+const UNITED_ABOVE: usize = 8;
 /// Containers nest at most so deep: what the usual JSON readers take.
 const MAX_DEPTH: u32 = 126;
 
@@ -115,7 +117,11 @@ impl Machine {
         thread.frame.kind == Kind::Number
             && self.stacks.depth(thread.stack) == 0
             && self.expansion.lang_accepts(thread.frame.a)
-            && self.finish(thread.frame, thread.stack, true, checks).is_some()
+            && {
+                let mut after = Vec::new();
+                self.finish(thread.frame, thread.stack, true, checks, &mut after);
+                !after.is_empty()
+            }
     }
 
     /// Appends to `out` what a thread becomes after a byte.
@@ -133,7 +139,7 @@ impl Machine {
                 let pos = frame.pos as usize;
                 if literal[pos] == byte {
                     if pos + 1 == literal.len() {
-                        out.extend(self.finish(frame, stack, false, checks));
+                        self.finish(frame, stack, false, checks, out);
                     } else {
                         out.push(Thread { frame: Frame { pos: frame.pos + 1, ..frame }, stack });
                     }
@@ -147,9 +153,12 @@ impl Machine {
                 // A number ends at the byte after it.
                 if !matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')
                     && self.expansion.lang_accepts(frame.a)
-                    && let Some(parent) = self.finish(frame, stack, true, checks)
                 {
-                    self.step(parent, byte, out, checks);
+                    let mut after = Vec::new();
+                    self.finish(frame, stack, true, checks, &mut after);
+                    for parent in after {
+                        self.step(parent, byte, out, checks);
+                    }
                 }
             }
             Kind::String => self.string(thread, byte, out, checks),
@@ -178,12 +187,12 @@ impl Machine {
                 if frame.pos < width {
                     self.blank(thread, byte, out);
                 } else if byte == close {
-                    out.extend(self.finish(frame, stack, false, checks));
+                    self.finish(frame, stack, false, checks, out);
                 }
             }
             Kind::ArrayOpen | Kind::ArrayComma => self.array_start(thread, byte, out, checks),
             Kind::ArrayAfter => self.array_after(thread, byte, out, checks),
-            Kind::ObjectKey | Kind::Guard => {}
+            Kind::ObjectKey | Kind::Guard | Kind::Union => {}
         }
     }
 
@@ -238,27 +247,63 @@ impl Machine {
         }
     }
 
-    /// The thread after a value has ended: guards are asked, and the enclosing place comes to the top.
-    fn finish(&mut self, from: Frame, stack: StackId, before: bool, checks: &mut dyn Checks) -> Option<Thread> {
+    /// Appends to `out` what a thread becomes when a value has ended: guards are asked, and the enclosing place, or
+    /// each of them, comes to the top.
+    fn finish(&mut self, from: Frame, stack: StackId, before: bool, checks: &mut dyn Checks, out: &mut Vec<Thread>) {
         let mut conditional = from.conditional;
         let (mut frame, mut parent) = self.stacks.pop(stack);
+        let mut here = stack;
         while frame.kind == Kind::Guard {
             let guards = &self.rules.guards[frame.a as usize];
             match checks.value(before, Check::Guards(guards), &mut self.expansion) {
                 Verdict::Yes => {}
-                Verdict::No => return None,
+                Verdict::No => return,
                 Verdict::Depends => conditional = true,
             }
+            here = parent;
             (frame, parent) = self.stacks.pop(parent);
+        }
+        if let Some(members) = self.stacks.members(here) {
+            for &member in members.iter() {
+                self.finish(Frame { conditional, ..from }, member, before, checks, out);
+            }
+            return;
         }
         if frame.kind == Kind::ArrayAfter && frame.b > 1 && self.rules.array(frame.a).unique {
             match checks.value(before, Check::UniqueItem, &mut self.expansion) {
                 Verdict::Yes => {}
-                Verdict::No => return None,
+                Verdict::No => return,
                 Verdict::Depends => conditional = true,
             }
         }
-        Some(Thread { frame: Frame { conditional, ..frame }, stack: parent })
+        out.push(Thread { frame: Frame { conditional, ..frame }, stack: parent });
+    }
+
+    /// Sorts the threads from `low` on and drops repeats; where they are many, those in one frame become one.
+    pub(crate) fn unify(&mut self, threads: &mut Vec<Thread>, low: usize) {
+        threads[low..].sort_unstable();
+        let many = threads.len() - low > UNITED_ABOVE;
+        let (mut kept, mut at) = (low, low);
+        while at < threads.len() {
+            let thread = threads[at];
+            let same = threads[at..].partition_point(|other| other.frame <= thread.frame);
+            let group = at..at + same;
+            let is_key = matches!(thread.frame.kind, Kind::MemberKey | Kind::AnyKey | Kind::OtherKey);
+            if many && !is_key && threads[group.end - 1].stack != thread.stack {
+                let stack = self.stacks.unite(&threads[group.clone()]);
+                threads[kept] = Thread { stack, ..thread };
+                kept += 1;
+            } else {
+                for index in group.clone() {
+                    if index == at || threads[index] != threads[kept - 1] {
+                        threads[kept] = threads[index];
+                        kept += 1;
+                    }
+                }
+            }
+            at = group.end;
+        }
+        threads.truncate(kept);
     }
 
     fn value(&mut self, thread: Thread, byte: u8, out: &mut Vec<Thread>) {
@@ -308,7 +353,7 @@ impl Machine {
         let (min, max) = (bounds.min_chars, bounds.max_chars);
         if frame.d == PLAIN && byte == b'"' {
             if frame.c >= min && self.expansion.lang_accepts(frame.b) {
-                out.extend(self.finish(frame, stack, false, checks));
+                self.finish(frame, stack, false, checks, out);
             }
             return;
         }
@@ -388,7 +433,7 @@ impl Machine {
         let open = frame.kind == Kind::ObjectOpen;
         if open && frame.pos == 0 && byte == b'}' {
             if state.closable {
-                out.extend(self.finish(frame, stack, false, checks));
+                self.finish(frame, stack, false, checks, out);
             }
             return;
         }
@@ -644,7 +689,7 @@ impl Machine {
                 out.push(Thread { frame: frame.turn(Kind::ObjectComma), stack });
             }
             b'}' if state.closable && self.whitespace != Whitespace::Pretty => {
-                out.extend(self.finish(frame, stack, false, checks));
+                self.finish(frame, stack, false, checks, out);
             }
             b'\n' if state.closable && self.whitespace == Whitespace::Pretty => {
                 out.push(Thread { frame: Frame { kind: Kind::ObjectClose, pos: 1, ..frame }, stack });
@@ -659,7 +704,7 @@ impl Machine {
         let open = frame.kind == Kind::ArrayOpen;
         if open && frame.pos == 0 && byte == b']' {
             if self.array_closable(frame) {
-                out.extend(self.finish(frame, stack, false, checks));
+                self.finish(frame, stack, false, checks, out);
             }
             return;
         }
@@ -684,7 +729,7 @@ impl Machine {
         match byte {
             b',' if self.array_open(frame) => out.push(Thread { frame: frame.turn(Kind::ArrayComma), stack }),
             b']' if self.whitespace != Whitespace::Pretty && self.array_closable(frame) => {
-                out.extend(self.finish(frame, stack, false, checks));
+                self.finish(frame, stack, false, checks, out);
             }
             b'\n' if self.whitespace == Whitespace::Pretty && self.array_closable(frame) => {
                 out.push(Thread { frame: Frame { kind: Kind::ArrayClose, pos: 1, ..frame }, stack });

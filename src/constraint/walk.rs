@@ -149,16 +149,16 @@ impl<'a> Walk<'a> {
         let start = self.arena.len();
         self.machine.step(thread, b'"', &mut self.arena, &mut Assume);
         let end = self.arena.len();
-        let Some(&closed) = self.arena[start..end].first() else { return Arc::from([]) };
-        debug_assert_eq!(end - start, 1, "a closing quote leads to one place");
-        // The check at the end of a key is the session's, which knows the keys.
-        let own = thread.frame.kind == Kind::OtherKey;
-        let mut closed = closed;
-        if own {
-            closed.frame.conditional = thread.frame.conditional;
+        if end == start {
+            return Arc::from([]);
         }
-        self.arena[start] = closed;
-        if let Some(known) = self.suffixes.get(&closed) {
+        // The check at the end of a key is the session's, which knows the keys.
+        if thread.frame.kind == Kind::OtherKey {
+            self.arena[start].frame.conditional = thread.frame.conditional;
+        }
+        // Several places follow only where stacks are united.
+        let at = if end - start == 1 { self.arena[start] } else { thread };
+        if let Some(known) = self.suffixes.get(&at) {
             self.arena.truncate(start);
             return known.clone();
         }
@@ -166,13 +166,12 @@ impl<'a> Walk<'a> {
         let sets = self.sets;
         let empty = sets.suffixes.node(ROOT).value;
         if empty != NONE {
-            let cost = self.cost(closed);
-            self.found.push(Found { group: empty, conditional: closed.frame.conditional, cost });
+            self.emit(Over::Suffixes, empty, start);
         }
         self.descend(Over::Suffixes, ROOT, start, end);
         self.arena.truncate(start);
         let accepted: Accepted = std::mem::replace(&mut self.found, outer).into();
-        self.suffixes.insert(closed, accepted.clone());
+        self.suffixes.insert(at, accepted.clone());
         accepted
     }
 
@@ -250,7 +249,7 @@ impl<'a> Walk<'a> {
             self.machine.step(thread, byte, &mut self.arena, &mut Assume);
         }
         if self.arena.len() - low > 1 {
-            unify(&mut self.arena, low);
+            self.machine.unify(&mut self.arena, low);
         }
         if self.arena.len() > low {
             let here = trie.node(child);
@@ -281,17 +280,4 @@ impl<'a> Walk<'a> {
         }
         Some(bytes)
     }
-}
-
-/// Sorts the threads from `low` on and drops repeats.
-pub(crate) fn unify(threads: &mut Vec<Thread>, low: usize) {
-    threads[low..].sort_unstable();
-    let mut kept = low;
-    for at in low..threads.len() {
-        if at == low || threads[at] != threads[kept - 1] {
-            threads[kept] = threads[at];
-            kept += 1;
-        }
-    }
-    threads.truncate(kept);
 }
