@@ -109,10 +109,10 @@ impl<'a> Walk<'a> {
         let mut frees: Vec<Free> = Vec::new();
         for &thread in threads {
             match self.freedom(thread) {
-                // What is needed after each token takes a walk.
-                Freedom::None if self.costs.is_none() && self.is_unbounded(thread) => self.over_language(thread),
-                Freedom::None => self.arena.push(thread),
                 Freedom::Free => frees.push(self.free_at_root(thread)),
+                // What is needed after each token takes a walk.
+                _ if self.costs.is_none() && self.is_unbounded(thread) => self.over_language(thread),
+                Freedom::None => self.arena.push(thread),
                 Freedom::Nearly => {
                     let twin = self.twin(thread);
                     let mut free = self.free_at_root(twin);
