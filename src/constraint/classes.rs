@@ -260,7 +260,7 @@ fn each_class(bytes: &[u8], escapes: Escapes, mut visit: impl FnMut(usize, usize
 }
 
 /// The class of a character.
-fn class_of_char(c: char) -> usize {
+pub(crate) fn class_of_char(c: char) -> usize {
     match c {
         c if c.is_ascii() => class_of(c as u8),
         '\u{a0}'

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::classes::{CLASSES, LONG, SEPARATORS, WIDE, class_of, is_separator, may_separate};
+use super::classes::{CLASSES, LONG, SEPARATORS, WIDE, class_of, class_of_char, is_separator, may_separate};
 use super::costed::PARTIAL;
 use super::escape::{Escapes, PLAIN};
 use super::frame::{Frame, Kind, Thread};
@@ -15,7 +15,7 @@ use super::step::Assume;
 use super::tables::Tables;
 use super::trie::{NONE, ROOT};
 use super::walk::{Found, Walk};
-use crate::grammar::{DEAD, StateId, UNIVERSAL};
+use crate::grammar::{CharSet, DEAD, StateId, UNIVERSAL};
 
 /// How tokens fare from a state: those of passing classes alone, up to so many characters, stay alive.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +39,21 @@ const FEW_BELOW: u32 = 6;
 /// The classes whose target is as asked.
 fn bits_of(targets: &[StateId; CLASSES], is: impl Fn(StateId) -> bool) -> u64 {
     targets.iter().enumerate().filter(|(_, target)| is(**target)).fold(0, |bits, (class, _)| bits | 1 << class)
+}
+
+/// The classes all of whose characters are in a set.
+fn classes_within(set: &CharSet) -> u64 {
+    let mut within = u64::MAX >> (64 - CLASSES);
+    for (low, high) in set.complement().ranges() {
+        // A long stretch holds characters of the widest class, a short one is looked at.
+        if high - low > 128 {
+            within &= !(1 << WIDE | 1 << SEPARATORS);
+        }
+        for c in (low..=high.min(low + 128)).filter_map(char::from_u32) {
+            within &= !(1 << class_of_char(c));
+        }
+    }
+    within
 }
 
 impl<'a> Walk<'a> {
@@ -162,11 +177,16 @@ impl<'a> Walk<'a> {
         if let Some(&run) = self.machine.runs.get(&state) {
             return run;
         }
+        // Characters that a repeated part takes for ever pass without a look at the states they lead to.
         let mut pass = u64::MAX >> (64 - CLASSES);
+        let taken = self.machine.expansion.lang_absorbs(state).map_or(0, classes_within);
         let run = loop {
+            if taken.count_ones() >= pass.count_ones() {
+                break Run { pass: taken, chars: None };
+            }
             match self.run_within(state, pass) {
                 Ok(chars) => break Run { pass, chars },
-                Err(less) if less == 0 => break Run { pass: 0, chars: Some(0) },
+                Err(0) => break Run { pass: 0, chars: Some(0) },
                 Err(less) => pass = less,
             }
         };

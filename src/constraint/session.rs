@@ -280,6 +280,12 @@ impl Session {
         if vocab.kind(token) != TokenKind::Text {
             return Err(Rejected { token });
         }
+        if let Some(left) = self.tokens_left()
+            && (left == 0 || engine.worst(self.place.config) as usize >= left)
+            && !self.mask().contains(token)
+        {
+            return Err(Rejected { token });
+        }
         let bytes = vocab.bytes(token);
         let known = engine.read().known(self.place, token);
         let next = if let Some(next) = known {

@@ -122,6 +122,80 @@ fn compare(session: &mut Session) {
     assert!(listed.len() == count && listed.iter().all(|&id| mask.contains(id)));
 }
 
+/// Short strings over a few characters of different classes, long runs, and closing quotes after them: enough tokens
+/// below a node for subtrees to be taken whole.
+fn dense_vocab() -> Arc<Vocab> {
+    let mut tokens: Vec<Vec<u8>> = (0..=255u8).map(|byte| vec![byte]).collect();
+    let mut words: Vec<String> = vec![String::new()];
+    for length in 1..=4 {
+        let longer: Vec<String> = words
+            .iter()
+            .filter(|word| word.chars().count() == length - 1)
+            .flat_map(|word| ["a", "f", "Z", " ", "1", ":", "é"].map(|c| format!("{word}{c}")))
+            .collect();
+        tokens.extend(longer.iter().filter(|word| word.len() > 1).map(|word| word.as_bytes().to_vec()));
+        tokens.extend(longer.iter().filter(|_| length < 3).map(|word| format!("{word}\"").into_bytes()));
+        words.extend(longer);
+    }
+    tokens.extend(["a", " ", "-", "1a"].map(|run| run.repeat(30).into_bytes()));
+    tokens.extend(["a\\n", " \\", "\\u00e9", "a\", \"", "<eos>"].map(|text| text.as_bytes().to_vec()));
+    let eos = TokenId::try_from(tokens.len() - 1).expect("small");
+    Arc::new(Vocab::new(tokens.iter().map(|bytes| (bytes.as_slice(), TokenKind::Text)), &[eos]))
+}
+
+#[test]
+fn patterns_say_what_bytes_say() {
+    let mut random = Random(3);
+    let tables = Tables::new(dense_vocab());
+    for schema in [
+        json!({"pattern": "^(?:\\S+\\s+){0,9}\\S+$", "maxLength": 40}),
+        json!({"pattern": "^(?:\\S+\\s+){0,99}\\S+$"}),
+        json!({"pattern": "^.+:[a-f0-9]{2,6}-\\d+$"}),
+        json!({"pattern": "^[a-zA-Z0-9]+( [a-z0-9]+){0,3}$", "maxLength": 30}),
+        json!({"pattern": "^[af]*a[af]{5}$"}),
+        json!({"pattern": "a:"}),
+        json!({"pattern": "^(?!a1)[a-f0-9]*$", "minLength": 3}),
+        json!({"format": "email"}),
+        json!({"not": {"enum": ["a", "aa", "a1: Z"]}}),
+    ] {
+        let source = GrammarSource::JsonSchema(json!({"allOf": [{"type": "string"}, schema]}));
+        for (settings, numbers) in [(Settings::default(), NumberStyle::Canonical), (any(), NumberStyle::Flexible)] {
+            let engine = Engine::compile(&source, &Options { numbers }, tables.clone(), settings).expect("it compiles");
+            for limit in [None, Some(engine.min_tokens() + 12)] {
+                let mut session = engine.start(limit).expect("no limit, or a wide one");
+                for _ in 0..14 {
+                    compare(&mut session);
+                    let mut ids = Vec::new();
+                    session.mask().for_each(|id| ids.push(id));
+                    if ids.is_empty() || session.is_finished() {
+                        break;
+                    }
+                    session.advance(ids[random.below(ids.len())]).expect("it is in the mask");
+                }
+            }
+        }
+    }
+}
+
+/// Twelve alternatives that overlap, nested in each other.
+fn ambiguous() -> Value {
+    let alternatives: Vec<Value> =
+        (0..12).map(|i| json!({"properties": {"k": {"enum": [i, i + 1]}}, "required": ["k"]})).collect();
+    let node = json!({"type": "object", "properties": {"sub": {"$ref": "#/$defs/node"}, "k": {}}, "additionalProperties": false, "anyOf": alternatives});
+    json!({"$ref": "#/$defs/node", "$defs": {"node": node}})
+}
+
+#[test]
+fn nested_alternatives_do_not_multiply() {
+    let engine = json_engine(ambiguous(), Settings::default());
+    let depth = 40;
+    let text = format!("{}{{\"k\": 3}}{}", "{\"sub\": ".repeat(depth), ", \"k\": 7}".repeat(depth));
+    assert!(accepts(&engine, &text));
+    assert!(!accepts(&engine, &text.replacen('7', "14", 3)));
+    let [_, stacks, ..] = engine.statistics();
+    assert!(stacks < 20_000, "{stacks} stacks");
+}
+
 fn schemas() -> Vec<Value> {
     vec![
         json!({}),
@@ -138,6 +212,7 @@ fn schemas() -> Vec<Value> {
         json!({"oneOf": [{"type": "object", "properties": {"kind": {"const": "a"}, "x": {"type": "integer"}}, "required": ["kind", "x"]},
                          {"type": "object", "properties": {"kind": {"const": "b"}, "y": {"type": "string"}}, "required": ["kind", "y"]}]}),
         json!({"$ref": "#/$defs/tree", "$defs": {"tree": {"type": "object", "properties": {"v": {"type": "number"}, "sub": {"type": "array", "items": {"$ref": "#/$defs/tree"}}}, "required": ["v"], "additionalProperties": false}}}),
+        ambiguous(),
         json!({"type": "object", "properties": {"a": {}, "b": {}, "c": {}}, "dependentRequired": {"a": ["c"]}, "maxProperties": 2, "additionalProperties": false}),
     ]
 }

@@ -4,6 +4,7 @@
 
 use rustc_hash::FxHashMap;
 
+use super::charset::CharSet;
 use super::language::{ANY, Cost, ExprId, Languages, NONE};
 
 /// Index of a state; equal remainders are equal states.
@@ -242,6 +243,14 @@ impl Automaton {
         }
     }
 
+    /// Characters that may follow a state in any number and order.
+    pub fn absorbs<'a>(&self, languages: &'a Languages, state: StateId) -> Option<&'a CharSet> {
+        match self.places[state as usize] {
+            Place::Boundary(e) => languages.absorbs(e),
+            Place::Inside(_) => None,
+        }
+    }
+
     /// An upper bound of [`Self::min_bytes`] after up to `horizon` more characters; see [`Languages::worst_cost`].
     pub fn worst_bytes(&self, languages: &Languages, state: StateId, horizon: u32, cost: Cost) -> Option<u32> {
         match self.places[state as usize] {
@@ -266,7 +275,6 @@ impl Automaton {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grammar::charset::CharSet;
 
     fn accepts(languages: &mut Languages, automaton: &mut Automaton, e: ExprId, text: &[u8]) -> bool {
         let start = automaton.state(languages, e);

@@ -1493,6 +1493,22 @@ impl Languages {
         }
     }
 
+    /// Characters that may begin a word in any number and order, as a repeated class at the beginning says.
+    pub fn absorbs(&self, e: ExprId) -> Option<&CharSet> {
+        match &self.nodes[e as usize] {
+            Node::Concat(head, tail) if self.info[*tail as usize].positive => self.absorbs(*head),
+            Node::Repeat(inner, _, INFINITE) => match &self.nodes[*inner as usize] {
+                Node::Class(class) => Some(&self.classes[*class as usize]),
+                _ => None,
+            },
+            Node::Or(items) => {
+                let sets = items.iter().filter_map(|&item| self.absorbs(item));
+                sets.max_by_key(|set| (set.ascii.count_ones(), set.wide.iter().map(|(a, b)| b - a).sum::<u32>()))
+            }
+            _ => None,
+        }
+    }
+
     /// An upper bound on the bytes of the shortest completion of any prefix of up to `horizon` characters.
     pub fn worst_cost(&self, e: ExprId, horizon: u32, cost: Cost) -> Option<u32> {
         const WIDEST: u32 = 6;

@@ -47,6 +47,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use automaton::{DEAD, StateId, UNIVERSAL};
+pub use charset::CharSet;
 pub use expand::Expansion;
 pub use report::{Enforcement, ReportEntry};
 pub use shape::{ArrayShape, Contains, GuardId, LangId, Member, NodeId, ObjectShape, Shape, ShapeKind, StringShape};
@@ -251,6 +252,11 @@ impl Expansion {
     /// control escapes count 2, other control characters 6.
     pub fn lang_min_json_bytes(&mut self, state: StateId) -> u32 {
         self.automaton.min_bytes(&mut self.languages, state, Cost::Json)
+    }
+
+    /// Characters that may follow a state in any number and order.
+    pub(crate) fn lang_absorbs(&self, state: StateId) -> Option<&CharSet> {
+        self.automaton.absorbs(&self.languages, state)
     }
 
     /// An upper bound of the fewest bytes to acceptance (`json`: as written in a JSON string) after any string of up
