@@ -8,6 +8,7 @@ mod completions;
 mod decode;
 mod download;
 mod exit;
+mod export;
 mod filter;
 mod generate;
 mod init;
@@ -16,6 +17,7 @@ mod merge;
 mod models;
 mod options;
 mod preview;
+mod report;
 mod run_options;
 mod setup;
 mod terminal;
@@ -64,6 +66,8 @@ enum Command {
     Decode(decode::DecodeArguments),
     Check(check::CheckArguments),
     Filter(filter::FilterArguments),
+    Report(report::ReportArguments),
+    Export(export::ExportArguments),
     Models(models::ModelsArguments),
     Bench(bench::BenchArguments),
     Completions(completions::CompletionsArguments),
@@ -96,6 +100,8 @@ fn run(arguments: Arguments, stop: &Arc<AtomicBool>) -> Result<()> {
         Command::Decode(arguments) => decode::run(&arguments, quiet, stop),
         Command::Check(arguments) => check::run(&arguments),
         Command::Filter(arguments) => filter::run(&arguments, quiet, stop),
+        Command::Report(arguments) => report::run(&arguments, quiet),
+        Command::Export(arguments) => export::run(&arguments, quiet),
         Command::Models(arguments) => models::run(&arguments, quiet, stop),
         Command::Bench(arguments) => bench::run(&arguments, quiet, stop),
         Command::Completions(arguments) => completions::run(&arguments),

@@ -15,6 +15,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::record::Row;
 use parquet::schema::types::{Type, TypePtr};
 use serde_json::{Map, Value};
 
@@ -259,11 +260,13 @@ pub fn read(path: &Path, on_row: &mut dyn FnMut(u64, Result<Value, String>) -> R
         let what = format!("not a Parquet file that can be read: {cause}").replace(['\n', '\r'], " ");
         Error::input(path, what, "write it again with Snappy compression, or as JSON Lines")
     };
-    let reader = SerializedFileReader::new(file).map_err(fail)?;
-    let rows = reader.get_row_iter(None).map_err(fail)?;
-    for (place, row) in (1..).zip(rows) {
+    let reader = guarded(|| SerializedFileReader::new(file)).map_err(fail)?;
+    let mut rows = guarded(|| reader.get_row_iter(None)).map_err(fail)?;
+    for place in 1.. {
+        let row = guarded(|| rows.next().map(|row| row.map(|row| Row::to_json_value(&row))).transpose());
         match row {
-            Ok(row) => on_row(place, Ok(row.to_json_value()))?,
+            Ok(None) => break,
+            Ok(Some(row)) => on_row(place, Ok(row))?,
             // What follows a broken page cannot be trusted.
             Err(cause) => {
                 on_row(place, Err(cause.to_string().replace(['\n', '\r'], " ")))?;
@@ -272,6 +275,12 @@ pub fn read(path: &Path, on_row: &mut dyn FnMut(u64, Result<Value, String>) -> R
         }
     }
     Ok(())
+}
+
+/// The decoder gives up on some broken pages with a panic; to us they are a broken file like any other.
+fn guarded<T>(work: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    outcome.unwrap_or_else(|_| Err(ParquetError::General("a page is broken".into())))
 }
 
 #[cfg(test)]
@@ -284,12 +293,7 @@ mod tests {
     fn round(rows: &[Value]) -> Vec<Value> {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let path = folder.path().join("a.parquet");
-        let mut columns = Columns::default();
-        let rows: Vec<&Map<String, Value>> = rows.iter().map(|row| row.as_object().expect("an object")).collect();
-        rows.iter().for_each(|row| columns.meet(row));
-        let mut table = Table::new(File::create(&path).expect("created"), columns).expect("begun");
-        rows.iter().for_each(|row| table.add((*row).clone()).expect("added"));
-        table.finish().expect("written");
+        put(&path, rows);
         let mut read_back = Vec::new();
         read(&path, &mut |_, row| {
             read_back.push(row.expect("a row"));
@@ -297,6 +301,15 @@ mod tests {
         })
         .expect("read");
         read_back
+    }
+
+    fn put(path: &Path, rows: &[Value]) {
+        let mut columns = Columns::default();
+        let rows: Vec<&Map<String, Value>> = rows.iter().map(|row| row.as_object().expect("an object")).collect();
+        rows.iter().for_each(|row| columns.meet(row));
+        let mut table = Table::new(File::create(path).expect("created"), columns).expect("begun");
+        rows.iter().for_each(|row| table.add((*row).clone()).expect("added"));
+        table.finish().expect("written");
     }
 
     #[test]
@@ -319,6 +332,24 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn broken_files_are_errors(at in 0usize..2000, byte in any::<u8>()) {
+            let folder = tempfile::tempdir().expect("a temporary directory");
+            let path = folder.path().join("a.parquet");
+            put(&path, &[json!({"t": "text", "n": 1, "m": [{"role": "user", "content": "Q"}]}), json!({"t": "more"})]);
+            let mut bytes = std::fs::read(&path).expect("read");
+            let length = bytes.len();
+            bytes[at % length] = byte;
+            std::fs::write(&path, bytes).expect("written");
+            // Rows or an error, and an end.
+            let mut rows = 0;
+            let _ = read(&path, &mut |_, _| {
+                rows += 1;
+                Ok(())
+            });
+            prop_assert!(rows < 1000);
+        }
+
         #[test]
         fn lists_keep_their_rows(rows in prop::collection::vec(prop::option::of(prop::collection::vec("[a-c]{0,3}", 0..5)), 1..40)) {
             let rows: Vec<Value> = rows.into_iter().map(|list| json!({"x": "k", "l": list})).collect();

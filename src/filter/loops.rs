@@ -8,7 +8,7 @@ use super::text::{text, words};
 use super::{Filter, Reason};
 
 /// Length of the runs that are counted, in words.
-const RUN: usize = 4;
+const RUN: usize = 3;
 /// Share of runs that may repeat an earlier one.
 const MOST_REPEATED: f64 = 0.2;
 
@@ -40,7 +40,7 @@ impl Filter for Loops {
 
 /// Share of the text's runs of [`RUN`] words that stood in it before; 0 for short texts.
 pub fn repeated_share(words: &[String]) -> f64 {
-    if words.len() < 3 * RUN {
+    if words.len() < 4 * RUN {
         return 0.0;
     }
     let mut seen: HashSet<&[String]> = HashSet::new();

@@ -70,7 +70,12 @@ impl<'a> Rows<'a> {
         let shard = plan.shard;
         let coming = (0..plan.rows).zip(assignments).filter(move |(row, _)| shard.is_none_or(|s| s.holds(*row)));
         let coming: Box<dyn Iterator<Item = _>> = Box::new(coming);
-        let cross_rows = plan.recipe.filters.cross_rows()?;
+        let mut cross_rows = plan.recipe.filters.cross_rows()?;
+        // A row that is a few-shot example again is no new row.
+        for (example, index) in plan.recipe.examples.iter().zip(0..) {
+            let prepared = cross_rows.prepare(example.into());
+            cross_rows.accept(Other::Seed(index), &prepared)?;
+        }
         Ok(Self {
             plan,
             directory,

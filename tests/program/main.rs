@@ -1,10 +1,11 @@
 //! The whole program, as a user starts it, with a scripted model: no weights, no network.
 //!
-//! [`rows`] makes run directories, [`resume`] stops, tears, grows and joins them, [`run_files`] plans them,
-//! [`texts`] decodes and checks on stdout, [`bad_input`] holds every
-//! refusal to one clear line. Here is what they share: a place of their own to run the program in.
+//! [`rows`] makes run directories, [`run_files`] plans them, [`resume`] stops, tears, grows and joins them,
+//! [`data_sets`] filters, measures and exports, [`texts`] decodes and checks on stdout, [`bad_input`] holds
+//! every refusal to one clear line. Here is what they share: a place of their own to run the program in.
 
 mod bad_input;
+mod data_sets;
 mod resume;
 mod rows;
 mod run_files;

@@ -1,0 +1,54 @@
+//! `instil report`: balance, diversity, lengths and rejects of a run or of any file of rows.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use instil::Result;
+use instil::disk::write_whole;
+use instil::measure::table::table;
+use instil::measure::{Sources, measure};
+
+use super::terminal;
+
+const EXAMPLES: &str = "\
+Examples:
+  instil report runs/instruction-response-001
+  instil report rows.jsonl --field instruction --json | jq .fields[0].self_bleu
+
+A run directory also gets report.json. Distinct n-grams are counted on 10,000 words, self-BLEU on at
+most 1,000 texts, the Vendi score on at most 500; the samples are drawn with --seed.";
+
+/// Measure a run, or any file of rows.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ReportArguments {
+    /// A run directory, or a file with one JSON object a line.
+    path: PathBuf,
+    /// A field of text to measure; repeat for more [default: every text field].
+    #[arg(long, value_name = "NAME")]
+    field: Vec<String>,
+    /// Seed of the samples.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Measures and shows.
+pub fn run(arguments: &ReportArguments, quiet: bool) -> Result<()> {
+    let sources = Sources::of(&arguments.path)?;
+    let bar = terminal::bar(0, "{wide_bar} {percent} %  ETA {eta}", quiet);
+    let mut on_progress = |read, of| {
+        bar.set_length(of);
+        bar.set_position(read);
+    };
+    let report = measure(&sources, &arguments.field, arguments.seed, &mut on_progress);
+    bar.finish_and_clear();
+    let report = report?;
+    let json = serde_json::to_string_pretty(&report).expect("a report is plain data") + "\n";
+    if arguments.path.is_dir() {
+        write_whole(&arguments.path.join("report.json"), json.as_bytes())?;
+    }
+    terminal::print(&if arguments.json { json } else { table(&report) })
+}
