@@ -73,7 +73,7 @@ pub struct Architecture {
 impl Architecture {
     /// Whether a layer's queries and keys are turned by their positions.
     pub fn is_rotary(&self, layer: usize) -> bool {
-        self.rotary_skipped_every == 0 || (layer + 1) % self.rotary_skipped_every != 0
+        self.rotary_skipped_every == 0 || !(layer + 1).is_multiple_of(self.rotary_skipped_every)
     }
 
     /// Reads and checks the metadata of a file.

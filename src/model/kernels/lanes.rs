@@ -19,6 +19,7 @@ pub const BLOCK: usize = 32;
 /// Every method requires that the processor has the instruction set of the implementation, and that
 /// pointers are valid for the sixteen (or stated) elements that are read or written, at any
 /// alignment.
+#[expect(clippy::missing_safety_doc, reason = "the trait says it for all of its methods")]
 pub unsafe trait Lanes: Copy {
     /// Sixteen `f32`.
     type F: Copy;
