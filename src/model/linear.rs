@@ -145,7 +145,7 @@ impl Linear {
                     stride: to.stride,
                     // Columns count over all parts, the product's outputs within one.
                     shift: part.first as isize - to.first as isize,
-                    bias: part.bias.as_ref().map_or(std::ptr::null(), |bias| bias.as_ptr()),
+                    bias: part.bias.as_ref().map_or(std::ptr::null(), Vec::as_ptr),
                     scale: to.scale,
                     accumulate: to.accumulate,
                 };

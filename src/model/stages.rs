@@ -299,6 +299,7 @@ impl Pass<'_> {
         let count = wanted.len() * head.outputs();
         let mut logits = Vec::with_capacity(count);
         let table = Table { at: logits.as_mut_ptr(), width: head.outputs() };
+        let to = To { scale: setting.architecture.logit_scale, ..table.to() };
         // Pieces of several times 32 outputs: a vocabulary has thousands of them.
         let (pieces, step) = (head.pieces(), 4);
         team.run(&|member| {
@@ -308,15 +309,7 @@ impl Pass<'_> {
             member.share(1, pieces.div_ceil(step), |some| {
                 for piece in some * step..(some * step + step).min(pieces) {
                     // SAFETY: the pieces are disjoint, and the vector has room for all rows.
-                    unsafe {
-                        head.piece(
-                            setting.isa,
-                            &normed,
-                            wanted.len(),
-                            piece,
-                            To { scale: setting.architecture.logit_scale, ..table.to() },
-                        )
-                    };
+                    unsafe { head.piece(setting.isa, &normed, wanted.len(), piece, to) };
                 }
             });
             Setting::lap(member, profile, Part::Head);

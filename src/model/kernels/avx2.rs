@@ -1,6 +1,6 @@
 //! Sixteen lanes in two registers: AVX2 with FMA and F16C (Haswell, Zen and later).
 
-#[expect(clippy::wildcard_imports, reason = "intrinsics are one flat list of names")]
+#[cfg_attr(not(test), expect(clippy::wildcard_imports, reason = "intrinsics are one flat list of names"))]
 use std::arch::x86_64::*;
 
 use super::lanes::Lanes;

@@ -1,6 +1,6 @@
 //! Sixteen lanes in one register: AVX-512 with VNNI (Ice Lake, Zen 4 and later).
 
-#[expect(clippy::wildcard_imports, reason = "intrinsics are one flat list of names")]
+#[cfg_attr(not(test), expect(clippy::wildcard_imports, reason = "intrinsics are one flat list of names"))]
 use std::arch::x86_64::*;
 
 use super::lanes::Lanes;

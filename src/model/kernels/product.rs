@@ -4,6 +4,8 @@
 //! `sum = fma(float(block), weight scale · row scale, sum)`, then, where the form has minima,
 //! `sum = fma(minimum, row's block sum, sum)`. Float forms add input after input by `fma`.
 
+#![expect(clippy::cast_ptr_alignment, reason = "lanes are loaded from any alignment")]
+
 use super::activations::Rows;
 use super::blocks::Form;
 use super::lanes::{BLOCK, LANES, Lanes};

@@ -96,6 +96,7 @@ impl Team {
 
     /// Lets members run `job`, and returns when all its phases are over and nobody runs it any more.
     /// A member that comes late joins in the middle, or not at all.
+    #[expect(clippy::transmute_ptr_to_ptr, reason = "no cast extends a lifetime")]
     pub fn run(&mut self, job: &(dyn Fn(&Member) + Sync)) {
         let shared = &*self.shared;
         for counter in shared.taken.iter().chain(&shared.done) {
