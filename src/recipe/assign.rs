@@ -129,7 +129,7 @@ impl Iterator for Assignments<'_> {
                 }
                 cells[chosen].values.clone()
             }
-            Way::Pairs(pairs) => pairs.next(self.attributes, self.row, tie_break),
+            Way::Pairs(pairs) => pairs.next(self.attributes, tie_break),
             Way::Random => {
                 let mut dealt = Map::new();
                 for (attribute, index) in self.attributes.iter().zip(0..) {
@@ -238,13 +238,13 @@ fn apportion(cells: &[Cell], marginals: &[HashMap<usize, f64>], row: u32, tie_br
 #[derive(Default)]
 struct Pairs {
     values: HashMap<(usize, usize), u32>,
-    pairs: HashMap<(usize, usize, usize, usize), u32>,
+    joined: HashMap<(usize, usize, usize, usize), u32>,
     /// Rows in which each attribute had the same condition, by attribute and case.
     turns: HashMap<(usize, usize), u32>,
 }
 
 impl Pairs {
-    fn next(&mut self, attributes: &[Attribute], row: u32, tie_break: StreamKey) -> Map<String, Value> {
+    fn next(&mut self, attributes: &[Attribute], tie_break: StreamKey) -> Map<String, Value> {
         let mut dealt = Map::new();
         let mut places: Vec<(usize, usize)> = Vec::new();
         for (index, attribute) in attributes.iter().enumerate().filter(|(_, a)| !a.is_continuous()) {
@@ -263,7 +263,7 @@ impl Pairs {
                 // Behind by whole rows first; then the pairs met least; then chance.
                 let met: u32 = places
                     .iter()
-                    .map(|&(other, chosen)| self.pairs.get(&(other, chosen, index, place(at))).copied().unwrap_or(0))
+                    .map(|&(other, chosen)| self.joined.get(&(other, chosen, index, place(at))).copied().unwrap_or(0))
                     .sum();
                 let ahead = (count / share.max(f64::MIN_POSITIVE)).floor();
                 let chance = tie_break.words((index as u32) << 20 | at as u32)[0];
@@ -283,13 +283,12 @@ impl Pairs {
             let among = if due.is_empty() { (0..values.len()).collect() } else { due };
             let at = among.into_iter().map(rank).min_by(order).map_or(0, |rank| rank.4);
             for &(other, chosen) in &places {
-                *self.pairs.entry((other, chosen, index, place(at))).or_default() += 1;
+                *self.joined.entry((other, chosen, index, place(at))).or_default() += 1;
             }
             *self.values.entry((index, place(at))).or_default() += 1;
             places.push((index, place(at)));
             dealt.insert(attribute.name.clone(), values[at].clone());
         }
-        debug_assert!(row < u32::MAX);
         dealt
     }
 }

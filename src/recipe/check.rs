@@ -73,10 +73,10 @@ impl Recipe {
             check(&turn.user, &keys, "example/user")?;
             check(&turn.assistant, &keys, "example/assistant")?;
         }
-        self.check_output(step, known, at)
+        Self::check_output(step, known, at)
     }
 
-    fn check_output(&self, step: &Step, known: &BTreeSet<&str>, at: &str) -> Result<(), Fault> {
+    fn check_output(step: &Step, known: &BTreeSet<&str>, at: &str) -> Result<(), Fault> {
         let templates = Templates::default();
         let source = match &step.output {
             Output::Schema => return Ok(()),

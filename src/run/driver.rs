@@ -144,7 +144,7 @@ pub fn generate<'a>(
                 Outcome::Ended(attempt, reason) => {
                     decoding.remove(&(row, number));
                     rows.summary.decoded += 1;
-                    wanted.extend(rows.take(Entry { row, number, attempt, reason })?);
+                    wanted.extend(rows.take(Entry { row, number, attempt: *attempt, reason })?);
                 }
             }
         }

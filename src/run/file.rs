@@ -235,9 +235,11 @@ impl Source {
             Some(RecipeChoice::Here(recipe)) => {
                 let mut recipe = (**recipe).clone();
                 recipe.resolve(self.folder())?;
-                recipe.check().map_err(|fault| match self.path.as_os_str().is_empty() {
-                    true => fault.as_usage("the recipe"),
-                    false => fault.under("/recipe").in_file(&self.path, &self.text),
+                recipe.check().map_err(|fault| {
+                    if self.path.as_os_str().is_empty() {
+                        return fault.as_usage("the recipe");
+                    }
+                    fault.under("/recipe").in_file(&self.path, &self.text)
                 })?;
                 Ok(recipe)
             }

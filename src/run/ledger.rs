@@ -288,7 +288,7 @@ mod tests {
         let path = folder.path().join(FILE);
         for cut in 0..bytes.len() {
             std::fs::write(&path, &bytes[..cut]).expect("written");
-            let whole = bytes[..cut].iter().filter(|byte| **byte == b'\n').count();
+            let whole = bytes[..cut].split(|byte| *byte == b'\n').count() - 1;
             let (mut ledger, recovered) = Ledger::open(folder.path(), "plan").expect("it opens");
             assert_eq!(recovered.kept, whole.saturating_sub(1), "cut at {cut}");
             ledger.append(&entry(9, 0)).expect("written");

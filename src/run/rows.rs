@@ -55,7 +55,8 @@ pub struct Rows<'a> {
     directory: &'a mut RunDirectory,
     coming: std::iter::Peekable<Box<dyn Iterator<Item = (u32, Map<String, Value>)> + 'a>>,
     open: BTreeMap<u32, Row>,
-    cross_rows: CrossRows,
+    /// What rows are compared with.
+    accepted: CrossRows,
     /// What became of the rows decided so far.
     pub summary: Summary,
 }
@@ -81,7 +82,7 @@ impl<'a> Rows<'a> {
             directory,
             coming: coming.peekable(),
             open: BTreeMap::new(),
-            cross_rows,
+            accepted: cross_rows,
             summary: Summary::default(),
         })
     }
@@ -130,7 +131,7 @@ impl<'a> Rows<'a> {
             let index = *entry.key();
             let row = entry.get_mut();
             if let State::Passed { prepared, .. } = &row.state
-                && let Some(reason) = self.cross_rows.check(prepared)?
+                && let Some(reason) = self.accepted.check(prepared)?
             {
                 let State::Passed { attempt, .. } = std::mem::replace(&mut row.state, State::Wanting) else {
                     unreachable!("it was passed a line ago")
@@ -152,7 +153,7 @@ impl<'a> Rows<'a> {
             }
             match row.state {
                 State::Passed { attempt, prepared, was_known } => {
-                    self.cross_rows.accept(Other::Row(index), &prepared)?;
+                    self.accepted.accept(Other::Row(index), &prepared)?;
                     self.directory.record(&record_line(key, &row.attributes, &attempt))?;
                     self.summary.accepted += 1;
                     on_event(Event::Accepted { row: index, fields: &attempt.fields, was_known });
@@ -198,7 +199,7 @@ impl<'a> Rows<'a> {
         match entry.reason {
             Some(reason) => row.turn_down(entry.attempt, reason),
             None => {
-                let prepared = Box::new(self.cross_rows.prepare((&entry.attempt.fields).into()));
+                let prepared = Box::new(self.accepted.prepare((&entry.attempt.fields).into()));
                 row.state = State::Passed { attempt: entry.attempt, prepared, was_known };
             }
         }

@@ -42,7 +42,7 @@ pub enum Outcome {
     /// Its next step can be requested.
     NextStep,
     /// It is whole; the reason is that of the rules about single rows, if they turn it down.
-    Ended(Attempt, Option<Reason>),
+    Ended(Box<Attempt>, Option<Reason>),
 }
 
 /// Prepares requests and reads completions: everything about rows but their order.
@@ -257,7 +257,7 @@ impl<'a> Steps<'a> {
         }
         let mut attempt = std::mem::take(&mut row.attempt);
         let reason = reason.or_else(|| self.judge(&mut attempt, &recipe.filters));
-        Outcome::Ended(attempt, reason)
+        Outcome::Ended(Box::new(attempt), reason)
     }
 
     fn take_text(&self, row: &mut Decoding, completion: &Completion) {
