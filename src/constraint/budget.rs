@@ -679,21 +679,7 @@ fn rests(byte: u8, open: u32, escapes: Escapes) -> Vec<Vec<u8>> {
     if escapes == Escapes::Any {
         spellings.push(format!("\\u{byte:04x}").into_bytes());
     }
-    let mut rests = Vec::new();
-    for spelling in spellings.iter().filter(|spelling| spelling[0] == b'\\' && spelling.len() > 1) {
-        let mut at = escape::BACKSLASH;
-        for (index, &byte) in (1..).zip(&spelling[1..]) {
-            if at == open {
-                rests.push(spelling[index..].to_vec());
-                break;
-            }
-            match escape::step(at, byte, escapes) {
-                Step::Open(next) => at = next,
-                _ => break,
-            }
-        }
-    }
-    rests
+    spellings.iter().filter_map(|spelling| escape::rest_of(spelling, open, escapes)).map(<[u8]>::to_vec).collect()
 }
 
 /// Writes the rest of a name, its first character's escape being half read already.
@@ -712,21 +698,12 @@ fn write_rest(rest: &[u8], open: u32, escapes: Escapes, out: &mut Vec<u8>) -> bo
         }
         spellings.push(units.into_bytes());
     }
-    for spelling in spellings.iter().filter(|spelling| spelling.len() > 1 && spelling[0] == b'\\') {
-        let mut at = escape::BACKSLASH;
-        for (index, &byte) in (1..).zip(&spelling[1..]) {
-            if at == open {
-                out.extend_from_slice(&spelling[index..]);
-                escape::write_canonical(&rest[c.len_utf8()..], out);
-                return true;
-            }
-            match escape::step(at, byte, escapes) {
-                Step::Open(next) => at = next,
-                _ => break,
-            }
-        }
+    let found = spellings.iter().find_map(|spelling| escape::rest_of(spelling, open, escapes));
+    if let Some(spelt) = found {
+        out.extend_from_slice(spelt);
+        escape::write_canonical(&rest[c.len_utf8()..], out);
     }
-    false
+    found.is_some()
 }
 
 /// Fewest tokens from each byte of `text`, which `tail` follows.

@@ -97,6 +97,27 @@ fn hex(open: u32, byte: u8, escapes: Escapes) -> Step {
     }
 }
 
+/// What is left of a character's spelling, which begins with a backslash, when it passes through an open escape.
+pub(crate) fn rest_of(spelling: &[u8], open: u32, escapes: Escapes) -> Option<&[u8]> {
+    let mut at = BACKSLASH;
+    let mut rest = spelling.strip_prefix(b"\\")?;
+    while let Some((&byte, after)) = rest.split_first() {
+        if at == open {
+            return Some(rest);
+        }
+        let Step::Open(next) = step(at, byte, escapes) else { return None };
+        (at, rest) = (next, after);
+    }
+    None
+}
+
+/// The canonical spelling of a control character passes through open hexadecimal digits.
+pub(crate) fn is_control_ahead(control: u8, open: u32) -> bool {
+    let mut spelt = Vec::new();
+    write_canonical(&[control], &mut spelt);
+    open != BACKSLASH && rest_of(&spelt, open, Escapes::Canonical).is_some()
+}
+
 /// The canonical spelling of a text inside a JSON string.
 pub(crate) fn write_canonical(text: &[u8], out: &mut Vec<u8>) {
     for &byte in text {
@@ -150,6 +171,9 @@ mod tests {
         assert_eq!(decode("u001F", Escapes::Canonical), None);
         assert_eq!(decode("u000a", Escapes::Canonical), None);
         assert_eq!(decode("u0041", Escapes::Canonical), None);
+        assert_eq!(rest_of(b"\\u001f", BACKSLASH, Escapes::Canonical), Some(&b"u001f"[..]));
+        let Step::Open(open) = step(BACKSLASH, b'u', Escapes::Canonical) else { panic!("digits follow") };
+        assert!(is_control_ahead(0x1f, open) && !is_control_ahead(b'\n', open));
         let mut out = Vec::new();
         write_canonical("a\"\n\u{1}".as_bytes(), &mut out);
         assert_eq!(out, b"a\\\"\\n\\u0001");

@@ -415,16 +415,7 @@ impl Machine {
     /// Some control character that begins with the open hexadecimal digits leads on from a state.
     fn can_escape_hex(&mut self, state: StateId, open: u32) -> bool {
         let row = *self.expansion.lang_row(state);
-        (0..0x20u8).filter(|&byte| row[byte as usize] != DEAD).any(|byte| {
-            let mut spelt = Vec::new();
-            escape::write_canonical(&[byte], &mut spelt);
-            spelt.len() == 6 && {
-                let mut at = escape::BACKSLASH;
-                spelt[1..].iter().any(|&byte| {
-                    matches!(escape::step(at, byte, Escapes::Canonical), Step::Open(next) if { at = next; next == open })
-                })
-            }
-        })
+        (0..0x20u8).any(|byte| row[byte as usize] != DEAD && escape::is_control_ahead(byte, open))
     }
 
     fn object_start(&mut self, thread: Thread, byte: u8, out: &mut Vec<Thread>, checks: &mut dyn Checks) {
@@ -608,18 +599,8 @@ impl Machine {
 
     /// Some name that may follow goes on with a control character spelt by these open digits.
     fn controls_ahead(&self, frame: Frame, open: u32) -> bool {
-        (0..0x20u8).any(|byte| {
-            self.narrow(Frame { d: PLAIN, ..frame }, &[byte]).is_some() && {
-                let mut spelt = Vec::new();
-                escape::write_canonical(&[byte], &mut spelt);
-                spelt.len() == 6 && {
-                    let mut at = escape::BACKSLASH;
-                    spelt[1..].iter().any(|&byte| {
-                        matches!(escape::step(at, byte, Escapes::Canonical), Step::Open(next) if { at = next; next == open })
-                    })
-                }
-            }
-        })
+        let plain = Frame { d: PLAIN, ..frame };
+        (0..0x20u8).any(|byte| self.narrow(plain, &[byte]).is_some() && escape::is_control_ahead(byte, open))
     }
 
     /// The key as one that is no name, after the bytes that a name shares and some more.
