@@ -123,7 +123,7 @@ fn what_cannot_be_is_refused_with_its_place() {
         (serde_json::json!({"items": {"minLength": "x"}}), "/items/minLength"),
         (serde_json::json!({"anyOf": [{"$ref": "#"}]}), ""),
         (serde_json::json!({"type": "string", "minLength": 3, "maxLength": 2}), ""),
-        (serde_json::json!({"type": "object", "required": ["a"], "properties": {"a": {"enum": []}}}), ""),
+        (serde_json::json!({"type": "object", "required": ["a"], "properties": {"a": {"enum": []}}}), "/properties/a"),
     ] {
         let error = Program::compile(&GrammarSource::JsonSchema(schema.clone()), &options()).expect_err("refused");
         match error {

@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use super::Whitespace;
 use super::escape::{self, Escapes, PLAIN, Step};
 use super::frame::{BOTTOM, Frame, Kind, StackId, Thread};
-use super::rules::{Alternative, FIRSTS, First, NO_GUARDS, OTHER};
+use super::rules::{Alternative, FIRSTS, First, NO_GUARDS, other};
 use super::step::{LITERALS, Machine};
 use super::tables::Tables;
 use super::trie::{NONE, ROOT};
@@ -241,10 +241,13 @@ impl Costs {
                 out.push(b'"');
                 machine.open_key(Thread { frame, stack }, &mut open);
                 let state = machine.rules.state(frame.a);
-                let named = state.members;
+                let (named, nearest) = (state.members_first, state.nearest_other);
                 let fallback = open.first().copied();
                 open.into_iter()
-                    .find(|thread| (thread.frame.kind != Kind::OtherKey) == named)
+                    .find(|thread| match thread.frame.kind {
+                        Kind::OtherKey => !named && thread.frame.a == nearest,
+                        _ => named,
+                    })
                     .or(fallback)
                     .map_or(Part::Stuck, Part::Next)
             }
@@ -310,8 +313,7 @@ impl Costs {
             Kind::ArrayOpen | Kind::ArrayComma => {
                 machine.blank_before_element(frame, stack, out);
                 let items = machine.items(frame);
-                let lacking = !machine.contains_done(frame);
-                match if lacking { items.first() } else { items.last() } {
+                match items.first() {
                     Some(&(node, after)) => {
                         let stack = machine.stacks.push(after, stack);
                         Part::Next(Thread { frame: Frame::new(Kind::Value, node), stack })
@@ -472,8 +474,7 @@ fn parts_of(machine: &mut Machine, shape: Alternative) -> (u32, Children) {
             let mut bytes = 2u32;
             while !machine.array_closable(frame) {
                 let items = machine.items(frame);
-                let lacking = !machine.contains_done(frame);
-                let Some(&(node, after)) = (if lacking { items.first() } else { items.last() }) else {
+                let Some(&(node, after)) = items.first() else {
                     return (ENDLESS, Vec::new());
                 };
                 add(node);
@@ -490,7 +491,7 @@ fn parts_of(machine: &mut Machine, shape: Alternative) -> (u32, Children) {
             let mut bytes = 2u32;
             while !machine.rules.state(state).closable {
                 let rules = machine.rules.state(state);
-                let member = if rules.members {
+                let member = if rules.members_first {
                     let end = u32::try_from(machine.rules.object_of(state).names.len()).unwrap_or(u32::MAX);
                     let Some(member) = choose(machine, Frame { c: end, ..Frame::new(Kind::MemberKey, state) }) else {
                         return (ENDLESS, Vec::new());
@@ -500,9 +501,9 @@ fn parts_of(machine: &mut Machine, shape: Alternative) -> (u32, Children) {
                     bytes = bytes.saturating_add(u32::try_from(object.names[member as usize].len()).unwrap_or(ENDLESS));
                     member
                 } else if rules.others {
-                    let object = machine.rules.object_of(state);
-                    add(object.rest.unwrap_or_else(|| object.others[0].1));
-                    OTHER
+                    let which = rules.nearest_other;
+                    add(machine.rules.object_of(state).other_node(which));
+                    other(which)
                 } else {
                     return (ENDLESS, Vec::new());
                 };
@@ -611,7 +612,7 @@ fn least_string(machine: &mut Machine, tables: &Tables, thread: Thread, out: &mu
     let (below, _) = machine.stacks.pop(stack);
     let node = machine.rules.objects[frame.c as usize].other_node(frame.a);
     let mut closed = Vec::new();
-    machine.close_key(thread, below.a, OTHER, node, &mut closed);
+    machine.close_key(thread, below.a, other(frame.a), node, &mut closed);
     Part::Next(closed[0])
 }
 

@@ -173,6 +173,9 @@ impl Engine {
             return Err(Error::grammar("", "no text satisfies the grammar", "loosen it"));
         }
         inner.start = inner.intern(&threads);
+        if inner.machine.expansion.is_emptiness_open() && inner.needed(inner.start, &tables) >= ENDLESS {
+            return Err(Error::grammar("", "no finite value satisfies the grammar", "loosen what contradicts itself"));
+        }
         Ok(Arc::new(Self { tokenise: RwLock::default(), tables, settings, inner: RwLock::new(inner) }))
     }
 
@@ -184,6 +187,12 @@ impl Engine {
         let start = self.read().start;
         if let Some(max_tokens) = max_tokens {
             let least = self.min_tokens();
+            if least >= ENDLESS as usize {
+                return Err(Error::usage(
+                    "the grammar needs more tokens than can be counted",
+                    "lower its least lengths and counts",
+                ));
+            }
             if max_tokens < least {
                 return Err(Error::usage(
                     format!("the grammar needs {least} tokens, more than the limit of {max_tokens}"),

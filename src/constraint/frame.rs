@@ -53,7 +53,7 @@ pub(crate) enum Kind {
     ObjectAfter,
     /// In the white space before `}`. `a`: object state; `pos`: bytes read.
     ObjectClose,
-    /// After `[`. `a`: array; `b`: items read; `c`, `d`: counters of `contains`.
+    /// After `[`. `a`: array; `b`: items read; `c`, `d`: counters of `contains`, or which of few values have been.
     ArrayOpen,
     /// After a comma in an array. Likewise.
     ArrayComma,

@@ -4,7 +4,9 @@
 use rustc_hash::FxHashMap;
 
 use super::KeyOrder;
-use crate::grammar::{ArrayShape, Expansion, GuardId, LangId, NodeId, ObjectShape, Shape, ShapeKind, StringShape};
+use crate::grammar::{
+    ArrayShape, Expansion, GuardId, LangId, NodeId, ObjectShape, Shape, ShapeKind, StringShape, least_cover,
+};
 
 /// First bytes of values fall into these classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,10 @@ pub(crate) struct Object {
     /// Required members at or after each position.
     required_from: Vec<u32>,
     pub(crate) others: Vec<(LangId, NodeId)>,
+    /// By entry of `others`: the obligations that it meets, as bits.
+    serves: Vec<u32>,
+    /// All obligations, as bits.
+    obligations: u32,
     /// Value of every key that is none of `names`.
     pub(crate) rest: Option<NodeId>,
     /// Names that are not members.
@@ -85,6 +91,12 @@ pub(crate) struct ObjectState {
     pub(crate) members: bool,
     /// Another key may follow.
     pub(crate) others: bool,
+    /// The kind of other key that leads to the end with fewest members.
+    pub(crate) nearest_other: u32,
+    /// The nearest way to the end goes on with a member, not with another key.
+    pub(crate) members_first: bool,
+    /// By kind of other key: it may follow (empty: all may).
+    other_allowed: Vec<bool>,
     /// The object may end here.
     pub(crate) closable: bool,
     /// Another key has been read: further ones must differ from it.
@@ -99,6 +111,8 @@ struct ObjectKey {
     /// Members read, saturating where no bound needs them.
     count: u32,
     has_others: bool,
+    /// Obligations met, as bits.
+    met: u32,
 }
 
 /// A set of members.
@@ -155,6 +169,11 @@ impl Bits {
 }
 
 impl ObjectState {
+    /// A kind of other key may follow.
+    pub(crate) fn other_allowed(&self, which: u32) -> bool {
+        self.others && self.other_allowed.get(which as usize).copied().unwrap_or(true)
+    }
+
     /// Some name of `low..high` may follow.
     #[inline]
     pub(crate) fn any_allowed(&self, low: u32, high: u32) -> bool {
@@ -196,6 +215,8 @@ impl Object {
             forbidden: order.iter().map(|i| entry(i).1.is_none()).collect(),
             required: order.iter().map(|i| entry(i).2).collect(),
             others: shape.others.clone(),
+            serves: shape.serves.clone(),
+            obligations: (1 << shape.obligations) - 1,
             rest: shape.rest,
             min: shape.min_members,
             max: shape.max_members,
@@ -259,7 +280,10 @@ impl Object {
         let mut allowed = Bits::new(self.names.len());
         let len = self.len();
         let endless = self.is_open();
-        let (others, closable);
+        let (others, closable, lacking);
+        let unmet = self.obligations & !key.met;
+        let cover = least_cover(&self.serves, unmet);
+        let after = |which: usize| least_cover(&self.serves, unmet & !self.serves.get(which).unwrap_or(&0));
         let room = |taken: u32, needed: usize| self.max.is_none_or(|max| taken as usize + needed <= max as usize);
         match order {
             KeyOrder::Any => {
@@ -268,14 +292,15 @@ impl Object {
                     let fits = self.max.is_none() || {
                         let mut used = key.used.clone();
                         used.set(member);
-                        room(key.count + 1, self.missing(&used).len())
+                        room(key.count + 1, self.missing(&used).len() + cover as usize)
                     };
                     if fits {
                         allowed.set(member);
                     }
                 }
-                others = endless && room(key.count + 1, missing.len());
-                closable = missing.is_empty() && key.count >= self.min;
+                others = endless && room(key.count + 1, missing.len() + (cover as usize).saturating_sub(1));
+                lacking = missing.len();
+                closable = missing.is_empty() && unmet == 0 && key.count >= self.min;
             }
             KeyOrder::Schema => {
                 // `used` holds every member read where some implication needs it.
@@ -304,7 +329,7 @@ impl Object {
                     let enough = endless || key.count as usize + 1 + left >= self.min as usize;
                     if enough
                         && !self.forbidden[member as usize]
-                        && after.is_some_and(|needed| room(key.count + 1, needed))
+                        && after.is_some_and(|needed| room(key.count + 1, needed + cover as usize))
                     {
                         allowed.set(member);
                     }
@@ -312,12 +337,35 @@ impl Object {
                         break;
                     }
                 }
-                others = endless && missing == Some(0) && room(key.count + 1, 0);
-                closable = missing == Some(0) && key.count >= self.min;
+                others = endless && missing == Some(0) && room(key.count + 1, (cover as usize).saturating_sub(1));
+                lacking = missing.unwrap_or(0);
+                closable = missing == Some(0) && unmet == 0 && key.count >= self.min;
             }
         }
         let members = allowed.any(0, len);
-        ObjectState { object, allowed, members, others, closable, has_others: key.has_others, key }
+        let mut other_allowed = Vec::new();
+        let mut nearest_other = if self.rest.is_some() { REST } else { 0 };
+        if self.obligations != 0 {
+            let fits = |which: usize| others && room(key.count + 1, lacking + after(which) as usize);
+            other_allowed = (0..self.others.len()).map(fits).collect();
+            let nearest =
+                (0..self.others.len()).filter(|&which| other_allowed[which]).min_by_key(|&which| after(which));
+            nearest_other = nearest.map_or(0, index);
+        }
+        let members_first = members && !(others && unmet != 0 && lacking == 0);
+        let has_others = key.has_others;
+        ObjectState {
+            object,
+            key,
+            allowed,
+            members,
+            others,
+            nearest_other,
+            members_first,
+            other_allowed,
+            closable,
+            has_others,
+        }
     }
 }
 
@@ -344,8 +392,13 @@ pub(crate) struct Rules {
 /// Which of the others: the rest of all keys.
 pub(crate) const REST: u32 = u32::MAX;
 
-/// The member "another key" in [`Rules::with_member`].
-pub(crate) const OTHER: u32 = u32::MAX;
+/// The member "another key" in [`Rules::with_member`]: this, and which of the others.
+const OTHER: u32 = 1 << 31;
+
+/// The member that a key of the others is.
+pub(crate) fn other(which: u32) -> u32 {
+    OTHER | which
+}
 
 impl Rules {
     pub(crate) fn new(order: KeyOrder) -> Self {
@@ -441,10 +494,10 @@ impl Rules {
     /// The state of an object before its first member.
     pub(crate) fn open(&mut self, object: u32) -> u32 {
         let used = Bits::new(self.objects[object as usize].names.len());
-        self.intern(object, ObjectKey { used, next: 0, count: 0, has_others: false })
+        self.intern(object, ObjectKey { used, next: 0, count: 0, has_others: false, met: 0 })
     }
 
-    /// The state after one more member ([`OTHER`]: one that has no name).
+    /// The state after one more member ([`other`]: one that has no name).
     pub(crate) fn with_member(&mut self, state: u32, member: u32) -> u32 {
         if let Some(&next) = self.state_next.get(&(state, member)) {
             return next;
@@ -453,7 +506,8 @@ impl Rules {
         let (object, mut key) = (from.object, from.key.clone());
         let rules = &self.objects[object as usize];
         key.count = (key.count + 1).min(rules.count_cap());
-        if member == OTHER {
+        if member >= OTHER {
+            key.met |= rules.serves.get((member & !OTHER) as usize).copied().unwrap_or(0);
             key.has_others = true;
             key.next = rules.len();
         } else {

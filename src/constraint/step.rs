@@ -9,9 +9,9 @@ use super::classes::CLASSES;
 use super::escape::{self, Escapes, PLAIN, Step};
 use super::frame::{BOTTOM, Frame, Kind, StackId, Stacks, Thread};
 use super::over_language::Run;
-use super::rules::{Alternative, First, NO_GUARDS, OTHER, REST, Rules};
+use super::rules::{Alternative, First, NO_GUARDS, REST, Rules, other};
 use super::{KeyOrder, Whitespace};
-use crate::grammar::{DEAD, Expansion, GuardId, NodeId, Root, StateId, UNIVERSAL};
+use crate::grammar::{Contains, DEAD, Expansion, GuardId, ItemPlace, ItemPlan, NodeId, Root, StateId, UNIVERSAL};
 
 /// What a step meets that the bytes alone decide: uniqueness and guards.
 pub(crate) trait Checks {
@@ -68,6 +68,8 @@ pub(crate) struct Machine {
     pub(crate) runs: FxHashMap<StateId, Run>,
     /// Tokens that stay inside a string, by state of its language.
     pub(crate) stays: FxHashMap<StateId, Arc<[u32]>>,
+    /// Items that arrays under `contains` still need, by array.
+    plans: FxHashMap<u32, ItemPlan>,
 }
 
 impl Machine {
@@ -81,6 +83,7 @@ impl Machine {
             targets: FxHashMap::default(),
             runs: FxHashMap::default(),
             stays: FxHashMap::default(),
+            plans: FxHashMap::default(),
         }
     }
 
@@ -269,7 +272,8 @@ impl Machine {
             }
             return;
         }
-        if frame.kind == Kind::ArrayAfter && frame.b > 1 && self.rules.array(frame.a).unique {
+        let array = (frame.kind == Kind::ArrayAfter && frame.b > 1).then(|| self.rules.array(frame.a));
+        if array.is_some_and(|array| array.unique && array.values.is_empty()) {
             match checks.value(before, Check::UniqueItem, &mut self.expansion) {
                 Verdict::Yes => {}
                 Verdict::No => return,
@@ -469,8 +473,8 @@ impl Machine {
             for at in 0..self.rules.objects[object as usize].others.len() {
                 let (lang, _) = self.rules.objects[object as usize].others[at];
                 let start = self.expansion.lang_start(lang);
-                if start != DEAD {
-                    let which = u32::try_from(at).unwrap_or(u32::MAX);
+                let which = u32::try_from(at).unwrap_or(u32::MAX);
+                if start != DEAD && self.rules.state(frame.a).other_allowed(which) {
                     let key = Frame { conditional, b: start, c: object, ..Frame::new(Kind::OtherKey, which) };
                     out.push(Thread { frame: key, stack: below });
                 }
@@ -636,7 +640,7 @@ impl Machine {
                 }
             }
             let node = self.rules.objects[frame.c as usize].other_node(frame.a);
-            self.close_key(thread, key.a, OTHER, node, out);
+            self.close_key(thread, key.a, other(frame.a), node, out);
         } else if let Some((b, d)) = self.content(frame.b, frame.d, byte) {
             out.push(Thread { frame: Frame { b, d, ..frame }, stack });
         }
@@ -728,13 +732,9 @@ impl Machine {
 
     /// The array may end here.
     pub(crate) fn array_closable(&self, frame: Frame) -> bool {
-        frame.b >= self.rules.array(frame.a).min_items && self.contains_done(frame)
-    }
-
-    /// Every `contains` has the items that it needs.
-    pub(crate) fn contains_done(&self, frame: Frame) -> bool {
         let array = self.rules.array(frame.a);
-        array.contains.iter().enumerate().all(|(at, contains)| Self::counter(frame, at) >= contains.min)
+        let counted = |(at, contains): (usize, &Contains)| Self::counter(frame, at) >= contains.min;
+        frame.b >= array.min_items && array.contains.iter().enumerate().all(counted)
     }
 
     /// One more item may follow.
@@ -751,64 +751,47 @@ impl Machine {
     }
 
     /// What the next item may be, with the place after it: one entry for each choice of the `contains`
-    /// obligations that it counts for.
+    /// obligations that it counts for. The first leads to the end with fewest items.
     pub(crate) fn items(&mut self, frame: Frame) -> Vec<(NodeId, Frame)> {
         let array = self.rules.array(frame.a);
         if array.max_items.is_some_and(|max| frame.b >= max) {
             return Vec::new();
         }
-        let node = array.prefix.get(frame.b as usize).copied().unwrap_or(array.items);
         let fixed = u32::try_from(array.prefix.len()).unwrap_or(u32::MAX);
         let cap = fixed.max(array.min_items).max(array.max_items.unwrap_or(0)).max(2);
-        let after = Frame { b: (frame.b + 1).min(cap), ..frame.turn(Kind::ArrayAfter) };
+        let after = Frame { conditional: false, b: (frame.b + 1).min(cap), ..frame.turn(Kind::ArrayAfter) };
+        if !array.values.is_empty() {
+            let used = u64::from(frame.c) | u64::from(frame.d) << 32;
+            let unused = (0..).zip(&array.values).filter(|(at, _)| used >> at & 1 == 0);
+            let taken = |at: u32| {
+                let used = used | 1 << at;
+                Frame { c: used as u32, d: (used >> 32) as u32, ..after }
+            };
+            return unused.map(|(at, &node)| (node, taken(at))).collect();
+        }
         if array.contains.is_empty() {
-            return vec![(node, Frame { conditional: false, ..after })];
+            let node = array.prefix.get(frame.b as usize).copied().unwrap_or(array.items);
+            return vec![(node, after)];
         }
-        let contains = array.contains.clone();
-        let mut choices = vec![(node, Frame { conditional: false, ..after })];
-        for (at, contains) in contains.iter().enumerate().take(4) {
-            let count = Self::counter(frame, at);
-            let mut next = Vec::new();
-            for (node, after) in choices {
-                let counted = contains.max.is_none_or(|max| count < max);
-                if counted {
-                    let both = self.expansion.and(node, contains.node);
-                    let count = (count + 1).min(contains.max.unwrap_or(contains.min)).min(0xffff);
-                    let shift = 16 * (at % 2);
-                    let word = |word: u32| word & !(0xffff << shift) | count << shift;
-                    let after =
-                        if at < 2 { Frame { c: word(after.c), ..after } } else { Frame { d: word(after.d), ..after } };
-                    next.push((both, after));
-                }
-                let other = self.expansion.and(node, contains.other);
-                next.push((other, after));
-            }
-            choices = next;
-        }
-        choices.retain(|&(node, after)| !self.expansion.is_empty(node) && self.contains_in_reach(after));
-        choices
+        let array = array.clone();
+        let mut choices = self.expansion.item_choices(&array, Self::place(frame));
+        let plan = self.plans.entry(frame.a).or_default();
+        let mut needed = |place| self.expansion.items_needed(&array, place, plan);
+        choices.retain(|&(_, place)| needed(place).is_some());
+        // The nearest to the end comes first, and of those what counts for least.
+        choices.reverse();
+        choices.sort_by_cached_key(|&(_, place)| needed(place));
+        let word = |low: u16, high: u16| u32::from(low) | u32::from(high) << 16;
+        let frame = |place: ItemPlace| {
+            let [c0, c1, d0, d1] = place.counts;
+            Frame { c: word(c0, c1), d: word(d0, d1), ..after }
+        };
+        choices.into_iter().map(|(node, place)| (node, frame(place))).collect()
     }
 
-    /// Every `contains` can still get the items that it lacks.
-    fn contains_in_reach(&mut self, frame: Frame) -> bool {
-        let array = self.rules.array(frame.a).clone();
-        array.contains.iter().enumerate().all(|(at, contains)| {
-            let lacking = contains.min.saturating_sub(Self::counter(frame, at));
-            if lacking == 0 {
-                return true;
-            }
-            let end = array.max_items.unwrap_or(u32::MAX);
-            let fixed = u32::try_from(array.prefix.len()).unwrap_or(u32::MAX);
-            let mut slots = 0u32;
-            for &node in array.prefix.iter().take(end as usize).skip(frame.b as usize) {
-                let both = self.expansion.and(node, contains.node);
-                slots += u32::from(!self.expansion.is_empty(both));
-            }
-            let both = self.expansion.and(array.items, contains.node);
-            if !self.expansion.is_empty(both) {
-                slots = slots.saturating_add(end.saturating_sub(frame.b.max(fixed)));
-            }
-            slots >= lacking
-        })
+    /// Where an array's frame stands.
+    fn place(frame: Frame) -> ItemPlace {
+        let counts = [0, 1, 2, 3].map(|which| u16::try_from(Self::counter(frame, which)).unwrap_or(u16::MAX));
+        ItemPlace { items: frame.b, counts }
     }
 }

@@ -37,6 +37,19 @@ impl CharSet {
         Self::from_ranges(chars.chars().map(|c| (c as u32, c as u32)).collect())
     }
 
+    /// Unicode's `White_Space`.
+    pub fn white_space() -> Self {
+        const ABOVE_LATIN: [(u32, u32); 6] = [
+            (0x1680, 0x1680),
+            (0x2000, 0x200A),
+            (0x2028, 0x2029),
+            (0x202F, 0x202F),
+            (0x205F, 0x205F),
+            (0x3000, 0x3000),
+        ];
+        Self::from_ranges([&[(0x09, 0x0D), (0x20, 0x20), (0x85, 0x85), (0xA0, 0xA0)][..], &ABOVE_LATIN].concat())
+    }
+
     /// The union of inclusive ranges in any order.
     pub fn from_ranges(mut ranges: Vec<(u32, u32)>) -> Self {
         ranges.sort_unstable();

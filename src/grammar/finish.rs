@@ -1,4 +1,4 @@
-//! Alternatives → shapes, and which nodes are empty.
+//! Alternatives → shapes.
 
 use std::sync::Arc;
 
@@ -6,166 +6,25 @@ use serde_json::Value;
 
 use super::NumberStyle;
 use super::expand::Expansion;
+use super::items::{COUNTED_LIMIT, ItemPlace, ItemPlan};
 use super::language::{ANY, ExprId, INFINITE, NONE};
 use super::node::{ANYTHING, ArrayBody, Case, Literal, NOTHING, ObjectBody};
 use super::number::NumberSet;
-use super::schema::{Keyword, SchemaId, types};
+use super::schema::Schema;
 use super::shape::{ArrayShape, Contains, GuardId, Member, NodeId, ObjectShape, Shape, ShapeKind, StringShape};
 
-/// Nesting of required values that is followed when looking for an empty node.
-const DEPTH_LIMIT: usize = 24;
 /// Further keys that are turned into named members.
 const NAME_LIMIT: usize = 128;
-/// Counted conditions on items, and counts, that an automaton carries.
-const COUNTED_LIMIT: usize = 4;
+/// Values that the items of a unique array are chosen from, and kept apart by the automaton.
+const VALUE_LIMIT: usize = 64;
+/// Counts of items that an automaton carries.
 const COUNT_LIMIT: u32 = 65_535;
-/// Listed values that are tried one by one.
-const FINITE_LIMIT: usize = 64;
+/// Existence conditions that a shape keeps account of.
+const WITNESS_LIMIT: usize = 4;
 /// Objects that one existence condition may be spread over.
 const SPREAD_LIMIT: usize = 64;
 
 impl Expansion {
-    // ---- emptiness ----------------------------------------------------------------------------
-
-    /// Empty for certain; values that are still being worked out count as inhabited.
-    pub(super) fn is_surely_empty(&mut self, node: NodeId) -> bool {
-        match node {
-            ANYTHING => return false,
-            NOTHING => return true,
-            _ => {}
-        }
-        if let Some(&empty) = self.emptiness.get(&node) {
-            return empty;
-        }
-        if self.is_plainly_inhabited(node) {
-            self.emptiness.insert(node, false);
-            return false;
-        }
-        if let Some(empty) = self.finite_emptiness(node) {
-            self.emptiness.insert(node, empty);
-            return empty;
-        }
-        if self.is_in_progress(node) || self.emptiness_path.contains(&node) || self.emptiness_path.len() >= DEPTH_LIMIT
-        {
-            return false;
-        }
-        self.emptiness_path.push(node);
-        let alternatives = self.alternatives(node);
-        let empty = !alternatives.null
-            && alternatives.booleans == [false; 2]
-            && !alternatives.strings.iter().any(|case| !self.languages.is_empty(case.body))
-            && !alternatives.numbers.iter().any(|case| self.number_language(&case.body).is_none_or(|e| e != NONE))
-            && !alternatives.arrays.iter().any(|case| !self.is_empty_array(&case.body))
-            && !alternatives.objects.iter().any(|case| !self.is_empty_object(&case.body));
-        self.emptiness_path.pop();
-        // An answer found under an assumption still holds: it assumed more values than there are.
-        if empty || self.emptiness_path.is_empty() {
-            self.emptiness.insert(node, empty);
-        }
-        empty
-    }
-
-    /// Where a literal lists its values, trying them tells.
-    fn finite_emptiness(&mut self, node: NodeId) -> Option<bool> {
-        let literals = self.literals(node);
-        let values = literals.iter().filter(|literal| !literal.is_negative()).find_map(|literal| {
-            self.schema(literal.schema()).keywords.iter().find_map(|keyword| match keyword {
-                Keyword::Enum(values) if values.len() <= FINITE_LIMIT => Some(values.clone()),
-                _ => None,
-            })
-        })?;
-        let fits = |this: &mut Self, value: &Value| {
-            literals.iter().all(|literal| this.valid(literal.schema(), value) != literal.is_negative())
-        };
-        Some(!values.iter().any(|value| fits(self, value)))
-    }
-
-    fn is_empty_array(&mut self, body: &ArrayBody) -> bool {
-        if body.max.is_some_and(|max| body.min > max) {
-            return true;
-        }
-        let needed = (body.min as usize).min(body.prefix.len() + 1);
-        (0..needed).any(|at| self.is_surely_empty(body.item(at)))
-            || body
-                .contains
-                .iter()
-                .any(|&(node, min, _)| min > 0 && (body.max.is_some_and(|max| max < min) || self.is_surely_empty(node)))
-    }
-
-    fn is_empty_object(&mut self, body: &ObjectBody) -> bool {
-        let required = body.slots().iter().filter(|slot| slot.required).count();
-        if body.max.is_some_and(|max| (max as usize) < required) {
-            return true;
-        }
-        if body.others.is_empty() && (body.min as usize) > required {
-            let possible = body.slots().iter().filter(|slot| slot.node != NOTHING).count();
-            if possible < body.min as usize {
-                return true;
-            }
-        }
-        if body.slots().iter().any(|slot| slot.required && self.is_surely_empty(slot.node)) {
-            return true;
-        }
-        body.some.iter().any(|exists| {
-            exists.keys == NONE
-                || self.is_surely_empty(exists.value)
-                || (body.others.is_empty()
-                    && !body
-                        .slots()
-                        .iter()
-                        .any(|slot| slot.node != NOTHING && self.languages.matches(exists.keys, &slot.name)))
-        })
-    }
-
-    /// A quick look at a single schema; false when it takes more than that.
-    fn is_plainly_inhabited(&mut self, node: NodeId) -> bool {
-        match self.literals(node)[..] {
-            [literal] if !literal.is_negative() => self.schema_inhabited(literal.schema(), 0),
-            _ => false,
-        }
-    }
-
-    fn schema_inhabited(&self, id: SchemaId, depth: u32) -> bool {
-        if depth > 8 {
-            return false;
-        }
-        let schema = self.schema(id);
-        // Types that are allowed and about which no other keyword says anything.
-        let mut open = 0x7F;
-        for keyword in &schema.keywords {
-            open &= match keyword {
-                Keyword::Type(bits) => *bits,
-                Keyword::Enum(values) if schema.keywords.len() == 1 => return !values.is_empty(),
-                Keyword::Number(_) => !(types::NUMBER | types::INTEGER),
-                Keyword::Length(min, max) if max.is_none_or(|max| *min <= max) && !has_language(&schema.keywords) => {
-                    0x7F
-                }
-                Keyword::Length(..) | Keyword::Pattern(_) | Keyword::Format(_) => !types::STRING,
-                Keyword::Object(_) | Keyword::PropertyNames(_) | Keyword::DependentRequired(_) => 0x7F,
-                Keyword::Members(0, _) | Keyword::ItemCount(0, _) | Keyword::Unique | Keyword::Items(..) => 0x7F,
-                Keyword::Required(_)
-                | Keyword::Members(..)
-                | Keyword::UnevaluatedProperties(_)
-                | Keyword::DependentSchemas(_) => !types::OBJECT,
-                Keyword::ItemCount(..) | Keyword::Contains(..) | Keyword::UnevaluatedItems(_) => !types::ARRAY,
-                Keyword::Ref(target) if schema.keywords.len() == 1 => return self.schema_inhabited(*target, depth + 1),
-                Keyword::AnyOf(list) if schema.keywords.len() == 1 => {
-                    return list.iter().any(|&inner| self.schema_inhabited(inner, depth + 1));
-                }
-                Keyword::Enum(_)
-                | Keyword::AllOf(_)
-                | Keyword::AnyOf(_)
-                | Keyword::OneOf(_)
-                | Keyword::Not(_)
-                | Keyword::If(..)
-                | Keyword::Ref(_) => return false,
-            };
-        }
-        open != 0
-    }
-
-    // ---- shapes -------------------------------------------------------------------------------
-
     /// The alternatives of a node, each satisfiable (as far as the automaton knows); none when the
     /// node is empty. Memoised, cheap to clone.
     pub fn shapes(&mut self, node: NodeId) -> Arc<[Shape]> {
@@ -202,7 +61,7 @@ impl Expansion {
             && alternatives.numbers[0].body != NumberSet::all()
         {
             // Exponents of any form: what they mean is checked when the number is complete.
-            let language = super::number::exponent_literals(&mut self.languages);
+            let language = super::literal::exponent_literals(&mut self.languages);
             let guards = self.literals(node).to_vec();
             let guards = self.guard_ids(&guards);
             shapes.push(Shape { kind: ShapeKind::Number(language), guards });
@@ -277,10 +136,8 @@ impl Expansion {
         literals.iter().all(|literal| self.valid(literal.schema(), value) != literal.is_negative())
     }
 
-    fn array_shape(&mut self, body: &ArrayBody) -> Option<ArrayShape> {
-        if self.is_empty_array(body) {
-            return None;
-        }
+    /// The shape of an array; none when nothing finite has it.
+    pub(super) fn array_shape(&mut self, body: &ArrayBody) -> Option<ArrayShape> {
         let mut shape = ArrayShape {
             prefix: body.prefix.clone(),
             items: body.items,
@@ -288,6 +145,7 @@ impl Expansion {
             max_items: body.max,
             contains: Vec::new(),
             unique: body.unique,
+            values: Vec::new(),
         };
         for at in 0..shape.prefix.len() {
             if self.is_surely_empty(shape.prefix[at]) {
@@ -304,6 +162,15 @@ impl Expansion {
             shape.items = NOTHING;
             shape.max_items = Some(shape.max_items.map_or(length, |max| max.min(length)));
         }
+        if body.unique
+            && shape.prefix.is_empty()
+            && body.contains.is_empty()
+            && let Some(values) = self.few_values(shape.items)
+        {
+            let count = u32::try_from(values.len()).unwrap_or(INFINITE);
+            shape.max_items = Some(shape.max_items.map_or(count, |max| max.min(count)));
+            shape.values = values;
+        }
         let mut needed = 0u32;
         for &(node, min, max) in &body.contains {
             let other = if max.is_some() { self.complement_node(node) } else { ANYTHING };
@@ -311,7 +178,29 @@ impl Expansion {
             shape.contains.push(Contains { node, other, min, max });
         }
         shape.min_items = shape.min_items.max(needed);
-        shape.max_items.is_none_or(|max| shape.min_items <= max).then_some(shape)
+        if shape.max_items.is_some_and(|max| shape.min_items > max) {
+            return None;
+        }
+        let closes = shape.contains.is_empty()
+            || self.items_needed(&shape, ItemPlace::default(), &mut ItemPlan::default()).is_some();
+        closes.then_some(shape)
+    }
+
+    /// The values of a node that lists them, each as a node.
+    fn few_values(&mut self, node: NodeId) -> Option<Vec<NodeId>> {
+        let values = self.listed_values(node).filter(|values| values.len() <= VALUE_LIMIT)?;
+        let mut distinct: Vec<Value> = Vec::with_capacity(values.len());
+        for value in values {
+            if !distinct.iter().any(|other| super::evaluate::equal(other, &value)) {
+                distinct.push(value);
+            }
+        }
+        let mut nodes = Vec::with_capacity(distinct.len());
+        for value in &distinct {
+            let single = self.value_node(value, &Schema::default());
+            nodes.push(self.meet_nodes(node, single));
+        }
+        Some(nodes)
     }
 
     /// Adds the shapes of an object: one, but for existence conditions, which are spread over the members that may
@@ -319,6 +208,7 @@ impl Expansion {
     fn object_shapes(&mut self, case: &Case<ObjectBody>, shapes: &mut Vec<Shape>) {
         let mut work = vec![case.clone()];
         while let Some(mut case) = work.pop() {
+            self.name_few_keys(&mut case.body);
             let Some(exists) = case.body.some.pop() else {
                 if let Some(shape) = self.object_shape(&case.body) {
                     let guards = self.guard_ids(&case.guards);
@@ -345,16 +235,61 @@ impl Expansion {
                     work.push(with);
                 }
             }
-            // A key without a name of its own: any such member may do, so the whole is checked.
+            // A key without a name of its own: an obligation of the shape, as long as they are few.
             let others = case.body.others.clone();
+            let named = self.languages.words(case.body.slots().iter().map(|slot| &*slot.name));
+            let unnamed = self.languages.not(named);
             let open = others.into_iter().any(|(keys, value)| {
-                let keys = self.languages.and2(keys, exists.keys);
+                let keys = self.languages.and(vec![keys, exists.keys, unnamed]);
                 let value = self.meet_nodes(value, exists.value);
                 !self.languages.is_empty(keys) && !self.is_surely_empty(value)
             });
             if open {
-                case.guard(exists.check);
+                if case.body.witnesses.len() < WITNESS_LIMIT {
+                    case.body.witnesses.push(exists);
+                } else {
+                    case.guard(exists.check);
+                }
                 work.push(case);
+            }
+        }
+    }
+
+    /// Adds to the further keys those that meet obligations, each set of these for itself; the bits of all entries.
+    fn serving(&mut self, body: &ObjectBody, names: &[Arc<str>], others: &mut Vec<(ExprId, NodeId)>) -> Vec<u32> {
+        let mut serves = vec![0; others.len()];
+        if body.witnesses.is_empty() {
+            return serves;
+        }
+        let named = self.languages.words(names.iter().map(|name| &**name));
+        let unnamed = self.languages.not(named);
+        for bits in 1u32..1 << body.witnesses.len() {
+            for &(keys, value) in &body.others {
+                let (mut keys, mut value) = (self.languages.and2(keys, unnamed), value);
+                for (_, exists) in (0..).zip(&body.witnesses).filter(|(at, _)| bits >> at & 1 == 1) {
+                    keys = self.languages.and2(keys, exists.keys);
+                    value = self.meet_nodes(value, exists.value);
+                }
+                if !self.languages.is_empty(keys) && !self.is_surely_empty(value) {
+                    others.push((keys, value));
+                    serves.push(bits);
+                }
+            }
+        }
+        serves
+    }
+
+    /// Gives members to the keys of existence conditions that are few: then one of those can be asked for.
+    fn name_few_keys(&mut self, body: &mut ObjectBody) {
+        let wanted: Vec<ExprId> = body.some.iter().map(|exists| exists.keys).collect();
+        for keys in wanted {
+            for (others, node) in body.others.clone() {
+                let both = self.languages.and2(others, keys);
+                for name in self.languages.finite(both, SPREAD_LIMIT).unwrap_or_default() {
+                    if body.find(&name).is_none() {
+                        body.push(super::node::Slot { name: name.into(), node, required: false });
+                    }
+                }
             }
         }
     }
@@ -410,7 +345,9 @@ impl Expansion {
         let mut forbidden = Vec::new();
         if body.max == Some(0) {
             // No member at all.
-        } else if let [(ANY, value)] = body.others[..] {
+        } else if let [(ANY, value)] = body.others[..]
+            && body.witnesses.is_empty()
+        {
             rest = (!self.is_surely_empty(value)).then_some(value);
             let slots = body.slots().iter().filter(|slot| slot.node == NOTHING && rest.is_some());
             forbidden = slots.map(|slot| slot.name.to_string()).collect();
@@ -424,10 +361,17 @@ impl Expansion {
                 }
                 match self.languages.finite(keys, NAME_LIMIT) {
                     // Few enough to name: then each can be used up.
-                    Some(names) => named_others.extend(names.into_iter().map(|name| (name, value))),
-                    None => others.push((keys, value)),
+                    Some(names) if body.witnesses.is_empty() => {
+                        named_others.extend(names.into_iter().map(|name| (name, value)));
+                    }
+                    _ => others.push((keys, value)),
                 }
             }
+        }
+        let serves = self.serving(&body, &names, &mut others);
+        let obligations = u32::try_from(body.witnesses.len()).unwrap_or(INFINITE);
+        if serves.iter().fold(0, |all, bits| all | bits) != (1u32 << obligations) - 1 {
+            return None;
         }
         for (name, node) in named_others {
             body.push(super::node::Slot { name: name.into(), node, required: false });
@@ -445,7 +389,10 @@ impl Expansion {
         let endless = !others.is_empty() || rest.is_some();
         let min_members = if body.min <= required { 0 } else { body.min };
         let max_members = body.max.filter(|&max| endless || max < possible);
-        if max_members.is_some_and(|max| max < required) || (!endless && min_members > possible) {
+        let witnesses = least_cover(&serves, (1 << obligations) - 1);
+        if max_members.is_some_and(|max| max < required.saturating_add(witnesses))
+            || (!endless && min_members > possible)
+        {
             return None;
         }
         let implies = links
@@ -453,10 +400,35 @@ impl Expansion {
             .filter(|&(a, b)| place[a] != u32::MAX && place[b] != u32::MAX && !body.slots()[b].required)
             .map(|(a, b)| (place[a], place[b]))
             .collect();
-        Some(ObjectShape { members, others, rest, forbidden, min_members, max_members, implies })
+        Some(ObjectShape { members, others, serves, obligations, rest, forbidden, min_members, max_members, implies })
     }
 }
 
-fn has_language(keywords: &[Keyword]) -> bool {
-    keywords.iter().any(|keyword| matches!(keyword, Keyword::Pattern(_) | Keyword::Format(_)))
+/// Fewest entries that together meet the obligations.
+pub fn least_cover(serves: &[u32], unmet: u32) -> u32 {
+    if unmet == 0 {
+        return 0;
+    }
+    // Breadth first over what is left; there are few obligations.
+    let (mut seen, mut now) = (vec![unmet], vec![unmet]);
+    for count in 1.. {
+        let mut next = Vec::new();
+        for left in now {
+            for bits in serves.iter().filter(|&&bits| bits & left != 0) {
+                let left = left & !bits;
+                if left == 0 {
+                    return count;
+                }
+                if !seen.contains(&left) {
+                    seen.push(left);
+                    next.push(left);
+                }
+            }
+        }
+        if next.is_empty() {
+            break;
+        }
+        now = next;
+    }
+    u32::MAX
 }

@@ -4,13 +4,15 @@
 //! (RFC 5321, no comments), `hostname` (RFC 1123; labels in `xn--` form are checked when the
 //! string is complete), `idn-hostname` (no `xn--` labels), `ipv4`, `ipv6`,
 //! `uri`, `uri-reference` (RFC 3986), `iri`, `iri-reference` (RFC 3987), `uri-template` (RFC 6570), `uuid`, `json-pointer`,
-//! `relative-json-pointer`, `regex` (ECMA-262, checked when the string is complete). Any other
+//! `relative-json-pointer`, `regex` (ECMA-262, checked when the string is complete, by the reader that the `jsonschema`
+//! crate has for it). Any other
 //! name is an annotation.
 
 use std::sync::OnceLock;
 
 use super::language::{ANY, ExprId, Languages, NONE};
 use super::pattern::{Dialect, Pattern};
+use super::validator::Validator;
 
 /// A format that is enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -199,7 +201,12 @@ impl Format {
                 let decoded = decode_punycode(encoded);
                 decoded.is_some_and(|chars| chars.iter().all(|c| c.is_alphanumeric() || *c == '-'))
             }),
-            Self::Regex => Pattern::parse(text, Dialect::Ecma).map_or_else(|error| error.unsupported, |_| true),
+            Self::Regex => {
+                static ECMA: OnceLock<Option<Validator>> = OnceLock::new();
+                let schema = serde_json::json!({ "format": "regex" });
+                let ecma = ECMA.get_or_init(|| Validator::new(&schema).ok());
+                ecma.as_ref().is_some_and(|ecma| ecma.is_valid(&text.into()))
+            }
             _ => true,
         }
     }

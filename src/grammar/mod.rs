@@ -8,12 +8,13 @@
 //! |---|---|
 //! | `shape` | the interface to `constraint`: a node is a union of shapes |
 //! | `schema` | JSON → arena of keywords; dialects, references, refusals |
-//! | `node`, `expand` | nodes as conjunctions of schemas; keyword → alternatives, negation pushed down |
-//! | `finish` | alternatives → shapes; which nodes are empty |
+//! | `node`, `expand`, `negate` | nodes as conjunctions of schemas; keyword → alternatives; negation pushed down |
+//! | `finish`, `empty` | alternatives → shapes; which nodes have no value |
+//! | `items` | arrays under `contains`: which items may come, how many are needed |
 //! | `evaluate` | exact check of finished values: guards |
 //! | `reference` | membership read off the shapes, for tests |
 //! | `report` | keyword by keyword: automaton, guard or annotation |
-//! | `number`, `decimal` | sets of numbers by meaning, and the literals that write them; exact decimals |
+//! | `number`, `literal`, `decimal` | sets of numbers by meaning; the literals that write them; exact decimals |
 //! | `format` | `format` as languages (the list is there) |
 //! | `pattern` | regex dialects → languages |
 //! | `text` | free text and its bounds |
@@ -27,11 +28,15 @@
 pub mod automaton;
 pub mod charset;
 pub mod decimal;
+mod empty;
 mod evaluate;
 pub mod expand;
 mod finish;
 pub mod format;
+pub mod items;
 pub mod language;
+mod literal;
+mod negate;
 mod node;
 pub mod number;
 pub mod pattern;
@@ -49,6 +54,8 @@ use serde::{Deserialize, Serialize};
 pub use automaton::{DEAD, StateId, UNIVERSAL};
 pub use charset::CharSet;
 pub use expand::Expansion;
+pub use finish::least_cover;
+pub use items::{ItemPlace, ItemPlan};
 pub use report::{Enforcement, ReportEntry};
 pub use shape::{ArrayShape, Contains, GuardId, LangId, Member, NodeId, ObjectShape, Shape, ShapeKind, StringShape};
 
@@ -91,8 +98,9 @@ pub struct TextBounds {
 /// Which spellings of a number the grammar takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NumberStyle {
-    /// For generating: integers as plain digits; other numbers with a bounded number of digits or in
-    /// normalised exponent form; always a finite `f64`.
+    /// For generating: integers as plain digits; other numbers as plain decimals or in normalised exponent form;
+    /// always a finite `f64`, of at most 15 significant digits where the bounds leave any such, so that readers
+    /// that hold numbers in a double judge them alike.
     #[default]
     Canonical,
     /// For accepting what JSON printers write: any number of digits, a whole number as `1.0`, exponents after one
@@ -175,13 +183,15 @@ impl Program {
             Root::Text(shape) => expansion.lang_start(shape.lang) == DEAD,
         };
         if empty {
+            let pointer = expansion.empty_part();
             let what = match &program.inner.source {
-                Source::Json(_) => "no value satisfies the schema",
+                Source::Json(_) if pointer.is_empty() => "no finite value satisfies the schema",
+                Source::Json(_) => "no finite value satisfies the schema here, where one is required",
                 Source::Regex(_) => "no text matches the regex",
                 Source::Choice(_) => "there is nothing to choose from",
                 Source::Text(..) => "no text keeps within the bounds",
             };
-            return Err(Error::grammar("", what, "loosen what contradicts itself"));
+            return Err(Error::grammar(pointer, what, "loosen what contradicts itself"));
         }
         Ok((program, expansion))
     }

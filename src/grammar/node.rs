@@ -211,6 +211,8 @@ pub struct ObjectBody {
     pub implies: Vec<(Arc<str>, Arc<str>)>,
     /// Existence of further members.
     pub some: Vec<Exists>,
+    /// The same, to be met by members that have no slot.
+    pub witnesses: Vec<Exists>,
 }
 
 /// Slots up to which a scan beats a hash.
@@ -226,6 +228,7 @@ impl Default for ObjectBody {
             max: None,
             implies: Vec::new(),
             some: Vec::new(),
+            witnesses: Vec::new(),
         }
     }
 }

@@ -493,18 +493,10 @@ impl Parser<'_> {
     fn space(&self) -> CharSet {
         match self.dialect {
             Dialect::Own => CharSet::ascii_of("\t\n\u{b}\u{c}\r "),
-            Dialect::Ecma => CharSet::from_ranges(vec![
-                (0x09, 0x0D),
-                (0x20, 0x20),
-                (0xA0, 0xA0),
-                (0x1680, 0x1680),
-                (0x2000, 0x200A),
-                (0x2028, 0x2029),
-                (0x202F, 0x202F),
-                (0x205F, 0x205F),
-                (0x3000, 0x3000),
-                (0xFEFF, 0xFEFF),
-            ]),
+            // Not U+0085, but the byte order mark.
+            Dialect::Ecma => CharSet::white_space()
+                .intersection(&CharSet::range(0x85, 0x85).complement())
+                .union(&CharSet::one('\u{feff}')),
         }
     }
 }

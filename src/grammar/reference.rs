@@ -73,6 +73,16 @@ impl Expansion {
             && shape.max_members.is_none_or(|max| count <= max as usize)
             && shape.members.iter().all(|member| !member.required || members.contains_key(&member.name))
             && shape.implies.iter().all(|&(a, b)| !has(a) || has(b))
+            && (0..shape.obligations).all(|bit| {
+                members.iter().any(|(key, value)| {
+                    let unnamed = shape.members.iter().all(|member| member.name != *key);
+                    let entries = shape.others.iter().zip(&shape.serves).filter(|(_, bits)| *bits >> bit & 1 == 1);
+                    unnamed
+                        && entries
+                            .into_iter()
+                            .any(|(&(keys, node), _)| self.accepts(keys, key) && self.contains_at(node, value, depth))
+                })
+            })
             && members.iter().all(|(key, value)| {
                 let named = shape.members.iter().find(|member| member.name == *key).map(|member| member.node);
                 let node = named.or_else(|| {

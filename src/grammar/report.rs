@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::expand::Expansion;
 use super::node::Literal;
 use super::schema::{Keyword, Schema, Schemas};
-use super::shape::{NodeId, ShapeKind};
+use super::shape::{NodeId, Shape, ShapeKind};
 use super::{Program, Root, Source};
 
 /// Nodes that are looked at to find out which keywords need guards.
@@ -61,6 +62,18 @@ impl Program {
         let Root::Json(root) = expansion.root() else { return BTreeSet::new() };
         expansion.visit_all(root, NODE_LIMIT);
         let mut found = BTreeSet::new();
+        let compared = |shape: &Shape| match &shape.kind {
+            ShapeKind::Array(array) => {
+                array.unique && array.values.is_empty() && array.max_items.is_none_or(|most| most > 1)
+            }
+            _ => false,
+        };
+        let compares = expansion.shapes.values().any(|shapes| shapes.iter().any(compared));
+        let unique = |schema: &&Arc<Schema>| schema.keywords.iter().any(|keyword| matches!(keyword, Keyword::Unique));
+        for schema in schemas.all.iter().filter(unique).filter(|_| compares) {
+            // Each item is held against those before it when it is complete.
+            found.insert((schema.pointer.clone().into(), "uniqueItems".into()));
+        }
         for literal in expansion.guard_literals() {
             let schema = expansion.schema(literal.schema());
             if (literal.schema() as usize) < schemas.all.len() {
@@ -135,7 +148,10 @@ impl Expansion {
                 match &shape.kind {
                     ShapeKind::Array(array) => {
                         next.extend(array.prefix.iter().copied().chain([array.items]));
-                        next.extend(array.contains.iter().flat_map(|contains| [contains.node, contains.other]));
+                        for contains in &array.contains {
+                            let nodes = [self.and(array.items, contains.node), self.and(array.items, contains.other)];
+                            next.extend(nodes);
+                        }
                     }
                     ShapeKind::Object(object) => {
                         next.extend(object.members.iter().map(|member| member.node));

@@ -102,6 +102,8 @@ const METASCHEMAS: [(&str, &str); 3] = [
 ];
 /// Schema nesting that is read.
 const NEST_LIMIT: u32 = 256;
+/// Nesting of the JSON text of a schema: what recursive walks over it may rely on.
+const JSON_NEST_LIMIT: u32 = 2 * NEST_LIMIT + 16;
 /// Length of a chain of references and branches that stays at one value.
 const IN_PLACE_LIMIT: usize = 100;
 /// Length of a pattern in bytes.
@@ -273,6 +275,9 @@ impl Draft {
 /// # Errors
 /// Malformed keywords, unresolvable references, patterns that are no regular language.
 pub fn load(root: &Value) -> Result<Schemas> {
+    if is_deeper(root, JSON_NEST_LIMIT) {
+        return Err(Error::grammar("", format!("the schema nests deeper than {JSON_NEST_LIMIT}"), "use `$ref`"));
+    }
     let named = root.get("$schema").and_then(Value::as_str).and_then(Draft::from_uri);
     let draft = named.unwrap_or_else(|| Draft::from_spelling(root, 0));
     let mut loader = Loader {
@@ -571,7 +576,15 @@ impl<'a> Loader<'a> {
                     out.push(Keyword::Ref(self.reference(value, &pointer, key, resource)?));
                 }
                 "$dynamicRef" | "$recursiveRef" if draft >= Draft::Draft2019 => {
-                    out.push(Keyword::Ref(self.reference(value, &pointer, key, resource)?));
+                    let fixed = self.reference(value, &pointer, key, resource)?;
+                    let outermost = self.outermost(value, key, &self.place_of(fixed));
+                    let target = match outermost
+                        .map_err(|what| Error::grammar(format!("{pointer}/{key}"), what, "use `$ref`"))?
+                    {
+                        Some(place) => self.reference(&Value::String(format!("#{place}")), &pointer, key, "")?,
+                        None => fixed,
+                    };
+                    out.push(Keyword::Ref(target));
                 }
                 "unevaluatedProperties" if draft >= Draft::Draft2019 => {
                     let inner = self.child(value, &pointer, &[key], resource);
@@ -680,6 +693,35 @@ impl<'a> Loader<'a> {
         Ok(id)
     }
 
+    /// Pointer of a schema that has been met.
+    fn place_of(&self, id: SchemaId) -> String {
+        self.by_pointer.iter().find(|(_, other)| **other == id).map(|(place, _)| place.clone()).unwrap_or_default()
+    }
+
+    /// Where a dynamic reference leads whose fixed target is a dynamic anchor: to the anchor of that name in the
+    /// outermost resource on the way to it. That is the root's, since every way begins there. `None`: to the fixed
+    /// target.
+    fn outermost(&self, reference: &Value, keyword: &str, target: &str) -> Result<Option<String>, String> {
+        let (anchor, wanted) = if keyword == "$dynamicRef" {
+            let name = reference.as_str().and_then(|text| text.split_once('#')).map_or("", |(_, name)| name);
+            ("$dynamicAnchor", Value::String(name.to_owned()))
+        } else {
+            ("$recursiveAnchor", Value::Bool(true))
+        };
+        if self.lookup(target).and_then(|schema| schema.get(anchor)) != Some(&wanted) {
+            return Ok(None);
+        }
+        let mut places = Vec::new();
+        collect_anchors(self.document, anchor, &wanted, String::new(), 0, &mut places);
+        if let Some(root) = places.iter().find(|place| self.resource_of(place).is_empty()) {
+            return Ok(Some(root.clone()));
+        }
+        if places.len() > 1 {
+            return Err(format!("`{keyword}` leads to one of {} places, by the way that leads to it", places.len()));
+        }
+        Ok(None)
+    }
+
     /// The pointer that a reference leads to.
     fn resolve(&mut self, reference: &str, resource: &str) -> Option<String> {
         let (base, fragment) = reference.split_once('#').unwrap_or((reference, ""));
@@ -754,6 +796,30 @@ impl<'a> Loader<'a> {
             collect_names(document, draft, String::new(), "", "", 0, &mut names);
             names
         })
+    }
+}
+
+/// Places of all schemas with such an anchor.
+fn collect_anchors(value: &Value, anchor: &str, wanted: &Value, place: String, depth: u32, places: &mut Vec<String>) {
+    match value {
+        _ if depth > JSON_NEST_LIMIT => {}
+        Value::Object(members) => {
+            for (key, value) in members {
+                if !matches!(key.as_str(), "enum" | "const" | "default" | "examples") {
+                    let inner = format!("{place}/{}", pointer_step(key));
+                    collect_anchors(value, anchor, wanted, inner, depth + 1, places);
+                }
+            }
+            if members.get(anchor) == Some(wanted) {
+                places.push(place);
+            }
+        }
+        Value::Array(items) => {
+            for (at, item) in items.iter().enumerate() {
+                collect_anchors(item, anchor, wanted, format!("{place}/{at}"), depth + 1, places);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -877,6 +943,15 @@ fn type_bits(value: &Value, pointer: &str) -> Result<u8> {
         value => one(value),
     };
     bits.ok_or_else(|| malformed(pointer, "type", "a type or an array of types"))
+}
+
+/// The value nests deeper than `limit`.
+fn is_deeper(value: &Value, limit: u32) -> bool {
+    match value {
+        Value::Object(members) => limit == 0 || members.values().any(|value| is_deeper(value, limit - 1)),
+        Value::Array(items) => limit == 0 || items.iter().any(|item| is_deeper(item, limit - 1)),
+        _ => false,
+    }
 }
 
 fn decimal(value: &Value) -> Option<Decimal> {

@@ -67,6 +67,8 @@ pub struct ArrayShape {
     pub contains: Vec<Contains>,
     /// No two items may be equal as JSON values (1 equals 1.0; objects regardless of order).
     pub unique: bool,
+    /// Where items are unique and each is one of a few values: the node of each value. Without prefix and `contains`.
+    pub values: Vec<NodeId>,
 }
 
 /// Between `min` and `max` items are in `node`; an item not counted is in `other` (the complement).
@@ -90,6 +92,11 @@ pub struct ObjectShape {
     /// Further members: key languages (of decoded keys), disjoint from each other and from all
     /// member names, with the node of the value. Empty: no further member.
     pub others: Vec<(LangId, NodeId)>,
+    /// By entry of `others`: the obligations that a member of it meets, as bits. Where there are any, an entry may
+    /// overlap those before it: a key may be read either way.
+    pub serves: Vec<u32>,
+    /// Number of obligations; each must be met by some further member.
+    pub obligations: u32,
     /// The value of every key that is neither a member's name nor forbidden. `others` is then empty: this is the
     /// common case, told apart because it needs no automaton.
     pub rest: Option<NodeId>,

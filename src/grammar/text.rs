@@ -16,18 +16,7 @@ pub fn language(bounds: &TextBounds, pattern: Option<&Pattern>, languages: &mut 
     let any = languages.class(allowed.clone());
     let mut parts = vec![languages.repeat(any, bounds.min_chars, bounds.max_chars.unwrap_or(INFINITE))];
     if bounds.min_words > 0 || bounds.max_words.is_some() {
-        let space = CharSet::from_ranges(vec![
-            (0x09, 0x0D),
-            (0x20, 0x20),
-            (0x85, 0x85),
-            (0xA0, 0xA0),
-            (0x1680, 0x1680),
-            (0x2000, 0x200A),
-            (0x2028, 0x2029),
-            (0x202F, 0x202F),
-            (0x205F, 0x205F),
-            (0x3000, 0x3000),
-        ]);
+        let space = CharSet::white_space();
         let mark = languages.class(space.complement().intersection(&allowed));
         let gap = languages.class(space.intersection(&allowed));
         let word = languages.repeat(mark, 1, INFINITE);
