@@ -128,7 +128,7 @@ impl Engine {
     /// Prepares a grammar over a vocabulary. Cheap: everything is computed when it is first needed.
     ///
     /// # Errors
-    /// [`Error::Grammar`] when the grammar has no text at all.
+    /// [`Error::Grammar`] when the grammar has no text at all, or the vocabulary lacks a byte that texts need.
     pub fn new(program: &Program, tables: Arc<Tables>, settings: Settings) -> Result<Arc<Self>> {
         Self::with_expansion(program.expand(), tables, settings)
     }
@@ -148,6 +148,16 @@ impl Engine {
     }
 
     fn with_expansion(expansion: Expansion, tables: Arc<Tables>, settings: Settings) -> Result<Arc<Self>> {
+        if let Some(byte) = tables.missing.first() {
+            return Err(Error::grammar(
+                "",
+                format!(
+                    "the vocabulary has no token for the byte 0x{byte:02x} ({} such): texts could not always be closed",
+                    tables.missing.len()
+                ),
+                "use a model whose tokenizer spells every byte",
+            ));
+        }
         let machine = Machine::new(expansion, settings.whitespace, settings.key_order, settings.escapes);
         let mut inner = Inner {
             machine,
@@ -190,7 +200,7 @@ impl Engine {
             if least >= ENDLESS as usize {
                 return Err(Error::usage(
                     "the grammar needs more tokens than can be counted",
-                    "lower its least lengths and counts",
+                    "lower its least lengths and counts, or use a vocabulary that spells what it asks for",
                 ));
             }
             if max_tokens < least {

@@ -1,5 +1,66 @@
 //! Grammar × vocabulary → which token may come next.
 //!
+//! The engine stands by itself: whoever has a vocabulary and a loop that draws tokens can use it. Build [`Tables`] once
+//! a vocabulary, an [`Engine`] once a grammar, a [`Session`] once a text; then, until it is finished: take the
+//! mask, draw one of its tokens, advance.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use instil::constraint::{Engine, Settings, Tables};
+//! use instil::grammar::{GrammarSource, Options};
+//! use instil::vocab::{TokenKind, Vocab};
+//!
+//! # fn main() -> instil::Result<()> {
+//! // Token id → bytes: here each byte is a token; id 256 ends a sequence.
+//! let bytes: Vec<[u8; 1]> = (0..=255).map(|byte| [byte]).collect();
+//! let tokens = bytes.iter().map(|byte| (byte.as_slice(), TokenKind::Text));
+//! let end: &[u8] = b"<end>";
+//! let vocab = Arc::new(Vocab::new(tokens.chain([(end, TokenKind::Control)]), &[256]));
+//!
+//! let schema = serde_json::json!({
+//!     "type": "object",
+//!     "properties": { "mood": { "enum": ["good", "bad"] }, "score": { "type": "integer", "minimum": 0, "maximum": 9 } },
+//!     "required": ["mood", "score"]
+//! });
+//! let engine = Engine::compile(
+//!     &GrammarSource::JsonSchema(schema),
+//!     &Options::default(),
+//!     Tables::new(vocab.clone()),
+//!     Settings::default(),
+//! )?;
+//!
+//! // At most so many tokens; a limit below the grammar's own least is refused with the number.
+//! let mut session = engine.start(Some(engine.min_tokens() + 8))?;
+//! while !session.is_finished() {
+//!     // What can only be one way needs no model.
+//!     let forced = session.forced();
+//!     for &token in &forced {
+//!         session.advance(token).expect("forced tokens pass");
+//!     }
+//!     if !forced.is_empty() {
+//!         continue;
+//!     }
+//!     let mask = session.mask();
+//!     // The model's logits would be drawn from here, those outside of the mask left out.
+//!     let mut allowed = Vec::new();
+//!     mask.for_each(|token| allowed.push(token));
+//!     // A fork goes its own way: here to look one token ahead.
+//!     let cheapest = allowed.iter().copied().min_by_key(|&token| {
+//!         let mut fork = session.clone();
+//!         fork.advance(token).map_or(usize::MAX, |()| fork.min_tokens_left())
+//!     });
+//!     session.advance(cheapest.expect("some token may come next")).expect("it is in the mask");
+//! }
+//! assert!(session.is_accepting() || session.is_finished());
+//! let row: serde_json::Value = serde_json::from_slice(session.text()).expect("complete JSON");
+//! assert!(row["score"].is_u64());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Containers nest at most 126 deep, which the usual JSON readers take: a mask never opens one more.
+//!
 //! # From schema to mask
 //!
 //! 1. `crate::grammar` compiles a schema, a regex, a choice or a text into *nodes*, each a union of *shapes*: a literal,

@@ -27,6 +27,8 @@ pub struct Tables {
     pub(crate) longest: u32,
     /// The character whose runs are covered by fewest tokens, with the lengths of the runs that are tokens, ascending.
     pub(crate) filler: (u8, Vec<u32>),
+    /// Bytes without a token of their own that every text may come to need.
+    pub(crate) missing: Vec<u8>,
 }
 
 /// Tokens by what they do from inside a free JSON string, at a character boundary.
@@ -79,6 +81,7 @@ impl Tables {
         }
         tokens.dedup_by(|a, b| a.0 == b.0);
         let trie = Trie::new(&tokens);
+        let missing = missing_bytes(&tokens, &trie);
         let longest = tokens.iter().map(|(bytes, _)| bytes.len()).max().unwrap_or(0);
         let filler = filler(&tokens);
         Arc::new(Self {
@@ -87,6 +90,7 @@ impl Tables {
             strings: [OnceLock::new(), OnceLock::new()],
             longest: u32::try_from(longest).unwrap_or(u32::MAX),
             filler,
+            missing,
             vocab,
         })
     }
@@ -229,6 +233,18 @@ impl StringSets {
             + self.suffixes.size_bytes()
             + self.classes.size_bytes()
     }
+}
+
+/// Bytes that lack a token: of ASCII those that texts are written with; above it all that are in UTF-8, where some
+/// token ends within a character, since only bytes can then complete it.
+fn missing_bytes(tokens: &[(&[u8], TokenId)], trie: &Trie) -> Vec<u8> {
+    let splits = tokens.iter().any(|(bytes, _)| std::str::from_utf8(bytes).is_err());
+    let wide = (0x80..=0xf4u8).filter(|byte| splits && !matches!(byte, 0xc0 | 0xc1));
+    let has_token = |byte: u8| {
+        let node = trie.find(&[byte]);
+        node != NONE && trie.node(node).value != NONE
+    };
+    (b' '..=b'~').chain(wide).filter(|&byte| !has_token(byte)).collect()
 }
 
 /// The tokens that can be produced.
