@@ -82,6 +82,27 @@ pub fn dialect(schema: &Value) -> Dialect {
     }
 }
 
+/// The schema with `\<` and `\>` in its patterns spelt plainly: to ECMA-262 they are the characters themselves, to the
+/// crate's regex engine the ends of words.
+pub fn without_word_escapes(schema: &Value) -> Value {
+    let plain = |pattern: &str| pattern.replace("\\<", "<").replace("\\>", ">");
+    match schema {
+        Value::Object(members) => {
+            let one = |(key, value): (&String, &Value)| match (key.as_str(), value) {
+                ("pattern", Value::String(pattern)) => (key.clone(), Value::String(plain(pattern))),
+                ("patternProperties", Value::Object(patterns)) => {
+                    let inner = patterns.iter().map(|(key, value)| (plain(key), without_word_escapes(value)));
+                    (key.clone(), Value::Object(inner.collect()))
+                }
+                _ => (key.clone(), without_word_escapes(value)),
+            };
+            Value::Object(members.iter().map(one).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(without_word_escapes).collect()),
+        other => other.clone(),
+    }
+}
+
 fn spelt(schema: &Value, test: &dyn Fn(&str, &Value) -> bool) -> bool {
     match schema {
         Value::Object(members) => members.iter().any(|(key, value)| test(key, value) || spelt(value, test)),
