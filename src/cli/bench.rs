@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
+use instil::constraint::Settings;
 use instil::decode::{Capacity, Completion, Finish, Request, Sampling, Scheduler, Statistics, StreamKey};
 use instil::grammar::GrammarSource;
 use instil::grammar::validator::Validator;
@@ -281,7 +282,7 @@ fn rows(bench: &RowsBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
     let validator = Validator::new(&file.schema)?;
     let mut loaded = setup::load(&bench.model, quiet, stop)?;
     let tokenizer = loaded.tokenizer.clone();
-    let compiler = setup::compiler(&loaded.tokenizer, bench.engine);
+    let compiler = setup::compiler(&loaded.tokenizer, bench.engine, Settings::default());
     let start = Instant::now();
     let constraint =
         if bench.free { None } else { Some(compiler.compile(&GrammarSource::JsonSchema(file.schema.clone()))?) };

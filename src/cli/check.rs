@@ -9,8 +9,8 @@ use instil::grammar::validator::Validator;
 use instil::{Error, Result};
 use serde_json::{Value, json};
 
-use super::options::{Engine, read_schema, validator};
-use super::terminal;
+use super::options::{Engine, LayoutOptions, read_schema, validator};
+use super::{cost, terminal};
 
 /// Most bytes of one row.
 const MOST_ROW_BYTES: usize = 64 << 20;
@@ -20,6 +20,7 @@ const VIOLATIONS_SHOWN: usize = 20;
 const EXAMPLES: &str = "\
 Examples:
   instil check schema.json
+  instil check schema.json --tokenizer tokenizer.json
   instil check schema.json rows.jsonl
   instil check schema.json rows.jsonl --json | jq .rows.invalid
 
@@ -40,6 +41,14 @@ pub struct CheckArguments {
     /// Constraint engine.
     #[arg(long, value_enum, default_value = "instil")]
     engine: Engine,
+    /// Tell least tokens and costs over this tokenizer: a tokenizer.json or a GGUF file.
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+    /// The same over the tokenizer of this model, if its files are here; nothing is fetched.
+    #[arg(short, long, default_value = instil::model::DEFAULT_MODEL, env = "INSTIL_MODEL")]
+    model: String,
+    #[command(flatten)]
+    layout: LayoutOptions,
 }
 
 /// A row that breaks the schema.
@@ -53,6 +62,7 @@ struct Broken {
 pub fn run(arguments: &CheckArguments) -> Result<()> {
     let schema = read_schema(&arguments.schema)?;
     let validator = validator(&schema)?;
+    arguments.layout.check(arguments.engine)?;
     let backend: Backend = arguments.engine.into();
     let findings = enforcement(&schema, backend)?;
     let (mut valid, mut broken) = (0usize, Vec::new());
@@ -73,6 +83,14 @@ pub fn run(arguments: &CheckArguments) -> Result<()> {
         }
     }
     let refused: Vec<_> = findings.iter().filter(|finding| finding.refused).collect();
+    let guarded = findings.iter().any(|finding| finding.how == "guard");
+    let cost = match backend {
+        Backend::Instil => match cost::vocabulary(arguments.tokenizer.as_deref(), &arguments.model)? {
+            Some((name, vocab)) => Some(cost::measure(&schema, name, vocab, arguments.layout.settings())?),
+            None => None,
+        },
+        Backend::Outlines => None,
+    };
     if arguments.json {
         let keywords: Vec<Value> = findings
             .iter()
@@ -84,11 +102,22 @@ pub fn run(arguments: &CheckArguments) -> Result<()> {
                 broken.iter().map(|row| json!({"line": row.line, "pointer": row.pointer, "what": row.what})).collect();
             report.insert("rows".into(), json!({"file": path, "valid": valid, "invalid": invalid}));
         }
+        if let (Some(cost), Some(report)) = (&cost, report.as_object_mut()) {
+            report.insert("cost".into(), cost.json(guarded));
+        }
         terminal::print(&format!("{report}\n"))?;
     } else {
         let width = findings.iter().map(|finding| finding.how.len()).max().unwrap_or(0);
         let mut lines: Vec<String> =
             findings.iter().map(|finding| format!("{:width$}  {}", finding.how, finding.pointer)).collect();
+        match &cost {
+            Some(cost) => lines.extend(cost.lines(guarded)),
+            None if backend == Backend::Instil => lines.push(format!(
+                "the files of {} are not here, so least tokens and costs are not told; give --tokenizer FILE",
+                arguments.model
+            )),
+            None => {}
+        }
         for row in broken.iter().take(VIOLATIONS_SHOWN) {
             let place = if row.pointer.is_empty() { "row" } else { &row.pointer };
             lines.push(format!("line {}: {place}: {}", row.line, row.what));

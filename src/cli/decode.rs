@@ -14,7 +14,7 @@ use instil::tokenizer::chat::Message;
 use instil::{Error, Result};
 use serde_json::{Value, json};
 
-use super::options::{Engine, ModelOptions, SamplingOptions, read_schema, read_text, validator};
+use super::options::{Engine, LayoutOptions, ModelOptions, SamplingOptions, read_schema, read_text, validator};
 use super::setup;
 
 /// Attempts at a text that the token limit cut off, after the first.
@@ -62,6 +62,8 @@ pub struct DecodeArguments {
     #[arg(long, value_enum, default_value = "instil")]
     engine: Engine,
     #[command(flatten)]
+    layout: LayoutOptions,
+    #[command(flatten)]
     model: ModelOptions,
     #[command(flatten)]
     sampling: SamplingOptions,
@@ -76,12 +78,13 @@ pub fn run(arguments: &DecodeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
         return Err(Error::usage("--max-tokens is 0", "use 1 or more"));
     }
     arguments.sampling.check()?;
+    arguments.layout.check(arguments.engine)?;
     let capacity = arguments.model.capacity()?;
     let (source, validator) = source(arguments)?;
     let prompt = if arguments.prompt == "-" { read_text(&PathBuf::from("-"))? } else { arguments.prompt.clone() };
     let mut loaded = setup::load(&arguments.model, quiet, stop)?;
     let tokenizer = loaded.tokenizer.clone();
-    let compiler = setup::compiler(&loaded.tokenizer, arguments.engine);
+    let compiler = setup::compiler(&loaded.tokenizer, arguments.engine, arguments.layout.settings());
     let constraint = compiler.compile(&source)?;
     if constraint.min_tokens() > arguments.max_tokens {
         return Err(Error::usage(

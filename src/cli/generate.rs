@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use clap::Args;
 use instil::Error;
 use instil::Result;
+use instil::constraint::Settings;
 use instil::run::driver::Workshop;
 use instil::run::file::Source;
 use instil::run::{Event, Plan, RunDirectory, Shard, Summary, directory};
@@ -71,7 +72,7 @@ pub fn run(arguments: &GenerateArguments, quiet: bool, stop: &Arc<AtomicBool>) -
     let output = output.unwrap_or_else(|| RunDirectory::next_free(&PathBuf::from("runs").join(&plan.recipe.name)));
     let capacity = model.capacity()?;
     let mut loaded = setup::load(&model, quiet, stop)?;
-    let compiler = setup::compiler(&loaded.tokenizer, arguments.engine);
+    let compiler = setup::compiler(&loaded.tokenizer, arguments.engine, Settings::default());
     plan.model = loaded.used.clone();
     let mut directory = RunDirectory::open(&output, &plan, arguments.resume)?;
     tell_recovery(&directory, quiet);

@@ -5,18 +5,19 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use instil::bench::engines;
 use instil::bench::input::{self, BenchCase, Spacing};
 use instil::bench::masks::Engine;
 use instil::bench::report::{Tally, table};
 use instil::bench::supervise::{Limits, Report, serve, supervise};
-use instil::constraint::{Escapes, KeyOrder, Settings, Whitespace};
+use instil::constraint::{Escapes, Settings};
 use instil::grammar::{NumberStyle, Options};
 use instil::tokenizer::{EncodeOptions, Tokenizer};
 use instil::{Error, Result};
 use serde_json::Value;
 
+use super::options::{Order, Spaces};
 use super::terminal;
 
 /// Verdicts, compile times and mask times of constraint engines.
@@ -57,25 +58,12 @@ pub struct MasksBench {
     worker: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Order {
-    Any,
-    Schema,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Spaces {
-    Compact,
-    Spaced,
-    Flexible,
-}
-
 /// Runs the protocol.
 pub fn run(bench: &MasksBench, quiet: bool) -> Result<()> {
     let spacing = match bench.whitespace {
         Spaces::Compact => Spacing::Compact,
         Spaces::Spaced => Spacing::Spaced,
-        Spaces::Flexible => Spacing::Raw,
+        Spaces::Pretty | Spaces::Flexible => Spacing::Raw,
     };
     if let Some(engine) = &bench.worker {
         return work(bench, engine, spacing);
@@ -161,12 +149,8 @@ fn make(bench: &MasksBench, engine: &str, tokenizer: &Tokenizer) -> Result<Box<d
     match engine {
         "instil" => {
             let settings = Settings {
-                whitespace: match bench.whitespace {
-                    Spaces::Compact => Whitespace::Compact,
-                    Spaces::Spaced => Whitespace::Spaced,
-                    Spaces::Flexible => Whitespace::Flexible,
-                },
-                key_order: if bench.order == Order::Schema { KeyOrder::Schema } else { KeyOrder::Any },
+                whitespace: bench.whitespace.into(),
+                key_order: bench.order.into(),
                 escapes: Escapes::Any,
                 ..Settings::default()
             };

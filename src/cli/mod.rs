@@ -5,6 +5,7 @@
 mod bench;
 mod check;
 mod completions;
+mod cost;
 mod decode;
 mod download;
 mod exit;

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
+use instil::constraint::{KeyOrder, Settings, Whitespace};
 use instil::decode::Capacity;
 use instil::grammar::validator::Validator;
 use instil::grammar::{GrammarSource, Program};
@@ -172,6 +173,77 @@ impl From<Engine> for instil::constraint::Backend {
             Engine::Instil => Self::Instil,
             Engine::Outlines => Self::Outlines,
         }
+    }
+}
+
+/// How JSON texts are laid out.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct LayoutOptions {
+    /// White space between the parts of a JSON text; `flexible` is for accepting, not for generating.
+    #[arg(long, value_enum, default_value = "spaced")]
+    pub whitespace: Spaces,
+    /// Order of an object's members: as in the schema, or any.
+    #[arg(long, value_enum, default_value = "schema")]
+    pub order: Order,
+}
+
+/// White space between the parts of a JSON text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Spaces {
+    /// None.
+    Compact,
+    /// One space after each comma and colon.
+    Spaced,
+    /// A line for each element, indented by two spaces a level.
+    Pretty,
+    /// Any that JSON allows.
+    Flexible,
+}
+
+/// Order of an object's members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Order {
+    /// As in the schema.
+    Schema,
+    /// Any.
+    Any,
+}
+
+impl From<Spaces> for Whitespace {
+    fn from(spaces: Spaces) -> Self {
+        match spaces {
+            Spaces::Compact => Self::Compact,
+            Spaces::Spaced => Self::Spaced,
+            Spaces::Pretty => Self::Pretty,
+            Spaces::Flexible => Self::Flexible,
+        }
+    }
+}
+
+impl From<Order> for KeyOrder {
+    fn from(order: Order) -> Self {
+        match order {
+            Order::Schema => Self::Schema,
+            Order::Any => Self::Any,
+        }
+    }
+}
+
+impl LayoutOptions {
+    /// What the engine is told.
+    pub fn settings(self) -> Settings {
+        Settings { whitespace: self.whitespace.into(), key_order: self.order.into(), ..Settings::default() }
+    }
+
+    /// Refuses a layout that the engine has no say in.
+    pub fn check(self, engine: Engine) -> Result<()> {
+        if engine == Engine::Instil || (self.whitespace, self.order) == (Spaces::Spaced, Order::Schema) {
+            return Ok(());
+        }
+        Err(Error::usage(
+            "--whitespace and --order are for instil's own engine",
+            "leave them out, or use --engine instil",
+        ))
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
+use instil::constraint::Settings;
 use instil::run::driver::Workshop;
 use instil::run::{Event, Plan, RunDirectory};
 use instil::{Error, Result};
@@ -49,7 +50,7 @@ pub fn run(arguments: &PreviewArguments, quiet: bool, stop: &Arc<AtomicBool>) ->
     validator(&plan.schema)?;
     let capacity = model.capacity()?;
     let mut loaded = setup::load(&model, quiet, stop)?;
-    let compiler = setup::compiler(&loaded.tokenizer, Engine::Instil);
+    let compiler = setup::compiler(&loaded.tokenizer, Engine::Instil, Settings::default());
     plan.model = loaded.used.clone();
     let folder = tempfile::tempdir().map_err(|cause| Error::io("create", std::env::temp_dir(), cause))?;
     let mut directory = RunDirectory::open(folder.path(), &plan, false)?;

@@ -78,7 +78,7 @@ fn sums(manifest: &Manifest, located: &Located, places: &Places) -> Result<Vec<S
 }
 
 /// Grammars → constraints over the tokenizer's vocabulary.
-pub fn compiler(tokenizer: &Arc<Tokenizer>, engine: Engine) -> Compiler {
+pub fn compiler(tokenizer: &Arc<Tokenizer>, engine: Engine, settings: Settings) -> Compiler {
     let forced = tokenizer.clone();
     // Text that the grammar forces is valid UTF-8 but for a character cut at its ends.
     let tokenise = move |bytes: &[u8]| {
@@ -86,7 +86,7 @@ pub fn compiler(tokenizer: &Arc<Tokenizer>, engine: Engine) -> Compiler {
         forced.encode(text, EncodeOptions::default()).ok()
     };
     let tokenise = Arc::new(move |bytes: &[u8]| tokenise(bytes).unwrap_or_default());
-    Compiler::new(tokenizer.vocab().clone(), engine.into(), Settings::default(), Some(tokenise))
+    Compiler::new(tokenizer.vocab().clone(), engine.into(), settings, Some(tokenise))
 }
 
 /// The scripted model of a manifest, with the tokenizer of its words.

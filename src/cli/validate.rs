@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use instil::Result;
+use instil::constraint::Settings;
 use instil::gguf::Gguf;
 use instil::model::catalog::Catalog;
 use instil::model::manifest::Kind;
@@ -48,7 +49,7 @@ pub fn run(arguments: &ValidateArguments, quiet: bool) -> Result<()> {
     let estimate = match &tokenizer {
         None => None,
         Some(tokenizer) => {
-            let compiler = setup::compiler(tokenizer, Engine::Instil);
+            let compiler = setup::compiler(tokenizer, Engine::Instil, Settings::default());
             let mut steps = Steps::new(&plan, tokenizer.clone(), &compiler)?;
             Some(Estimate::of(&plan, &mut steps)?)
         }

@@ -1,0 +1,155 @@
+//! What decoding a schema costs over a vocabulary: compile time, least tokens, masks, from walks that draw from the
+//! masks alone. No model and no weights are needed, only the tokenizer.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use instil::constraint::{Engine, Settings, Tables};
+use instil::decode::StreamKey;
+use instil::gguf::Gguf;
+use instil::grammar::{GrammarSource, Options};
+use instil::model::catalog::Catalog;
+use instil::model::manifest::Kind;
+use instil::model::source::{self, FetchOptions, Places};
+use instil::tokenizer::Tokenizer;
+use instil::vocab::Vocab;
+use instil::{Error, Result};
+use serde_json::{Value, json};
+
+/// Texts that are walked, and most tokens of each past the least.
+const WALKS: u32 = 12;
+const TOKENS_OVER: usize = 48;
+/// Walks end early past this time.
+const TIME: Duration = Duration::from_secs(2);
+
+/// What was found.
+pub struct Cost {
+    /// Where the vocabulary came from.
+    pub vocabulary: String,
+    tokens: usize,
+    /// Tokens within which a text can be closed.
+    pub min_tokens: usize,
+    compile: Duration,
+    texts: u32,
+    lost: u32,
+    masks: usize,
+    mean: Duration,
+    longest: Duration,
+    mask_bytes: u64,
+}
+
+/// The vocabulary of a tokenizer file, or of a model whose files are here; the name it goes by. `None` when the
+/// model is not here: nothing is fetched.
+pub fn vocabulary(tokenizer: Option<&Path>, model: &str) -> Result<Option<(String, Arc<Vocab>)>> {
+    if let Some(path) = tokenizer {
+        let is_gguf = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+        let tokenizer = if is_gguf {
+            Tokenizer::from_gguf(Gguf::open(path)?.metadata(), &path.display().to_string())?
+        } else {
+            Tokenizer::from_file(path)?
+        };
+        return Ok(Some((path.display().to_string(), tokenizer.vocab().clone())));
+    }
+    let places = Places::from_environment();
+    let manifest = Catalog::load(&places)?.resolve(model)?;
+    if manifest.kind == Kind::Scripted {
+        let Some(script) = &manifest.scripted else { return Ok(None) };
+        return Ok(Some((manifest.name.clone(), Arc::new(script.vocab()))));
+    }
+    let options = FetchOptions { offline: true, ..FetchOptions::from_environment() };
+    let Ok(located) = source::fetch(&manifest, &places, &options, &mut |_| ()) else { return Ok(None) };
+    let Some(weights) = located.weights() else { return Ok(None) };
+    let tokenizer = Tokenizer::from_gguf(Gguf::open(&weights.path)?.metadata(), &manifest.name)?;
+    Ok(Some((manifest.name.clone(), tokenizer.vocab().clone())))
+}
+
+/// Compiles the schema and walks over it.
+pub fn measure(schema: &Value, vocabulary: String, vocab: Arc<Vocab>, settings: Settings) -> Result<Cost> {
+    let tokens = vocab.len();
+    let tables = Tables::new(vocab);
+    tables.prepare(settings.escapes);
+    let source = GrammarSource::JsonSchema(schema.clone());
+    let start = Instant::now();
+    let engine = Engine::compile(&source, &Options::default(), tables, settings)?;
+    let compile = start.elapsed();
+    let min_tokens = engine.min_tokens();
+    let (mut texts, mut lost, mut masks) = (0, 0, 0);
+    let (mut sum, mut longest) = (Duration::ZERO, Duration::ZERO);
+    let begun = Instant::now();
+    for row in 0..WALKS {
+        if begun.elapsed() > TIME {
+            break;
+        }
+        let key = StreamKey { row, ..StreamKey::default() };
+        let mut session = engine.start(Some(min_tokens.saturating_add(TOKENS_OVER)))?;
+        texts += 1;
+        for step in 0.. {
+            let start = Instant::now();
+            let mask = session.mask();
+            let taken = start.elapsed();
+            (sum, longest, masks) = (sum + taken, longest.max(taken), masks + 1);
+            let mut allowed = Vec::new();
+            mask.for_each(|token| allowed.push(token));
+            if allowed.is_empty() {
+                lost += 1;
+                break;
+            }
+            let token = allowed[key.below(step, allowed.len())];
+            session.advance(token).map_err(|cause| Error::usage(cause.to_string(), "report this schema"))?;
+            if session.is_finished() {
+                break;
+            }
+        }
+    }
+    let mean = sum / u32::try_from(masks).unwrap_or(u32::MAX).max(1);
+    let mask_bytes = engine.statistics()[3];
+    Ok(Cost { vocabulary, tokens, min_tokens, compile, texts, lost, masks, mean, longest, mask_bytes })
+}
+
+impl Cost {
+    /// Lines for a person.
+    pub fn lines(&self, guarded: bool) -> Vec<String> {
+        let micros = |time: Duration| time.as_nanos() as f64 / 1000.0;
+        let class = if guarded {
+            "guarded: some values are checked when complete, and a row may end as a reject"
+        } else {
+            "automaton: every text that is begun can be closed"
+        };
+        let mut lines = vec![
+            format!("vocabulary  {} ({} tokens)", self.vocabulary, self.tokens),
+            format!("class       {class}"),
+            format!("least       {} tokens a text", self.min_tokens),
+            format!("compile     {:.0} µs", micros(self.compile)),
+            format!(
+                "masks       {:.1} µs each, longest {:.0} µs, over {} masks of {} random texts, nothing known before",
+                micros(self.mean),
+                micros(self.longest),
+                self.masks,
+                self.texts
+            ),
+            format!("kept masks  {:.1} MB", self.mask_bytes as f64 / 1e6),
+        ];
+        if self.lost > 0 {
+            lines.push(format!("dead ends   {} of {} random texts", self.lost, self.texts));
+        }
+        lines
+    }
+
+    /// The same for a program.
+    pub fn json(&self, guarded: bool) -> Value {
+        let micros = |time: Duration| time.as_nanos() as f64 / 1000.0;
+        json!({
+            "vocabulary": self.vocabulary,
+            "class": if guarded { "guarded" } else { "automaton" },
+            "min_tokens": self.min_tokens,
+            "compile_us": micros(self.compile),
+            "masks": self.masks,
+            "mask_mean_us": micros(self.mean),
+            "mask_max_us": micros(self.longest),
+            "mask_bytes": self.mask_bytes,
+            "texts": self.texts,
+            "dead_ends": self.lost,
+        })
+    }
+}
