@@ -206,10 +206,10 @@ fn filters(arguments: &FilterArguments) -> Result<Filters> {
         || compared.minhash.is_some()
         || compared.rouge_l.is_some();
     if !named {
-        return match filters == Filters::default() {
-            true => Err(Error::usage("no rule is named", "add one, such as --exact or --minhash, or a --config")),
-            false => Ok(filters),
-        };
+        if filters == Filters::default() {
+            return Err(Error::usage("no rule is named", "add one, such as --exact or --minhash, or a --config"));
+        }
+        return Ok(filters);
     }
     let fields = match arguments.field.as_slice() {
         [] => text_fields(&arguments.input)?,

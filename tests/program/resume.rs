@@ -47,7 +47,7 @@ fn a_killed_run_goes_on_and_ends_the_same() {
         assert!(round < 200, "the run does not get on");
         let mut running = place.spawn(&arguments(&recipe, &["-n", "60", "-o", "killed", "--resume"]));
         let ledger = place.at("killed/ledger.jsonl");
-        let lines = || fs::read(&ledger).map_or(0, |bytes| bytes.iter().filter(|byte| **byte == b'\n').count());
+        let lines = || fs::read(&ledger).map_or(0, |bytes| bytes.split(|byte| *byte == b'\n').count() - 1);
         wait_until("an attempt is in the ledger", || {
             lines() > attempts + 4 || running.child().try_wait().expect("a child").is_some()
         });
@@ -105,14 +105,14 @@ fn a_ledger_torn_or_damaged_anywhere_costs_attempts_and_nothing_else() {
     let ends: Vec<usize> = (1..=ledger.len()).filter(|&end| ledger[end - 1] == b'\n').collect();
     assert!(ends.len() > 12);
     for pair in ends.windows(2) {
-        let torn = (pair[0] + pair[1]) / 2;
+        let torn = usize::midpoint(pair[0], pair[1]);
         resume(&ledger[..torn], b"", &format!("torn at {torn}"));
     }
     // Torn while it was begun, empty, damaged within, and records that were changed by hand.
     resume(&ledger[..ends[0] / 2], b"", "torn in its first line");
     resume(b"", b"{\"id\": \"something else\"}\nhalf a li", "empty");
     let mut damaged = ledger.clone();
-    damaged[(ends[3] + ends[4]) / 2] ^= 1;
+    damaged[usize::midpoint(ends[3], ends[4])] ^= 1;
     resume(&damaged, b"", "a changed line");
     let mut records = fs::read(place.at("whole/records.jsonl")).expect("records");
     records.truncate(records.len() / 2);

@@ -110,7 +110,7 @@ fn the_run_file_that_init_prints_is_a_valid_one() {
     let all: String = text
         .lines()
         .map(|line| match line.strip_prefix("# ") {
-            Some(rest) if rest.contains(':') && !rest.ends_with('.') && !rest.contains("`") => format!("{rest}\n"),
+            Some(rest) if rest.contains(':') && !rest.ends_with('.') && !rest.contains('`') => format!("{rest}\n"),
             _ => format!("{line}\n"),
         })
         .collect();
