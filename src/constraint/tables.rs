@@ -235,11 +235,12 @@ impl StringSets {
     }
 }
 
-/// Bytes that lack a token: of ASCII those that texts are written with; above it all that are in UTF-8, where some
-/// token ends within a character, since only bytes can then complete it.
+/// Bytes that lack a token: of ASCII those that texts are written with; above it, where some token ends within a
+/// character, those that continue one, since only bytes can then complete it. A byte that begins characters may be
+/// missing (many vocabularies lack those of planes without characters): what cannot begin is never left open.
 fn missing_bytes(tokens: &[(&[u8], TokenId)], trie: &Trie) -> Vec<u8> {
     let splits = tokens.iter().any(|(bytes, _)| std::str::from_utf8(bytes).is_err());
-    let wide = (0x80..=0xf4u8).filter(|byte| splits && !matches!(byte, 0xc0 | 0xc1));
+    let wide = (0x80..=0xbfu8).filter(|_| splits);
     let has_token = |byte: u8| {
         let node = trie.find(&[byte]);
         node != NONE && trie.node(node).value != NONE

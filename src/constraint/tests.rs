@@ -368,3 +368,28 @@ fn forced_runs_and_rollback() {
     assert_eq!(session.text(), b"");
     assert_eq!(fork.tokens().len(), len);
 }
+
+#[test]
+fn a_vocabulary_must_spell_what_texts_need_and_no_more() {
+    let compile = |left_out: u8| {
+        let bytes: Vec<[u8; 1]> = (0..=255).filter(|byte| *byte != left_out).map(|byte| [byte]).collect();
+        let end = std::iter::once((&b"<end>"[..], crate::vocab::TokenKind::Control));
+        let tokens = end.chain(bytes.iter().map(|byte| (&byte[..], crate::vocab::TokenKind::Text)));
+        let tables = crate::constraint::Tables::new(std::sync::Arc::new(crate::vocab::Vocab::new(tokens, &[0])));
+        let source = crate::grammar::GrammarSource::Text(crate::grammar::TextBounds::default());
+        crate::constraint::Engine::compile(
+            &source,
+            &crate::grammar::Options::default(),
+            tables,
+            crate::constraint::Settings::default(),
+        )
+    };
+    // Nothing begins with these, or what begins with them can be done without.
+    for byte in [0x04, 0xc0, 0xf1, 0xf2, 0xff] {
+        assert!(compile(byte).is_ok(), "{byte:#x}");
+    }
+    for byte in [b'a', b'"', 0x80, 0xbf] {
+        let told = compile(byte).err().map(|error| error.to_string());
+        assert!(told.is_some_and(|told| told.contains(&format!("no token for the byte 0x{byte:02x}"))), "{byte:#x}");
+    }
+}
