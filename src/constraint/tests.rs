@@ -373,16 +373,11 @@ fn forced_runs_and_rollback() {
 fn a_vocabulary_must_spell_what_texts_need_and_no_more() {
     let compile = |left_out: u8| {
         let bytes: Vec<[u8; 1]> = (0..=255).filter(|byte| *byte != left_out).map(|byte| [byte]).collect();
-        let end = std::iter::once((&b"<end>"[..], crate::vocab::TokenKind::Control));
-        let tokens = end.chain(bytes.iter().map(|byte| (&byte[..], crate::vocab::TokenKind::Text)));
-        let tables = crate::constraint::Tables::new(std::sync::Arc::new(crate::vocab::Vocab::new(tokens, &[0])));
-        let source = crate::grammar::GrammarSource::Text(crate::grammar::TextBounds::default());
-        crate::constraint::Engine::compile(
-            &source,
-            &crate::grammar::Options::default(),
-            tables,
-            crate::constraint::Settings::default(),
-        )
+        let end = std::iter::once((&b"<end>"[..], TokenKind::Control));
+        let tokens = end.chain(bytes.iter().map(|byte| (&byte[..], TokenKind::Text)));
+        let tables = Tables::new(Arc::new(Vocab::new(tokens, &[0])));
+        let source = GrammarSource::Text(TextBounds::default());
+        Engine::compile(&source, &Options::default(), tables, Settings::default())
     };
     // Nothing begins with these, or what begins with them can be done without.
     for byte in [0x04, 0xc0, 0xf1, 0xf2, 0xff] {
