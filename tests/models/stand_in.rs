@@ -50,6 +50,17 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Whether this machine reaches itself; without that a test with a server is skipped, and says so.
+pub fn loopback() -> bool {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let reached = TcpStream::connect_timeout(&address, std::time::Duration::from_secs(1)).is_ok();
+    if !reached {
+        eprintln!("SKIPPED: this machine does not reach 127.0.0.1; `ip link set lo up` brings it back");
+    }
+    reached
+}
+
 impl Server {
     /// Serves `answer`, one connection at a time, at most 200 of them.
     pub fn start(mut answer: impl FnMut(&Seen) -> Answer + Send + 'static) -> Self {
