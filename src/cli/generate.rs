@@ -72,7 +72,9 @@ pub fn run(arguments: &GenerateArguments, quiet: bool, stop: &Arc<AtomicBool>) -
     let output = output.unwrap_or_else(|| RunDirectory::next_free(&PathBuf::from("runs").join(&plan.recipe.name)));
     let capacity = model.capacity()?;
     let mut loaded = setup::load(&model, quiet, stop)?;
-    let compiler = setup::compiler(&loaded.tokenizer, arguments.engine, Settings::default());
+    // A run that goes on does so with the engine that it was planned with.
+    let engine = Engine::named(&plan.engine)?;
+    let compiler = setup::compiler(&loaded.tokenizer, engine, Settings::default());
     plan.model = loaded.used.clone();
     let mut directory = RunDirectory::open(&output, &plan, arguments.resume)?;
     tell_recovery(&directory, quiet);

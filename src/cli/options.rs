@@ -158,6 +158,12 @@ pub enum Engine {
 }
 
 impl Engine {
+    /// The engine of that name, as a plan holds it.
+    pub fn named(name: &str) -> Result<Self> {
+        <Self as clap::ValueEnum>::from_str(name, false)
+            .map_err(|_| Error::usage(format!("the plan names an unknown engine `{name}`"), "use instil or outlines"))
+    }
+
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
