@@ -1,26 +1,19 @@
 //! `instil generate`: the main job. Rows into a run directory.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use instil::Error;
 use instil::Result;
-use instil::constraint::Settings;
-use instil::run::driver::Workshop;
 use instil::run::file::Source;
-use instil::run::{Event, Plan, RunDirectory, Shard, Summary, directory};
-use serde_json::{Map, Value, json};
+use instil::run::{Plan, Shard};
 
-use super::options::{Engine, ModelOptions, validator};
-use super::run_options::RunOptions;
-use super::{setup, terminal};
+use super::making::{MakingOptions, make};
+use super::options::{Engine, ModelOptions};
+use super::run_options::{RunOptions, ShapeOptions};
 
 /// Rows when nothing says how many.
 const ROWS: u32 = 8;
-/// Rows shown in full while they come.
-const ROWS_SHOWN: u32 = 8;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,220 +32,45 @@ run.lock.json (everything that decided the rows) and ledger.jsonl (attempts as t
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct GenerateArguments {
-    /// The run directory; must not hold a run yet, unless --resume is given [default: runs/RECIPE-NNN].
-    #[arg(short, long, value_name = "DIR")]
-    output: Option<PathBuf>,
-    /// Go on with the run in the directory; begin one where there is none.
-    #[arg(long)]
-    resume: bool,
     /// Make one part of the rows only, as PART/PARTS.
     #[arg(long, value_name = "PART/PARTS")]
     shard: Option<Shard>,
-    /// Constraint engine.
-    #[arg(long, value_enum, default_value = "instil")]
-    engine: Engine,
-    /// Print a summary as JSON on stdout.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    making: MakingOptions,
+    #[command(flatten)]
+    shape: ShapeOptions,
     #[command(flatten)]
     run: RunOptions,
 }
 
 /// Makes the rows.
 pub fn run(arguments: &GenerateArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
-    let source = arguments.run.source()?;
-    let output = arguments.output.clone().or_else(|| source.file.output.clone());
-    let (mut plan, model) = match &output {
-        Some(path) if arguments.resume && !arguments.run.decide_rows() && path.join(directory::PLAN).exists() => {
-            standing(path, arguments)?
-        }
-        _ => planned(&arguments.run, &source, arguments.engine, arguments.shard)?,
+    let source = arguments.run.source(&arguments.shape, None)?;
+    let output = arguments.making.output.clone().or_else(|| source.file.output.clone());
+    let decides = arguments.run.decide_rows() || arguments.shape.decides_rows();
+    let standing = if decides { None } else { arguments.making.standing(output.as_deref(), &arguments.run)? };
+    let (mut plan, model) = match standing {
+        Some(standing) => standing,
+        None => planned(&arguments.run, &source, arguments.making.engine)?,
     };
-    validator(&plan.schema)?;
-    let output = output.unwrap_or_else(|| RunDirectory::next_free(&PathBuf::from("runs").join(&plan.recipe.name)));
-    let capacity = model.capacity()?;
-    let mut loaded = setup::load(&model, quiet, stop)?;
-    // A run that goes on does so with the engine that it was planned with.
-    let engine = Engine::named(&plan.engine)?;
-    let compiler = setup::compiler(&loaded.tokenizer, engine, Settings::default());
-    plan.model = loaded.used.clone();
-    let mut directory = RunDirectory::open(&output, &plan, arguments.resume)?;
-    tell_recovery(&directory, quiet);
-    let template = "{wide_bar} {pos}/{len} rows  {msg}  ETA {eta}";
-    let bar = terminal::bar(u64::from(plan.row_count()), template, quiet);
-    let mut turned_down = 0;
-    let mut last_rule = String::new();
-    let mut on_event = |event: Event| match event {
-        Event::Accepted { row, fields, was_known } => {
-            bar.inc(1);
-            if was_known {
-                // Rows that stood there already say nothing about how fast new ones come.
-                bar.reset_eta();
-            } else if !quiet && !arguments.json && row < ROWS_SHOWN {
-                bar.suspend(|| show_row(row, fields));
-            }
-        }
-        Event::Rejected { reason, .. } => {
-            turned_down += 1;
-            last_rule = reason.rule.to_string();
-        }
-        Event::Requested { .. } => {}
-        Event::Progress { statistics, .. } => {
-            let tokens = statistics.sampled_tokens + statistics.forced_tokens;
-            let seconds = bar.elapsed().as_secs_f64().max(1e-3);
-            let rejects =
-                if turned_down == 0 { String::new() } else { format!(", {turned_down} rejected (last: {last_rule})") };
-            bar.set_message(format!("{:.0} tokens/s{rejects}", tokens as f64 / seconds));
-        }
-    };
-    let workshop =
-        Workshop { model: &mut *loaded.model, tokenizer: loaded.tokenizer.clone(), compiler: &compiler, capacity };
-    let summary = instil::run::generate(&plan, workshop, &mut directory, stop, &mut on_event);
-    bar.finish_and_clear();
-    let summary = match summary {
-        Ok(summary) => summary,
-        Err(cause) => {
-            // A run that could not start must not be in the way of the next one.
-            directory.discard_when_empty();
-            return Err(cause);
-        }
-    };
-    if arguments.json {
-        terminal::print(&format!("{}\n", summary_json(&summary, &plan, &directory)))?;
-    } else if !quiet {
-        show_summary(&summary, &plan, &directory);
-    }
-    verdict(&summary, &plan, directory.path())
+    plan.shard = arguments.shard.or(plan.shard);
+    make(plan, &model, output, &arguments.making, quiet, stop)
 }
 
 /// The plan that the run file and the flags make; its model is known once it is loaded.
-pub fn planned(
-    options: &RunOptions,
-    source: &Source,
-    engine: Engine,
-    shard: Option<Shard>,
-) -> Result<(Plan, ModelOptions)> {
+pub fn planned(options: &RunOptions, source: &Source, engine: Engine) -> Result<(Plan, ModelOptions)> {
     let resolved = source.resolve()?;
     let plan = Plan {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         rows: source.file.rows.unwrap_or(ROWS),
-        shard,
+        tries: false,
+        shard: None,
         seed: source.file.seed.unwrap_or(0),
         model: instil::run::plan::ModelUsed::default(),
         engine: engine.name().to_owned(),
         schema: resolved.schema,
+        seeds: None,
         recipe: resolved.recipe,
     };
     Ok((plan, options.model_of(source)))
-}
-
-/// The plan of the run that stands at `path`, for as many rows as the flags ask for.
-fn standing(path: &Path, arguments: &GenerateArguments) -> Result<(Plan, ModelOptions)> {
-    let mut plan = directory::read_plan(path)?;
-    plan.rows = arguments.run.rows().unwrap_or(plan.rows);
-    plan.shard = arguments.shard.or(plan.shard);
-    let model =
-        ModelOptions { model: Some(plan.model.reference().into_owned()), ..arguments.run.model_flags().clone() };
-    Ok((plan, model))
-}
-
-fn tell_recovery(directory: &RunDirectory, quiet: bool) {
-    let recovered = directory.recovered();
-    if quiet || recovered.kept + recovered.dropped == 0 {
-        return;
-    }
-    let dropped = match recovered.dropped {
-        0 => String::new(),
-        1 => "; 1 line was torn or changed, and its attempt is made again".into(),
-        more => format!("; {more} lines were torn or changed, and their attempts are made again"),
-    };
-    terminal::note(&format!("going on after {} attempts{dropped}", recovered.kept));
-}
-
-fn show_row(row: u32, fields: &Map<String, Value>) {
-    let (on, off) = if terminal::colour() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-    eprintln!("{on}row {row}{off}");
-    for (name, value) in fields {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
-        eprintln!("  {on}{name}{off}: {first}");
-        rest.lines().for_each(|line| eprintln!("    {line}"));
-    }
-    eprintln!();
-}
-
-fn tokens_per_second(summary: &Summary) -> f64 {
-    let tokens = summary.statistics.sampled_tokens + summary.statistics.forced_tokens;
-    tokens as f64 / summary.elapsed.as_secs_f64().max(1e-9)
-}
-
-fn show_summary(summary: &Summary, plan: &Plan, directory: &RunDirectory) {
-    let statistics = &summary.statistics;
-    let rejected: u32 = summary.rejected.values().sum();
-    let reasons: Vec<String> = summary.rejected.iter().map(|(rule, count)| format!("{rule} {count}")).collect();
-    let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
-    eprintln!(
-        "{} of {} rows in {:.1} s, {rejected} attempts rejected{reasons}",
-        summary.accepted,
-        plan.row_count(),
-        summary.elapsed.as_secs_f64()
-    );
-    eprintln!(
-        "{:.0} tokens/s: {} drawn, {} forced by the grammar; {} prompt tokens read, {} shared",
-        tokens_per_second(summary),
-        statistics.sampled_tokens,
-        statistics.forced_tokens,
-        statistics.prompt_tokens,
-        statistics.prompt_tokens_shared
-    );
-    eprintln!("{}", directory.path().join("records.jsonl").display());
-}
-
-fn summary_json(summary: &Summary, plan: &Plan, directory: &RunDirectory) -> Value {
-    let statistics = &summary.statistics;
-    json!({
-        "directory": directory.path(),
-        "rows": plan.row_count(),
-        "accepted": summary.accepted,
-        "rejected": summary.rejected,
-        "given_up": summary.given_up,
-        "decoded": summary.decoded,
-        "interrupted": summary.interrupted,
-        "seconds": summary.elapsed.as_secs_f64(),
-        "tokens_per_s": tokens_per_second(summary),
-        "sampled_tokens": statistics.sampled_tokens,
-        "forced_tokens": statistics.forced_tokens,
-        "prompt_tokens": statistics.prompt_tokens,
-        "prompt_tokens_shared": statistics.prompt_tokens_shared,
-        "model_seconds": statistics.model_time.as_secs_f64(),
-        "sampling_seconds": statistics.sampling_time.as_secs_f64(),
-    })
-}
-
-/// How a run that ended short of its rows ends the program; also for `instil merge`.
-pub fn verdict(summary: &Summary, plan: &Plan, path: &Path) -> Result<()> {
-    let (path, rows) = (path.display(), plan.row_count());
-    if summary.interrupted {
-        let what = format!("{} of {rows} rows are in {path}; go on with --resume -o {path}", summary.accepted);
-        return Err(Error::Interrupted { what });
-    }
-    if summary.accepted == rows {
-        return Ok(());
-    }
-    let most = summary.rejected.iter().max_by_key(|(_, count)| **count);
-    let (rule, advice) = match most.map(|(rule, _)| rule.as_str()) {
-        Some(rule @ ("token_limit" | "closed_by_budget")) => (rule, "raise --max-tokens"),
-        Some(rule @ ("duplicate" | "near_duplicate" | "rouge_l")) => {
-            (rule, "give more topics, or a higher --temperature")
-        }
-        Some(rule) => (rule, "raise max_attempts, or use a larger model"),
-        None => ("none", "raise max_attempts"),
-    };
-    Err(Error::Unmet {
-        what: format!(
-            "only {} of {rows} rows were accepted into {path}; most attempts failed by {rule}",
-            summary.accepted
-        ),
-        remedy: advice.to_owned(),
-    })
 }

@@ -8,11 +8,14 @@ mod completions;
 mod cost;
 mod decode;
 mod download;
+mod evolve;
 mod exit;
 mod export;
 mod filter;
+mod from_seeds;
 mod generate;
 mod init;
+mod making;
 mod masks;
 mod merge;
 mod models;
@@ -63,6 +66,7 @@ enum Command {
     Validate(validate::ValidateArguments),
     Preview(preview::PreviewArguments),
     Generate(generate::GenerateArguments),
+    Evolve(evolve::EvolveArguments),
     Merge(merge::MergeArguments),
     Decode(decode::DecodeArguments),
     Check(check::CheckArguments),
@@ -97,6 +101,7 @@ fn run(arguments: Arguments, stop: &Arc<AtomicBool>) -> Result<()> {
         Command::Validate(arguments) => validate::run(&arguments, quiet),
         Command::Preview(arguments) => preview::run(&arguments, quiet, stop),
         Command::Generate(arguments) => generate::run(&arguments, quiet, stop),
+        Command::Evolve(arguments) => evolve::run(&arguments, quiet, stop),
         Command::Merge(arguments) => merge::run(&arguments, quiet),
         Command::Decode(arguments) => decode::run(&arguments, quiet, stop),
         Command::Check(arguments) => check::run(&arguments),

@@ -11,9 +11,10 @@ use instil::run::{Event, Plan, RunDirectory};
 use instil::{Error, Result};
 use serde_json::{Map, Value, json};
 
-use super::generate::{planned, verdict};
+use super::generate::planned;
+use super::making::verdict;
 use super::options::{Engine, validator};
-use super::run_options::RunOptions;
+use super::run_options::{RunOptions, ShapeOptions};
 use super::{setup, terminal};
 
 /// Rows shown when nothing says how many.
@@ -33,6 +34,8 @@ pub struct PreviewArguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    shape: ShapeOptions,
+    #[command(flatten)]
     run: RunOptions,
 }
 
@@ -44,8 +47,8 @@ struct Shown {
 
 /// Makes the rows and shows them.
 pub fn run(arguments: &PreviewArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
-    let source = arguments.run.source()?;
-    let (plan, model) = planned(&arguments.run, &source, Engine::Instil, None)?;
+    let source = arguments.run.source(&arguments.shape, None)?;
+    let (plan, model) = planned(&arguments.run, &source, Engine::Instil)?;
     let mut plan = Plan { rows: arguments.run.rows().unwrap_or(ROWS), ..plan };
     validator(&plan.schema)?;
     let capacity = model.capacity()?;

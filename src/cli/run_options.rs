@@ -23,15 +23,9 @@ pub struct RunOptions {
     /// How many rows [default: 8].
     #[arg(short = 'n', long)]
     rows: Option<u32>,
-    /// A JSON Schema: each row is a JSON object under it.
-    #[arg(long, value_name = "FILE")]
-    schema: Option<PathBuf>,
     /// A recipe file, or the name of a built-in recipe.
     #[arg(long, value_name = "FILE")]
     recipe: Option<String>,
-    /// A topic to write about; repeat for more [default: the recipe's].
-    #[arg(long, value_name = "TEXT")]
-    topic: Vec<String>,
     /// Most tokens of one text [default: the recipe's].
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
@@ -41,15 +35,31 @@ pub struct RunOptions {
     sampling: SamplingOptions,
 }
 
+/// What rows made from nothing are about.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ShapeOptions {
+    /// A JSON Schema: each row is a JSON object under it.
+    #[arg(long, value_name = "FILE")]
+    schema: Option<PathBuf>,
+    /// A topic to write about; repeat for more [default: the recipe's].
+    #[arg(long, value_name = "TEXT")]
+    topic: Vec<String>,
+}
+
+impl ShapeOptions {
+    /// Whether anything was said.
+    pub fn decides_rows(&self) -> bool {
+        self.schema.is_some() || !self.topic.is_empty()
+    }
+}
+
 impl RunOptions {
     /// Whether anything was said that decides what stands in a row.
     pub fn decide_rows(&self) -> bool {
         let sampling = &self.sampling;
         self.config.is_some()
             || !self.set.is_empty()
-            || self.schema.is_some()
             || self.recipe.is_some()
-            || !self.topic.is_empty()
             || self.max_tokens.is_some()
             || self.model.model.is_some()
             || sampling.seed.is_some()
@@ -66,12 +76,15 @@ impl RunOptions {
         &self.model
     }
 
-    /// The run file with the flags in it.
+    /// The run file with the flags in it; `recipe` is the one to use where nothing names one.
     ///
     /// # Errors
     /// When the file cannot be read, or a flag cannot be what it is.
-    pub fn source(&self) -> Result<Source> {
+    pub fn source(&self, shape: &ShapeOptions, recipe: Option<&str>) -> Result<Source> {
         let mut source = self.config.as_deref().map(Source::read).transpose()?.unwrap_or_default();
+        if let Some(name) = recipe {
+            source.file.recipe.get_or_insert_with(|| RecipeChoice::Named(name.to_owned()));
+        }
         for assignment in &self.set {
             source.set(assignment)?;
         }
@@ -96,7 +109,7 @@ impl RunOptions {
         file.batch = self.model.batch.or(file.batch);
         file.max_tokens = self.max_tokens.or(file.max_tokens);
         file.sampling = self.sampling.overrides().or(file.sampling);
-        if let Some(schema) = &self.schema {
+        if let Some(schema) = &shape.schema {
             file.schema = Some(here.join(schema));
         }
         if let Some(recipe) = &self.recipe {
@@ -105,11 +118,11 @@ impl RunOptions {
             let name = if is_path { path.to_string_lossy().into_owned() } else { recipe.clone() };
             file.recipe = Some(RecipeChoice::Named(name));
         }
-        if !self.topic.is_empty() {
-            if self.topic.iter().any(|topic| topic.trim().is_empty()) {
+        if !shape.topic.is_empty() {
+            if shape.topic.iter().any(|topic| topic.trim().is_empty()) {
                 return Err(Error::usage("a --topic is empty", "name what the rows should be about"));
             }
-            let topics = Attribute::of("topic", self.topic.iter().map(|topic| json!(topic.trim())).collect());
+            let topics = Attribute::of("topic", shape.topic.iter().map(|topic| json!(topic.trim())).collect());
             match file.attributes.iter_mut().find(|attribute| attribute.name == "topic") {
                 Some(attribute) => *attribute = topics,
                 None => file.attributes.push(topics),

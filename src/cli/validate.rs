@@ -10,6 +10,7 @@ use instil::gguf::Gguf;
 use instil::model::catalog::Catalog;
 use instil::model::manifest::Kind;
 use instil::model::source::{Places, Presence, locate};
+use instil::run::seeds::Seeds;
 use instil::run::steps::Steps;
 use instil::run::{Estimate, Plan};
 use instil::tokenizer::Tokenizer;
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::generate::planned;
 use super::options::{Engine, ModelOptions, validator};
-use super::run_options::RunOptions;
+use super::run_options::{RunOptions, ShapeOptions};
 use super::{setup, terminal};
 
 /// Cells listed for a person.
@@ -36,13 +37,15 @@ pub struct ValidateArguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    shape: ShapeOptions,
+    #[command(flatten)]
     run: RunOptions,
 }
 
 /// Checks it all and tells what was found.
 pub fn run(arguments: &ValidateArguments, quiet: bool) -> Result<()> {
-    let source = arguments.run.source()?;
-    let (plan, model) = planned(&arguments.run, &source, Engine::Instil, None)?;
+    let source = arguments.run.source(&arguments.shape, None)?;
+    let (plan, model) = planned(&arguments.run, &source, Engine::Instil)?;
     validator(&plan.schema)?;
     instil::constraint::enforcement(&plan.schema, Engine::Instil.into())?;
     let tokenizer = tokenizer(&model)?;
@@ -50,7 +53,8 @@ pub fn run(arguments: &ValidateArguments, quiet: bool) -> Result<()> {
         None => None,
         Some(tokenizer) => {
             let compiler = setup::compiler(tokenizer, Engine::Instil, Settings::default());
-            let mut steps = Steps::new(&plan, tokenizer.clone(), &compiler)?;
+            let seeds = Seeds::default();
+            let mut steps = Steps::new(&plan, &seeds, tokenizer.clone(), &compiler, usize::MAX)?;
             Some(Estimate::of(&plan, &mut steps)?)
         }
     };

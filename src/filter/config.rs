@@ -7,15 +7,18 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::added::Added;
+use super::copied::Copied;
 use super::cross_row::CrossRows;
 use super::decontaminate::Decontaminate;
+use super::judged::Judged;
 use super::language::LanguageOf;
 use super::leak::PromptLeak;
 use super::length::Length;
 use super::near::{LEAST_THRESHOLD, Near};
 use super::pii::Pii;
 use super::rouge::RougeL;
-use super::{Filter, decoding, echo, empty, loops, refusal, sentence_end};
+use super::{Filter, decoding, echo, empty, loops, refusal, sentence_end, stop_words};
 use crate::error::{Error, Result};
 
 /// Most bytes of a file of rules.
@@ -41,12 +44,27 @@ pub struct Filters {
     /// Fields that must not refuse the task, or speak of being a language model.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refusal: Vec<String>,
+    /// Fields that must not say "sorry" in fewer than 80 words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sorry: Vec<String>,
+    /// Fields that must hold more than punctuation and stop words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stop_words: Vec<String>,
+    /// How many words more a field has than the one that it was made from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<Added>,
+    /// Fields that must not take their words from the examples in the prompt.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub copied: Vec<Copied>,
     /// Fields that must not speak of the prompt they were made with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_leak: Option<PromptLeak>,
     /// The language of fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub language: Vec<LanguageOf>,
+    /// Bounds on the scores that judging steps give.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub judged: Vec<Judged>,
     /// Personal data and secrets: turn the row down, or mask them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pii: Option<Pii>,
@@ -115,11 +133,26 @@ impl Filters {
         for field in &self.refusal {
             chain.push(Box::new(refusal::Refusal { field: field.clone() }));
         }
+        for field in &self.sorry {
+            chain.push(Box::new(refusal::Sorry { field: field.clone() }));
+        }
+        for field in &self.stop_words {
+            chain.push(Box::new(stop_words::StopWords { field: field.clone() }));
+        }
+        for added in &self.added {
+            chain.push(Box::new(added.clone()));
+        }
+        for copied in &self.copied {
+            chain.push(Box::new(copied.clone()));
+        }
         if let Some(leak) = &self.prompt_leak {
             chain.push(Box::new(leak.clone()));
         }
         for language in &self.language {
             chain.push(Box::new(language.clone()));
+        }
+        for judged in &self.judged {
+            chain.push(Box::new(judged.clone()));
         }
         if let Some(pii) = &self.pii {
             chain.push(Box::new(pii.clone()));
@@ -208,6 +241,11 @@ sentence_end: [a]
 loops: [a]
 echo: [a, b]
 refusal: [b]
+sorry: [b]
+stop_words: [b]
+added: [{field: b, over: a, words: [1, 9]}]
+copied: [{field: b, from: [a]}]
+judged: [{score: quality, least: 2.5}]
 prompt_leak: {fields: [a]}
 language:
   - {field: a, is: en}
@@ -222,7 +260,7 @@ rouge_l: {fields: [a]}
 ",
         )
         .expect("readable");
-        assert_eq!(filters.chain().len(), 10);
+        assert_eq!(filters.chain().len(), 15);
         assert_eq!(filters.problem(), None);
         assert_eq!(filters.rouge_l.as_ref().map(|rule| rule.threshold), Some(0.7));
         let text = serde_json::to_string(&filters).expect("plain data");

@@ -25,6 +25,10 @@ impl Filter for Echo {
             Reason::new("echo", format!("{} takes over {copied} words of {} in a row", self.echo, self.source))
         })
     }
+
+    fn fields(&self) -> Vec<&str> {
+        vec![&self.source, &self.echo]
+    }
 }
 
 /// Length of the longest run of words that stands in both.

@@ -16,6 +16,10 @@ impl Filter for Empty {
         let empty = !text(row, &self.field).chars().any(char::is_alphanumeric);
         empty.then(|| Reason::new("empty", format!("{} holds no word", self.field)))
     }
+
+    fn fields(&self) -> Vec<&str> {
+        vec![&self.field]
+    }
 }
 
 #[cfg(test)]

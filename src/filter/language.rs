@@ -86,6 +86,10 @@ impl Filter for LanguageOf {
             Reason::new("language", format!("{} is {lang} (confidence {sure:.2})", self.field))
         })
     }
+
+    fn fields(&self) -> Vec<&str> {
+        vec![&self.field]
+    }
 }
 
 #[cfg(test)]

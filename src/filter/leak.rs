@@ -54,6 +54,10 @@ impl Filter for PromptLeak {
             Some(Reason::new("prompt_leak", format!("{field} says «{found}»")))
         })
     }
+
+    fn fields(&self) -> Vec<&str> {
+        self.fields.iter().map(String::as_str).collect()
+    }
 }
 
 /// True when `phrase` stands in `text` and does not begin or end inside a word.

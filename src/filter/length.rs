@@ -32,6 +32,10 @@ impl Filter for Length {
         judge(self.chars, &|| text.chars().count(), "characters")
             .or_else(|| judge(self.words, &|| words(&text).len(), "words"))
     }
+
+    fn fields(&self) -> Vec<&str> {
+        vec![&self.field]
+    }
 }
 
 #[cfg(test)]

@@ -36,6 +36,10 @@ impl Filter for Loops {
             Reason::new("loop", format!("{:.0} % of {}'s word runs repeat earlier ones", share * 100.0, self.field))
         })
     }
+
+    fn fields(&self) -> Vec<&str> {
+        vec![&self.field]
+    }
 }
 
 /// Share of the text's runs of [`RUN`] words that stood in it before; 0 for short texts.

@@ -9,7 +9,10 @@
 //!
 //! [`file`](mod@file) puts the same rules over the lines of any JSONL file.
 
+pub mod added;
+pub mod condition;
 pub mod config;
+pub mod copied;
 pub mod cross_row;
 pub mod decoding;
 pub mod decontaminate;
@@ -17,6 +20,7 @@ pub mod distinct;
 pub mod echo;
 pub mod empty;
 pub mod file;
+pub mod judged;
 pub mod language;
 pub mod leak;
 pub mod length;
@@ -26,6 +30,7 @@ pub mod pii;
 pub mod refusal;
 pub mod rouge;
 pub mod sentence_end;
+pub mod stop_words;
 pub mod text;
 
 use serde::de::Error as _;
@@ -48,24 +53,31 @@ pub struct Reason {
 
 /// Names of all rules, and of the other ways in which an attempt fails.
 pub const RULES: &[&str] = &[
+    "added",
     "closed_by_budget",
     "contaminated",
+    "copied",
     "dead_end",
     "duplicate",
     "echo",
     "empty",
+    "judged",
     "language",
     "length",
     "loop",
     "near_duplicate",
+    "no_gain",
     "pii",
     "prompt_leak",
     "refusal",
     "rouge_l",
     "schema",
     "sentence_end",
+    "sorry",
+    "stop_words",
     "tension",
     "token_limit",
+    "too_long",
     "unreadable",
 ];
 
@@ -95,6 +107,8 @@ impl Reason {
 pub trait Filter: Send + Sync {
     /// The reason to turn `row` down, if there is one.
     fn check(&self, row: &Map<String, Value>) -> Option<Reason>;
+    /// The fields that it reads, by which a run asks it as soon as they are there.
+    fn fields(&self) -> Vec<&str>;
 }
 
 /// The first reason that a chain finds.

@@ -215,6 +215,10 @@ impl Filter for Pii {
             Some(Reason::new("pii", format!("{field} holds {} of kind {}", finds.len(), first.kind.name())))
         })
     }
+
+    fn fields(&self) -> Vec<&str> {
+        self.fields.iter().map(String::as_str).collect()
+    }
 }
 
 /// The Luhn check (ISO/IEC 7812-1) over the digits of a number that begins as cards do.

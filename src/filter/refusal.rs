@@ -56,6 +56,30 @@ impl Filter for Refusal {
         let found = refusal(&text(row, &self.field))?;
         Some(Reason::new("refusal", format!("{} says «{found}»", self.field)))
     }
+
+    fn fields(&self) -> Vec<&str> {
+        vec![&self.field]
+    }
+}
+
+/// Turns down a row whose short field says "sorry" anywhere: Evol-Instruct's second elimination rule to the letter
+/// (arXiv 2304.12244). [`Refusal`] is the finer rule.
+pub struct Sorry {
+    /// The field.
+    pub field: String,
+}
+
+impl Filter for Sorry {
+    fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
+        let text = text(row, &self.field).to_lowercase();
+        let count = text.split_whitespace().count();
+        (count < SORRY_WORDS && text.contains("sorry"))
+            .then(|| Reason::new("sorry", format!("{} says sorry in {count} words", self.field)))
+    }
+
+    fn fields(&self) -> Vec<&str> {
+        vec![&self.field]
+    }
 }
 
 /// The phrase by which a text refuses, if it does.
@@ -78,6 +102,14 @@ pub fn refusal(text: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_short_text_must_not_be_sorry() {
+        let rule = Sorry { field: "a".into() };
+        let check = |a: &str| rule.check(serde_json::json!({ "a": a }).as_object().expect("an object")).is_some();
+        assert!(check("I'm so Sorry about that.") && !check("It is a wasp."));
+        assert!(!check(&format!("Sorry. {}", "word ".repeat(79))) && check(&format!("Sorry. {}", "word ".repeat(78))));
+    }
 
     #[test]
     fn refusals_are_found_and_talk_about_them_is_not() {

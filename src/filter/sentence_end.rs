@@ -20,6 +20,10 @@ impl Filter for SentenceEnd {
         let tail: String = text.chars().rev().take(20).collect::<Vec<_>>().into_iter().rev().collect();
         Some(Reason::new("sentence_end", format!("{} ends with «{tail}»", self.field)))
     }
+
+    fn fields(&self) -> Vec<&str> {
+        vec![&self.field]
+    }
 }
 
 /// True when the text ends with a full stop, question or exclamation mark (closing quotes and

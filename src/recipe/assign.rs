@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Fault;
-use super::attributes::{Attribute, Quota, Range, fits, number};
+use super::attributes::{Attribute, Quota, Range, number};
 use crate::decode::StreamKey;
+use crate::filter::condition::fits;
 
 /// Most combinations of values that are apportioned as cells.
 pub const MOST_CELLS: usize = 4096;

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::Fault;
 use crate::error::{Error, Result};
+use crate::filter::condition::fits;
 
 /// Most values of one attribute.
 const MOST_VALUES: usize = 100_000;
@@ -198,16 +199,6 @@ impl Quota {
     }
 }
 
-/// Whether `attributes` have the values that `condition` asks for; a list asks for any of its values.
-pub fn fits(condition: &Map<String, Value>, attributes: &Map<String, Value>) -> bool {
-    condition.iter().all(|(name, wanted)| {
-        attributes.get(name).is_some_and(|value| match wanted {
-            Value::Array(any) => any.contains(value),
-            one => one == value,
-        })
-    })
-}
-
 fn check_choices(values: &[Value], weights: &[f64], at: &str) -> Result<(), Fault> {
     let fault = |key: &str, what: String, remedy: &str| Err(Fault::new(format!("{at}{key}"), what, remedy));
     if values.len() > MOST_VALUES {
@@ -242,7 +233,12 @@ fn check_choices(values: &[Value], weights: &[f64], at: &str) -> Result<(), Faul
     Ok(())
 }
 
-fn check_condition(condition: &Map<String, Value>, attributes: &[Attribute], at: &str) -> Result<(), Fault> {
+/// Finds a name or a value in `condition` that no attribute has; `at` is its pointer.
+pub(super) fn check_condition(
+    condition: &Map<String, Value>,
+    attributes: &[Attribute],
+    at: &str,
+) -> Result<(), Fault> {
     for (name, wanted) in condition {
         let at = format!("{at}/{name}");
         let known = || attributes.iter().map(|attribute| attribute.name.as_str());

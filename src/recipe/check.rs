@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::prompt::Templates;
-use super::{Fault, Form, Output, Recipe, Step};
+use super::attributes::check_condition;
+use super::{BestOf, Fault, Form, Output, Recipe, Scale, Step};
 use crate::grammar::{GrammarSource, Options, Program};
 
 /// Names that every template can use.
 const ALWAYS: &[&str] = &["schema"];
+/// Names that templates can use where rows are made from rows.
+const FROM_SEEDS: &[&str] = &["seed", "parent"];
 
 impl Recipe {
     /// Finds what cannot make a row.
@@ -32,16 +35,29 @@ impl Recipe {
         self.assignments(0)?;
         let mut known: BTreeSet<&str> = self.attributes.iter().map(|attribute| attribute.name.as_str()).collect();
         known.extend(ALWAYS);
+        if let Some(seeds) = &self.seeds {
+            known.extend(FROM_SEEDS);
+            if seeds.rounds == 0 {
+                return fault("/seeds/rounds", "`rounds` is 0", "use 1 or more");
+            }
+        }
         for (index, step) in self.steps.iter().enumerate() {
             let at = format!("/steps/{index}");
-            if self.steps[..index].iter().any(|other| other.field == step.field) {
+            check_condition(&step.when, &self.attributes, &format!("{at}/when"))?;
+            let twice = |other: &Step| other.field == step.field && other.when.is_empty() && step.when.is_empty();
+            if self.steps[..index].iter().any(twice) {
                 let what = format!("another step fills `{}` already", step.field);
                 return Err(Fault::new(format!("{at}/field"), what, "choose another field"));
             }
             self.check_step(step, &known, &at)?;
-            known.insert(&step.field);
+            if let Some(best_of) = &step.best_of {
+                self.check_best_of(index, best_of, &format!("{at}/best_of"))?;
+            }
+            known.insert(if matches!(step.output, Output::Score(_)) { "scores" } else { &step.field });
         }
-        if self.steps.iter().all(|step| step.aside) {
+        let keeps = self.seeds.is_some_and(|seeds| seeds.keep);
+        let fills = |step: &Step| !step.aside && !matches!(step.output, Output::Score(_));
+        if !keeps && !self.steps.iter().any(fills) {
             return fault("/steps", "every step is `aside`, so rows have no fields", "let one step fill a field");
         }
         Ok(())
@@ -76,10 +92,33 @@ impl Recipe {
         Self::check_output(step, known, at)
     }
 
+    fn check_best_of(&self, index: usize, best_of: &BestOf, at: &str) -> Result<(), Fault> {
+        let fault = |key: &str, what: String, remedy: &str| Err(Fault::new(format!("{at}/{key}"), what, remedy));
+        if best_of.count < 2 || !self.steps[index].output.is_decoded() {
+            return fault("count", "one text has nothing to compete with".into(), "use 2 or more for a decoded field");
+        }
+        let judges = |step: &Step| {
+            step.field == best_of.by && matches!(step.output, Output::Score(_)) && step.when.is_empty()
+        };
+        if !self.steps[index..].iter().any(judges) {
+            let what = format!("no later step without `when` gives the score `{}`", best_of.by);
+            return fault("by", what, "name a later step whose output is `score`");
+        }
+        if self.steps[index + 1..].iter().take_while(|step| !judges(step)).any(|step| step.best_of.is_some()) {
+            return fault("by", "another choice begins before this one ends".into(), "let one end before the other");
+        }
+        Ok(())
+    }
+
     fn check_output(step: &Step, known: &BTreeSet<&str>, at: &str) -> Result<(), Fault> {
         let templates = Templates::default();
         let source = match &step.output {
             Output::Schema => return Ok(()),
+            Output::Template(template) => {
+                let place = format!("{at}/output/template");
+                return templates.check(template, known).map_err(|(what, remedy)| Fault::new(place, what, remedy));
+            }
+            Output::Score(scale) => return Self::check_scale(scale, known, &format!("{at}/output/score")),
             Output::Choice(texts) if texts.is_empty() || texts.iter().any(String::is_empty) => {
                 let what = if texts.is_empty() { "there is nothing to choose from" } else { "a choice is empty" };
                 return Err(Fault::new(format!("{at}/output/choice"), what, "list the texts to choose from"));
@@ -100,5 +139,22 @@ impl Recipe {
             Ok(_) => Ok(()),
             Err(cause) => Err(Fault::new(format!("{at}/output"), cause.to_string(), "correct the output")),
         }
+    }
+
+    fn check_scale(scale: &Scale, known: &BTreeSet<&str>, at: &str) -> Result<(), Fault> {
+        let fault = |key: &str, what: &str, remedy: &str| Err(Fault::new(format!("{at}/{key}"), what, remedy));
+        let distinct: BTreeSet<&str> = scale.choices.iter().map(|choice| choice.trim()).collect();
+        if distinct.len() < 2 || distinct.len() < scale.choices.len() || distinct.contains("") {
+            return fault("choices", "a score takes two or more different choices", "list different texts");
+        }
+        if !scale.values.is_empty() && scale.values.len() != scale.choices.len() {
+            return fault("values", "there is not one value a choice", "list as many values as choices");
+        }
+        if scale.places && (scale.swapped.is_none() || scale.choices.len() != 2) {
+            return fault("places", "places need two choices and a `swapped` prompt", "add them, or leave it out");
+        }
+        let swapped = scale.swapped.as_deref().unwrap_or_default();
+        let checked = Templates::default().check(swapped, known);
+        checked.map_err(|(what, remedy)| Fault::new(format!("{at}/swapped"), what, remedy))
     }
 }

@@ -11,6 +11,7 @@ mod check;
 pub mod draws;
 pub mod examples;
 pub mod prompt;
+pub mod scale;
 pub mod yaml;
 
 use std::path::Path;
@@ -21,6 +22,7 @@ use serde_json::{Map, Value};
 pub use assign::{Assignments, Balance};
 pub use attributes::{Attribute, Quota};
 pub use draws::{Draws, DrawsOverride};
+pub use scale::Scale;
 pub use yaml::Fault;
 
 use crate::error::Result;
@@ -38,6 +40,9 @@ pub struct Recipe {
     pub description: String,
     /// The schema that every row satisfies: the name of a bundled grammar.
     pub schema: String,
+    /// Rows are made from the rows of a data set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seeds: Option<FromSeeds>,
     /// How tokens are drawn, unless flags say otherwise.
     #[serde(default)]
     pub sampling: Draws,
@@ -69,6 +74,23 @@ pub struct Recipe {
     pub filters: Filters,
 }
 
+/// How rows are made from the rows of a data set. Templates see them as `seed`, and what a row directly descends
+/// from as `parent`; both have `instruction`, `input` and `response`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FromSeeds {
+    /// How often a row is made from the row that was made before it, beginning with the seed.
+    #[serde(default = "one")]
+    pub rounds: u16,
+    /// A record has the fields of its seed, with the steps' fields in place of those of the same names.
+    #[serde(default)]
+    pub keep: bool,
+}
+
+fn one() -> u16 {
+    1
+}
+
 fn default_attempts() -> u16 {
     20
 }
@@ -90,6 +112,9 @@ pub struct Step {
     /// The field serves later steps only: it is kept in a row's `meta`, not among its fields.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub aside: bool,
+    /// Values that attributes must have for the step to be taken; a list asks for any of its values.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub when: Map<String, Value>,
     /// How the model is addressed.
     #[serde(default)]
     pub form: Form,
@@ -101,6 +126,7 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub example: Option<Turn>,
     /// Template of the row's own prompt (`completion`), or of the user's message (`chat`).
+    #[serde(default)]
     pub prompt: String,
     /// Template of a text that the field begins with, given to the model rather than decoded.
     #[serde(default)]
@@ -110,6 +136,9 @@ pub struct Step {
     /// Literal text that ends the decoded text and is not part of the field.
     #[serde(default)]
     pub stop: String,
+    /// Decode several texts and keep the one that a later judging step scores highest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_of: Option<BestOf>,
     /// Most tokens of this step.
     #[serde(default = "default_max_tokens")]
     pub max_tokens: usize,
@@ -117,6 +146,16 @@ pub struct Step {
 
 fn default_max_tokens() -> usize {
     256
+}
+
+/// Texts that compete for a field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BestOf {
+    /// How many.
+    pub count: u8,
+    /// Field of the judging step.
+    pub by: String,
 }
 
 /// How the model is addressed.
@@ -152,6 +191,17 @@ pub enum Output {
     Text(TextBounds),
     /// JSON under the run's schema.
     Schema,
+    /// Nothing is decoded: the field is what this template gives.
+    Template(String),
+    /// Nothing is decoded: the probabilities of choices are read, and go into the row's scores.
+    Score(Scale),
+}
+
+impl Output {
+    /// Whether the model draws tokens for it.
+    pub fn is_decoded(&self) -> bool {
+        !matches!(self, Self::Template(_) | Self::Score(_))
+    }
 }
 
 impl Recipe {

@@ -3,7 +3,7 @@
 //! Keeps the scheduler full with what [`super::rows`] wants, takes what comes back into the ledger, and lets
 //! rows be decided in order. An attempt that is turned down is followed by the next attempt of the same row.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +14,8 @@ use super::directory::RunDirectory;
 use super::ledger::Entry;
 use super::plan::Plan;
 use super::rows::{Rows, Wanted};
-use super::steps::{Decoding, Outcome, Steps};
+use super::seeds::Seeds;
+use super::steps::{Decoding, Next, Steps};
 use crate::constraint::Compiler;
 use crate::decode::{Capacity, Scheduler, Statistics, StreamKey};
 use crate::error::Result;
@@ -109,10 +110,12 @@ pub fn generate<'a>(
     on_event: &mut dyn FnMut(Event),
 ) -> Result<Summary> {
     let start = Instant::now();
-    let mut steps = Steps::new(plan, workshop.tokenizer.clone(), workshop.compiler)?;
+    let seeds = Seeds::of(plan)?;
+    let context_length = workshop.model.info().context_length;
+    let mut steps = Steps::new(plan, &seeds, workshop.tokenizer.clone(), workshop.compiler, context_length)?;
     let slots = workshop.capacity.slots;
     let mut scheduler = Scheduler::new(workshop.model, workshop.tokenizer.vocab().clone(), workshop.capacity);
-    let mut rows = Rows::new(plan, directory)?;
+    let mut rows = Rows::new(plan, &seeds, directory)?;
     let mut decoding: HashMap<(u32, u16), Decoding> = HashMap::new();
     let mut wanted: Vec<Wanted> = Vec::new();
     while !rows.all_decided() {
@@ -127,26 +130,24 @@ pub fn generate<'a>(
             }
         }
         rows.settle(&mut wanted, on_event)?;
-        for want in wanted.drain(..) {
-            let mut attempt = Decoding::new(want.key, want.attributes, want.set);
-            submit(&mut scheduler, &mut steps, &mut attempt, on_event)?;
+        let mut beginning: VecDeque<Wanted> = wanted.drain(..).collect();
+        while let Some(want) = beginning.pop_front() {
+            let mut attempt = Decoding::new(want.key, want.attributes, want.set, want.origin);
+            let next = steps.begin(&mut attempt)?;
             decoding.insert((want.key.row, want.key.attempt), attempt);
+            let mut desk = Desk { scheduler: &mut scheduler, rows: &mut rows, decoding: &mut decoding };
+            beginning.extend(desk.follow(want.key, next, &steps, on_event)?);
         }
         if scheduler.outstanding() == 0 {
             continue;
         }
         scheduler.step()?;
         while let Some(completion) = scheduler.take_finished() {
-            let (row, number) = (completion.key.row, completion.key.attempt);
-            let attempt = decoding.get_mut(&(row, number)).expect("a completion belongs to an attempt");
-            match steps.finish(attempt, &completion) {
-                Outcome::NextStep => submit(&mut scheduler, &mut steps, attempt, on_event)?,
-                Outcome::Ended(attempt, reason) => {
-                    decoding.remove(&(row, number));
-                    rows.summary.decoded += 1;
-                    wanted.extend(rows.take(Entry { row, number, attempt: *attempt, reason })?);
-                }
-            }
+            let key = completion.key;
+            let attempt = decoding.get_mut(&(key.row, key.attempt)).expect("a completion belongs to an attempt");
+            let next = steps.finish(attempt, &completion)?;
+            let mut desk = Desk { scheduler: &mut scheduler, rows: &mut rows, decoding: &mut decoding };
+            wanted.extend(desk.follow(key, next, &steps, on_event)?);
         }
         on_event(Event::Progress { accepted: rows.summary.accepted, statistics: scheduler.statistics() });
     }
@@ -156,18 +157,37 @@ pub fn generate<'a>(
     Ok(summary)
 }
 
-/// Hands an attempt's present step to the scheduler.
-fn submit(
-    scheduler: &mut Scheduler,
-    steps: &mut Steps,
-    attempt: &mut Decoding,
-    on_event: &mut dyn FnMut(Event),
-) -> Result<()> {
-    let request = steps.request(attempt)?;
-    let field = &steps.plan.recipe.steps[usize::from(request.key.step)].field;
-    on_event(Event::Requested { key: request.key, field, prefix: &request.prefix, prompt: &request.prompt });
-    scheduler.submit(request);
-    Ok(())
+/// Where attempts go from step to step.
+struct Desk<'d, 's, 'r> {
+    scheduler: &'d mut Scheduler<'s>,
+    rows: &'d mut Rows<'r>,
+    decoding: &'d mut HashMap<(u32, u16), Decoding>,
+}
+
+impl Desk<'_, '_, '_> {
+    /// Gives an attempt what it needs next; what its row wants when it has ended.
+    fn follow(
+        &mut self,
+        key: StreamKey,
+        next: Next,
+        steps: &Steps,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<Option<Wanted>> {
+        match next {
+            Next::Request(request) => {
+                let field = &steps.step_of(request.key).field;
+                on_event(Event::Requested { key: request.key, field, prefix: &request.prefix, prompt: &request.prompt });
+                self.scheduler.submit(*request);
+                Ok(None)
+            }
+            Next::Ended(attempt, reason) => {
+                let (row, number) = (key.row, key.attempt);
+                self.decoding.remove(&(row, number));
+                self.rows.summary.decoded += 1;
+                self.rows.take(Entry { row, number, attempt: *attempt, reason })
+            }
+        }
+    }
 }
 
 /// Decides the rows of `plan` as far as the ledger of `directory` goes, without a model.
@@ -175,7 +195,8 @@ fn submit(
 /// # Errors
 /// When the ledger cannot be read or a line cannot be written.
 pub fn replay(plan: &Plan, directory: &mut RunDirectory, on_event: &mut dyn FnMut(Event)) -> Result<Summary> {
-    let mut rows = Rows::new(plan, directory)?;
+    let seeds = Seeds::of(plan)?;
+    let mut rows = Rows::new(plan, &seeds, directory)?;
     let mut wanted = Vec::new();
     while wanted.is_empty() && !rows.all_decided() {
         if let Some(want) = rows.open_next()? {

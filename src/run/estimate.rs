@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::plan::Plan;
-use super::steps::{Decoding, Steps};
+use super::steps::{Decoding, Next, Steps};
 use crate::decode::StreamKey;
 use crate::error::Result;
 
@@ -55,9 +55,11 @@ impl Estimate {
         for (row, attributes) in (0..rows).zip(assignments) {
             let set = plan.recipe.example_set_of(plan.seed, row);
             let key = StreamKey { seed: plan.seed, row, step: 0, attempt: 0 };
-            let mut attempt = Decoding::new(key, attributes, set);
-            for (index, step) in estimate.steps.iter_mut().enumerate() {
-                let request = steps.request(&mut attempt)?;
+            let mut attempt = Decoding::new(key, attributes, set, None);
+            let mut next = steps.begin(&mut attempt)?;
+            while let Next::Request(request) = next {
+                let index = usize::from(request.key.step);
+                let step = &mut estimate.steps[index];
                 if !shared.contains(&(index, set)) {
                     shared.push((index, set));
                     estimate.shared_prompt_tokens += request.prefix.len();
@@ -65,7 +67,7 @@ impl Estimate {
                 prompt_tokens += request.prompt.len();
                 let least = request.constraint.map_or(1, |constraint| constraint.min_tokens());
                 step.min_tokens = step.min_tokens.max(least);
-                attempt.suppose(&plan.recipe.steps[index], json!("(what the model writes here)"));
+                next = steps.suppose(&mut attempt, json!("(what the model writes here)"))?;
             }
         }
         estimate.prompt_tokens = prompt_tokens as f64 / f64::from(rows.max(1));

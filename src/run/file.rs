@@ -161,6 +161,17 @@ impl Source {
         Ok(())
     }
 
+    /// Changes the recipe, which is then no longer the one that was named.
+    ///
+    /// # Errors
+    /// When it cannot be read, or the change fails.
+    pub fn edit_recipe(&mut self, change: &dyn Fn(&mut Recipe) -> Result<()>) -> Result<()> {
+        let mut recipe = self.base_recipe()?;
+        change(&mut recipe)?;
+        self.file.recipe = Some(RecipeChoice::Here(Box::new(recipe)));
+        Ok(())
+    }
+
     /// Brings recipe, schema and changes together, and checks the whole.
     ///
     /// # Errors

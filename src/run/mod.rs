@@ -1,7 +1,8 @@
 //! A run: from a [`Plan`] to accepted rows on disk.
 //!
 //! [`file`](mod@file) reads what a user asks for, [`plan`] says what is to be made, [`driver`] turns attempts
-//! into accepted rows: [`steps`] decodes them, [`rows`] decides in row order. [`directory`] keeps the files
+//! into accepted rows: [`steps`] decodes them, [`rows`] decides in row order, [`seeds`] gives what rows are made
+//! from. [`directory`] keeps the files
 //! ([`ledger`], [`record`]) so that nothing in them is ever half-written; [`merge`](mod@merge)
 //! joins shards, and [`estimate`] tells beforehand what a run will cost.
 
@@ -14,6 +15,7 @@ pub mod merge;
 pub mod plan;
 pub mod record;
 pub mod rows;
+pub mod seeds;
 pub mod steps;
 
 pub use directory::RunDirectory;

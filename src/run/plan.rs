@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::seeds::SeedsUsed;
 use crate::model::source::verify::sha256_of;
 use crate::recipe::Recipe;
 
@@ -17,6 +18,9 @@ pub struct Plan {
     pub version: String,
     /// How many rows are wanted.
     pub rows: u32,
+    /// Rows made from seeds: that many are tried, however many of them are accepted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tries: bool,
     /// Which of the rows are made here; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<Shard>,
@@ -28,9 +32,15 @@ pub struct Plan {
     pub engine: String,
     /// The schema that every row satisfies.
     pub schema: Value,
+    /// The data set that rows are made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seeds: Option<SeedsUsed>,
     /// The recipe, with the flags' changes in it.
     pub recipe: Recipe,
 }
+
+/// Rows from seeds that are tried at most for each row that is wanted.
+const TRIED_PER_ROW: u32 = 4;
 
 /// The model of a run, as found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +111,15 @@ impl Plan {
         (0..self.rows).filter(move |&row| shard.is_none_or(|shard| shard.holds(row)))
     }
 
+    /// How many rows are tried at most. A row from nothing is tried until its attempts are used up; rows from
+    /// seeds may fail for good, and then others take their place, unless `tries`.
+    pub fn row_limit(&self) -> u32 {
+        match (&self.seeds, self.tries) {
+            (Some(seeds), false) => self.rows.max(seeds.rows).saturating_mul(TRIED_PER_ROW),
+            _ => self.rows,
+        }
+    }
+
     /// How many rows this run makes.
     pub fn row_count(&self) -> u32 {
         match self.shard {
@@ -113,7 +132,11 @@ impl Plan {
         let mut plan = serde_json::to_value(self).expect("a plan is plain data");
         if let Some(plan) = plan.as_object_mut() {
             plan.shift_remove("rows");
+            plan.shift_remove("tries");
             plan.shift_remove("shard");
+        }
+        if let Some(seeds) = plan.get_mut("seeds").and_then(Value::as_object_mut) {
+            seeds.shift_remove("path");
         }
         if let Some(model) = plan["model"].as_object_mut() {
             model.shift_remove("path");
@@ -160,11 +183,13 @@ mod tests {
         Plan {
             version: "1".into(),
             rows: 10,
+            tries: false,
             shard: None,
             seed: 1,
             model: ModelUsed { name: "m".into(), ..ModelUsed::default() },
             engine: "instil".into(),
             schema: Value::Bool(true),
+            seeds: None,
             recipe: builtin::recipe("instruction-response").expect("it is built in"),
         }
     }

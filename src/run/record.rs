@@ -17,6 +17,9 @@ pub struct Attempt {
     /// Fields that serve later steps only.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub aside: Map<String, Value>,
+    /// What judging steps found, by field.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub scores: Map<String, Value>,
     /// A line for each step that was decoded.
     pub steps: Vec<StepNote>,
 }
@@ -70,32 +73,54 @@ pub fn row_id(seed: u64, row: u32) -> String {
     format!("{seed}-{row:06}")
 }
 
+/// What stands in a row's line beside its attempt.
+#[derive(Clone, Debug, Default)]
+pub struct Context<'a> {
+    /// What the plan gave the row.
+    pub attributes: Option<&'a Map<String, Value>>,
+    /// Fields that it keeps of its seed.
+    pub kept: Option<&'a Map<String, Value>>,
+    /// `meta` of its seed.
+    pub kept_meta: Option<&'a Value>,
+    /// What it descends from.
+    pub lineage: Option<Value>,
+}
+
 /// The line of an accepted row, without the newline.
-pub fn record_line(key: StreamKey, attributes: &Map<String, Value>, attempt: &Attempt) -> String {
-    line(key, attributes, attempt, None)
+pub fn record_line(key: StreamKey, context: &Context, attempt: &Attempt) -> String {
+    line(key, context, attempt, None)
 }
 
 /// The line of a rejected attempt, without the newline.
-pub fn reject_line(key: StreamKey, attributes: &Map<String, Value>, attempt: &Attempt, reason: &Reason) -> String {
-    line(key, attributes, attempt, Some(reason))
+pub fn reject_line(key: StreamKey, context: &Context, attempt: &Attempt, reason: &Reason) -> String {
+    line(key, context, attempt, Some(reason))
 }
 
-fn line(key: StreamKey, attributes: &Map<String, Value>, attempt: &Attempt, reason: Option<&Reason>) -> String {
+fn line(key: StreamKey, context: &Context, attempt: &Attempt, reason: Option<&Reason>) -> String {
     let mut line = Map::new();
     line.insert("id".into(), row_id(key.seed, key.row).into());
-    for (name, value) in &attempt.fields {
+    for (name, value) in context.kept.into_iter().flatten().chain(&attempt.fields) {
         line.insert(name.clone(), value.clone());
     }
     let mut meta = json!({
         "row": key.row,
         "attempt": key.attempt,
         "seed": key.seed,
-        "attributes": attributes,
+        "attributes": context.attributes,
         "steps": attempt.steps,
     });
     let entries = meta.as_object_mut().expect("it was made as an object");
     if !attempt.aside.is_empty() {
         entries.insert("aside".into(), json!(attempt.aside));
+    }
+    if !attempt.scores.is_empty() {
+        entries.insert("scores".into(), json!(attempt.scores));
+    }
+    if let Some(lineage) = &context.lineage {
+        entries.insert("lineage".into(), lineage.clone());
+    }
+    if let Some(before) = context.kept_meta {
+        entries.insert("before".into(), before.clone());
     }
     if let Some(reason) = reason {
         entries.insert("reason".into(), json!(reason));

@@ -6,6 +6,7 @@
 //! plan alone, and a run that goes on after a stop decides as if it had never stopped.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -13,16 +14,19 @@ use super::directory::RunDirectory;
 use super::driver::{Event, Summary};
 use super::ledger::Entry;
 use super::plan::Plan;
-use super::record::{Attempt, record_line, reject_line};
+use super::record::{Attempt, Context, record_line, reject_line};
+use super::seeds::{Origin, Seeds, family, texts_of};
 use crate::decode::StreamKey;
 use crate::error::Result;
-use crate::filter::{CrossRows, Other, Prepared, Reason};
+use crate::filter::{Candidate, CrossRows, Other, Prepared, Reason};
 
 /// A row that is not decided yet.
 struct Row {
     attributes: Map<String, Value>,
     /// Which set of few-shot examples its prompts show.
     set: u32,
+    /// What it is made from, once that is decided.
+    origin: Option<Origin>,
     /// The attempt at hand.
     number: u16,
     turned_down: Vec<(u16, Attempt, Reason)>,
@@ -30,6 +34,8 @@ struct Row {
 }
 
 enum State {
+    /// The row that it may be made from is not decided.
+    Waiting,
     /// Its attempt is not in the ledger.
     Wanting,
     /// Its attempt passed the rules about single rows.
@@ -47,14 +53,24 @@ pub struct Wanted {
     pub attributes: Map<String, Value>,
     /// Its set of few-shot examples.
     pub set: u32,
+    /// What it is made from.
+    pub origin: Option<Origin>,
 }
+
+/// A row that was kept, and its texts.
+type Latest = (u32, Arc<Map<String, Value>>);
 
 /// The rows of a run, from the first undecided one on.
 pub struct Rows<'a> {
     plan: &'a Plan,
+    seeds: &'a Seeds,
     directory: &'a mut RunDirectory,
     coming: std::iter::Peekable<Box<dyn Iterator<Item = (u32, Map<String, Value>)> + 'a>>,
     open: BTreeMap<u32, Row>,
+    /// The lowest row that is not decided.
+    decided: u32,
+    /// The latest row kept of each seed's chain.
+    latest: Vec<Option<Latest>>,
     /// What rows are compared with.
     accepted: CrossRows,
     /// What became of the rows decided so far.
@@ -66,22 +82,30 @@ impl<'a> Rows<'a> {
     ///
     /// # Errors
     /// When the attributes cannot be dealt out, or a file that filters compare with cannot be read.
-    pub fn new(plan: &'a Plan, directory: &'a mut RunDirectory) -> Result<Self> {
+    pub fn new(plan: &'a Plan, seeds: &'a Seeds, directory: &'a mut RunDirectory) -> Result<Self> {
         let assignments = plan.recipe.assignments(plan.seed).map_err(|fault| fault.as_usage(&plan.recipe.name))?;
         let shard = plan.shard;
-        let coming = (0..plan.rows).zip(assignments).filter(move |(row, _)| shard.is_none_or(|s| s.holds(*row)));
+        let coming = (0..plan.row_limit()).zip(assignments).filter(move |(row, _)| shard.is_none_or(|s| s.holds(*row)));
         let coming: Box<dyn Iterator<Item = _>> = Box::new(coming);
         let mut cross_rows = plan.recipe.filters.cross_rows()?;
+        for (seed, index) in seeds.rows.iter().zip(0..) {
+            let family = family(index);
+            let prepared = cross_rows.prepare(Candidate { fields: &seed.texts, family: Some(&family) });
+            cross_rows.accept(Other::Seed(index), &prepared)?;
+        }
         // A row that is a few-shot example again is no new row.
-        for (example, index) in plan.recipe.examples.iter().zip(0..) {
+        for (example, index) in plan.recipe.examples.iter().zip(seeds.len()..) {
             let prepared = cross_rows.prepare(example.into());
             cross_rows.accept(Other::Seed(index), &prepared)?;
         }
         Ok(Self {
             plan,
+            seeds,
             directory,
             coming: coming.peekable(),
             open: BTreeMap::new(),
+            decided: 0,
+            latest: vec![None; seeds.rows.len()],
             accepted: cross_rows,
             summary: Summary::default(),
         })
@@ -94,7 +118,12 @@ impl<'a> Rows<'a> {
 
     /// Every row is decided.
     pub fn all_decided(&mut self) -> bool {
-        self.open.is_empty() && self.coming.peek().is_none()
+        self.is_met() || (self.open.is_empty() && self.coming.peek().is_none())
+    }
+
+    /// As many rows are accepted as are wanted, and the others need not be tried.
+    fn is_met(&self) -> bool {
+        self.plan.seeds.is_some() && !self.plan.tries && self.summary.accepted >= self.plan.rows
     }
 
     /// Opens the next row. `None` when there is none left; else the attempt that it wants, unless the ledger
@@ -105,8 +134,10 @@ impl<'a> Rows<'a> {
     pub fn open_next(&mut self) -> Result<Option<Option<Wanted>>> {
         let Some((index, attributes)) = self.coming.next() else { return Ok(None) };
         let set = self.plan.recipe.example_set_of(self.plan.seed, index);
-        let row = Row { attributes, set, number: 0, turned_down: Vec::new(), state: State::Wanting };
-        self.open.insert(index, row);
+        let waits = self.seeds.before(index).is_some_and(|before| before >= self.decided);
+        let origin = if waits { None } else { self.origin_of(index) };
+        let state = if waits { State::Waiting } else { State::Wanting };
+        self.open.insert(index, Row { attributes, set, origin, number: 0, turned_down: Vec::new(), state });
         self.go_on(index).map(Some)
     }
 
@@ -127,7 +158,9 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// When a line cannot be written.
     pub fn settle(&mut self, wanted: &mut Vec<Wanted>, on_event: &mut dyn FnMut(Event)) -> Result<()> {
-        while let Some(mut entry) = self.open.first_entry() {
+        while !self.is_met()
+            && let Some(mut entry) = self.open.first_entry()
+        {
             let index = *entry.key();
             let row = entry.get_mut();
             if let State::Passed { prepared, .. } = &row.state
@@ -141,24 +174,42 @@ impl<'a> Rows<'a> {
                 continue;
             }
             let key = StreamKey { seed: self.plan.seed, row: index, step: 0, attempt: row.number };
-            if matches!(row.state, State::Wanting) {
+            if matches!(row.state, State::Wanting | State::Waiting) {
                 return Ok(());
             }
             let row = entry.remove();
+            let context = self.context(&row);
             for (number, attempt, reason) in &row.turned_down {
                 let key = StreamKey { attempt: *number, ..key };
-                self.directory.reject(&reject_line(key, &row.attributes, attempt, reason))?;
+                self.directory.reject(&reject_line(key, &context, attempt, reason))?;
                 *self.summary.rejected.entry(reason.rule.to_string()).or_default() += 1;
                 on_event(Event::Rejected { row: index, reason });
+            }
+            if let Some(origin) = &row.origin
+                && self.seeds.before(index).is_none()
+            {
+                self.latest[origin.seed as usize] = None;
             }
             match row.state {
                 State::Passed { attempt, prepared, was_known } => {
                     self.accepted.accept(Other::Row(index), &prepared)?;
-                    self.directory.record(&record_line(key, &row.attributes, &attempt))?;
+                    self.directory.record(&record_line(key, &context, &attempt))?;
+                    if let Some(origin) = &row.origin {
+                        self.latest[origin.seed as usize] = Some((index, Arc::new(texts_of(&attempt.fields))));
+                    }
                     self.summary.accepted += 1;
                     on_event(Event::Accepted { row: index, fields: &attempt.fields, was_known });
                 }
-                State::GivenUp | State::Wanting => self.summary.given_up += 1,
+                State::GivenUp | State::Wanting | State::Waiting => self.summary.given_up += 1,
+            }
+            self.decided = index + 1;
+            if let Some(after) = self.seeds.after(index)
+                && self.open.contains_key(&after)
+            {
+                let origin = self.origin_of(after);
+                let row = self.open.get_mut(&after).expect("it was there a line ago");
+                (row.origin, row.state) = (origin, State::Wanting);
+                wanted.extend(self.go_on(after)?);
             }
         }
         Ok(())
@@ -171,6 +222,31 @@ impl<'a> Rows<'a> {
     pub fn finish(self) -> Result<Summary> {
         self.directory.finish()?;
         Ok(self.summary)
+    }
+
+    /// What `row` is made from; everything below it in its chain is decided.
+    fn origin_of(&self, row: u32) -> Option<Origin> {
+        if self.seeds.is_empty() {
+            return None;
+        }
+        let latest = self.seeds.before(row).and(self.latest[self.seeds.place(row).0 as usize].as_ref());
+        Some(self.seeds.origin(row, latest))
+    }
+
+    fn context<'r>(&self, row: &'r Row) -> Context<'r>
+    where
+        'a: 'r,
+    {
+        let mut context = Context { attributes: Some(&row.attributes), ..Context::default() };
+        if let Some(origin) = &row.origin {
+            let seed = &self.seeds.rows[origin.seed as usize];
+            if self.plan.recipe.seeds.is_some_and(|seeds| seeds.keep) {
+                context.kept = Some(&seed.fields);
+                context.kept_meta = seed.meta.as_ref();
+            }
+            context.lineage = Some(self.seeds.lineage(origin, self.plan.seed));
+        }
+        context
     }
 
     /// Brings a row as far as the ledger goes; the attempt that it then wants.
@@ -188,7 +264,8 @@ impl<'a> Rows<'a> {
                 Some(entry) => self.absorb(entry, true),
                 None => {
                     let key = StreamKey { seed: self.plan.seed, row: index, step: 0, attempt: row.number };
-                    return Ok(Some(Wanted { key, attributes: row.attributes.clone(), set: row.set }));
+                    let (attributes, origin) = (row.attributes.clone(), row.origin.clone());
+                    return Ok(Some(Wanted { key, attributes, set: row.set, origin }));
                 }
             }
         }
@@ -199,7 +276,9 @@ impl<'a> Rows<'a> {
         match entry.reason {
             Some(reason) => row.turn_down(entry.attempt, reason),
             None => {
-                let prepared = Box::new(self.accepted.prepare((&entry.attempt.fields).into()));
+                let family = row.origin.as_ref().map(Origin::family);
+                let candidate = Candidate { fields: &entry.attempt.fields, family: family.as_deref() };
+                let prepared = Box::new(self.accepted.prepare(candidate));
                 row.state = State::Passed { attempt: entry.attempt, prepared, was_known };
             }
         }

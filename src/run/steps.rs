@@ -1,4 +1,4 @@
-//! One step of one attempt: from a row to a request, and from its completion back into the row.
+//! The steps of an attempt: from a row to a request, and from its completion back into the row.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,13 +8,15 @@ use serde_json::{Map, Value, json};
 use super::plan::Plan;
 use super::record::{Attempt, StepNote};
 use crate::constraint::{Compiler, Constraint};
-use crate::decode::{Completion, Finish, Repetition, Request, Sampling, StreamKey};
+use super::seeds::{Origin, Seeds};
+use crate::decode::{Completion, Finish, Measure, Repetition, Request, Sampling, StreamKey};
 use crate::error::{Error, Result};
-use crate::filter::{Filter, Filters, Reason, first_reason};
+use crate::filter::condition::fits;
+use crate::filter::{Filter, Reason, first_reason};
 use crate::grammar::GrammarSource;
 use crate::grammar::validator::Validator;
 use crate::recipe::prompt::Templates;
-use crate::recipe::{Form, Output, Step};
+use crate::recipe::{Form, Output, Recipe, Scale, Step};
 use crate::tokenizer::chat::Message;
 use crate::tokenizer::{EncodeOptions, Tokenizer};
 use crate::vocab::TokenId;
@@ -31,17 +33,32 @@ pub struct Decoding {
     pub attributes: Map<String, Value>,
     /// Which set of few-shot examples its prompts show.
     pub set: u32,
+    origin: Option<Origin>,
     step: usize,
     attempt: Attempt,
     /// The text that was given to the model as the beginning of the field.
     begun: String,
+    /// Probabilities that the present judging step has read.
+    readings: Vec<Vec<f64>>,
+    choosing: Option<Choosing>,
 }
 
-/// What a completion made of an attempt.
-pub enum Outcome {
-    /// Its next step can be requested.
-    NextStep,
-    /// It is whole; the reason is that of the rules about single rows, if they turn it down.
+/// The best of several texts is being found.
+#[derive(Debug)]
+struct Choosing {
+    /// The step whose texts compete.
+    step: usize,
+    /// The attempt before that step.
+    before: Attempt,
+    /// Each text so far: its expected score and the attempt with it, or why it was turned down.
+    texts: Vec<Result<(f64, Attempt), (Attempt, Reason)>>,
+}
+
+/// What an attempt needs next.
+pub enum Next {
+    /// A completion.
+    Request(Box<Request>),
+    /// Nothing: it is whole; the reason is that of the rules about single rows, if they turn it down.
     Ended(Box<Attempt>, Option<Reason>),
 }
 
@@ -53,63 +70,260 @@ pub struct Steps<'a> {
     compiler: &'a Compiler,
     validator: Validator,
     templates: Templates,
+    seeds: &'a Seeds,
+    /// Longest sequence that the model reads, in tokens.
+    context_length: usize,
     constraints: HashMap<String, Arc<dyn Constraint>>,
     /// Tokens that the rows of one step and set share.
     prefixes: HashMap<(usize, u32), Arc<[TokenId]>>,
+    /// Choices of judging steps, as tokens.
+    choices: HashMap<usize, Arc<[Vec<TokenId>]>>,
+    /// What judging steps read of texts without content.
+    neutral: HashMap<(usize, u32, bool), Vec<f64>>,
     schema_text: String,
-    chain: Vec<Box<dyn Filter>>,
+    /// The rules about single rows, each at the last step that it needs.
+    chain: Vec<Vec<Box<dyn Filter>>>,
 }
+
+/// Streams of competing texts are this far apart in [`StreamKey::step`].
+const STREAMS_PER_STEP: u16 = 256;
 
 impl Decoding {
     /// An attempt at the row of `key`, before its first step.
-    pub fn new(key: StreamKey, attributes: Map<String, Value>, set: u32) -> Self {
-        Self { key, attributes, set, step: 0, attempt: Attempt::default(), begun: String::new() }
-    }
-
-    /// Goes to the next step as if `step` had given `value`.
-    pub fn suppose(&mut self, step: &Step, value: Value) {
-        let fields = if step.aside { &mut self.attempt.aside } else { &mut self.attempt.fields };
-        fields.insert(step.field.clone(), value);
-        self.step += 1;
+    pub fn new(key: StreamKey, attributes: Map<String, Value>, set: u32, origin: Option<Origin>) -> Self {
+        Self {
+            key,
+            attributes,
+            set,
+            origin,
+            step: 0,
+            attempt: Attempt::default(),
+            begun: String::new(),
+            readings: Vec::new(),
+            choosing: None,
+        }
     }
 }
 
 impl<'a> Steps<'a> {
-    /// Prepares for the steps of `plan`.
+    /// Prepares for the steps of `plan`; `context_length` is the model's.
     ///
     /// # Errors
     /// When the schema cannot be judged by.
-    pub fn new(plan: &'a Plan, tokenizer: Arc<Tokenizer>, compiler: &'a Compiler) -> Result<Self> {
+    pub fn new(
+        plan: &'a Plan,
+        seeds: &'a Seeds,
+        tokenizer: Arc<Tokenizer>,
+        compiler: &'a Compiler,
+        context_length: usize,
+    ) -> Result<Self> {
         Ok(Self {
             plan,
             tokenizer,
             compiler,
             validator: Validator::new(&plan.schema)?,
             templates: Templates::default(),
+            seeds,
+            context_length,
             constraints: HashMap::new(),
             prefixes: HashMap::new(),
+            choices: HashMap::new(),
+            neutral: HashMap::new(),
             schema_text: plan.schema.to_string(),
-            chain: plan.recipe.filters.chain(),
+            chain: by_step(&plan.recipe),
         })
     }
 
-    /// The request of an attempt's present step.
+    /// The step that a request or completion of this key belongs to.
+    pub fn step_of(&self, key: StreamKey) -> &'a Step {
+        &self.plan.recipe.steps[usize::from(key.step % STREAMS_PER_STEP)]
+    }
+
+    /// What an attempt needs first.
     ///
     /// # Errors
-    /// When a template fails, or the step's shortest text exceeds its limit.
-    pub fn request(&mut self, row: &mut Decoding) -> Result<Request> {
-        let plan = self.plan;
-        let step = &plan.recipe.steps[row.step];
+    /// When a template fails, or a step's shortest text exceeds its limit.
+    pub fn begin(&mut self, row: &mut Decoding) -> Result<Next> {
+        self.proceed(row)
+    }
+
+    /// Takes a completion into its attempt: what that needs next.
+    ///
+    /// # Errors
+    /// As [`Steps::begin`].
+    pub fn finish(&mut self, row: &mut Decoding, completion: &Completion) -> Result<Next> {
+        let recipe = &self.plan.recipe;
+        let step = &recipe.steps[row.step];
+        if let Output::Score(scale) = &step.output {
+            let reading = scale.readings()[row.readings.len()];
+            if reading.neutral {
+                self.neutral.insert((row.step, row.set, reading.swapped), completion.measured.clone());
+            }
+            row.readings.push(completion.measured.clone());
+            return self.proceed(row);
+        }
+        let note = StepNote::new(&step.field, completion);
+        let decoding = recipe.filters.check_decoding(&note.decoded());
+        row.attempt.steps.push(note);
+        self.take_text(row, completion);
+        let reason = match completion.finish {
+            Finish::Complete | Finish::Limit { accepting: true } => decoding,
+            Finish::Limit { accepting: false } => {
+                let detail = format!("{} was cut off at {} tokens", step.field, completion.tokens.len());
+                Some(Reason::new("token_limit", detail))
+            }
+            Finish::DeadEnd => {
+                let detail = format!("{} could not go on under its grammar", step.field);
+                Some(Reason::new("dead_end", detail))
+            }
+        };
+        if let Some(ended) = self.step_done(row, reason)? {
+            return Ok(ended);
+        }
+        self.proceed(row)
+    }
+
+    /// Goes on as if the present step had given `value`, whatever the rules say; for estimates.
+    ///
+    /// # Errors
+    /// As [`Steps::begin`].
+    pub fn suppose(&mut self, row: &mut Decoding, value: Value) -> Result<Next> {
+        let step = &self.plan.recipe.steps[row.step];
+        if let Output::Score(scale) = &step.output {
+            let even = vec![1.0 / scale.choices.len() as f64; scale.choices.len()];
+            row.readings = vec![even; scale.readings().len()];
+            self.take_score(row, step, scale);
+        } else {
+            insert(row, step, value);
+        }
+        row.step += 1;
+        self.proceed(row)
+    }
+
+    /// Takes the steps that need no model, up to one that does or to the end.
+    fn proceed(&mut self, row: &mut Decoding) -> Result<Next> {
+        let recipe = &self.plan.recipe;
+        while let Some(step) = recipe.steps.get(row.step) {
+            if fits(&step.when, &row.attributes) {
+                match &step.output {
+                    Output::Template(template) => {
+                        let place = format!("recipe {}, step {}, output", recipe.name, step.field);
+                        let text = self.templates.render(template, &self.values(row), &place)?;
+                        insert(row, step, json!(text.trim()));
+                    }
+                    Output::Score(scale) => {
+                        if let Some(request) = self.reading(row, step, scale)? {
+                            return Ok(request);
+                        }
+                        self.take_score(row, step, scale);
+                    }
+                    _ => return self.request(row, step),
+                }
+            }
+            if let Some(ended) = self.step_done(row, None)? {
+                return Ok(ended);
+            }
+        }
+        let mut attempt = std::mem::take(&mut row.attempt);
+        let reason = self.judge(&mut attempt);
+        Ok(Next::Ended(Box::new(attempt), reason))
+    }
+
+    /// Ends the present step, which may have failed for `reason`: asks the rules that have all they need by now,
+    /// and chooses among competing texts. `None` when the attempt goes on.
+    fn step_done(&mut self, row: &mut Decoding, reason: Option<Reason>) -> Result<Option<Next>> {
+        let recipe = &self.plan.recipe;
+        let done = row.step;
+        row.step += 1;
+        recipe.filters.mask(&mut row.attempt.fields);
+        let rules = &self.chain[done];
+        let reason = match reason {
+            None if !rules.is_empty() => first_reason(rules, &self.view(row)),
+            reason => reason,
+        };
+        // A step whose texts compete begins its round by remembering what there was before.
+        let Some(choosing) = &mut row.choosing else {
+            return Ok(reason.map(|reason| Next::Ended(Box::new(std::mem::take(&mut row.attempt)), Some(reason))));
+        };
+        let best_of = recipe.steps[choosing.step].best_of.as_ref().expect("only such a step begins a choice");
+        let score = row.attempt.scores.get(&best_of.by).and_then(|score| score["expected"].as_f64());
+        match (reason, score) {
+            (Some(reason), _) => choosing.texts.push(Err((std::mem::take(&mut row.attempt), reason))),
+            (None, Some(score)) => choosing.texts.push(Ok((score, std::mem::take(&mut row.attempt)))),
+            (None, None) => return Ok(None),
+        }
+        if choosing.texts.len() < usize::from(best_of.count) {
+            row.attempt = choosing.before.clone();
+            row.step = choosing.step;
+            return Ok(None);
+        }
+        let judged_at = recipe.steps.iter().position(|step| step.field == best_of.by);
+        let mut choosing = row.choosing.take().expect("it was there a line ago");
+        let mut best: Option<(f64, Attempt)> = None;
+        let mut first_failure = None;
+        for text in choosing.texts.drain(..) {
+            match text {
+                Ok((score, attempt)) if best.as_ref().is_none_or(|(most, _)| score > *most) => {
+                    best = Some((score, attempt));
+                }
+                Ok(_) => {}
+                Err(failure) => {
+                    first_failure.get_or_insert(failure);
+                }
+            }
+        }
+        match (best, first_failure) {
+            (Some((_, attempt)), _) => {
+                row.attempt = attempt;
+                row.step = judged_at.map_or(row.step, |at| at + 1);
+                Ok(None)
+            }
+            (None, Some((attempt, reason))) => Ok(Some(Next::Ended(Box::new(attempt), Some(reason)))),
+            (None, None) => unreachable!("a choice has at least one text"),
+        }
+    }
+
+    /// What templates can use.
+    fn values(&self, row: &Decoding) -> Map<String, Value> {
         let mut values = row.attributes.clone();
+        if let Some(origin) = &row.origin {
+            let seed = &self.seeds.rows[origin.seed as usize];
+            values.insert("seed".into(), Value::Object((*seed.texts).clone()));
+            values.insert("parent".into(), Value::Object((*origin.texts).clone()));
+        }
         values.extend(row.attempt.fields.clone());
         values.insert("schema".into(), Value::String(self.schema_text.clone()));
         values.extend(row.attempt.aside.clone());
-        let examples: Vec<Value> =
-            plan.recipe.examples_of(plan.seed, row.set).into_iter().cloned().map(Value::Object).collect();
+        values.insert("scores".into(), Value::Object(row.attempt.scores.clone()));
+        values
+    }
+
+    /// What rules about single rows can read.
+    fn view(&self, row: &Decoding) -> Map<String, Value> {
+        let mut view = self.values(row);
+        view.insert("examples".into(), self.examples(row).into());
+        view
+    }
+
+    fn examples(&self, row: &Decoding) -> Vec<Value> {
+        let recipe = &self.plan.recipe;
+        recipe.examples_of(self.plan.seed, row.set).into_iter().cloned().map(Value::Object).collect()
+    }
+
+    /// The prompt of a step, as the prefix that rows share and the row's own tokens.
+    fn prompt(
+        &mut self,
+        row: &mut Decoding,
+        step: &Step,
+        prompt: &str,
+        values: &Map<String, Value>,
+    ) -> Result<(Arc<[TokenId]>, Vec<TokenId>)> {
+        let plan = self.plan;
+        let examples = self.examples(row);
         let place = |part: &str| format!("recipe {}, step {}, {part}", plan.recipe.name, step.field);
-        row.begun = self.templates.render(&step.begins, &values, &place("begins"))?;
-        let prompt = self.templates.render(&step.prompt, &values, &place("prompt"))?;
-        let (prefix, prompt) = match step.form {
+        row.begun = self.templates.render(&step.begins, values, &place("begins"))?;
+        let prompt = self.templates.render(prompt, values, &place("prompt"))?;
+        match step.form {
             Form::Completion => {
                 let prefix = match self.prefixes.get(&(row.step, row.set)) {
                     Some(prefix) => prefix.clone(),
@@ -123,27 +337,102 @@ impl<'a> Steps<'a> {
                     }
                 };
                 let options = EncodeOptions { special: false, add_bos: prefix.is_empty() };
-                (prefix, self.tokenizer.encode(&format!("{prompt}{}", row.begun), options)?)
+                Ok((prefix, self.tokenizer.encode(&format!("{prompt}{}", row.begun), options)?))
             }
-            Form::Chat => self.chat_prompt(row, step, &examples, prompt)?,
+            Form::Chat => self.chat_prompt(row, step, &examples, prompt),
+        }
+    }
+
+    /// The request of an attempt's present step.
+    fn request(&mut self, row: &mut Decoding, step: &Step) -> Result<Next> {
+        let plan = self.plan;
+        if step.best_of.is_some() && row.choosing.is_none() {
+            row.choosing = Some(Choosing { step: row.step, before: row.attempt.clone(), texts: Vec::new() });
+        }
+        let candidate = match &row.choosing {
+            Some(choosing) if choosing.step == row.step => choosing.texts.len() as u16,
+            _ => 0,
         };
-        let source = self.grammar(step, &values, &place("output"))?;
-        let constraint = self.constraint(&source, step, &place("output"))?;
+        let values = self.values(row);
+        let (prefix, prompt) = self.prompt(row, step, &step.prompt, &values)?;
+        let place = format!("recipe {}, step {}, output", plan.recipe.name, step.field);
+        let source = self.grammar(step, &values, &place)?;
+        let constraint = self.constraint(&source, step, &place)?;
         let draws = &plan.recipe.sampling;
-        Ok(Request {
-            key: StreamKey { step: row.step as u16, ..row.key },
-            prefix,
-            prompt,
-            constraint: Some(constraint),
-            max_tokens: step.max_tokens,
-            sampling: Sampling {
-                temperature: draws.temperature,
-                top_k: draws.top_k,
-                top_p: draws.top_p,
-                min_p: draws.min_p,
-                repetition: Repetition { strength: draws.repetition_strength, allowed: draws.repetition_allowed },
+        self.fitting(
+            row,
+            Request {
+                key: StreamKey { step: row.step as u16 + candidate * STREAMS_PER_STEP, ..row.key },
+                prefix,
+                prompt,
+                constraint: Some(constraint),
+                max_tokens: step.max_tokens,
+                sampling: Sampling {
+                    temperature: draws.temperature,
+                    top_k: draws.top_k,
+                    top_p: draws.top_p,
+                    min_p: draws.min_p,
+                    repetition: Repetition { strength: draws.repetition_strength, allowed: draws.repetition_allowed },
+                },
+                measure: None,
             },
-        })
+        )
+    }
+
+    /// The next reading that a judging step lacks; `None` when it has all.
+    fn reading(&mut self, row: &mut Decoding, step: &Step, scale: &Scale) -> Result<Option<Next>> {
+        let readings = scale.readings();
+        while let Some(reading) = readings.get(row.readings.len()) {
+            if reading.neutral
+                && let Some(known) = self.neutral.get(&(row.step, row.set, reading.swapped))
+            {
+                row.readings.push(known.clone());
+                continue;
+            }
+            let mut values = self.values(row);
+            if reading.neutral {
+                values.extend(scale.neutral.clone());
+            }
+            let template = scale.swapped.as_ref().filter(|_| reading.swapped).unwrap_or(&step.prompt);
+            let (prefix, prompt) = self.prompt(row, step, template, &values)?;
+            let choices = match self.choices.get(&row.step) {
+                Some(choices) => choices.clone(),
+                None => {
+                    let encode = |text: &String| self.tokenizer.encode(text, EncodeOptions::default());
+                    let choices: Arc<[Vec<TokenId>]> = scale.choices.iter().map(encode).collect::<Result<_>>()?;
+                    self.choices.insert(row.step, choices.clone());
+                    choices
+                }
+            };
+            let longest = choices.iter().map(Vec::len).max().unwrap_or(0);
+            let request = Request {
+                key: StreamKey { step: row.step as u16, ..row.key },
+                prefix,
+                prompt,
+                constraint: None,
+                max_tokens: longest,
+                sampling: Sampling::default(),
+                measure: Some(Measure::Choices(choices)),
+            };
+            return self.fitting(row, request).map(Some);
+        }
+        Ok(None)
+    }
+
+    /// The request, unless it is longer than the model reads: then the attempt has failed.
+    fn fitting(&self, row: &mut Decoding, request: Request) -> Result<Next> {
+        let length = request.prefix.len() + request.prompt.len() + request.max_tokens;
+        if length <= self.context_length {
+            return Ok(Next::Request(Box::new(request)));
+        }
+        let field = &self.step_of(request.key).field;
+        let detail = format!("{field} may take {length} tokens, and the model reads {}", self.context_length);
+        Ok(Next::Ended(Box::new(std::mem::take(&mut row.attempt)), Some(Reason::new("too_long", detail))))
+    }
+
+    fn take_score(&self, row: &mut Decoding, step: &Step, scale: &Scale) {
+        let score = scale.score(&std::mem::take(&mut row.readings));
+        row.attempt.scores.insert(step.field.clone(), scale.written(&score));
     }
 
     fn chat_prompt(
@@ -209,6 +498,7 @@ impl<'a> Steps<'a> {
                 return Err(Error::usage(format!("{place}: `text` cannot have a `stop`"), "use a regex"));
             }
             Output::Schema => GrammarSource::JsonSchema(self.plan.schema.clone()),
+            Output::Template(_) | Output::Score(_) => unreachable!("nothing is decoded for them"),
         })
     }
 
@@ -232,58 +522,24 @@ impl<'a> Steps<'a> {
         Ok(constraint)
     }
 
-    /// Takes a step's text into its attempt, and asks the rules about single rows when it is whole.
-    pub fn finish(&self, row: &mut Decoding, completion: &Completion) -> Outcome {
-        let recipe = &self.plan.recipe;
-        let step = &recipe.steps[row.step];
-        let note = StepNote::new(&step.field, completion);
-        let decoding = recipe.filters.check_decoding(&note.decoded());
-        row.attempt.steps.push(note);
-        self.take_text(row, completion);
-        let reason = match completion.finish {
-            Finish::Complete | Finish::Limit { accepting: true } => decoding,
-            Finish::Limit { accepting: false } => {
-                let detail = format!("{} was cut off at {} tokens", step.field, completion.tokens.len());
-                Some(Reason::new("token_limit", detail))
-            }
-            Finish::DeadEnd => {
-                let detail = format!("{} could not go on under its grammar", step.field);
-                Some(Reason::new("dead_end", detail))
-            }
-        };
-        if reason.is_none() && row.step + 1 < recipe.steps.len() {
-            row.step += 1;
-            return Outcome::NextStep;
-        }
-        let mut attempt = std::mem::take(&mut row.attempt);
-        let reason = reason.or_else(|| self.judge(&mut attempt, &recipe.filters));
-        Outcome::Ended(Box::new(attempt), reason)
-    }
-
     fn take_text(&self, row: &mut Decoding, completion: &Completion) {
         let step = &self.plan.recipe.steps[row.step];
         let text = String::from_utf8_lossy(&completion.text);
         let text = format!("{}{}", row.begun, text.strip_suffix(&step.stop).unwrap_or(&text));
-        let fields = if step.aside { &mut row.attempt.aside } else { &mut row.attempt.fields };
         match &step.output {
             Output::Schema => match serde_json::from_str::<Value>(&text) {
-                Ok(Value::Object(whole)) if step.field == "*" => fields.extend(whole),
-                Ok(value) if step.field != "*" => {
-                    fields.insert(step.field.clone(), value);
-                }
+                Ok(Value::Object(whole)) if step.field == "*" => row.attempt.fields.extend(whole),
+                Ok(value) if step.field != "*" => insert(row, step, value),
                 _ => {
-                    fields.insert("text".into(), json!(text));
+                    row.attempt.fields.insert("text".into(), json!(text));
                 }
             },
-            Output::Regex(_) | Output::Choice(_) | Output::Text(_) => {
-                fields.insert(step.field.clone(), json!(text.trim()));
-            }
+            _ => insert(row, step, json!(text.trim())),
         }
     }
 
-    /// The reason to turn a whole attempt down, by itself.
-    fn judge(&self, attempt: &mut Attempt, filters: &Filters) -> Option<Reason> {
-        filters.mask(&mut attempt.fields);
+    /// The reason to turn a whole attempt down for its shape.
+    fn judge(&self, attempt: &mut Attempt) -> Option<Reason> {
         let whole = Value::Object(std::mem::take(&mut attempt.fields));
         let violation = self.validator.violations(&whole).into_iter().next();
         if let Value::Object(fields) = whole {
@@ -293,9 +549,35 @@ impl<'a> Steps<'a> {
             let at = if violation.pointer.is_empty() { "the row" } else { &violation.pointer };
             return Some(Reason::new("schema", format!("{at}: {}", violation.what)));
         }
-        if attempt.fields.contains_key("meta") {
-            return Some(Reason::new("schema", "/meta: a row keeps its own notes under that name"));
-        }
-        first_reason(&self.chain, &attempt.fields)
+        let meta = attempt.fields.contains_key("meta");
+        meta.then(|| Reason::new("schema", "/meta: a row keeps its own notes under that name"))
     }
+}
+
+fn insert(row: &mut Decoding, step: &Step, value: Value) {
+    let fields = if step.aside { &mut row.attempt.aside } else { &mut row.attempt.fields };
+    fields.insert(step.field.clone(), value);
+}
+
+/// The rules of a recipe, each at the last of the steps that fill a field it reads; at the last step of all where
+/// a field may come with the whole row.
+fn by_step(recipe: &Recipe) -> Vec<Vec<Box<dyn Filter>>> {
+    let last = recipe.steps.len() - 1;
+    let mut chain: Vec<Vec<Box<dyn Filter>>> = recipe.steps.iter().map(|_| Vec::new()).collect();
+    let given = |name: &str| {
+        recipe.attributes.iter().any(|attribute| attribute.name == name) || ["seed", "parent"].contains(&name)
+    };
+    for rule in recipe.filters.chain() {
+        let needed = rule.fields().into_iter().map(|field| {
+            let root = field.split('.').next().unwrap_or(field);
+            match recipe.steps.iter().rposition(|step| step.field == field || step.field == root) {
+                Some(step) => step,
+                None if given(root) => 0,
+                None => last,
+            }
+        });
+        let at = needed.max().unwrap_or(last);
+        chain[at].push(rule);
+    }
+    chain
 }

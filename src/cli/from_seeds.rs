@@ -1,0 +1,121 @@
+//! Commands that make rows from the rows of a data set: what they share.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Args;
+use instil::export::form::Pair;
+use instil::recipe::Attribute;
+use instil::run::Plan;
+use instil::run::file::Source;
+use instil::run::seeds::Seeds;
+use instil::{Error, Result};
+
+use super::generate::planned;
+use super::making::{MakingOptions, make};
+use super::run_options::{RunOptions, ShapeOptions};
+use super::terminal;
+
+/// A data set, and the run that is made from it.
+#[derive(Debug, Args)]
+pub struct FromSeeds {
+    /// The data set: JSON Lines, JSON, CSV or Parquet, in Alpaca, ShareGPT, messages or plain form. With
+    /// --resume it may be left out.
+    pub data: Option<PathBuf>,
+    /// The field of plain rows that is the instruction [default: instruction, prompt, question, …].
+    #[arg(long, value_name = "FIELD", requires = "response_field")]
+    prompt_field: Option<String>,
+    /// The field of plain rows that is the response.
+    #[arg(long, value_name = "FIELD", requires = "prompt_field")]
+    response_field: Option<String>,
+    /// A row that cannot be read ends the command, rather than being left out.
+    #[arg(long)]
+    strict: bool,
+    #[command(flatten)]
+    pub making: MakingOptions,
+    #[command(flatten)]
+    pub run: RunOptions,
+}
+
+impl FromSeeds {
+    /// Makes the rows: by `recipe` unless flags or the run file name another, with `change` made in what is
+    /// planned.
+    ///
+    /// # Errors
+    /// When the data set or the run cannot be used, or the run ends short.
+    pub fn make(
+        &self,
+        recipe: &str,
+        change: &dyn Fn(&mut Source) -> Result<()>,
+        quiet: bool,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<()> {
+        let mut source = self.run.source(&ShapeOptions::default(), Some(recipe))?;
+        let output = self.making.output.clone().or_else(|| source.file.output.clone());
+        let standing = if self.run.decide_rows() || self.data.is_some() {
+            None
+        } else {
+            self.making.standing(output.as_deref(), &self.run)?
+        };
+        if let Some((plan, model)) = standing {
+            return make(plan, &model, output, &self.making, quiet, stop);
+        }
+        let Some(data) = &self.data else {
+            return Err(Error::usage("no data set is named", "give a file of rows, or --resume -o DIR to go on"));
+        };
+        change(&mut source)?;
+        let (mut plan, model) = planned(&self.run, &source, self.making.engine)?;
+        let Some(from) = plan.recipe.seeds else {
+            let what = format!("the recipe {} makes its rows from nothing", plan.recipe.name);
+            return Err(Error::usage(what, "use `instil generate`, or add a `seeds:` key to the recipe"));
+        };
+        let found = self.read(data, &mut plan, quiet)?;
+        plan.tries = source.file.rows.is_none();
+        if plan.tries {
+            plan.rows = found * u32::from(from.rounds);
+        }
+        make(plan, &model, output, &self.making, quiet, stop)
+    }
+
+    /// Reads the data set into the plan; how many rows can be used.
+    fn read(&self, data: &Path, plan: &mut Plan, quiet: bool) -> Result<u32> {
+        let pair = Pair { prompt: self.prompt_field.clone(), response: self.response_field.clone() };
+        let (seeds, used, found) = Seeds::read(data, &pair, self.strict)?;
+        if !quiet {
+            let forms: Vec<&str> = found.forms.keys().map(|form| form.name()).collect();
+            terminal::note(&format!("{} rows ({}) from {}", seeds.len(), forms.join(", "), data.display()));
+            found.notes().iter().for_each(|note| terminal::note(&format!("{}: {note}", data.display())));
+        }
+        plan.seeds = Some(used);
+        Ok(seeds.len())
+    }
+}
+
+/// Weights of an attribute's values, as `value=2,other=1`; values that are not named get none.
+///
+/// # Errors
+/// When a value does not exist, or a weight is none.
+pub fn weigh(attribute: &mut Attribute, weights: &str, flag: &str) -> Result<()> {
+    let names: Vec<String> =
+        attribute.values.iter().map(|value| value.as_str().unwrap_or_default().to_owned()).collect();
+    let mut given = vec![0.0; names.len()];
+    for part in weights.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (name, weight) = part.split_once('=').unwrap_or((part, "1"));
+        let Some(at) = names.iter().position(|known| known == name.trim()) else {
+            let remedy = match instil::error::nearest(name, names.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("use one of: {}", names.join(", ")),
+            };
+            return Err(Error::usage(format!("{flag}: there is no {} `{name}`", attribute.name), remedy));
+        };
+        given[at] = weight.trim().parse().ok().filter(|weight: &f64| weight.is_finite() && *weight >= 0.0).ok_or_else(
+            || Error::usage(format!("{flag}: `{weight}` is no weight"), "write a number, as in deepen=2"),
+        )?;
+    }
+    if given.iter().all(|weight| *weight == 0.0) {
+        return Err(Error::usage(format!("{flag} leaves nothing"), "give at least one a weight"));
+    }
+    attribute.weights = given;
+    Ok(())
+}
