@@ -143,6 +143,7 @@ impl<'a> Steps<'a> {
                 min_p: draws.min_p,
                 repetition: Repetition { strength: draws.repetition_strength, allowed: draws.repetition_allowed },
             },
+            measure: None,
         })
     }
 
