@@ -18,7 +18,7 @@
 //! | [`grammar`] | JSON Schema, regex, choice → a program; validating values |
 //! | [`constraint`] | program × vocabulary → masks and sessions |
 //! | [`model`] | manifests, sources, weights, the decoder and its CPU kernels, the scripted model |
-//! | [`decode`] | sampler and batch scheduler: `Request` → `Completion` |
+//! | [`decode`] | sampler, measurements and batch scheduler: `Request` → `Completion` |
 //! | [`filter`] | rules that turn rows down, one a file; the same rules over any JSONL |
 //! | [`measure`] | balance, diversity and lengths: the numbers of a report |
 //! | [`export`] | the forms of trainers: reading and writing them, splits, the data set's card |

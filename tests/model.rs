@@ -76,7 +76,7 @@ fn greedy_tokens_are_those_of_llama_cpp() {
         let mut next = chat(&tokenizer, question);
         let mut parted = Vec::new();
         for (at, &theirs) in expected.iter().enumerate() {
-            let logits = model.forward(&[Segment { sequence, tokens: &next, logits: true }]).expect("a pass");
+            let logits = model.forward(&[Segment { sequence, tokens: &next, logits: 1 }]).expect("a pass");
             let row = logits.row(0);
             let ours = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).expect("a vocabulary");
             if ours as u32 != theirs {
@@ -100,17 +100,17 @@ fn chunks_forks_and_neighbours_do_not_change_a_bit() {
     let prompt = chat(&tokenizer, "What is the capital of France?");
     let other = chat(&tokenizer, "Name three colours.");
     let whole = model.create();
-    let expected = model.forward(&[Segment { sequence: whole, tokens: &prompt, logits: true }]).expect("a pass");
+    let expected = model.forward(&[Segment { sequence: whole, tokens: &prompt, logits: 1 }]).expect("a pass");
     // In chunks, through a fork of a longer sequence, beside a neighbour.
     let parent = model.create();
     let cut = prompt.len() / 2;
-    model.forward(&[Segment { sequence: parent, tokens: &prompt[..cut + 3], logits: false }]).expect("a pass");
+    model.forward(&[Segment { sequence: parent, tokens: &prompt[..cut + 3], logits: 0 }]).expect("a pass");
     let child = model.fork(parent, cut).expect("a fork");
     model.truncate(parent, 5);
     let neighbour = model.create();
     let segments = [
-        Segment { sequence: neighbour, tokens: &other, logits: true },
-        Segment { sequence: child, tokens: &prompt[cut..], logits: true },
+        Segment { sequence: neighbour, tokens: &other, logits: 1 },
+        Segment { sequence: child, tokens: &prompt[cut..], logits: 1 },
     ];
     let logits = model.forward(&segments).expect("a pass");
     assert!(expected.row(0) == logits.row(1), "the same tokens, the same bits");
@@ -156,7 +156,7 @@ fn rounding_to_8_bits_stays_near_the_f32_reference() {
             let segments: Vec<Segment> = sequences
                 .iter()
                 .zip(&pieces)
-                .map(|(&sequence, piece)| Segment { sequence, tokens: &piece[at..=at], logits: true })
+                .map(|(&sequence, piece)| Segment { sequence, tokens: &piece[at..=at], logits: 1 })
                 .collect();
             model.forward(&segments).expect("a pass")
         };

@@ -232,7 +232,7 @@ struct Measured {
 fn measure(model: &mut dyn Model, prompt: &[TokenId], batch: usize, tokens: usize) -> Result<Measured> {
     let first = model.create();
     let start = Instant::now();
-    model.forward(&[Segment { sequence: first, tokens: prompt, logits: true }])?;
+    model.forward(&[Segment { sequence: first, tokens: prompt, logits: 1 }])?;
     let prompt_seconds = start.elapsed().as_secs_f64();
     let mut sequences = vec![first];
     for _ in 1..batch {
@@ -245,7 +245,7 @@ fn measure(model: &mut dyn Model, prompt: &[TokenId], batch: usize, tokens: usiz
     for step in 0..tokens {
         let token = [prompt[step % prompt.len()]];
         let segments: Vec<Segment> =
-            sequences.iter().map(|&sequence| Segment { sequence, tokens: &token, logits: true }).collect();
+            sequences.iter().map(|&sequence| Segment { sequence, tokens: &token, logits: 1 }).collect();
         model.forward(&segments)?;
     }
     let decode_seconds = start.elapsed().as_secs_f64();
@@ -299,6 +299,7 @@ fn rows(bench: &RowsBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
             constraint: constraint.clone(),
             max_tokens: bench.max_tokens,
             sampling: Sampling { temperature: 0.8, top_p: 0.95, ..Sampling::default() },
+            measure: None,
         })
     };
     let bar = terminal::bar(bench.runs as u64 + 1, "{wide_bar} {pos}/{len}  ETA {eta}", quiet);

@@ -117,6 +117,7 @@ pub fn run(arguments: &DecodeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
             min_p: sampling.min_p.unwrap_or(0.0),
             ..Sampling::default()
         },
+        measure: None,
     };
     let mut scheduler = Scheduler::new(&mut *loaded.model, tokenizer.vocab().clone(), capacity);
     (0..arguments.count).for_each(|row| scheduler.submit(request(row, 0)));

@@ -1,14 +1,18 @@
 //! Decoding: [`Request`]s go in, [`Completion`]s come out, batched over one model.
 //!
-//! [`scheduler`] keeps a batch full and mixes prompts with rows; [`sampler`] turns logits and a mask
-//! into a token; [`random`] gives each draw its own place in a counter-based stream.
+//! [`scheduler`] keeps a batch full and mixes prompts with rows; `drawing` is one text on its way, and
+//! [`measure`] one measurement; [`sampler`] turns logits and a mask into a token; [`random`] gives each
+//! draw its own place in a counter-based stream.
 
+mod drawing;
+pub mod measure;
 pub mod random;
 pub mod sampler;
 pub mod scheduler;
 
 use std::sync::Arc;
 
+pub use measure::Measure;
 pub use random::StreamKey;
 pub use sampler::{Repetition, Sampler, Sampling};
 pub use scheduler::{Capacity, Scheduler, Statistics};
@@ -16,7 +20,7 @@ pub use scheduler::{Capacity, Scheduler, Statistics};
 use crate::constraint::Constraint;
 use crate::vocab::TokenId;
 
-/// One text to be decoded.
+/// One text to be decoded, or one measurement to be made.
 #[derive(Clone)]
 pub struct Request {
     /// The stream its draws come from; also its name.
@@ -31,6 +35,9 @@ pub struct Request {
     pub max_tokens: usize,
     /// How tokens are drawn.
     pub sampling: Sampling,
+    /// Measures something after the prompt instead of drawing a text: `constraint`, `max_tokens` and
+    /// `sampling` are not looked at then.
+    pub measure: Option<Measure>,
 }
 
 /// Why a completion ended.
@@ -47,7 +54,7 @@ pub enum Finish {
     DeadEnd,
 }
 
-/// A decoded text.
+/// A decoded text, or a measurement.
 #[derive(Clone, Debug)]
 pub struct Completion {
     /// The request's key.
@@ -64,6 +71,8 @@ pub struct Completion {
     pub forced: usize,
     /// Probability mass that the mask removed, over the drawn tokens.
     pub tension: Tension,
+    /// What [`Measure`] asked for; empty when a text was drawn.
+    pub measured: Vec<f64>,
 }
 
 /// Grammar tension of a text: the mass that masks removed at the drawn tokens, in `0..=1`.

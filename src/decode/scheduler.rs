@@ -4,6 +4,7 @@
 //! until then it waits. Its prefix is looked up among those already prefilled and forked; only its
 //! own prompt is read. A step then advances every slot at once: prompts, forced runs and single drawn
 //! tokens are segments of one ragged forward pass; masks and draws of the batch run in parallel.
+//! Requests that measure read their tokens in the same passes.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -11,22 +12,26 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
+use super::drawing::Drawing;
+use super::measure::{Measure, Measuring, Question};
 use super::sampler::Sampler;
 use super::{Completion, Finish, Request, Tension};
-use crate::constraint::TextSession;
 use crate::error::Result;
-use crate::model::{Model, Segment, SequenceId};
+use crate::model::{Logits, Model, Segment, SequenceId};
 use crate::vocab::{TokenId, Vocab};
 
 /// Prompt tokens read in one pass at most, over all slots: bounds a pass's memory.
 const PROMPT_CHUNK: usize = 512;
+/// Rows of logits computed for measurements in one pass at most, over all slots: 25 MB with a
+/// vocabulary of 49,152 tokens.
+const MEASURED_ROWS: usize = 128;
 /// Prefixes kept prefilled at once.
 const PREFIXES_KEPT: usize = 16;
 
 /// What decoding cost so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Statistics {
-    /// Prompt tokens that went through the model.
+    /// Prompt tokens that went through the model, and tokens read to measure them.
     pub prompt_tokens: usize,
     /// Prompt tokens that a shared prefix saved.
     pub prompt_tokens_shared: usize,
@@ -85,14 +90,31 @@ struct Slot {
     sequence: SequenceId,
     /// What the sequence may grow to, in bytes of keys and values.
     reserved: usize,
-    session: Option<Box<dyn TextSession>>,
     /// Tokens that the model has not read yet; the first ones of a prompt come first.
     pending: VecDeque<TokenId>,
+    work: Work,
+}
+
+enum Work {
+    Draw(Drawing),
+    Measure(Measuring),
+}
+
+/// A slot that draws, and the logits it draws from.
+struct Draws<'s> {
+    slot: usize,
+    text: &'s mut Drawing,
+    request: &'s Request,
+    pending: &'s mut VecDeque<TokenId>,
+    logits: &'s [f32],
+}
+
+/// What one slot reads in a pass.
+struct Read {
+    slot: usize,
     tokens: Vec<TokenId>,
-    drawn: u32,
-    forced: usize,
-    tension_sum: f64,
-    tension_max: f32,
+    /// After how many of the last tokens logits are wanted.
+    logits: usize,
 }
 
 impl<'a> Scheduler<'a> {
@@ -161,44 +183,93 @@ impl<'a> Scheduler<'a> {
         if self.active.is_empty() {
             return Ok(());
         }
-        let mut room = PROMPT_CHUNK;
-        let mut plans: Vec<(usize, Vec<TokenId>, bool)> = Vec::with_capacity(self.active.len());
-        for (index, slot) in self.active.iter_mut().enumerate() {
-            let count = slot.pending.len().min(if slot.pending.len() == 1 { 1 } else { room });
-            if count == 0 {
-                continue;
-            }
-            room = room.saturating_sub(count);
-            let tokens: Vec<TokenId> = slot.pending.drain(..count).collect();
-            plans.push((index, tokens, slot.pending.is_empty()));
-        }
-        let segments: Vec<Segment> = plans
+        let reads = self.plan_reads();
+        let segments: Vec<Segment> = reads
             .iter()
-            .map(|(index, tokens, logits)| Segment { sequence: self.active[*index].sequence, tokens, logits: *logits })
+            .map(|read| Segment {
+                sequence: self.active[read.slot].sequence,
+                tokens: &read.tokens,
+                logits: read.logits,
+            })
             .collect();
         let start = Instant::now();
         let logits = self.model.forward(&segments)?;
         self.statistics.model_time += start.elapsed();
         self.statistics.passes += 1;
         let start = Instant::now();
-        let mut wants = plans.iter().map(|(index, _, wants_logits)| (*index, *wants_logits)).peekable();
-        let mut rows = 0..;
-        let mut drawing: Vec<(usize, &mut Slot, &[f32])> = Vec::new();
+        let mut ended = self.take(&reads, &logits)?;
+        self.statistics.sampling_time += start.elapsed();
+        ended.sort_unstable_by_key(|&(index, _)| index);
+        for (index, finish) in ended.into_iter().rev() {
+            let slot = self.active.remove(index);
+            self.model.free(slot.sequence);
+            self.finished.push_back(slot.complete(finish, &self.vocab));
+        }
+        Ok(())
+    }
+
+    /// Takes from each slot what it reads in the next pass.
+    fn plan_reads(&mut self) -> Vec<Read> {
+        let (mut room, mut rows) = (PROMPT_CHUNK, MEASURED_ROWS);
+        let mut reads: Vec<Read> = Vec::with_capacity(self.active.len());
         for (index, slot) in self.active.iter_mut().enumerate() {
-            if wants.next_if(|want| want.0 == index).is_some_and(|want| want.1) {
-                let row = rows.next().expect("an endless range");
-                drawing.push((index, slot, logits.row(row)));
+            let pending = slot.pending.len();
+            let room_here = if pending == 1 { 1 } else { room };
+            let (count, logits) = match &slot.work {
+                Work::Draw(_) => {
+                    let count = pending.min(room_here);
+                    (count, usize::from(count == pending))
+                }
+                Work::Measure(measuring) => {
+                    let (count, logits) =
+                        measuring.next_read(self.model.length(slot.sequence), pending, room_here, rows);
+                    rows -= logits;
+                    (count, logits)
+                }
+            };
+            if count == 0 {
+                continue;
             }
+            room = room.saturating_sub(count);
+            reads.push(Read { slot: index, tokens: slot.pending.drain(..count).collect(), logits });
+        }
+        reads
+    }
+
+    /// Draws and measures from the logits of a pass; returns the slots that ended.
+    fn take(&mut self, reads: &[Read], logits: &Logits) -> Result<Vec<(usize, Finish)>> {
+        let (mut drawing, mut asked): (Vec<Draws>, Vec<(usize, &Question, &[f32])>) = (Vec::new(), Vec::new());
+        let mut reads = reads.iter().filter(|read| read.logits > 0).peekable();
+        let mut row = 0;
+        for (index, slot) in self.active.iter_mut().enumerate() {
+            let Some(read) = reads.next_if(|read| read.slot == index) else { continue };
+            match slot {
+                Slot { work: Work::Draw(text), request, pending, .. } => {
+                    drawing.push(Draws { slot: index, text, request, pending, logits: logits.row(row) });
+                }
+                Slot { work: Work::Measure(measuring), sequence, .. } => {
+                    let answerable = measuring.answerable(self.model.length(*sequence));
+                    asked.extend(answerable.map(|(at, question)| (index, question, logits.row(row + at))));
+                }
+            }
+            row += read.logits;
         }
         let (samplers, vocab) = (&self.samplers, &*self.vocab);
-        let advance = |(index, slot, logits): (usize, &mut Slot, &[f32])| {
+        let advance = |draws: Draws| {
             let thread = rayon::current_thread_index().map_or(0, |thread| thread + 1);
             let mut sampler = samplers[thread].lock().expect("a sampler's thread locks it alone");
-            let before = slot.forced;
-            let finish = slot.advance(&mut sampler, logits, vocab)?;
-            Ok((index, finish, slot.forced - before))
+            let before = draws.text.forced;
+            let finish = draws.text.advance(draws.request, draws.pending, &mut sampler, draws.logits, vocab)?;
+            Ok((draws.slot, finish, draws.text.forced - before))
         };
+        let answer =
+            |(slot, question, logits): (usize, &Question, &[f32])| (slot, question.answer(logits, vocab.eos()));
         // One row is not worth waking other threads.
+        let answers: Vec<(usize, Vec<f64>)> = if asked.len() == 1 {
+            asked.into_iter().map(answer).collect()
+        } else {
+            asked.into_par_iter().map(answer).collect()
+        };
         let advanced: Vec<(usize, Option<Finish>, usize)> = if drawing.len() == 1 {
             drawing.into_iter().map(advance).collect::<Result<_>>()?
         } else {
@@ -210,13 +281,33 @@ impl<'a> Scheduler<'a> {
             self.statistics.sampled_tokens += usize::from(finish != Some(Finish::DeadEnd));
             ended.extend(finish.map(|finish| (index, finish)));
         }
-        self.statistics.sampling_time += start.elapsed();
-        for (index, finish) in ended.into_iter().rev() {
-            let slot = self.active.remove(index);
-            self.model.free(slot.sequence);
-            self.finished.push_back(slot.complete(finish, &self.vocab));
+        for (index, answer) in answers {
+            if let Work::Measure(measuring) = &mut self.active[index].work {
+                measuring.take(&answer);
+            }
         }
-        Ok(())
+        ended.extend(self.walk_on().into_iter().map(|index| (index, Finish::Complete)));
+        Ok(ended)
+    }
+
+    /// Starts the next walk of each measurement that has read all; returns those that have none left.
+    fn walk_on(&mut self) -> Vec<usize> {
+        let mut over = Vec::new();
+        for (index, slot) in self.active.iter_mut().enumerate() {
+            let Work::Measure(measuring) = &mut slot.work else { continue };
+            if !slot.pending.is_empty() {
+                continue;
+            }
+            match measuring.next_walk() {
+                Some((keep, tokens)) => {
+                    self.model.truncate(slot.sequence, keep);
+                    self.statistics.prompt_tokens += tokens.len();
+                    slot.pending.extend(tokens);
+                }
+                None => over.push(index),
+            }
+        }
+        over
     }
 
     /// Fills free slots from the queue.
@@ -224,31 +315,39 @@ impl<'a> Scheduler<'a> {
         while self.active.len() < self.capacity.slots {
             let Some(next) = self.queue.front() else { break };
             let memory = self.model.key_value_memory();
-            let reserved = memory.of_sequence(next.prefix.len() + next.prompt.len() + next.max_tokens);
+            let grows = next.measure.as_ref().map_or(next.max_tokens, Measure::most_tokens);
+            let reserved = memory.of_sequence(next.prefix.len() + next.prompt.len() + grows);
             if !self.make_room(reserved) {
                 break;
             }
             let Some(request) = self.queue.pop_front() else { break };
-            let session = match &request.constraint {
-                Some(constraint) => Some(constraint.start(Some(request.max_tokens))?),
-                None => None,
+            let work = match &request.measure {
+                None => Work::Draw(Drawing::start(&request)?),
+                Some(measure) => {
+                    let prompt = request.prefix.len() + request.prompt.len();
+                    let width = self.model.info().vocab_size;
+                    Work::Measure(Measuring::start(measure, prompt, width, &self.vocab)?)
+                }
             };
             let (sequence, pending) = self.place(&request)?;
-            let mut slot = Slot {
-                request,
-                sequence,
-                reserved,
-                session,
-                pending,
-                tokens: Vec::new(),
-                drawn: 0,
-                forced: 0,
-                tension_sum: 0.0,
-                tension_max: 0.0,
+            let mut slot = Slot { request, sequence, reserved, pending, work };
+            let finish = match &mut slot.work {
+                // What the grammar forces before the first draw is read together with the prompt.
+                Work::Draw(drawing) => {
+                    let finish = drawing.follow_grammar(&slot.request, &mut slot.pending, &self.vocab)?;
+                    self.statistics.forced_tokens += drawing.forced;
+                    finish
+                }
+                // So is the first walk of a measurement.
+                Work::Measure(measuring) => match measuring.next_walk() {
+                    Some((_, tokens)) => {
+                        self.statistics.prompt_tokens += tokens.len();
+                        slot.pending.extend(tokens);
+                        None
+                    }
+                    None => Some(Finish::Complete),
+                },
             };
-            // What the grammar forces before the first draw is read together with the prompt.
-            let finish = slot.follow_grammar(&self.vocab)?;
-            self.statistics.forced_tokens += slot.forced;
             if let Some(finish) = finish {
                 self.model.free(slot.sequence);
                 self.finished.push_back(slot.complete(finish, &self.vocab));
@@ -313,7 +412,7 @@ impl<'a> Scheduler<'a> {
                 let sequence = if common > 0 { self.model.fork(nearest, common)? } else { self.model.create() };
                 let start = Instant::now();
                 for chunk in request.prefix[common..shared].chunks(PROMPT_CHUNK) {
-                    self.model.forward(&[Segment { sequence, tokens: chunk, logits: false }])?;
+                    self.model.forward(&[Segment { sequence, tokens: chunk, logits: 0 }])?;
                     self.statistics.passes += 1;
                 }
                 self.statistics.model_time += start.elapsed();
@@ -340,64 +439,19 @@ impl Drop for Scheduler<'_> {
 }
 
 impl Slot {
-    /// Draws a token from `logits`, then takes what the grammar forces after it.
-    fn advance(&mut self, sampler: &mut Sampler, logits: &[f32], vocab: &Vocab) -> Result<Option<Finish>> {
-        let mask = self.session.as_mut().map(|session| session.mask());
-        let index = self.drawn;
-        let request = &self.request;
-        let Some(draw) = sampler.draw(logits, mask.as_ref(), &self.tokens, &request.sampling, request.key, index)
-        else {
-            return Ok(Some(Finish::DeadEnd));
-        };
-        self.drawn += 1;
-        self.tension_sum += f64::from(draw.tension);
-        self.tension_max = self.tension_max.max(draw.tension);
-        if vocab.is_eos(draw.token) {
-            return Ok(Some(Finish::Complete));
-        }
-        if let Some(session) = &mut self.session {
-            session.advance(draw.token)?;
-        }
-        self.tokens.push(draw.token);
-        self.pending.push_back(draw.token);
-        self.follow_grammar(vocab)
-    }
-
-    /// Appends the forced run, and tells whether the text has ended.
-    fn follow_grammar(&mut self, vocab: &Vocab) -> Result<Option<Finish>> {
-        if let Some(session) = &mut self.session {
-            for token in session.forced() {
-                if self.tokens.len() >= self.request.max_tokens {
-                    break;
-                }
-                session.advance(token)?;
-                self.tokens.push(token);
-                self.pending.push_back(token);
-                self.forced += 1;
-            }
-            // Nothing but an end may follow: it needs no pass of the model.
-            let over = session.is_finished() || (session.is_accepting() && session.mask().count() == vocab.eos().len());
-            if over {
-                return Ok(Some(Finish::Complete));
-            }
-        }
-        if self.tokens.len() >= self.request.max_tokens {
-            let accepting = self.session.as_mut().is_none_or(|session| session.is_accepting());
-            return Ok(Some(Finish::Limit { accepting }));
-        }
-        Ok(None)
-    }
-
     fn complete(self, finish: Finish, vocab: &Vocab) -> Completion {
-        let mean = if self.drawn == 0 { 0.0 } else { (self.tension_sum / f64::from(self.drawn)) as f32 };
-        Completion {
-            key: self.request.key,
-            text: vocab.decode(&self.tokens),
-            finish,
-            closed_by_budget: self.session.is_some_and(|session| session.closed_by_budget()),
-            forced: self.forced,
-            tension: Tension { mean, max: self.tension_max },
-            tokens: self.tokens,
+        match self.work {
+            Work::Draw(drawing) => drawing.complete(&self.request, finish, vocab),
+            Work::Measure(measuring) => Completion {
+                key: self.request.key,
+                tokens: Vec::new(),
+                text: Vec::new(),
+                finish,
+                closed_by_budget: false,
+                forced: 0,
+                tension: Tension::default(),
+                measured: measuring.measured(),
+            },
         }
     }
 }

@@ -143,10 +143,8 @@ impl Decoder {
             let blocks = tables.last().expect("just pushed").as_ptr();
             views.extend((start..start + count).map(|position| View { blocks, position }));
             self.rotary.reach(start + count);
+            wanted.extend(segment.wanted().map(|at| tokens.len() + at));
             tokens.extend_from_slice(segment.tokens);
-            if segment.logits {
-                wanted.push(tokens.len() - 1);
-            }
         }
         if let Ok(profile) = self.workspace.profile.get_mut() {
             profile.lap(Part::Prepare);

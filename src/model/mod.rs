@@ -27,6 +27,7 @@ mod weights;
 pub use catalog::{Catalog, DEFAULT_MODEL};
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
@@ -43,11 +44,18 @@ pub struct Segment<'a> {
     pub sequence: SequenceId,
     /// What is appended; not empty.
     pub tokens: &'a [TokenId],
-    /// Whether the logits after the last of `tokens` are wanted.
-    pub logits: bool,
+    /// After how many of the last `tokens` the logits are wanted; at most all of them.
+    pub logits: usize,
 }
 
-/// Logits of a pass: `(segments that asked for them, vocabulary)`, row-major.
+impl Segment<'_> {
+    /// Indices into `tokens` after which logits are wanted, ascending.
+    fn wanted(&self) -> Range<usize> {
+        self.tokens.len().saturating_sub(self.logits)..self.tokens.len()
+    }
+}
+
+/// Logits of a pass: `(tokens after which they were asked for, vocabulary)`, row-major.
 #[derive(Clone, Debug, Default)]
 pub struct Logits {
     /// `rows × width` values.
@@ -57,7 +65,7 @@ pub struct Logits {
 }
 
 impl Logits {
-    /// Row `index`, in the order of the segments that asked.
+    /// Row `index`, in the order of the segments that asked, and of the tokens in each.
     pub fn row(&self, index: usize) -> &[f32] {
         &self.values[index * self.width..(index + 1) * self.width]
     }

@@ -168,15 +168,13 @@ impl Reference {
         let a = self.architecture.clone();
         let mut ids: Vec<u32> = Vec::new();
         let mut positions: Vec<u32> = Vec::new();
-        let mut last_rows: Vec<u32> = Vec::new();
+        let mut wanted_rows: Vec<u32> = Vec::new();
         for segment in segments {
             let start = self.memory(segment.sequence).length;
             self.reserve(segment.sequence, start + segment.tokens.len())?;
+            wanted_rows.extend(segment.wanted().map(|at| (ids.len() + at) as u32));
             ids.extend_from_slice(segment.tokens);
             positions.extend((start..start + segment.tokens.len()).map(|p| p as u32));
-            if segment.logits {
-                last_rows.push(ids.len() as u32 - 1);
-            }
         }
         let rows = ids.len();
         self.rotary.reach(positions.iter().max().map_or(0, |&last| last as usize + 1));
@@ -226,12 +224,12 @@ impl Reference {
             let memory = self.sequences[segment.sequence.0].as_mut().expect("checked above");
             memory.length += segment.tokens.len();
         }
-        if last_rows.is_empty() {
+        if wanted_rows.is_empty() {
             return Ok(Logits { values: Vec::new(), width: a.vocab_size });
         }
-        let count = last_rows.len();
-        let last = hidden.index_select(&Tensor::from_vec(last_rows, count, &self.device)?, 0)?;
-        let logits = self.head.forward(&rms_norm(&last, &self.output_norm, a.norm_epsilon)?)?;
+        let count = wanted_rows.len();
+        let wanted = hidden.index_select(&Tensor::from_vec(wanted_rows, count, &self.device)?, 0)?;
+        let logits = self.head.forward(&rms_norm(&wanted, &self.output_norm, a.norm_epsilon)?)?;
         let logits = (logits * f64::from(a.logit_scale))?;
         Ok(Logits { values: logits.flatten_all()?.to_vec1()?, width: a.vocab_size })
     }

@@ -156,11 +156,12 @@ impl Model for Scripted {
         let width = self.info.vocab_size;
         let mut logits = Logits { values: Vec::new(), width };
         for segment in segments {
+            let before = self.length(segment.sequence);
             self.tokens_mut(segment.sequence).extend_from_slice(segment.tokens);
-            if segment.logits {
+            for at in segment.wanted() {
                 let from = logits.values.len();
                 logits.values.resize(from + width, 0.0);
-                self.speak(self.tokens(segment.sequence), &mut logits.values[from..]);
+                self.speak(&self.tokens(segment.sequence)[..=before + at], &mut logits.values[from..]);
             }
         }
         Ok(logits)
