@@ -8,6 +8,7 @@ use clap::Args;
 use instil::Error;
 use instil::Result;
 use instil::constraint::Settings;
+use instil::model::Arithmetic;
 use instil::run::driver::Workshop;
 use instil::run::file::Source;
 use instil::run::{Event, Plan, RunDirectory, Shard, Summary, directory};
@@ -48,9 +49,9 @@ pub struct GenerateArguments {
     /// Make one part of the rows only, as PART/PARTS.
     #[arg(long, value_name = "PART/PARTS")]
     shard: Option<Shard>,
-    /// Constraint engine.
-    #[arg(long, value_enum, default_value = "instil")]
-    engine: Engine,
+    /// Constraint engine [default: instil].
+    #[arg(long, value_enum)]
+    engine: Option<Engine>,
     /// Print a summary as JSON on stdout.
     #[arg(long)]
     json: bool,
@@ -66,13 +67,12 @@ pub fn run(arguments: &GenerateArguments, quiet: bool, stop: &Arc<AtomicBool>) -
         Some(path) if arguments.resume && !arguments.run.decide_rows() && path.join(directory::PLAN).exists() => {
             standing(path, arguments)?
         }
-        _ => planned(&arguments.run, &source, arguments.engine, arguments.shard)?,
+        _ => planned(&arguments.run, &source, arguments.engine.unwrap_or(Engine::Instil), arguments.shard)?,
     };
     validator(&plan.schema)?;
     let output = output.unwrap_or_else(|| RunDirectory::next_free(&PathBuf::from("runs").join(&plan.recipe.name)));
     let capacity = model.capacity()?;
     let mut loaded = setup::load(&model, quiet, stop)?;
-    // A run that goes on does so with the engine that it was planned with.
     let engine = Engine::named(&plan.engine)?;
     let compiler = setup::compiler(&loaded.tokenizer, engine, Settings::default());
     plan.model = loaded.used.clone();
@@ -146,13 +146,21 @@ pub fn planned(
     Ok((plan, options.model_of(source)))
 }
 
-/// The plan of the run that stands at `path`, for as many rows as the flags ask for.
+/// The plan of the run that stands at `path`, for as many rows as the flags ask for. It goes on in its own
+/// engine and arithmetic; flags that name others make it another plan, which is refused.
 fn standing(path: &Path, arguments: &GenerateArguments) -> Result<(Plan, ModelOptions)> {
     let mut plan = directory::read_plan(path)?;
     plan.rows = arguments.run.rows().unwrap_or(plan.rows);
     plan.shard = arguments.shard.or(plan.shard);
-    let model =
-        ModelOptions { model: Some(plan.model.reference().into_owned()), ..arguments.run.model_flags().clone() };
+    if let Some(engine) = arguments.engine {
+        engine.name().clone_into(&mut plan.engine);
+    }
+    let flags = arguments.run.model_flags().clone();
+    let model = ModelOptions {
+        model: Some(plan.model.reference().into_owned()),
+        reference: flags.reference || plan.model.arithmetic == Arithmetic::F32Cpu,
+        ..flags
+    };
     Ok((plan, model))
 }
 

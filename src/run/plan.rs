@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::model::Arithmetic;
 use crate::model::source::verify::sha256_of;
 use crate::recipe::Recipe;
 
@@ -44,6 +45,9 @@ pub struct ModelUsed {
     pub sha256: Vec<String>,
     /// Licence, where it is known.
     pub licence: Option<String>,
+    /// What it computes in.
+    #[serde(default)]
+    pub arithmetic: Arithmetic,
 }
 
 impl ModelUsed {
