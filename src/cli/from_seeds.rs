@@ -14,6 +14,7 @@ use instil::{Error, Result};
 
 use super::generate::planned;
 use super::making::{MakingOptions, make};
+use super::options::Engine;
 use super::run_options::{RunOptions, ShapeOptions};
 use super::terminal;
 
@@ -65,7 +66,7 @@ impl FromSeeds {
             return Err(Error::usage("no data set is named", "give a file of rows, or --resume -o DIR to go on"));
         };
         change(&mut source)?;
-        let (mut plan, model) = planned(&self.run, &source, self.making.engine)?;
+        let (mut plan, model) = planned(&self.run, &source, self.making.engine.unwrap_or(Engine::Instil))?;
         let Some(from) = plan.recipe.seeds else {
             let what = format!("the recipe {} makes its rows from nothing", plan.recipe.name);
             return Err(Error::usage(what, "use `instil generate`, or add a `seeds:` key to the recipe"));

@@ -51,7 +51,7 @@ pub fn run(arguments: &GenerateArguments, quiet: bool, stop: &Arc<AtomicBool>) -
     let standing = if decides { None } else { arguments.making.standing(output.as_deref(), &arguments.run)? };
     let (mut plan, model) = match standing {
         Some(standing) => standing,
-        None => planned(&arguments.run, &source, arguments.making.engine)?,
+        None => planned(&arguments.run, &source, arguments.making.engine.unwrap_or(Engine::Instil))?,
     };
     plan.shard = arguments.shard.or(plan.shard);
     make(plan, &model, output, &arguments.making, quiet, stop)

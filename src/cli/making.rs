@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use instil::constraint::Settings;
+use instil::model::Arithmetic;
 use instil::run::driver::Workshop;
 use instil::run::{Event, Plan, RunDirectory, Summary, directory};
 use instil::{Error, Result};
@@ -27,16 +28,17 @@ pub struct MakingOptions {
     /// Go on with the run in the directory; begin one where there is none.
     #[arg(long)]
     pub resume: bool,
-    /// Constraint engine.
-    #[arg(long, value_enum, default_value = "instil")]
-    pub engine: Engine,
+    /// Constraint engine [default: instil].
+    #[arg(long, value_enum)]
+    pub engine: Option<Engine>,
     /// Print a summary as JSON on stdout.
     #[arg(long)]
     pub json: bool,
 }
 
 impl MakingOptions {
-    /// The plan of the run that is to be gone on with on its own terms, if that is what the flags ask for.
+    /// The plan of the run that is to be gone on with, if the flags ask for that. It goes on in its own engine
+    /// and arithmetic; flags that name others make it another plan, which is refused.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -48,7 +50,15 @@ impl MakingOptions {
         if let Some(rows) = run.rows() {
             (plan.rows, plan.tries) = (rows, false);
         }
-        let model = ModelOptions { model: Some(plan.model.reference().into_owned()), ..run.model_flags().clone() };
+        if let Some(engine) = self.engine {
+            engine.name().clone_into(&mut plan.engine);
+        }
+        let flags = run.model_flags().clone();
+        let model = ModelOptions {
+            model: Some(plan.model.reference().into_owned()),
+            reference: flags.reference || plan.model.arithmetic == Arithmetic::F32Cpu,
+            ..flags
+        };
         Ok(Some((plan, model)))
     }
 }
@@ -69,7 +79,6 @@ pub fn make(
     let output = output.unwrap_or_else(|| RunDirectory::next_free(&PathBuf::from("runs").join(&plan.recipe.name)));
     let capacity = model.capacity()?;
     let mut loaded = setup::load(model, quiet, stop)?;
-    // A run that goes on does so with the engine that it was planned with.
     let engine = Engine::named(&plan.engine)?;
     let compiler = setup::compiler(&loaded.tokenizer, engine, Settings::default());
     plan.model = loaded.used.clone();

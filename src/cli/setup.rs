@@ -41,17 +41,7 @@ pub fn load(options: &ModelOptions, quiet: bool, stop: &Arc<AtomicBool>) -> Resu
     let places = Places::from_environment();
     let manifest = Catalog::load(&places)?.resolve(options.name())?;
     let located = download::fetch(&manifest, &places, None, quiet, stop)?;
-    let used = ModelUsed {
-        name: match &manifest.origin {
-            Origin::Weights(path) => {
-                path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
-            }
-            Origin::Bundled | Origin::File(_) => manifest.name.clone(),
-        },
-        path: manifest.origin.path().and_then(|path| std::path::absolute(path).ok()),
-        sha256: sums(&manifest, &located, &places)?,
-        licence: Some(manifest.licence.clone()).filter(|licence| !licence.is_empty()),
-    };
+    let sha256 = sums(&manifest, &located, &places)?;
     let start = Instant::now();
     let (model, tokenizer) = match manifest.kind {
         Kind::Scripted => scripted(&manifest)?,
@@ -61,6 +51,18 @@ pub fn load(options: &ModelOptions, quiet: bool, stop: &Arc<AtomicBool>) -> Resu
         let seconds = start.elapsed().as_secs_f64();
         terminal::note(&format!("{} loaded on {} in {seconds:.1} s", manifest.name, device_name(&device)));
     }
+    let used = ModelUsed {
+        name: match &manifest.origin {
+            Origin::Weights(path) => {
+                path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
+            }
+            Origin::Bundled | Origin::File(_) => manifest.name.clone(),
+        },
+        path: manifest.origin.path().and_then(|path| std::path::absolute(path).ok()),
+        sha256,
+        licence: Some(manifest.licence.clone()).filter(|licence| !licence.is_empty()),
+        arithmetic: model.info().arithmetic,
+    };
     Ok(Loaded { model, tokenizer, used })
 }
 

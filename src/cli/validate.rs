@@ -101,7 +101,8 @@ fn describe(plan: &Plan, cells: &[(Value, f64)], estimate: Option<&Estimate>) ->
     let _ = writeln!(text, "{rows} rows of recipe {}, seed {}", plan.recipe.name, plan.seed);
     for attribute in &plan.recipe.attributes {
         let count = attribute.all_values().count();
-        let what = if attribute.is_continuous() { "a range".to_owned() } else { format!("{count} values") };
+        let apart = if attribute.apart { ", apart from the cells" } else { "" };
+        let what = if attribute.is_continuous() { "a range".to_owned() } else { format!("{count} values{apart}") };
         let _ = writeln!(text, "  {}: {what}", attribute.name);
     }
     if cells.len() > 1 {

@@ -20,7 +20,7 @@ use super::profile::{Part, Profile};
 use super::rotary::Rotary;
 use super::stages::{AttentionStage, FeedForwardStage, Layer, Pass, Setting, Workspace};
 use super::weights::{Weights, device_error};
-use super::{KeyValueMemory, Logits, Model, ModelInfo, Segment, SequenceId};
+use super::{Arithmetic, KeyValueMemory, Logits, Model, ModelInfo, Segment, SequenceId};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 
@@ -105,7 +105,12 @@ impl Decoder {
         let output_norm = weights.vector("output_norm.weight", a.hidden)?;
         let factors = weights.optional_vector("rope_freqs.weight", a.head_dim / 2)?;
         Ok(Self {
-            info: ModelInfo { name: name.to_owned(), vocab_size: a.vocab_size, context_length: a.context_length },
+            info: ModelInfo {
+                name: name.to_owned(),
+                vocab_size: a.vocab_size,
+                context_length: a.context_length,
+                arithmetic: Arithmetic::Quantised,
+            },
             isa,
             embedding,
             output_norm,

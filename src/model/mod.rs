@@ -29,6 +29,8 @@ pub use catalog::{Catalog, DEFAULT_MODEL};
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::vocab::TokenId;
@@ -80,6 +82,36 @@ pub struct ModelInfo {
     pub vocab_size: usize,
     /// Most tokens a sequence may hold.
     pub context_length: usize,
+    /// What its numbers are computed in.
+    pub arithmetic: Arithmetic,
+}
+
+/// What a model computes in. The same weights in another arithmetic give other logits, and so other rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arithmetic {
+    /// The CPU's kernels: weights as they are quantised, activations rounded to 8 bits a block.
+    #[default]
+    Quantised,
+    /// 32-bit floats on the CPU.
+    F32Cpu,
+    /// 32-bit floats on an NVIDIA GPU.
+    F32Cuda,
+    /// 32-bit floats on Apple's GPU.
+    F32Metal,
+    /// Nothing is computed: replies are replayed.
+    Scripted,
+}
+
+impl Arithmetic {
+    /// That of 32-bit floats on `device`.
+    fn f32_on(device: &candle_core::Device) -> Self {
+        match device {
+            candle_core::Device::Cpu => Self::F32Cpu,
+            candle_core::Device::Cuda(_) => Self::F32Cuda,
+            candle_core::Device::Metal(_) => Self::F32Metal,
+        }
+    }
 }
 
 impl ModelInfo {

@@ -13,7 +13,7 @@ use candle_nn::rotary_emb::rope_thd;
 use super::architecture::Architecture;
 use super::rotary::Rotary;
 use super::weights::{Weights, device_error};
-use super::{Logits, Model, ModelInfo, Segment, SequenceId};
+use super::{Arithmetic, Logits, Model, ModelInfo, Segment, SequenceId};
 use crate::error::Result;
 use crate::gguf::Gguf;
 
@@ -115,7 +115,12 @@ impl Reference {
         let output_norm = reader.vector("output_norm.weight", a.hidden)?;
         let factors = reader.weights.optional_vector("rope_freqs.weight", a.head_dim / 2)?;
         let rotary = Rotary::new(a, factors.as_deref());
-        let info = ModelInfo { name: name.to_owned(), vocab_size: a.vocab_size, context_length: a.context_length };
+        let info = ModelInfo {
+            name: name.to_owned(),
+            vocab_size: a.vocab_size,
+            context_length: a.context_length,
+            arithmetic: Arithmetic::f32_on(device),
+        };
         Ok(Self {
             info,
             device: device.clone(),

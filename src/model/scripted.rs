@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Logits, Model, ModelInfo, Segment, SequenceId};
+use super::{Arithmetic, Logits, Model, ModelInfo, Segment, SequenceId};
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use crate::vocab::{TokenId, TokenKind, Vocab};
@@ -75,7 +75,12 @@ impl Scripted {
             return Err(Error::model(name, "the script has a scene without replies", "give each scene `replies`"));
         }
         let vocab = tokenizer.vocab().clone();
-        let info = ModelInfo { name: name.to_owned(), vocab_size: vocab.len(), context_length: 1 << 20 };
+        let info = ModelInfo {
+            name: name.to_owned(),
+            vocab_size: vocab.len(),
+            context_length: 1 << 20,
+            arithmetic: Arithmetic::Scripted,
+        };
         Ok(Self { info, script, vocab, tokenizer, sequences: Vec::new() })
     }
 

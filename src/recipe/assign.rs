@@ -4,11 +4,15 @@
 //! by the quota method (Balinski and Young, "The quota method of apportionment", 1975): after any number
 //! of rows a cell has its exact share, rounded down or up. *Pairs*, where there are too many cells: each
 //! attribute is apportioned by itself, and values are joined so that all pairs are met evenly. *Random*:
-//! independent draws. In all three, more rows never change earlier ones. Continuous ranges follow a
+//! independent draws. In all three, more rows never change earlier ones.
+//!
+//! Attributes that stand apart from the cells ([`Attribute::apart`]) are dealt after the others, in the way
+//! of *pairs*: their values keep their shares, and go round within each cell. Continuous ranges follow a
 //! shifted Halton sequence.
 
 use std::collections::HashMap;
 
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -19,6 +23,12 @@ use crate::filter::condition::fits;
 
 /// Most combinations of values that are apportioned as cells.
 pub const MOST_CELLS: usize = 4096;
+
+/// Most values of an attribute that are compared for one row.
+const MOST_COMPARED: usize = 256;
+
+/// Most rows that are looked ahead for values that must get them; rarer values may come later than they should.
+const MOST_AHEAD: u32 = 4096;
 
 /// `attempt` of the streams that plan rather than decode; decoding attempts stay below it.
 pub(super) const PLANNING: u16 = u16::MAX;
@@ -44,11 +54,13 @@ pub struct Assignments<'a> {
     seed: u64,
     row: u32,
     way: Way,
+    /// What was dealt by pairs: all attributes, or those apart from the cells.
+    pairs: Pairs,
 }
 
 enum Way {
     Cells { cells: Vec<Cell>, marginals: Vec<HashMap<usize, f64>> },
-    Pairs(Pairs),
+    Pairs,
     Random,
 }
 
@@ -89,16 +101,16 @@ impl<'a> Assignments<'a> {
                 return Err(Fault::new("/quotas", what, "use `balance: cells` and fewer values, or `weights`"));
             }
             (Balance::Random, None) => Way::Random,
-            (Balance::Auto | Balance::Pairs, None) => Way::Pairs(Pairs::default()),
+            (Balance::Auto | Balance::Pairs, None) => Way::Pairs,
         };
-        Ok(Self { attributes, seed, row: 0, way })
+        Ok(Self { attributes, seed, row: 0, way, pairs: Pairs::default() })
     }
 
     /// Number of cells; `None` where rows are not spread by cells.
     pub fn cells(&self) -> Option<usize> {
         match &self.way {
             Way::Cells { cells, .. } => Some(cells.iter().filter(|cell| cell.share > 0.0).count()),
-            Way::Pairs(_) | Way::Random => None,
+            Way::Pairs | Way::Random => None,
         }
     }
 
@@ -106,13 +118,9 @@ impl<'a> Assignments<'a> {
     pub fn shares(&self) -> impl Iterator<Item = (&Map<String, Value>, f64)> {
         let cells = match &self.way {
             Way::Cells { cells, .. } => cells.as_slice(),
-            Way::Pairs(_) | Way::Random => &[],
+            Way::Pairs | Way::Random => &[],
         };
         cells.iter().map(|cell| (&cell.values, cell.share))
-    }
-
-    fn random(&self, index: u32) -> f64 {
-        StreamKey { seed: self.seed, row: self.row, step: 0, attempt: PLANNING }.uniform(index)
     }
 }
 
@@ -121,28 +129,42 @@ impl Iterator for Assignments<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let tie_break = StreamKey { seed: self.seed, row: self.row, step: 0, attempt: PLANNING };
-        let mut dealt = match &mut self.way {
+        let mut deal = Deal::default();
+        let listed = || self.attributes.iter().enumerate().filter(|(_, attribute)| !attribute.is_continuous());
+        match &mut self.way {
             Way::Cells { cells, marginals } => {
                 let chosen = apportion(cells, marginals, self.row, tie_break);
                 cells[chosen].rows += 1;
                 for (counts, &place) in marginals.iter_mut().zip(&cells[chosen].places) {
                     *counts.entry(place).or_default() += 1.0;
                 }
-                cells[chosen].values.clone()
+                deal.values.clone_from(&cells[chosen].values);
+                deal.places = listed()
+                    .filter(|(_, a)| !a.apart)
+                    .map(|(at, _)| at)
+                    .zip(cells[chosen].places.iter().copied())
+                    .collect();
+                deal.places.push((self.attributes.len(), chosen));
             }
-            Way::Pairs(pairs) => pairs.next(self.attributes, tie_break),
-            Way::Random => {
-                let mut dealt = Map::new();
-                for (attribute, index) in self.attributes.iter().zip(0..) {
-                    if !attribute.is_continuous() {
-                        let (values, weights) = attribute.choices(&dealt);
-                        let place = by_weight(values.len(), weights, self.random(index));
-                        dealt.insert(attribute.name.clone(), values[place].clone());
-                    }
+            Way::Pairs => {
+                for (at, attribute) in listed().filter(|(_, attribute)| !attribute.apart) {
+                    self.pairs.deal(at, attribute, &mut deal, tie_break);
                 }
-                dealt
             }
-        };
+            Way::Random => {
+                for (at, attribute) in listed() {
+                    let (values, weights) = attribute.choices(&deal.values);
+                    let place = by_weight(values.len(), weights, tie_break.uniform(at as u32));
+                    deal.values.insert(attribute.name.clone(), values[place].clone());
+                }
+            }
+        }
+        if !matches!(self.way, Way::Random) {
+            for (at, attribute) in listed().filter(|(_, attribute)| attribute.apart) {
+                self.pairs.deal(at, attribute, &mut deal, tie_break);
+            }
+        }
+        let mut dealt = deal.values;
         let continuous = self.attributes.iter().filter_map(|attribute| Some((attribute, attribute.range.as_ref()?)));
         for ((attribute, range), index) in continuous.zip(0..) {
             let key = StreamKey { seed: self.seed, row: u32::MAX, step: index, attempt: PLANNING };
@@ -157,7 +179,7 @@ impl Iterator for Assignments<'_> {
 /// All combinations of values with their shares by weight; `None` when there are too many.
 fn cells(attributes: &[Attribute]) -> Option<Vec<Cell>> {
     let mut cells = vec![Cell { values: Map::new(), places: Vec::new(), share: 1.0, rows: 0 }];
-    for attribute in attributes.iter().filter(|attribute| !attribute.is_continuous()) {
+    for attribute in attributes.iter().filter(|attribute| !attribute.is_continuous() && !attribute.apart) {
         let mut longer = Vec::new();
         for cell in &cells {
             let (values, weights) = attribute.choices(&cell.values);
@@ -235,62 +257,120 @@ fn apportion(cells: &[Cell], marginals: &[HashMap<usize, f64>], row: u32, tie_br
     first.map_or(0, |(_, _, index)| index)
 }
 
-/// Counts of values and of pairs of values dealt so far.
+/// What a row has been dealt so far.
+#[derive(Default)]
+struct Deal {
+    values: Map<String, Value>,
+    /// Each attribute's index and the place of its value; a cell counts as an attribute behind the last one.
+    places: Vec<(usize, usize)>,
+}
+
+/// Values dealt one attribute at a time, each within one row of its share, joined so that pairs are met evenly.
+///
+/// The shares are kept as in Tijdeman's chairman assignment ("The chairman assignment problem", 1980): a value
+/// may get its next row once its share has passed its count, and has a turn by which it must. Among those that
+/// leave every other value its turn, the one that was met least with what the row has is dealt.
 #[derive(Default)]
 struct Pairs {
-    values: HashMap<(usize, usize), u32>,
-    joined: HashMap<(usize, usize, usize, usize), u32>,
-    /// Rows in which each attribute had the same condition, by attribute and case.
-    turns: HashMap<(usize, usize), u32>,
+    /// By attribute and case: values of different cases are counted apart.
+    turns: FxHashMap<(usize, usize), Turns>,
+    /// Rows that have two values, by the attribute and place of each.
+    joined: FxHashMap<(usize, usize, usize, usize), u32>,
+}
+
+/// Values of one attribute, dealt so far.
+struct Turns {
+    shares: Vec<f64>,
+    counts: Vec<u32>,
+    rows: u32,
+    /// All shares are alike: a value is dealt once in a round, and these are left of this one.
+    left: Option<Vec<usize>>,
 }
 
 impl Pairs {
-    fn next(&mut self, attributes: &[Attribute], tie_break: StreamKey) -> Map<String, Value> {
-        let mut dealt = Map::new();
-        let mut places: Vec<(usize, usize)> = Vec::new();
-        for (index, attribute) in attributes.iter().enumerate().filter(|(_, a)| !a.is_continuous()) {
-            let case = attribute.when.iter().position(|case| fits(&case.is, &dealt)).map_or(0, |case| case + 1);
-            let (values, weights) = attribute.choices(&dealt);
-            let total: f64 = if weights.is_empty() { values.len() as f64 } else { weights.iter().sum() };
-            // Values of different cases are counted apart.
-            let place = |at: usize| case * (1 << 20) + at;
-            let turn = self.turns.entry((index, case)).or_default();
-            let house = f64::from(*turn) + 1.0;
-            *turn += 1;
-            let rank = |at: usize| {
-                let share = weights.get(at).copied().unwrap_or(1.0) / total;
-                let count = f64::from(self.values.get(&(index, place(at))).copied().unwrap_or(0));
-                let open = share > 0.0 && count < house * share - 1e-9;
-                // Behind by whole rows first; then the pairs met least; then chance.
-                let met: u32 = places
-                    .iter()
-                    .map(|&(other, chosen)| self.joined.get(&(other, chosen, index, place(at))).copied().unwrap_or(0))
-                    .sum();
-                let ahead = (count / share.max(f64::MIN_POSITIVE)).floor();
-                let chance = tie_break.words((index as u32) << 20 | at as u32)[0];
-                (!open, f64::from(met), ahead, chance, at)
-            };
-            let must = |at: &usize| {
-                let share = weights.get(*at).copied().unwrap_or(1.0) / total;
-                let count = f64::from(self.values.get(&(index, place(*at))).copied().unwrap_or(0));
-                // Below its share rounded down if it does not get this row.
-                share > 0.0 && count < (house * share + 1e-9).floor()
-            };
-            let order = |a: &(bool, f64, f64, u32, usize), b: &(bool, f64, f64, u32, usize)| {
-                let numbers = a.1.total_cmp(&b.1).then(a.2.total_cmp(&b.2));
-                a.0.cmp(&b.0).then(numbers).then(a.3.cmp(&b.3)).then(a.4.cmp(&b.4))
-            };
-            let due: Vec<usize> = (0..values.len()).filter(must).collect();
-            let among = if due.is_empty() { (0..values.len()).collect() } else { due };
-            let at = among.into_iter().map(rank).min_by(order).map_or(0, |rank| rank.4);
-            for &(other, chosen) in &places {
-                *self.joined.entry((other, chosen, index, place(at))).or_default() += 1;
-            }
-            *self.values.entry((index, place(at))).or_default() += 1;
-            places.push((index, place(at)));
-            dealt.insert(attribute.name.clone(), values[at].clone());
+    /// Deals a value of `attribute`, the one of index `index`.
+    fn deal(&mut self, index: usize, attribute: &Attribute, deal: &mut Deal, tie_break: StreamKey) {
+        let case = attribute.when.iter().position(|case| fits(&case.is, &deal.values)).map_or(0, |case| case + 1);
+        let (values, weights) = attribute.choices(&deal.values);
+        let turns = self.turns.entry((index, case)).or_insert_with(|| Turns::new(values.len(), weights));
+        let place = |at: usize| case * (1 << 20) + at;
+        let joined = &self.joined;
+        let met = |at: usize| -> u32 {
+            let with = |&(other, chosen): &(usize, usize)| joined.get(&(other, chosen, index, place(at)));
+            deal.places.iter().filter_map(with).sum()
+        };
+        let chance = |at: usize| tie_break.words((index as u32) << 20 | at as u32)[0];
+        let at = turns.next(|at, share| (f64::from(met(at)) / share, chance(at)), tie_break);
+        for &(other, chosen) in &deal.places {
+            *self.joined.entry((other, chosen, index, place(at))).or_default() += 1;
         }
-        dealt
+        deal.places.push((index, place(at)));
+        deal.values.insert(attribute.name.clone(), values[at].clone());
+    }
+}
+
+impl Turns {
+    fn new(count: usize, weights: &[f64]) -> Self {
+        let alike = weights.iter().all(|weight| *weight == weights[0]);
+        let total: f64 = if weights.is_empty() { count as f64 } else { weights.iter().sum() };
+        let shares = (0..count).map(|at| weights.get(at).copied().unwrap_or(1.0) / total).collect();
+        Self { shares, counts: vec![0; count], rows: 0, left: alike.then(Vec::new) }
+    }
+
+    /// Deals the value of the least rank; `rank` gets a value's place and share.
+    fn next(&mut self, rank: impl Fn(usize, f64) -> (f64, u32), tie_break: StreamKey) -> usize {
+        let least = |among: &mut dyn Iterator<Item = usize>| {
+            let ranked = among.map(|at| (rank(at, self.shares[at]), at));
+            let order =
+                |a: &((f64, u32), usize), b: &((f64, u32), usize)| a.0.0.total_cmp(&b.0.0).then(a.0.1.cmp(&b.0.1));
+            ranked.min_by(|a, b| order(a, b).then(a.1.cmp(&b.1))).map_or(0, |(_, at)| at)
+        };
+        let chosen = match &mut self.left {
+            Some(left) => {
+                if left.is_empty() {
+                    left.extend(0..self.shares.len());
+                }
+                // Of very many values some are looked at, from a place that chance names.
+                let from = tie_break.words(u32::MAX)[1] as usize % left.len();
+                let chosen = least(&mut left.iter().cycle().skip(from).take(left.len().min(MOST_COMPARED)).copied());
+                left.retain(|at| *at != chosen);
+                chosen
+            }
+            None => least(&mut self.candidates().into_iter()),
+        };
+        self.counts[chosen] += 1;
+        self.rows += 1;
+        chosen
+    }
+
+    /// The values that may be dealt now so that none will be a row or more from its share.
+    fn candidates(&self) -> Vec<usize> {
+        let all = || self.shares.iter().zip(&self.counts).enumerate().filter(|(_, (share, _))| **share > 0.0);
+        let earned = |share: f64, rows: u32| share * f64::from(rows);
+        let open = all().filter(|(_, (share, count))| f64::from(**count) < earned(**share, self.rows + 1) - 1e-9);
+        let open: Vec<usize> = open.map(|(at, _)| at).collect();
+        // How many rows from now a value must have its next row but `more`.
+        let turn = |share: f64, count: u32, more: u32| {
+            (((f64::from(count + more) + 1.0 - 1e-9) / share).ceil() as u32).saturating_sub(self.rows).max(1)
+        };
+        // Values ahead of their shares leave the others more turns than rows, until their shares have passed them.
+        let ahead = all().filter(|(_, (share, count))| f64::from(**count) > earned(**share, self.rows) + 1e-9);
+        let until = ahead.map(|(_, (share, count))| (f64::from(*count) / share).ceil() as u32 - self.rows).max();
+        let until = until.unwrap_or(1).min(MOST_AHEAD);
+        let mut due = vec![0u32; until as usize + 1];
+        for (_, (share, count)) in all() {
+            let turns = (0..).map(|more| turn(*share, *count, more));
+            turns.take_while(|turn| *turn <= until).for_each(|turn| due[turn as usize] += 1);
+        }
+        let mut sum = 0;
+        let full = (1..=until).find(|rows| {
+            sum += due[*rows as usize];
+            sum >= *rows
+        });
+        match full {
+            Some(rows) => open.into_iter().filter(|at| turn(self.shares[*at], self.counts[*at], 0) <= rows).collect(),
+            None => open,
+        }
     }
 }
 
@@ -388,6 +468,75 @@ mod tests {
             values.sort_unstable();
             values.dedup();
             assert_eq!(values.len(), 14, "{name}");
+        }
+    }
+
+    /// Counts of the pairs of values that two attributes have in `rows`.
+    fn joined(rows: &[Map<String, Value>], one: &str, other: &str) -> Vec<u32> {
+        let mut counts: HashMap<String, u32> = HashMap::new();
+        rows.iter().for_each(|row| *counts.entry(format!("{} {}", row[one], row[other])).or_default() += 1);
+        counts.into_values().collect()
+    }
+
+    proptest! {
+        #[test]
+        fn an_attribute_apart_leaves_the_cells_alone_and_goes_round_within_them(
+            first in 1usize..5, second in 1usize..4, weights in prop::collection::vec(0u32..30, 1..12),
+            before in any::<bool>(), seed in 0u64..50,
+        ) {
+            prop_assume!(weights.iter().any(|weight| *weight > 0));
+            let cells = [attribute("a", first), attribute("b", second)];
+            let mut apart = Attribute { apart: true, ..attribute("c", weights.len()) };
+            apart.weights = weights.iter().map(|weight| f64::from(*weight)).collect();
+            let all = match before {
+                true => [apart.clone(), cells[0].clone(), cells[1].clone()],
+                false => [cells[0].clone(), cells[1].clone(), apart.clone()],
+            };
+            let alone = Assignments::new(&cells, &[], Balance::Cells, seed).expect("few cells");
+            let with = Assignments::new(&all, &[], Balance::Cells, seed).expect("few cells");
+            prop_assert_eq!(with.cells(), Some(first * second));
+            let total = f64::from(weights.iter().sum::<u32>());
+            let mut counts = vec![0u32; weights.len()];
+            for (row, (mut with, alone)) in (1..300u32).zip(with.zip(alone)) {
+                let value = with.remove("c").expect("it is dealt to every row");
+                prop_assert_eq!(with, alone);
+                counts[apart.values.iter().position(|other| *other == value).expect("one of its values")] += 1;
+                for (count, weight) in counts.iter().zip(&weights) {
+                    let share = f64::from(row) * f64::from(*weight) / total;
+                    prop_assert!((f64::from(*count) - share).abs() < 1.0 + 1e-9, "{count} of {share}");
+                }
+            }
+        }
+
+        #[test]
+        fn an_attribute_apart_meets_every_value_of_the_others_evenly(
+            first in 2usize..6, second in 2usize..5, count in 2usize..15, seed in 0u64..50,
+        ) {
+            let all = [attribute("a", first), attribute("b", second), Attribute { apart: true, ..attribute("c", count) }];
+            let rows = Assignments::new(&all, &[], Balance::Auto, seed).expect("few cells");
+            let rows: Vec<_> = rows.take(first * second * count).collect();
+            for (other, values) in [("a", first), ("b", second)] {
+                let even = (rows.len() / values / count) as u32;
+                let met = joined(&rows, other, "c");
+                let unmet = values * count - met.len();
+                let off = |count: &u32| count.abs_diff(even);
+                prop_assert!(met.iter().all(|count| off(count) <= 3) && (unmet == 0 || even < 3), "{met:?} of {even}");
+                let mean = met.iter().map(off).sum::<u32>() as usize + unmet * even as usize;
+                prop_assert!(mean * 2 <= values * count * 3, "{met:?} of {even}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_condition_holds_for_an_attribute_apart_too() {
+        let is = json!({"level": "level0"}).as_object().expect("an object").clone();
+        let mut tone = Attribute { apart: true, ..attribute("tone", 3) };
+        tone.when = vec![Case { is, values: vec![json!("plain")], weights: vec![] }];
+        for balance in [Balance::Cells, Balance::Pairs, Balance::Random] {
+            let rows = deal(&[attribute("level", 2), tone.clone()], balance, 60);
+            for row in &rows {
+                assert_eq!(row["tone"] == "plain", row["level"] == "level0", "{balance:?}: {row:?}");
+            }
         }
     }
 

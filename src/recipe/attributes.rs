@@ -41,6 +41,10 @@ pub struct Attribute {
     /// Other values where attributes above this one have certain values; the first that fits holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub when: Vec<Case>,
+    /// It makes no cells: its values keep their shares and go round within the cells of the other attributes,
+    /// however many rows there are to a cell.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub apart: bool,
 }
 
 /// Numbers from `from` to `to`, both included.
@@ -170,7 +174,11 @@ impl Attribute {
         check_choices(&self.values, &self.weights, at)?;
         for (index, case) in self.when.iter().enumerate() {
             let at = format!("{at}/when/{index}");
-            check_condition(&case.is, above, &format!("{at}/is"))?;
+            let place = format!("{at}/is");
+            check_condition(&case.is, above, &place)?;
+            if !self.apart {
+                check_in_cells(&case.is, above, &place, "make this attribute `apart` too")?;
+            }
             if case.values.is_empty() {
                 return Err(Fault::new(at, "the case has no values", "add at least one value"));
             }
@@ -195,7 +203,9 @@ impl Quota {
             let what = format!("a share of {} is none", self.share);
             return Err(Fault::new(format!("{at}/share"), what, "use a number from 0 to 1"));
         }
-        check_condition(&self.is, attributes, &format!("{at}/is"))
+        let place = format!("{at}/is");
+        check_condition(&self.is, attributes, &place)?;
+        check_in_cells(&self.is, attributes, &place, "take `apart` out, or use `weights`")
     }
 }
 
@@ -260,6 +270,19 @@ pub(super) fn check_condition(
         }
     }
     Ok(())
+}
+
+/// Finds a condition on an attribute that makes no cells.
+fn check_in_cells(
+    condition: &Map<String, Value>,
+    attributes: &[Attribute],
+    at: &str,
+    remedy: &str,
+) -> Result<(), Fault> {
+    match condition.keys().find(|name| attributes.iter().any(|other| other.apart && other.name == **name)) {
+        Some(name) => Err(Fault::new(format!("{at}/{name}"), format!("`{name}` stands apart from the cells"), remedy)),
+        None => Ok(()),
+    }
 }
 
 /// A whole number without a fraction, so that templates print `3` and not `3.0`.
@@ -329,13 +352,19 @@ mod tests {
             (Attribute { name: "level".into(), ..tone.clone() }, "/a/name"),
             (Attribute { when: vec![case(json!({"levle": "easy"}))], ..tone.clone() }, "/a/when/0/is/levle"),
             (Attribute { when: vec![case(json!({"level": "hrad"}))], ..tone.clone() }, "/a/when/0/is/level"),
+            (Attribute { when: vec![case(json!({"end": "."}))], ..tone.clone() }, "/a/when/0/is/end"),
         ];
+        let end = Attribute { apart: true, ..Attribute::of("end", vec![json!(".")]) };
+        let above = [level.clone(), end];
         for (attribute, at) in broken {
-            let above =
-                if attribute.name == "level" && at != "/a/name" { &[][..] } else { std::slice::from_ref(&level) };
+            let above = if attribute.name == "level" && at != "/a/name" { &[][..] } else { &above };
             let fault = attribute.check(above, "/a").expect_err(at);
             assert_eq!(fault.at, at, "{fault:?}");
         }
+        let free = Attribute { apart: true, when: vec![case(json!({"end": "."}))], ..tone.clone() };
+        assert!(free.check(&above, "/a").is_ok());
+        let quota = Quota { is: json!({"end": "."}).as_object().expect("an object").clone(), share: 0.5 };
+        assert_eq!(quota.check(&above, "/q").expect_err("no cells").at, "/q/is/end");
         assert!(tone.check(&[level], "/a").is_ok());
     }
 }

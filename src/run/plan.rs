@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::seeds::SeedsUsed;
+use crate::model::Arithmetic;
 use crate::model::source::verify::sha256_of;
 use crate::recipe::Recipe;
 
@@ -54,6 +55,9 @@ pub struct ModelUsed {
     pub sha256: Vec<String>,
     /// Licence, where it is known.
     pub licence: Option<String>,
+    /// What it computes in.
+    #[serde(default)]
+    pub arithmetic: Arithmetic,
 }
 
 impl ModelUsed {

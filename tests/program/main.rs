@@ -1,8 +1,9 @@
 //! The whole program, as a user starts it, with a scripted model: no weights, no network.
 //!
 //! [`rows`] makes run directories, [`run_files`] plans them, [`resume`] stops, tears, grows and joins them,
-//! [`data_sets`] filters, measures and exports, [`texts`] decodes and checks on stdout, [`bad_input`] holds
-//! every refusal to one clear line. Here is what they share: a place of their own to run the program in.
+//! [`data_sets`] filters, measures and exports, [`texts`] decodes and checks on stdout, [`weights`] decodes
+//! with a small model of random weights, [`bad_input`] holds every refusal to one clear line. Here is what
+//! they share: a place of their own to run the program in.
 
 mod bad_input;
 mod data_sets;
@@ -10,6 +11,7 @@ mod resume;
 mod rows;
 mod run_files;
 mod texts;
+mod weights;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -1,0 +1,104 @@
+//! Runs with weights: a random decoder of two kilobytes a layer, whose rows only the grammar makes sense of.
+
+use instil::gguf::{Array, GgmlType, Metadata, Value, write};
+
+use crate::Place;
+
+const HIDDEN: usize = 32;
+const FEED_FORWARD: usize = 64;
+
+/// Deterministic noise, as 32-bit floats.
+fn noise(state: &mut u64, count: usize) -> Vec<u8> {
+    let mut next = || {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 40) as f32 / 8_388_608.0 - 1.0
+    };
+    (0..count).flat_map(|_| next().to_le_bytes()).collect()
+}
+
+/// A llama of one layer over bytes, with random weights.
+fn random_model() -> Vec<u8> {
+    // GPT-2's letters for bytes: printable ones stand for themselves, the others come after them.
+    let printable = |byte: &u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
+    let mut others = 256..;
+    let letter = |byte: u32| if printable(&byte) { byte } else { others.next().expect("an endless range") };
+    let mut tokens: Vec<String> =
+        (0..256).map(letter).map(|letter| char::from_u32(letter).expect("a letter").to_string()).collect();
+    tokens.push("<end>".into());
+    let vocabulary = tokens.len();
+    let kinds = (0..vocabulary as i64).map(|id| if id == 256 { 3 } else { 1 }).collect();
+    let mut metadata = Metadata::new("random.gguf");
+    for (key, value) in [
+        ("general.architecture", Value::String("llama".into())),
+        ("llama.block_count", Value::Unsigned(1)),
+        ("llama.embedding_length", Value::Unsigned(HIDDEN as u64)),
+        ("llama.feed_forward_length", Value::Unsigned(FEED_FORWARD as u64)),
+        ("llama.attention.head_count", Value::Unsigned(2)),
+        ("llama.attention.head_count_kv", Value::Unsigned(1)),
+        ("llama.context_length", Value::Unsigned(4096)),
+        ("llama.attention.layer_norm_rms_epsilon", Value::Float(1e-5)),
+        ("tokenizer.ggml.model", Value::String("gpt2".into())),
+        ("tokenizer.ggml.tokens", Value::Array(Array::String(tokens))),
+        ("tokenizer.ggml.token_type", Value::Array(Array::Signed(kinds))),
+        ("tokenizer.ggml.merges", Value::Array(Array::String(Vec::new()))),
+        ("tokenizer.ggml.eos_token_id", Value::Unsigned(256)),
+    ] {
+        metadata.insert(key, value);
+    }
+    let mut state = 1;
+    let mut tensors = Vec::new();
+    let half = HIDDEN as u64 / 2;
+    let (hidden, feed_forward) = (HIDDEN as u64, FEED_FORWARD as u64);
+    for (name, dims) in [
+        ("token_embd.weight", vec![hidden, vocabulary as u64]),
+        ("blk.0.attn_q.weight", vec![hidden, hidden]),
+        ("blk.0.attn_k.weight", vec![hidden, half]),
+        ("blk.0.attn_v.weight", vec![hidden, half]),
+        ("blk.0.attn_output.weight", vec![hidden, hidden]),
+        ("blk.0.ffn_gate.weight", vec![hidden, feed_forward]),
+        ("blk.0.ffn_up.weight", vec![hidden, feed_forward]),
+        ("blk.0.ffn_down.weight", vec![feed_forward, hidden]),
+        ("blk.0.attn_norm.weight", vec![hidden]),
+        ("blk.0.ffn_norm.weight", vec![hidden]),
+        ("output_norm.weight", vec![hidden]),
+    ] {
+        let bytes = noise(&mut state, dims.iter().product::<u64>() as usize);
+        tensors.push(write::Tensor { name: name.into(), dims, kind: GgmlType::F32, bytes });
+    }
+    write::to_bytes(&metadata, &tensors)
+}
+
+#[test]
+fn a_run_goes_on_in_its_own_engine_and_arithmetic() {
+    let place = Place::new();
+    place.write("random.gguf", random_model());
+    place.write(
+        "recipe.yaml",
+        "name: letters\nschema: instruction-response\nsteps:\n\
+         - {field: instruction, prompt: 'Ask:', output: {regex: '[a-z ]{12,30}'}}\n\
+         - {field: response, prompt: 'Answer:', output: {regex: '[a-z ]{12,30}'}}\n",
+    );
+    let run = |rest: &[&str]| place.run(&[&["generate"], rest].concat());
+    let first = ["--model", "random.gguf", "--recipe", "recipe.yaml", "--seed", "2"];
+    let planned = |more: &[&str]| run(&[&first, more].concat()).succeeded();
+    planned(&["-n", "6", "-o", "kernels"]);
+    planned(&["-n", "6", "-o", "whole", "--reference"]);
+    planned(&["-n", "2", "-o", "grown", "--reference"]);
+    assert_ne!(place.read("kernels/records.jsonl"), place.read("whole/records.jsonl"));
+    // Other arithmetic is another plan, whether it is said with all flags or with one.
+    let told = run(&[&first[..], &["-n", "6", "--resume", "-o", "grown"]].concat());
+    told.refused(3, &["planned otherwise: model.arithmetic is \"f32-cpu\", not \"quantised\""]);
+    let told = run(&["--resume", "-o", "kernels", "--reference"]);
+    told.refused(3, &["planned otherwise: model.arithmetic is \"quantised\", not \"f32-cpu\""]);
+    // Without a word about it the run goes on as it was planned.
+    run(&["-n", "6", "--resume", "-o", "grown"]).succeeded();
+    assert_eq!(place.read("grown/records.jsonl"), place.read("whole/records.jsonl"));
+
+    planned(&["-n", "2", "-o", "baseline", "--engine", "outlines"]);
+    run(&["--resume", "-o", "baseline", "--engine", "instil"])
+        .refused(3, &["planned otherwise: engine is \"outlines\", not \"instil\""]);
+    run(&["-n", "4", "--resume", "-o", "baseline"]).succeeded();
+    planned(&["-n", "4", "-o", "baseline-whole", "--engine", "outlines"]);
+    assert_eq!(place.read("baseline/records.jsonl"), place.read("baseline-whole/records.jsonl"));
+    assert!(place.read("baseline/run.lock.json").contains("\"engine\": \"outlines\""));
+}
