@@ -190,15 +190,15 @@ impl<'a> Rows<'a> {
             {
                 self.latest[origin.seed as usize] = None;
             }
-            match row.state {
+            match &row.state {
                 State::Passed { attempt, prepared, was_known } => {
-                    self.accepted.accept(Other::Row(index), &prepared)?;
-                    self.directory.record(&record_line(key, &context, &attempt))?;
+                    self.accepted.accept(Other::Row(index), prepared)?;
+                    self.directory.record(&record_line(key, &context, attempt))?;
                     if let Some(origin) = &row.origin {
                         self.latest[origin.seed as usize] = Some((index, Arc::new(texts_of(&attempt.fields))));
                     }
                     self.summary.accepted += 1;
-                    on_event(Event::Accepted { row: index, fields: &attempt.fields, was_known });
+                    on_event(Event::Accepted { row: index, fields: &attempt.fields, was_known: *was_known });
                 }
                 State::GivenUp | State::Wanting | State::Waiting => self.summary.given_up += 1,
             }
