@@ -38,7 +38,7 @@ pub struct EvolveArguments {
 
 /// Makes the children.
 pub fn run(arguments: &EvolveArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
-    arguments.from.make(
+    let made = arguments.from.make(
         "evolve",
         &|source| {
             source.edit_recipe(&|recipe| {
@@ -56,5 +56,6 @@ pub fn run(arguments: &EvolveArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
         },
         quiet,
         stop,
-    )
+    );
+    made.map(|_| ())
 }

@@ -41,7 +41,7 @@ pub struct FromSeeds {
 
 impl FromSeeds {
     /// Makes the rows: by `recipe` unless flags or the run file name another, with `change` made in what is
-    /// planned.
+    /// planned; gives the run directory.
     ///
     /// # Errors
     /// When the data set or the run cannot be used, or the run ends short.
@@ -51,7 +51,7 @@ impl FromSeeds {
         change: &dyn Fn(&mut Source) -> Result<()>,
         quiet: bool,
         stop: &Arc<AtomicBool>,
-    ) -> Result<()> {
+    ) -> Result<PathBuf> {
         let mut source = self.run.source(&ShapeOptions::default(), Some(recipe))?;
         let output = self.making.output.clone().or_else(|| source.file.output.clone());
         let standing = if self.run.decide_rows() || self.data.is_some() {

@@ -1,16 +1,19 @@
 //! `instil generate`: the main job. Rows into a run directory.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use instil::Result;
 use instil::run::file::Source;
+use instil::run::fill::Gaps;
 use instil::run::{Plan, Shard};
+use instil::{Error, Result};
 
 use super::making::{MakingOptions, make};
 use super::options::{Engine, ModelOptions};
 use super::run_options::{RunOptions, ShapeOptions};
+use super::terminal;
 
 /// Rows when nothing says how many.
 const ROWS: u32 = 8;
@@ -35,6 +38,11 @@ pub struct GenerateArguments {
     /// Make one part of the rows only, as PART/PARTS.
     #[arg(long, value_name = "PART/PARTS")]
     shard: Option<Shard>,
+    /// Fill the gaps of a data set: plan the rows so that it and they together keep the attributes' shares. Its
+    /// rows are labelled (`instil label`), or a run's, or have fields named as the attributes. Without -n, as many
+    /// rows as it takes.
+    #[arg(long, value_name = "FILE")]
+    fill: Option<PathBuf>,
     #[command(flatten)]
     making: MakingOptions,
     #[command(flatten)]
@@ -45,16 +53,39 @@ pub struct GenerateArguments {
 
 /// Makes the rows.
 pub fn run(arguments: &GenerateArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
-    let source = arguments.run.source(&arguments.shape, None)?;
+    let mut source = arguments.run.source(&arguments.shape, None)?;
     let output = arguments.making.output.clone().or_else(|| source.file.output.clone());
-    let decides = arguments.run.decide_rows() || arguments.shape.decides_rows();
+    let decides = arguments.run.decide_rows() || arguments.shape.decides_rows() || arguments.fill.is_some();
     let standing = if decides { None } else { arguments.making.standing(output.as_deref(), &arguments.run)? };
+    if let Some(data) = &arguments.fill {
+        fill(&mut source, data, quiet)?;
+    }
     let (mut plan, model) = match standing {
         Some(standing) => standing,
         None => planned(&arguments.run, &source, arguments.making.engine.unwrap_or(Engine::Instil))?,
     };
     plan.shard = arguments.shard.or(plan.shard);
-    make(plan, &model, output, &arguments.making, quiet, stop)
+    make(plan, &model, output, &arguments.making, quiet, stop).map(|_| ())
+}
+
+/// Plans for what `data` lacks.
+fn fill(source: &mut Source, data: &Path, quiet: bool) -> Result<()> {
+    let recipe = source.resolve()?.recipe;
+    let gaps = Gaps::find(data, &recipe, source.file.seed.unwrap_or(0), source.file.rows)?;
+    if !quiet {
+        let Gaps { rows, without, before, after, lacking, .. } = &gaps;
+        let left = if *without == 0 { String::new() } else { format!("; {without} rows lack a planned value") };
+        terminal::note(&format!(
+            "{}: {rows} rows, total variation {before:.3} from the target; {after:.3} with {lacking} more{left}",
+            data.display()
+        ));
+    }
+    if gaps.lacking == 0 {
+        return Err(Error::input(data, "the data set is balanced already", "ask for rows with -n"));
+    }
+    source.file.rows = Some(gaps.lacking);
+    source.file.held = Some(gaps.held);
+    Ok(())
 }
 
 /// The plan that the run file and the flags make; its model is known once it is loaded.
@@ -67,6 +98,7 @@ pub fn planned(options: &RunOptions, source: &Source, engine: Engine) -> Result<
         shard: None,
         seed: source.file.seed.unwrap_or(0),
         model: instil::run::plan::ModelUsed::default(),
+        judge: None,
         engine: engine.name().to_owned(),
         schema: resolved.schema,
         seeds: None,

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use clap::Args;
 use instil::constraint::Settings;
 use instil::model::Arithmetic;
-use instil::run::driver::Workshop;
+use instil::run::driver::{Judge, Workshop};
 use instil::run::{Event, Plan, RunDirectory, Summary, directory};
 use instil::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -31,6 +31,9 @@ pub struct MakingOptions {
     /// Constraint engine [default: instil].
     #[arg(long, value_enum)]
     pub engine: Option<Engine>,
+    /// Another model that gives the scores of judging steps; both are kept in memory.
+    #[arg(long, value_name = "MODEL")]
+    pub judge_model: Option<String>,
     /// Print a summary as JSON on stdout.
     #[arg(long)]
     pub json: bool,
@@ -63,7 +66,7 @@ impl MakingOptions {
     }
 }
 
-/// Makes the rows of `plan`, whose model is yet to be found, at `output`.
+/// Makes the rows of `plan`, whose model is yet to be found, at `output`; where they are.
 ///
 /// # Errors
 /// When a step fails, or fewer rows came out than were asked for.
@@ -74,7 +77,7 @@ pub fn make(
     options: &MakingOptions,
     quiet: bool,
     stop: &Arc<AtomicBool>,
-) -> Result<()> {
+) -> Result<PathBuf> {
     validator(&plan.schema)?;
     let output = output.unwrap_or_else(|| RunDirectory::next_free(&PathBuf::from("runs").join(&plan.recipe.name)));
     let capacity = model.capacity()?;
@@ -82,6 +85,12 @@ pub fn make(
     let engine = Engine::named(&plan.engine)?;
     let compiler = setup::compiler(&loaded.tokenizer, engine, Settings::default());
     plan.model = loaded.used.clone();
+    let judge = options.judge_model.clone().or_else(|| Some(plan.judge.as_ref()?.reference().into_owned()));
+    let mut judge = match judge {
+        Some(name) => Some(setup::load(&ModelOptions { model: Some(name), ..model.clone() }, quiet, stop)?),
+        None => None,
+    };
+    plan.judge = judge.as_ref().map(|judge| judge.used.clone());
     let mut directory = RunDirectory::open(&output, &plan, options.resume)?;
     tell_recovery(&directory, quiet);
     let template = "{wide_bar} {pos}/{len} rows  {msg}  ETA {eta}";
@@ -111,8 +120,14 @@ pub fn make(
             bar.set_message(format!("{:.0} tokens/s{rejects}", tokens as f64 / seconds));
         }
     };
-    let workshop =
-        Workshop { model: &mut *loaded.model, tokenizer: loaded.tokenizer.clone(), compiler: &compiler, capacity };
+    let judge = judge.as_mut().map(|judge| Judge { model: &mut *judge.model, tokenizer: judge.tokenizer.clone() });
+    let workshop = Workshop {
+        model: &mut *loaded.model,
+        tokenizer: loaded.tokenizer.clone(),
+        compiler: &compiler,
+        judge,
+        capacity,
+    };
     let summary = instil::run::generate(&plan, workshop, &mut directory, stop, &mut on_event);
     bar.finish_and_clear();
     let summary = match summary {
@@ -128,7 +143,8 @@ pub fn make(
     } else if !quiet {
         show_summary(&summary, &plan, &directory);
     }
-    verdict(&summary, &plan, directory.path())
+    verdict(&summary, &plan, directory.path())?;
+    Ok(directory.path().to_owned())
 }
 
 fn tell_recovery(directory: &RunDirectory, quiet: bool) {

@@ -2,6 +2,7 @@
 //!
 //! One file a command. stdout carries data only; progress, notes and errors go to stderr.
 
+mod answer;
 mod bench;
 mod check;
 mod completions;
@@ -15,6 +16,8 @@ mod filter;
 mod from_seeds;
 mod generate;
 mod init;
+mod judge;
+mod label;
 mod making;
 mod masks;
 mod merge;
@@ -67,6 +70,9 @@ enum Command {
     Preview(preview::PreviewArguments),
     Generate(generate::GenerateArguments),
     Evolve(evolve::EvolveArguments),
+    Answer(answer::AnswerArguments),
+    Judge(judge::JudgeArguments),
+    Label(label::LabelArguments),
     Merge(merge::MergeArguments),
     Decode(decode::DecodeArguments),
     Check(check::CheckArguments),
@@ -101,6 +107,9 @@ fn run(arguments: Arguments, stop: &Arc<AtomicBool>) -> Result<()> {
         Command::Validate(arguments) => validate::run(&arguments, quiet),
         Command::Preview(arguments) => preview::run(&arguments, quiet, stop),
         Command::Generate(arguments) => generate::run(&arguments, quiet, stop),
+        Command::Answer(arguments) => answer::run(&arguments, quiet, stop),
+        Command::Judge(arguments) => judge::run(&arguments, quiet, stop),
+        Command::Label(arguments) => label::run(&arguments, quiet, stop),
         Command::Evolve(arguments) => evolve::run(&arguments, quiet, stop),
         Command::Merge(arguments) => merge::run(&arguments, quiet),
         Command::Decode(arguments) => decode::run(&arguments, quiet, stop),

@@ -82,8 +82,13 @@ pub fn run(arguments: &PreviewArguments, quiet: bool, stop: &Arc<AtomicBool>) ->
         }
         Event::Rejected { .. } | Event::Progress { .. } => {}
     };
-    let workshop =
-        Workshop { model: &mut *loaded.model, tokenizer: loaded.tokenizer.clone(), compiler: &compiler, capacity };
+    let workshop = Workshop {
+        model: &mut *loaded.model,
+        tokenizer: loaded.tokenizer.clone(),
+        compiler: &compiler,
+        judge: None,
+        capacity,
+    };
     let summary = instil::run::generate(&plan, workshop, &mut directory, stop, &mut on_event)?;
     printed?;
     let rejected: u32 = summary.rejected.values().sum();

@@ -11,7 +11,7 @@ use instil::model::catalog::Catalog;
 use instil::model::manifest::Kind;
 use instil::model::source::{Places, Presence, locate};
 use instil::run::seeds::Seeds;
-use instil::run::steps::Steps;
+use instil::run::steps::{Reader, Steps};
 use instil::run::{Estimate, Plan};
 use instil::tokenizer::Tokenizer;
 use serde_json::{Value, json};
@@ -54,7 +54,8 @@ pub fn run(arguments: &ValidateArguments, quiet: bool) -> Result<()> {
         Some(tokenizer) => {
             let compiler = setup::compiler(tokenizer, Engine::Instil, Settings::default());
             let seeds = Seeds::default();
-            let mut steps = Steps::new(&plan, &seeds, tokenizer.clone(), &compiler, usize::MAX)?;
+            let reader = Reader { tokenizer: tokenizer.clone(), context_length: usize::MAX };
+            let mut steps = Steps::new(&plan, &seeds, reader, None, &compiler)?;
             Some(Estimate::of(&plan, &mut steps)?)
         }
     };

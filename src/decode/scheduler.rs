@@ -26,7 +26,7 @@ const PROMPT_CHUNK: usize = 512;
 /// vocabulary of 49,152 tokens.
 const MEASURED_ROWS: usize = 128;
 /// Prefixes kept prefilled at once.
-const PREFIXES_KEPT: usize = 16;
+const PREFIXES_KEPT: usize = 32;
 
 /// What decoding cost so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,6 +45,22 @@ pub struct Statistics {
     pub model_time: Duration,
     /// Time inside masks and sampling.
     pub sampling_time: Duration,
+}
+
+impl std::ops::Add for Statistics {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            prompt_tokens: self.prompt_tokens + other.prompt_tokens,
+            prompt_tokens_shared: self.prompt_tokens_shared + other.prompt_tokens_shared,
+            sampled_tokens: self.sampled_tokens + other.sampled_tokens,
+            forced_tokens: self.forced_tokens + other.forced_tokens,
+            passes: self.passes + other.passes,
+            model_time: self.model_time + other.model_time,
+            sampling_time: self.sampling_time + other.sampling_time,
+        }
+    }
 }
 
 /// How much a scheduler takes on at once.

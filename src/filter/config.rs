@@ -16,6 +16,7 @@ use super::language::LanguageOf;
 use super::leak::PromptLeak;
 use super::length::Length;
 use super::near::{LEAST_THRESHOLD, Near};
+use super::overlap::Overlap;
 use super::pii::Pii;
 use super::rouge::RougeL;
 use super::{Filter, decoding, echo, empty, loops, refusal, sentence_end, stop_words};
@@ -56,6 +57,9 @@ pub struct Filters {
     /// Fields that must not take their words from the examples in the prompt.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub copied: Vec<Copied>,
+    /// How many of a field's words stand in another.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub overlap: Vec<Overlap>,
     /// Fields that must not speak of the prompt they were made with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_leak: Option<PromptLeak>,
@@ -144,6 +148,9 @@ impl Filters {
         }
         for copied in &self.copied {
             chain.push(Box::new(copied.clone()));
+        }
+        for overlap in &self.overlap {
+            chain.push(Box::new(overlap.clone()));
         }
         if let Some(leak) = &self.prompt_leak {
             chain.push(Box::new(leak.clone()));
@@ -246,6 +253,7 @@ stop_words: [b]
 added: [{field: b, over: a, words: [1, 9]}]
 copied: [{field: b, from: [a]}]
 judged: [{score: quality, least: 2.5}]
+overlap: [{field: b, with: a, most: 0.9}]
 prompt_leak: {fields: [a]}
 language:
   - {field: a, is: en}
@@ -260,7 +268,7 @@ rouge_l: {fields: [a]}
 ",
         )
         .expect("readable");
-        assert_eq!(filters.chain().len(), 15);
+        assert_eq!(filters.chain().len(), 16);
         assert_eq!(filters.problem(), None);
         assert_eq!(filters.rouge_l.as_ref().map(|rule| rule.threshold), Some(0.7));
         let text = serde_json::to_string(&filters).expect("plain data");

@@ -26,6 +26,7 @@ pub mod leak;
 pub mod length;
 pub mod loops;
 pub mod near;
+pub mod overlap;
 pub mod pii;
 pub mod refusal;
 pub mod rouge;
@@ -67,6 +68,7 @@ pub const RULES: &[&str] = &[
     "loop",
     "near_duplicate",
     "no_gain",
+    "overlap",
     "pii",
     "prompt_leak",
     "refusal",

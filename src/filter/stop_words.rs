@@ -19,6 +19,11 @@ const STOP_WORDS: &[&str] = &[
     "you", "your", "yours", "yourself", "yourselves",
 ];
 
+/// Whether a lower-cased word carries no content by itself.
+pub fn is_stop_word(word: &str) -> bool {
+    STOP_WORDS.binary_search(&word).is_ok()
+}
+
 /// Turns down a row whose field holds no other word.
 pub struct StopWords {
     /// The field.
@@ -27,7 +32,7 @@ pub struct StopWords {
 
 impl Filter for StopWords {
     fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
-        let idle = words(&text(row, &self.field)).iter().all(|word| STOP_WORDS.contains(&word.as_str()));
+        let idle = words(&text(row, &self.field)).iter().all(|word| is_stop_word(word));
         idle.then(|| Reason::new("stop_words", format!("{} holds nothing but stop words", self.field)))
     }
 

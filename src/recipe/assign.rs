@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Fault;
-use super::attributes::{Attribute, Quota, Range, number};
+use super::attributes::{Attribute, Held, Quota, Range, number};
 use crate::decode::StreamKey;
 use crate::filter::condition::fits;
 
@@ -106,6 +106,36 @@ impl<'a> Assignments<'a> {
         Ok(Self { attributes, seed, row: 0, way, pairs: Pairs::default() })
     }
 
+    /// Counts rows that are there already: they and the dealt ones together keep the shares.
+    ///
+    /// # Errors
+    /// When rows are not spread by cells, or one is of no cell.
+    pub fn beside(mut self, held: &[Held]) -> Result<Self, Fault> {
+        for (index, held) in held.iter().enumerate() {
+            let fault = |what: &str, remedy: &str| Err(Fault::new(format!("/held/{index}"), what, remedy));
+            let Way::Cells { cells, marginals } = &mut self.way else {
+                return fault("rows that are there already need cells", "use `balance: cells` and fewer values");
+            };
+            let Some(cell) = cells.iter_mut().find(|cell| cell.values == held.is) else {
+                return fault("no combination of values is this one", "name a value of every attribute");
+            };
+            cell.rows += held.rows;
+            for (counts, &place) in marginals.iter_mut().zip(&cell.places) {
+                *counts.entry(place).or_default() += f64::from(held.rows);
+            }
+        }
+        Ok(self)
+    }
+
+    /// Total variation between the cells' rows so far and their shares, 0 to 1; 0 where rows are not spread by
+    /// cells.
+    pub fn total_variation(&self) -> f64 {
+        let Way::Cells { cells, .. } = &self.way else { return 0.0 };
+        let total: f64 = cells.iter().map(|cell| f64::from(cell.rows)).sum();
+        let apart = |cell: &Cell| (f64::from(cell.rows) / total.max(1.0) - cell.share).abs();
+        cells.iter().map(apart).sum::<f64>() / 2.0
+    }
+
     /// Number of cells; `None` where rows are not spread by cells.
     pub fn cells(&self) -> Option<usize> {
         match &self.way {
@@ -133,7 +163,7 @@ impl Iterator for Assignments<'_> {
         let listed = || self.attributes.iter().enumerate().filter(|(_, attribute)| !attribute.is_continuous());
         match &mut self.way {
             Way::Cells { cells, marginals } => {
-                let chosen = apportion(cells, marginals, self.row, tie_break);
+                let chosen = apportion(cells, marginals, tie_break);
                 cells[chosen].rows += 1;
                 for (counts, &place) in marginals.iter_mut().zip(&cells[chosen].places) {
                     *counts.entry(place).or_default() += 1.0;
@@ -238,10 +268,10 @@ fn share_out(cells: &mut [Cell], quotas: &[Quota]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The cell of row `row` by the quota method. Among cells of equal right the one whose values were dealt
+/// The cell of the next row by the quota method. Among cells of equal right the one whose values were dealt
 /// least comes first, then chance decides.
-fn apportion(cells: &[Cell], marginals: &[HashMap<usize, f64>], row: u32, tie_break: StreamKey) -> usize {
-    let house = f64::from(row) + 1.0;
+fn apportion(cells: &[Cell], marginals: &[HashMap<usize, f64>], tie_break: StreamKey) -> usize {
+    let house = cells.iter().map(|cell| f64::from(cell.rows)).sum::<f64>() + 1.0;
     let right = |cell: &Cell| cell.share / (f64::from(cell.rows) + 1.0);
     // A cell may not pass its share rounded up.
     let eligible = |cell: &Cell| cell.share > 0.0 && f64::from(cell.rows) < house * cell.share - 1e-9;

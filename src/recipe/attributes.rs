@@ -83,6 +83,16 @@ pub struct Quota {
     pub share: f64,
 }
 
+/// Rows of a combination of values that are there already; rows are dealt so that both together keep the shares.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Held {
+    /// A value of every attribute that makes cells.
+    pub is: Map<String, Value>,
+    /// How many.
+    pub rows: u32,
+}
+
 impl Attribute {
     /// An attribute with these values, each as frequent.
     pub fn of(name: impl Into<String>, values: Vec<Value>) -> Self {

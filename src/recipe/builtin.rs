@@ -7,7 +7,11 @@ use crate::error::{Error, Result};
 
 const RECIPES: &[(&str, &str)] = &[
     ("instruction-response", include_str!("../../recipes/instruction-response.yaml")),
+    ("answer", include_str!("../../recipes/answer.yaml")),
     ("evolve", include_str!("../../recipes/evolve.yaml")),
+    ("judge", include_str!("../../recipes/judge.yaml")),
+    ("vary", include_str!("../../recipes/vary.yaml")),
+    ("preference", include_str!("../../recipes/preference.yaml")),
     ("json-row", include_str!("../../recipes/json-row.yaml")),
 ];
 

@@ -53,10 +53,10 @@ impl Recipe {
             if let Some(best_of) = &step.best_of {
                 self.check_best_of(index, best_of, &format!("{at}/best_of"))?;
             }
-            known.insert(if matches!(step.output, Output::Score(_)) { "scores" } else { &step.field });
+            known.insert(if step.output.is_score() { "scores" } else { &step.field });
         }
         let keeps = self.seeds.is_some_and(|seeds| seeds.keep);
-        let fills = |step: &Step| !step.aside && !matches!(step.output, Output::Score(_));
+        let fills = |step: &Step| !step.aside && !step.output.is_score();
         if !keeps && !self.steps.iter().any(fills) {
             return fault("/steps", "every step is `aside`, so rows have no fields", "let one step fill a field");
         }
@@ -98,13 +98,15 @@ impl Recipe {
             return fault("count", "one text has nothing to compete with".into(), "use 2 or more for a decoded field");
         }
         let judges = |step: &Step| {
-            step.field == best_of.by && matches!(step.output, Output::Score(_)) && step.when.is_empty()
+            step.field == best_of.by && step.output.is_score()
         };
         if !self.steps[index..].iter().any(judges) {
-            let what = format!("no later step without `when` gives the score `{}`", best_of.by);
-            return fault("by", what, "name a later step whose output is `score`");
+            let what = format!("no later step gives the score `{}`", best_of.by);
+            return fault("by", what, "name a later step whose output is `score` or `likelihood`");
         }
-        if self.steps[index + 1..].iter().take_while(|step| !judges(step)).any(|step| step.best_of.is_some()) {
+        // Steps under other conditions are taken to exclude each other.
+        let begins = |step: &Step| step.best_of.is_some() && step.when == self.steps[index].when;
+        if self.steps[index + 1..].iter().take_while(|step| !judges(step)).any(begins) {
             return fault("by", "another choice begins before this one ends".into(), "let one end before the other");
         }
         Ok(())
@@ -117,6 +119,17 @@ impl Recipe {
             Output::Template(template) => {
                 let place = format!("{at}/output/template");
                 return templates.check(template, known).map_err(|(what, remedy)| Fault::new(place, what, remedy));
+            }
+            Output::Likelihood(likelihood) => {
+                let at = format!("{at}/output/likelihood");
+                for (key, template) in [("text", Some(&likelihood.text)), ("without", likelihood.without.as_ref())] {
+                    let checked = templates.check(template.map_or("", String::as_str), known);
+                    checked.map_err(|(what, remedy)| Fault::new(format!("{at}/{key}"), what, remedy))?;
+                }
+                if likelihood.neutral.is_empty() && likelihood.without.is_none() {
+                    return Err(Fault::new(at, "there is nothing to compare with", "add `neutral` or `without`"));
+                }
+                return Ok(());
             }
             Output::Score(scale) => return Self::check_scale(scale, known, &format!("{at}/output/score")),
             Output::Choice(texts) if texts.is_empty() || texts.iter().any(String::is_empty) => {

@@ -10,6 +10,8 @@ pub mod builtin;
 mod check;
 pub mod draws;
 pub mod examples;
+pub mod label;
+pub mod likelihood;
 pub mod prompt;
 pub mod scale;
 pub mod yaml;
@@ -20,8 +22,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use assign::{Assignments, Balance};
-pub use attributes::{Attribute, Quota};
+pub use attributes::{Attribute, Held, Quota};
 pub use draws::{Draws, DrawsOverride};
+pub use likelihood::Likelihood;
 pub use scale::Scale;
 pub use yaml::Fault;
 
@@ -58,6 +61,9 @@ pub struct Recipe {
     /// Parts of the rows that are fixed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quotas: Vec<Quota>,
+    /// Rows that are there already, which the new ones are to bring to their shares.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<Held>,
     /// Pool of few-shot examples: each a set of named texts.
     #[serde(default)]
     pub examples: Vec<Map<String, Value>>,
@@ -195,12 +201,19 @@ pub enum Output {
     Template(String),
     /// Nothing is decoded: the probabilities of choices are read, and go into the row's scores.
     Score(Scale),
+    /// Nothing is decoded: a text's likelihood is read, and goes into the row's scores.
+    Likelihood(Likelihood),
 }
 
 impl Output {
     /// Whether the model draws tokens for it.
     pub fn is_decoded(&self) -> bool {
-        !matches!(self, Self::Template(_) | Self::Score(_))
+        !matches!(self, Self::Template(_)) && !self.is_score()
+    }
+
+    /// Whether it goes into a row's scores.
+    pub fn is_score(&self) -> bool {
+        matches!(self, Self::Score(_) | Self::Likelihood(_))
     }
 }
 
@@ -237,6 +250,6 @@ impl Recipe {
     /// # Errors
     /// When the quotas cannot be met, or there are too many cells for `balance: cells`.
     pub fn assignments(&self, seed: u64) -> Result<Assignments<'_>, Fault> {
-        Assignments::new(&self.attributes, &self.quotas, self.balance, seed)
+        Assignments::new(&self.attributes, &self.quotas, self.balance, seed)?.beside(&self.held)
     }
 }

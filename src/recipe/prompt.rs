@@ -25,6 +25,8 @@ impl Default for Templates {
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build();
         environment.set_syntax(syntax.expect("the usual delimiters are distinct"));
         environment.set_fuel(Some(FUEL));
+        // Methods of Python's texts, lists and maps, as in every template that people know.
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("regex_escape", |text: &str| regex_syntax::escape(text));
         Self { environment }
     }

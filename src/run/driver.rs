@@ -15,7 +15,7 @@ use super::ledger::Entry;
 use super::plan::Plan;
 use super::rows::{Rows, Wanted};
 use super::seeds::Seeds;
-use super::steps::{Decoding, Next, Steps};
+use super::steps::{Decoding, Next, Reader, Steps};
 use crate::constraint::Compiler;
 use crate::decode::{Capacity, Scheduler, Statistics, StreamKey};
 use crate::error::Result;
@@ -85,6 +85,14 @@ pub struct Summary {
     pub interrupted: bool,
 }
 
+/// A model that gives scores in place of the one that writes.
+pub struct Judge<'a> {
+    /// The model.
+    pub model: &'a mut dyn Model,
+    /// Its tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+}
+
 /// What a run works with.
 pub struct Workshop<'a> {
     /// The model.
@@ -93,7 +101,9 @@ pub struct Workshop<'a> {
     pub tokenizer: Arc<Tokenizer>,
     /// Grammars → constraints over its vocabulary.
     pub compiler: &'a Compiler,
-    /// Sequences decoded at once, and their memory.
+    /// Another model for the scores.
+    pub judge: Option<Judge<'a>>,
+    /// Sequences decoded at once, and their memory; a judge has as much again.
     pub capacity: Capacity,
 }
 
@@ -111,10 +121,18 @@ pub fn generate<'a>(
 ) -> Result<Summary> {
     let start = Instant::now();
     let seeds = Seeds::of(plan)?;
-    let context_length = workshop.model.info().context_length;
-    let mut steps = Steps::new(plan, &seeds, workshop.tokenizer.clone(), workshop.compiler, context_length)?;
+    let reader = |model: &dyn Model, tokenizer: &Arc<Tokenizer>| Reader {
+        tokenizer: tokenizer.clone(),
+        context_length: model.info().context_length,
+    };
+    let writer = reader(workshop.model, &workshop.tokenizer);
+    let judge = workshop.judge.as_ref().map(|judge| reader(judge.model, &judge.tokenizer));
+    let mut steps = Steps::new(plan, &seeds, writer, judge, workshop.compiler)?;
     let slots = workshop.capacity.slots;
     let mut scheduler = Scheduler::new(workshop.model, workshop.tokenizer.vocab().clone(), workshop.capacity);
+    let mut judge = workshop
+        .judge
+        .map(|judge| Scheduler::new(judge.model, judge.tokenizer.vocab().clone(), workshop.capacity));
     let mut rows = Rows::new(plan, &seeds, directory)?;
     let mut decoding: HashMap<(u32, u16), Decoding> = HashMap::new();
     let mut wanted: Vec<Wanted> = Vec::new();
@@ -123,7 +141,8 @@ pub fn generate<'a>(
             rows.summary.interrupted = true;
             break;
         }
-        while scheduler.vacancies() > wanted.len() && rows.open_count() < slots * AHEAD {
+        let waiting = outstanding(&scheduler, judge.as_ref());
+        while slots.saturating_sub(waiting) > wanted.len() && rows.open_count() < slots * AHEAD {
             match rows.open_next()? {
                 Some(want) => wanted.extend(want),
                 None => break,
@@ -135,31 +154,42 @@ pub fn generate<'a>(
             let mut attempt = Decoding::new(want.key, want.attributes, want.set, want.origin);
             let next = steps.begin(&mut attempt)?;
             decoding.insert((want.key.row, want.key.attempt), attempt);
-            let mut desk = Desk { scheduler: &mut scheduler, rows: &mut rows, decoding: &mut decoding };
+            let mut desk =
+                Desk { scheduler: &mut scheduler, judge: judge.as_mut(), rows: &mut rows, decoding: &mut decoding };
             beginning.extend(desk.follow(want.key, next, &steps, on_event)?);
         }
-        if scheduler.outstanding() == 0 {
+        if outstanding(&scheduler, judge.as_ref()) == 0 {
             continue;
         }
         scheduler.step()?;
-        while let Some(completion) = scheduler.take_finished() {
+        judge.as_mut().map_or(Ok(()), Scheduler::step)?;
+        while let Some(completion) =
+            scheduler.take_finished().or_else(|| judge.as_mut().and_then(Scheduler::take_finished))
+        {
             let key = completion.key;
             let attempt = decoding.get_mut(&(key.row, key.attempt)).expect("a completion belongs to an attempt");
             let next = steps.finish(attempt, &completion)?;
-            let mut desk = Desk { scheduler: &mut scheduler, rows: &mut rows, decoding: &mut decoding };
+            let mut desk =
+                Desk { scheduler: &mut scheduler, judge: judge.as_mut(), rows: &mut rows, decoding: &mut decoding };
             wanted.extend(desk.follow(key, next, &steps, on_event)?);
         }
-        on_event(Event::Progress { accepted: rows.summary.accepted, statistics: scheduler.statistics() });
+        let statistics = scheduler.statistics() + judge.as_ref().map(Scheduler::statistics).unwrap_or_default();
+        on_event(Event::Progress { accepted: rows.summary.accepted, statistics });
     }
     let mut summary = rows.finish()?;
-    summary.statistics = scheduler.statistics();
+    summary.statistics = scheduler.statistics() + judge.as_ref().map(Scheduler::statistics).unwrap_or_default();
     summary.elapsed = start.elapsed();
     Ok(summary)
+}
+
+fn outstanding(scheduler: &Scheduler, judge: Option<&Scheduler>) -> usize {
+    scheduler.outstanding() + judge.map_or(0, Scheduler::outstanding)
 }
 
 /// Where attempts go from step to step.
 struct Desk<'d, 's, 'r> {
     scheduler: &'d mut Scheduler<'s>,
+    judge: Option<&'d mut Scheduler<'s>>,
     rows: &'d mut Rows<'r>,
     decoding: &'d mut HashMap<(u32, u16), Decoding>,
 }
@@ -177,7 +207,10 @@ impl Desk<'_, '_, '_> {
             Next::Request(request) => {
                 let field = &steps.step_of(request.key).field;
                 on_event(Event::Requested { key: request.key, field, prefix: &request.prefix, prompt: &request.prompt });
-                self.scheduler.submit(*request);
+                match self.judge.as_mut().filter(|_| steps.is_for_judge(request.key)) {
+                    Some(judge) => judge.submit(*request),
+                    None => self.scheduler.submit(*request),
+                }
                 Ok(None)
             }
             Next::Ended(attempt, reason) => {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result, nearest, suggest};
 use crate::filter::Filters;
-use crate::recipe::{Attribute, Balance, DrawsOverride, Fault, Quota, Recipe, builtin, yaml};
+use crate::recipe::{Attribute, Balance, DrawsOverride, Fault, Held, Quota, Recipe, builtin, yaml};
 
 /// What a run is asked to be. Everything may be left out; flags of the same names win.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,6 +48,9 @@ pub struct RunFile {
     /// Parts of the rows that are fixed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quotas: Option<Vec<Quota>>,
+    /// Rows that are there already, by cell; `instil generate --fill` counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Vec<Held>>,
     /// Few-shot examples in place of the recipe's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub examples: Option<Vec<Map<String, Value>>>,
@@ -206,6 +209,9 @@ impl Source {
             for (index, quota) in quotas.iter().enumerate() {
                 quota.check(&recipe.attributes, &format!("/quotas/{index}")).map_err(in_file)?;
             }
+        }
+        if let Some(held) = &file.held {
+            recipe.held.clone_from(held);
         }
         if let Some(examples) = &file.examples {
             recipe.examples.clone_from(examples);

@@ -4,14 +4,16 @@
 //! into accepted rows: [`steps`] decodes them, [`rows`] decides in row order, [`seeds`] gives what rows are made
 //! from. [`directory`] keeps the files
 //! ([`ledger`], [`record`]) so that nothing in them is ever half-written; [`merge`](mod@merge)
-//! joins shards, and [`estimate`] tells beforehand what a run will cost.
+//! joins shards, [`estimate`] tells beforehand what a run will cost, and [`fill`] what a data set lacks.
 
 pub mod directory;
 pub mod driver;
 pub mod estimate;
 pub mod file;
+pub mod fill;
 pub mod ledger;
 pub mod merge;
+pub mod observed;
 pub mod plan;
 pub mod record;
 pub mod rows;

@@ -29,6 +29,9 @@ pub struct Plan {
     pub seed: u64,
     /// The model.
     pub model: ModelUsed,
+    /// Another model that gives the scores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<ModelUsed>,
     /// Constraint engine, as `--engine` names it.
     pub engine: String,
     /// The schema that every row satisfies.
@@ -142,8 +145,10 @@ impl Plan {
         if let Some(seeds) = plan.get_mut("seeds").and_then(Value::as_object_mut) {
             seeds.shift_remove("path");
         }
-        if let Some(model) = plan["model"].as_object_mut() {
-            model.shift_remove("path");
+        for model in ["model", "judge"] {
+            if let Some(model) = plan.get_mut(model).and_then(Value::as_object_mut) {
+                model.shift_remove("path");
+            }
         }
         plan
     }
@@ -191,6 +196,7 @@ mod tests {
             shard: None,
             seed: 1,
             model: ModelUsed { name: "m".into(), ..ModelUsed::default() },
+            judge: None,
             engine: "instil".into(),
             schema: Value::Bool(true),
             seeds: None,

@@ -16,7 +16,7 @@ use crate::filter::{Filter, Reason, first_reason};
 use crate::grammar::GrammarSource;
 use crate::grammar::validator::Validator;
 use crate::recipe::prompt::Templates;
-use crate::recipe::{Form, Output, Recipe, Scale, Step};
+use crate::recipe::{Form, Likelihood, Output, Recipe, Scale, Step};
 use crate::tokenizer::chat::Message;
 use crate::tokenizer::{EncodeOptions, Tokenizer};
 use crate::vocab::TokenId;
@@ -66,13 +66,13 @@ pub enum Next {
 pub struct Steps<'a> {
     /// What the steps belong to.
     pub plan: &'a Plan,
-    tokenizer: Arc<Tokenizer>,
+    writer: Reader,
+    /// Another model gives the scores.
+    judge: Option<Reader>,
     compiler: &'a Compiler,
     validator: Validator,
     templates: Templates,
     seeds: &'a Seeds,
-    /// Longest sequence that the model reads, in tokens.
-    context_length: usize,
     constraints: HashMap<String, Arc<dyn Constraint>>,
     /// Tokens that the rows of one step and set share.
     prefixes: HashMap<(usize, u32), Arc<[TokenId]>>,
@@ -83,6 +83,15 @@ pub struct Steps<'a> {
     schema_text: String,
     /// The rules about single rows, each at the last step that it needs.
     chain: Vec<Vec<Box<dyn Filter>>>,
+}
+
+/// What a model reads.
+#[derive(Clone)]
+pub struct Reader {
+    /// Its tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+    /// Longest sequence that it reads, in tokens.
+    pub context_length: usize,
 }
 
 /// Streams of competing texts are this far apart in [`StreamKey::step`].
@@ -106,25 +115,26 @@ impl Decoding {
 }
 
 impl<'a> Steps<'a> {
-    /// Prepares for the steps of `plan`; `context_length` is the model's.
+    /// Prepares for the steps of `plan`: `writer` is the model that draws, `judge` the one that gives scores, where
+    /// it is another.
     ///
     /// # Errors
     /// When the schema cannot be judged by.
     pub fn new(
         plan: &'a Plan,
         seeds: &'a Seeds,
-        tokenizer: Arc<Tokenizer>,
+        writer: Reader,
+        judge: Option<Reader>,
         compiler: &'a Compiler,
-        context_length: usize,
     ) -> Result<Self> {
         Ok(Self {
             plan,
-            tokenizer,
+            writer,
+            judge,
             compiler,
             validator: Validator::new(&plan.schema)?,
             templates: Templates::default(),
             seeds,
-            context_length,
             constraints: HashMap::new(),
             prefixes: HashMap::new(),
             choices: HashMap::new(),
@@ -137,6 +147,15 @@ impl<'a> Steps<'a> {
     /// The step that a request or completion of this key belongs to.
     pub fn step_of(&self, key: StreamKey) -> &'a Step {
         &self.plan.recipe.steps[usize::from(key.step % STREAMS_PER_STEP)]
+    }
+
+    /// Whether a request of this key is for the judge.
+    pub fn is_for_judge(&self, key: StreamKey) -> bool {
+        self.judge.is_some() && self.step_of(key).output.is_score()
+    }
+
+    fn reader(&self, step: &Step) -> &Reader {
+        self.judge.as_ref().filter(|_| step.output.is_score()).unwrap_or(&self.writer)
     }
 
     /// What an attempt needs first.
@@ -154,10 +173,12 @@ impl<'a> Steps<'a> {
     pub fn finish(&mut self, row: &mut Decoding, completion: &Completion) -> Result<Next> {
         let recipe = &self.plan.recipe;
         let step = &recipe.steps[row.step];
-        if let Output::Score(scale) = &step.output {
-            let reading = scale.readings()[row.readings.len()];
-            if reading.neutral {
-                self.neutral.insert((row.step, row.set, reading.swapped), completion.measured.clone());
+        if step.output.is_score() {
+            if let Output::Score(scale) = &step.output {
+                let reading = scale.readings()[row.readings.len()];
+                if reading.neutral {
+                    self.neutral.insert((row.step, row.set, reading.swapped), completion.measured.clone());
+                }
             }
             row.readings.push(completion.measured.clone());
             return self.proceed(row);
@@ -189,13 +210,15 @@ impl<'a> Steps<'a> {
     /// As [`Steps::begin`].
     pub fn suppose(&mut self, row: &mut Decoding, value: Value) -> Result<Next> {
         let step = &self.plan.recipe.steps[row.step];
-        if let Output::Score(scale) = &step.output {
-            let even = vec![1.0 / scale.choices.len() as f64; scale.choices.len()];
-            row.readings = vec![even; scale.readings().len()];
-            self.take_score(row, step, scale);
-        } else {
-            insert(row, step, value);
+        match &step.output {
+            Output::Score(scale) => {
+                let even = vec![1.0 / scale.choices.len() as f64; scale.choices.len()];
+                row.readings = vec![even; scale.readings().len()];
+            }
+            Output::Likelihood(_) => row.readings = vec![vec![1.0, 1.0]; 2],
+            _ => insert(row, step, value),
         }
+        take_score(row, step);
         row.step += 1;
         self.proceed(row)
     }
@@ -215,8 +238,10 @@ impl<'a> Steps<'a> {
                         if let Some(request) = self.reading(row, step, scale)? {
                             return Ok(request);
                         }
-                        self.take_score(row, step, scale);
+                        take_score(row, step);
                     }
+                    Output::Likelihood(_) if row.readings.len() == 2 => take_score(row, step),
+                    Output::Likelihood(likelihood) => return self.reading_of_text(row, step, likelihood),
                     _ => return self.request(row, step),
                 }
             }
@@ -257,7 +282,8 @@ impl<'a> Steps<'a> {
             row.step = choosing.step;
             return Ok(None);
         }
-        let judged_at = recipe.steps.iter().position(|step| step.field == best_of.by);
+        let judges = |step: &Step| step.field == best_of.by && fits(&step.when, &row.attributes);
+        let judged_at = (choosing.step..recipe.steps.len()).find(|&at| judges(&recipe.steps[at]));
         let mut choosing = row.choosing.take().expect("it was there a line ago");
         let mut best: Option<(f64, Attempt)> = None;
         let mut first_failure = None;
@@ -331,13 +357,13 @@ impl<'a> Steps<'a> {
                         let shared = Map::from_iter([("examples".to_owned(), Value::Array(examples))]);
                         let text = self.templates.render(&step.prefix, &shared, &place("prefix"))?;
                         let options = EncodeOptions { special: false, add_bos: true };
-                        let tokens: Arc<[TokenId]> = self.tokenizer.encode(&text, options)?.into();
+                        let tokens: Arc<[TokenId]> = self.reader(step).tokenizer.encode(&text, options)?.into();
                         self.prefixes.insert((row.step, row.set), tokens.clone());
                         tokens
                     }
                 };
                 let options = EncodeOptions { special: false, add_bos: prefix.is_empty() };
-                Ok((prefix, self.tokenizer.encode(&format!("{prompt}{}", row.begun), options)?))
+                Ok((prefix, self.reader(step).tokenizer.encode(&format!("{prompt}{}", row.begun), options)?))
             }
             Form::Chat => self.chat_prompt(row, step, &examples, prompt),
         }
@@ -398,41 +424,59 @@ impl<'a> Steps<'a> {
             let choices = match self.choices.get(&row.step) {
                 Some(choices) => choices.clone(),
                 None => {
-                    let encode = |text: &String| self.tokenizer.encode(text, EncodeOptions::default());
+                    let encode = |text: &String| self.reader(step).tokenizer.encode(text, EncodeOptions::default());
                     let choices: Arc<[Vec<TokenId>]> = scale.choices.iter().map(encode).collect::<Result<_>>()?;
                     self.choices.insert(row.step, choices.clone());
                     choices
                 }
             };
             let longest = choices.iter().map(Vec::len).max().unwrap_or(0);
-            let request = Request {
-                key: StreamKey { step: row.step as u16, ..row.key },
-                prefix,
-                prompt,
-                constraint: None,
-                max_tokens: longest,
-                sampling: Sampling::default(),
-                measure: Some(Measure::Choices(choices)),
-            };
-            return self.fitting(row, request).map(Some);
+            return self.measuring(row, (prefix, prompt), longest, Measure::Choices(choices)).map(Some);
         }
         Ok(None)
+    }
+
+    /// The next reading of a text's likelihood.
+    fn reading_of_text(&mut self, row: &mut Decoding, step: &Step, likelihood: &Likelihood) -> Result<Next> {
+        let mut values = self.values(row);
+        let place = format!("recipe {}, step {}, output", self.plan.recipe.name, step.field);
+        let text = self.templates.render(&likelihood.text, &values, &place)?;
+        let text = self.reader(step).tokenizer.encode(&text, EncodeOptions::default())?;
+        if text.is_empty() {
+            row.readings = vec![vec![0.0, 0.0]; 2];
+            return self.proceed(row);
+        }
+        let mut template = &step.prompt;
+        if !row.readings.is_empty() {
+            values.extend(likelihood.neutral.clone());
+            template = likelihood.without.as_ref().unwrap_or(template);
+        }
+        let prompt = self.prompt(row, step, template, &values)?;
+        self.measuring(row, prompt, text.len(), Measure::Text(text))
+    }
+
+    fn measuring(
+        &self,
+        row: &mut Decoding,
+        (prefix, prompt): (Arc<[TokenId]>, Vec<TokenId>),
+        length: usize,
+        measure: Measure,
+    ) -> Result<Next> {
+        let key = StreamKey { step: row.step as u16, ..row.key };
+        let (constraint, sampling, measure) = (None, Sampling::default(), Some(measure));
+        self.fitting(row, Request { key, prefix, prompt, constraint, max_tokens: length, sampling, measure })
     }
 
     /// The request, unless it is longer than the model reads: then the attempt has failed.
     fn fitting(&self, row: &mut Decoding, request: Request) -> Result<Next> {
         let length = request.prefix.len() + request.prompt.len() + request.max_tokens;
-        if length <= self.context_length {
+        let step = self.step_of(request.key);
+        let most = self.reader(step).context_length;
+        if length <= most {
             return Ok(Next::Request(Box::new(request)));
         }
-        let field = &self.step_of(request.key).field;
-        let detail = format!("{field} may take {length} tokens, and the model reads {}", self.context_length);
+        let detail = format!("{} may take {length} tokens, and the model reads {most}", step.field);
         Ok(Next::Ended(Box::new(std::mem::take(&mut row.attempt)), Some(Reason::new("too_long", detail))))
-    }
-
-    fn take_score(&self, row: &mut Decoding, step: &Step, scale: &Scale) {
-        let score = scale.score(&std::mem::take(&mut row.readings));
-        row.attempt.scores.insert(step.field.clone(), scale.written(&score));
     }
 
     fn chat_prompt(
@@ -442,6 +486,7 @@ impl<'a> Steps<'a> {
         examples: &[Value],
         prompt: String,
     ) -> Result<(Arc<[TokenId]>, Vec<TokenId>)> {
+        let tokenizer = self.reader(step).tokenizer.clone();
         let mut messages = Vec::new();
         let place = |part: &str| format!("recipe {}, step {}, {part}", self.plan.recipe.name, step.field);
         if !step.prefix.is_empty() {
@@ -465,16 +510,16 @@ impl<'a> Steps<'a> {
                 let tokens: Arc<[TokenId]> = if messages.is_empty() {
                     Arc::from([])
                 } else {
-                    self.tokenizer.encode_chat(&messages, false)?.into()
+                    tokenizer.encode_chat(&messages, false)?.into()
                 };
                 self.prefixes.insert((row.step, row.set), tokens.clone());
                 tokens
             }
         };
         messages.push(Message::user(prompt));
-        let mut tokens = self.tokenizer.encode_chat(&messages, true)?;
+        let mut tokens = tokenizer.encode_chat(&messages, true)?;
         if !row.begun.is_empty() {
-            tokens.extend(self.tokenizer.encode(&row.begun, EncodeOptions::default())?);
+            tokens.extend(tokenizer.encode(&row.begun, EncodeOptions::default())?);
         }
         // A template may render the leading messages differently once others follow.
         if tokens.starts_with(&shared) {
@@ -498,7 +543,7 @@ impl<'a> Steps<'a> {
                 return Err(Error::usage(format!("{place}: `text` cannot have a `stop`"), "use a regex"));
             }
             Output::Schema => GrammarSource::JsonSchema(self.plan.schema.clone()),
-            Output::Template(_) | Output::Score(_) => unreachable!("nothing is decoded for them"),
+            Output::Template(_) | Output::Score(_) | Output::Likelihood(_) => unreachable!("nothing is decoded for them"),
         })
     }
 
@@ -552,6 +597,17 @@ impl<'a> Steps<'a> {
         let meta = attempt.fields.contains_key("meta");
         meta.then(|| Reason::new("schema", "/meta: a row keeps its own notes under that name"))
     }
+}
+
+/// Makes the present step's readings its score, if it has any.
+fn take_score(row: &mut Decoding, step: &Step) {
+    let readings = std::mem::take(&mut row.readings);
+    let score = match &step.output {
+        Output::Score(scale) => scale.written(&scale.score(&readings)),
+        Output::Likelihood(likelihood) => likelihood.written(&readings[0], &readings[1]),
+        _ => return,
+    };
+    row.attempt.scores.insert(step.field.clone(), score);
 }
 
 fn insert(row: &mut Decoding, step: &Step, value: Value) {

@@ -1,0 +1,79 @@
+//! Two texts must share enough of their words, or not too many.
+//!
+//! A clause that says its parent again adds nothing; a rewrite that shares no word with it is of another task.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::condition::fits;
+use super::stop_words::is_stop_word;
+use super::text::{text, words};
+use super::{Filter, Reason};
+
+/// Bounds on the share of a field's words that stand in another field.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overlap {
+    /// The field.
+    pub field: String,
+    /// The field that its words are looked for in.
+    pub with: String,
+    /// Least share of its different words, stop words aside.
+    #[serde(default)]
+    pub least: f64,
+    /// Greatest share.
+    #[serde(default = "one")]
+    pub most: f64,
+    /// Rows that the rule is about: all when absent.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub when: Map<String, Value>,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl Filter for Overlap {
+    fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
+        if !fits(&self.when, row) {
+            return None;
+        }
+        let content = |field: &str| -> BTreeSet<String> {
+            words(&text(row, field)).into_iter().filter(|word| !is_stop_word(word)).collect()
+        };
+        let (own, other) = (content(&self.field), content(&self.with));
+        if own.is_empty() {
+            return None;
+        }
+        let share = own.intersection(&other).count() as f64 / own.len() as f64;
+        (share < self.least || share > self.most).then(|| {
+            let (field, with) = (&self.field, &self.with);
+            Reason::new("overlap", format!("{field} shares {:.0} % of its words with {with}", share * 100.0))
+        })
+    }
+
+    fn fields(&self) -> Vec<&str> {
+        [self.field.as_str(), &self.with].into_iter().chain(self.when.keys().map(String::as_str)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn shares_of_content_words_are_held_to_their_bounds() {
+        let rule: Overlap =
+            serde_json::from_value(json!({"field": "a", "with": "b", "least": 0.3, "most": 0.7})).expect("a rule");
+        let check = |a: &str| {
+            let row = json!({"a": a, "b": "Write a story about the old lighthouse."});
+            rule.check(row.as_object().expect("an object")).is_some()
+        };
+        assert!(check("Write about the story.") && check("Name a bird."));
+        assert!(!check("Describe the lighthouse in a storm, with an old man.") && !check("of the"));
+    }
+}
