@@ -20,7 +20,7 @@
 //! | [`model`] | manifests, sources, weights, the decoder and its CPU kernels, the scripted model |
 //! | [`decode`] | sampler, measurements and batch scheduler: `Request` → `Completion` |
 //! | [`filter`] | rules that turn rows down, one a file; the same rules over any JSONL |
-//! | [`measure`] | balance, diversity and lengths: the numbers of a report |
+//! | [`measure`] | balance, diversity and lengths: the numbers of a report; how far judges and labels agree |
 //! | [`export`] | the forms of trainers: reading and writing them, splits, the data set's card |
 //! | [`recipe`] | attributes and how they are dealt out, prompt templates, steps; the built-in recipes |
 //! | [`bench`](mod@bench) | what the benches of constraint engines measure: the MaskBench protocol |
