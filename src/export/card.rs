@@ -122,6 +122,9 @@ fn write_plan(plan: &Value, out: &mut String) -> std::fmt::Result {
 }
 
 fn write_counts(report: &Report, out: &mut String) -> std::fmt::Result {
+    if let Some(review) = report.review.filter(|review| review.decided() > 0) {
+        writeln!(out, "\nPeople looked at the rows: {}.", review.told())?;
+    }
     if report.rejected.is_empty() {
         return Ok(());
     }
