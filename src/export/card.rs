@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::data_set::{Exported, Task};
+use super::form::Form;
 use crate::measure::Report;
 
 /// Values of an attribute that are listed.
@@ -82,6 +83,9 @@ fn write_front_matter(task: &Task, exported: &Exported, out: &mut String) -> std
     };
     writeln!(out, "size_categories:\n- {size}")?;
     writeln!(out, "tags:\n- synthetic\n- instruction-tuning\n- instil")?;
+    if matches!(task.form, Form::Preference | Form::PreferenceMessages) {
+        writeln!(out, "- preference")?;
+    }
     writeln!(out, "configs:\n- config_name: default\n  data_files:")?;
     for file in &exported.files {
         let split = file.split('.').next().unwrap_or_default();
