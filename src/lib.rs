@@ -19,8 +19,9 @@
 //! | [`constraint`] | program × vocabulary → masks and sessions |
 //! | [`model`] | manifests, sources, weights, the decoder and its CPU kernels, the scripted model |
 //! | [`decode`] | sampler, measurements and batch scheduler: `Request` → `Completion` |
+//! | [`review`] | people's decisions about the rows of a run: the queue, and what they change |
 //! | [`filter`] | rules that turn rows down, one a file; the same rules over any JSONL |
-//! | [`measure`] | balance, diversity and lengths: the numbers of a report |
+//! | [`measure`] | balance, diversity and lengths: the numbers of a report; how far judges and labels agree |
 //! | [`export`] | the forms of trainers: reading and writing them, splits, the data set's card |
 //! | [`recipe`] | attributes and how they are dealt out, prompt templates, steps; the built-in recipes |
 //! | [`bench`](mod@bench) | what the benches of constraint engines measure: the MaskBench protocol |
@@ -60,6 +61,7 @@ pub mod grammar;
 pub mod measure;
 pub mod model;
 pub mod recipe;
+pub mod review;
 pub mod run;
 pub mod tokenizer;
 pub mod vocab;

@@ -20,6 +20,15 @@ COLUMNS = {
     "messages": {"messages": ("role", "content", {"user", "assistant"})},
     "prompt-completion": {"prompt": str, "completion": str},
 }
+# What trl's DPOTrainer asks for, plain and conversational.
+PREFERENCES = {
+    "preference": {"prompt": str, "chosen": str, "rejected": str},
+    "preference-messages": {
+        "prompt": ("role", "content", {"user"}),
+        "chosen": ("role", "content", {"assistant"}),
+        "rejected": ("role", "content", {"assistant"}),
+    },
+}
 
 
 def check(rows, columns):
@@ -41,7 +50,10 @@ def main(program):
         rows = [{"id": str(i), "instruction": f'Ask "{i}",\nplease: é', "response": f"Say {i}.", "n": i, "f": i / 2} for i in range(40)]
         source = folder / "rows.jsonl"
         source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        for form, columns in COLUMNS.items():
+        paired = folder / "pairs.jsonl"
+        paired.write_text("".join(json.dumps({**row, "rejected": f"Do not say {row['n']}."}) + "\n" for row in rows))
+        forms = [(source, *form) for form in COLUMNS.items()] + [(paired, *form) for form in PREFERENCES.items()]
+        for source, form, columns in forms:
             for file in ["jsonl", "parquet"]:
                 out = folder / f"{form}-{file}"
                 subprocess.run([program, "-q", "export", source, "--format", form, "--file", file, "--split", "0.25", "-o", out], check=True)
@@ -50,6 +62,7 @@ def main(program):
                 assert set(loaded) == {"train", "test"} and len(loaded["train"]) + len(loaded["test"]) == 40, loaded
                 for part in loaded.values():
                     check(part, columns)
+        source = folder / "rows.jsonl"
         for form in ["jsonl", "csv", "parquet"]:
             out = folder / f"plain-{form}"
             subprocess.run([program, "-q", "export", source, "--format", form, "-o", out], check=True)

@@ -83,6 +83,10 @@ enum Format {
     Messages,
     /// prompt and completion.
     PromptCompletion,
+    /// prompt, chosen and rejected, as texts.
+    Preference,
+    /// prompt, chosen and rejected, as messages of role and content.
+    PreferenceMessages,
     /// The fields as they are.
     Jsonl,
     /// The fields as they are, in CSV.
@@ -144,6 +148,8 @@ fn task(arguments: &ExportArguments) -> Result<Task> {
         Format::Sharegpt => (Form::Sharegpt, Container::Jsonl),
         Format::Messages => (Form::Messages, Container::Jsonl),
         Format::PromptCompletion => (Form::PromptCompletion, Container::Jsonl),
+        Format::Preference => (Form::Preference, Container::Jsonl),
+        Format::PreferenceMessages => (Form::PreferenceMessages, Container::Jsonl),
         Format::Jsonl => (Form::Plain, Container::Jsonl),
         Format::Csv => (Form::Plain, Container::Csv),
         Format::Parquet => (Form::Plain, Container::Parquet),

@@ -9,6 +9,7 @@ use instil::filter::file::{Progress, Summary, Task, filter, text_fields};
 use instil::filter::near::Near;
 use instil::filter::rouge::RougeL;
 use instil::filter::{Filters, decontaminate, language, leak, length, pii};
+use instil::measure::Sources;
 use instil::{Error, Result};
 use serde_json::json;
 
@@ -31,7 +32,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct FilterArguments {
-    /// Rows, one JSON object a line.
+    /// A run directory, or rows, one JSON object a line.
     input: PathBuf,
     /// Where the rows that stay go.
     #[arg(short, long, value_name = "FILE")]
@@ -137,7 +138,7 @@ fn bounds(text: &str) -> Result<(usize, usize), String> {
 pub fn run(arguments: &FilterArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
     let filters = filters(arguments)?;
     let task = Task {
-        input: arguments.input.clone(),
+        input: Sources::of(&arguments.input)?.records,
         output: arguments.output.clone(),
         rejects: arguments.rejects.clone(),
         seeds: arguments.compared.seeds.clone(),
@@ -212,7 +213,7 @@ fn filters(arguments: &FilterArguments) -> Result<Filters> {
         return Ok(filters);
     }
     let fields = match arguments.field.as_slice() {
-        [] => text_fields(&arguments.input)?,
+        [] => text_fields(&Sources::of(&arguments.input)?.records)?,
         named => named.to_vec(),
     };
     let every = |on: bool, list: &mut Vec<String>| {

@@ -25,6 +25,7 @@ mod models;
 mod options;
 mod preview;
 mod report;
+mod review;
 mod run_options;
 mod setup;
 mod terminal;
@@ -77,6 +78,7 @@ enum Command {
     Decode(decode::DecodeArguments),
     Check(check::CheckArguments),
     Filter(filter::FilterArguments),
+    Review(review::ReviewArguments),
     Report(report::ReportArguments),
     Export(export::ExportArguments),
     Models(models::ModelsArguments),
@@ -115,6 +117,7 @@ fn run(arguments: Arguments, stop: &Arc<AtomicBool>) -> Result<()> {
         Command::Decode(arguments) => decode::run(&arguments, quiet, stop),
         Command::Check(arguments) => check::run(&arguments),
         Command::Filter(arguments) => filter::run(&arguments, quiet, stop),
+        Command::Review(arguments) => review::run(&arguments, quiet, stop),
         Command::Report(arguments) => report::run(&arguments, quiet),
         Command::Export(arguments) => export::run(&arguments, quiet),
         Command::Models(arguments) => models::run(&arguments, quiet, stop),

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::data_set::{Exported, Task};
+use super::form::Form;
 use crate::measure::Report;
 
 /// Values of an attribute that are listed.
@@ -82,6 +83,9 @@ fn write_front_matter(task: &Task, exported: &Exported, out: &mut String) -> std
     };
     writeln!(out, "size_categories:\n- {size}")?;
     writeln!(out, "tags:\n- synthetic\n- instruction-tuning\n- instil")?;
+    if matches!(task.form, Form::Preference | Form::PreferenceMessages) {
+        writeln!(out, "- preference")?;
+    }
     writeln!(out, "configs:\n- config_name: default\n  data_files:")?;
     for file in &exported.files {
         let split = file.split('.').next().unwrap_or_default();
@@ -122,6 +126,9 @@ fn write_plan(plan: &Value, out: &mut String) -> std::fmt::Result {
 }
 
 fn write_counts(report: &Report, out: &mut String) -> std::fmt::Result {
+    if let Some(review) = report.review.filter(|review| review.decided() > 0) {
+        writeln!(out, "\nPeople looked at the rows: {}.", review.told())?;
+    }
     if report.rejected.is_empty() {
         return Ok(());
     }

@@ -286,6 +286,37 @@ mod tests {
     }
 
     #[test]
+    fn preferences_are_read_back_from_every_container() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let input = folder.path().join("a.jsonl");
+        let line = |row: usize| {
+            let (ask, no) = (format!("Ask {row}?"), format!("No {row}."));
+            json!({"instruction": ask, "response": "Yes.", "rejected": no}).to_string() + "\n"
+        };
+        std::fs::write(&input, (0..5).map(line).collect::<String>()).expect("written");
+        for form in [Form::Preference, Form::PreferenceMessages] {
+            for (file_type, name) in
+                [(FileType::Jsonl, "train.jsonl"), (FileType::Csv, "train.csv"), (FileType::Parquet, "train.parquet")]
+            {
+                let task = Task { input: input.clone(), ..task(folder.path(), form, file_type) };
+                assert_eq!(
+                    export(&task).expect("exported").found.forms.keys().collect::<Vec<_>>(),
+                    [&Form::Preference]
+                );
+                let options = Options { strict: true, ..Options::default() };
+                let mut plain = Vec::new();
+                let found = read(&task.output.join(name), &options, &mut |example| {
+                    assert_eq!(example.exchange().map(|(_, answer)| answer), Some("Yes."));
+                    plain.push(row(&example, Form::Preference).expect("a preference"));
+                    Ok(())
+                });
+                assert_eq!(found.expect("read").forms.keys().collect::<Vec<_>>(), [&form], "{file_type:?}");
+                assert_eq!((plain.len(), &plain[3]["rejected"]), (5, &json!("No 3.")), "{form:?} {file_type:?}");
+            }
+        }
+    }
+
+    #[test]
     fn rows_that_a_form_cannot_say_are_counted_or_refused() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let path = folder.path().join("a.jsonl");

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::preference::Preference;
 use super::{Example, Role, Turn};
 
 /// A form of rows.
@@ -17,6 +18,10 @@ pub enum Form {
     Messages,
     /// `prompt` and `completion`, both texts or both lists of messages.
     PromptCompletion,
+    /// `prompt`, `chosen` and `rejected`, all texts.
+    Preference,
+    /// `prompt`, `chosen` and `rejected`, all lists of messages.
+    PreferenceMessages,
     /// Fields as they are.
     Plain,
 }
@@ -29,6 +34,8 @@ impl Form {
             Self::Sharegpt => "sharegpt",
             Self::Messages => "messages",
             Self::PromptCompletion => "prompt-completion",
+            Self::Preference => "preference",
+            Self::PreferenceMessages => "preference-messages",
             Self::Plain => "plain",
         }
     }
@@ -63,6 +70,11 @@ pub fn detect(fields: &Map<String, Value>, pair: &Pair) -> Result<(Form, Vec<Tur
     if let (Some(prompt), Some(response)) = (&pair.prompt, &pair.response) {
         return Ok((Form::Plain, vec![turn(fields, prompt, Role::User)?, turn(fields, response, Role::Assistant)?]));
     }
+    if let Some(found) = Preference::of(fields) {
+        let Preference { is_list, prompt, chosen, .. } = found?;
+        let form = if is_list { Form::PreferenceMessages } else { Form::Preference };
+        return Ok((form, [prompt, chosen].concat()));
+    }
     for (name, form) in
         [("messages", Form::Messages), ("conversations", Form::Sharegpt), ("conversation", Form::Sharegpt)]
     {
@@ -84,11 +96,11 @@ pub fn detect(fields: &Map<String, Value>, pair: &Pair) -> Result<(Form, Vec<Tur
     Ok((Form::Plain, Vec::new()))
 }
 
-fn turn(fields: &Map<String, Value>, name: &str, role: Role) -> Result<Turn, String> {
+pub(super) fn turn(fields: &Map<String, Value>, name: &str, role: Role) -> Result<Turn, String> {
     Ok(Turn { role, text: words_of(fields, name)?.to_owned() })
 }
 
-fn words_of<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, String> {
+pub(super) fn words_of<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, String> {
     match fields.get(name) {
         Some(Value::String(text)) => Ok(text),
         Some(other) => Err(format!("`{name}` is {}, not a text", kind(other))),
@@ -96,7 +108,7 @@ fn words_of<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, S
     }
 }
 
-fn kind(value: &Value) -> &'static str {
+pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
@@ -107,7 +119,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-fn turns(value: &Value, name: &str) -> Result<Vec<Turn>, String> {
+pub(super) fn turns(value: &Value, name: &str) -> Result<Vec<Turn>, String> {
     let list = value.as_array().ok_or_else(|| format!("`{name}` is {}, not a list", kind(value)))?;
     if list.is_empty() {
         return Err(format!("`{name}` is empty"));
@@ -168,9 +180,7 @@ pub fn row(example: &Example, form: Form) -> Result<Map<String, Value>, &'static
             "no field is known to be a prompt or an answer; name them with --prompt-field and --response-field",
         );
     }
-    let list = |keys: (&str, &str), name: fn(Role) -> &'static str| -> Value {
-        example.turns.iter().map(|turn| json!({keys.0: name(turn.role), keys.1: turn.text})).collect()
-    };
+    let list = |keys: (&str, &str), name: fn(Role) -> &'static str| listed(&example.turns, keys, name);
     let row = match form {
         Form::Messages => json!({ "messages": list(("role", "content"), role_name) }),
         Form::Sharegpt => json!({ "conversations": list(("from", "value"), speaker_name) }),
@@ -178,6 +188,17 @@ pub fn row(example: &Example, form: Form) -> Result<Map<String, Value>, &'static
             let (prompt, answer) =
                 example.exchange().ok_or("it is more than one prompt and one answer; use messages")?;
             json!({"prompt": prompt, "completion": answer})
+        }
+        Form::Preference | Form::PreferenceMessages => {
+            let found = Preference::of(&example.fields).and_then(Result::ok).ok_or("it has no rejected answer")?;
+            let messages = |said: &[Turn]| listed(said, ("role", "content"), role_name);
+            if form == Form::PreferenceMessages {
+                json!({"prompt": messages(&found.prompt), "chosen": messages(&found.chosen), "rejected": messages(&found.rejected)})
+            } else {
+                let [prompt, chosen, rejected] =
+                    found.texts().ok_or("it is more than one prompt and one answer; use preference-messages")?;
+                json!({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+            }
         }
         Form::Alpaca => {
             if example.form == Form::Alpaca && !example.fields.contains_key("system") {
@@ -196,6 +217,11 @@ pub fn row(example: &Example, form: Form) -> Result<Map<String, Value>, &'static
         Value::Object(row) => Ok(row),
         _ => Err("it has no fields"),
     }
+}
+
+/// Turns as a list of objects.
+fn listed(said: &[Turn], keys: (&str, &str), name: fn(Role) -> &'static str) -> Value {
+    said.iter().map(|turn| json!({keys.0: name(turn.role), keys.1: turn.text})).collect()
 }
 
 fn role_name(role: Role) -> &'static str {
@@ -256,6 +282,28 @@ mod tests {
         }
         let conversational = json!({"prompt": [{"role": "user", "content": "Q"}], "completion": [{"role": "assistant", "content": "A"}]});
         assert_eq!(shaped(conversational, Form::Alpaca), forms[0].1);
+    }
+
+    #[test]
+    fn preferences_keep_both_answers() {
+        let message = |role: &str, text: &str| json!([{"role": role, "content": text}]);
+        let plain = json!({"prompt": "Q", "chosen": "A", "rejected": "B"});
+        let messages = json!({"prompt": message("user", "Q"), "chosen": message("assistant", "A"), "rejected": message("assistant", "B")});
+        assert_eq!(example(plain.clone()).expect("known").form, Form::Preference);
+        assert_eq!(example(messages.clone()).expect("known").form, Form::PreferenceMessages);
+        for from in [&plain, &messages, &json!({"instruction": "Q", "response": "A", "rejected": "B", "meta": {}})] {
+            assert_eq!(shaped(from.clone(), Form::Preference), plain);
+            assert_eq!(shaped(from.clone(), Form::PreferenceMessages), messages);
+            // Elsewhere the chosen answer is the answer.
+            assert_eq!(shaped(from.clone(), Form::Alpaca), json!({"instruction": "Q", "input": "", "output": "A"}));
+        }
+        let alone = json!({"instruction": "Q", "response": "A"});
+        assert_eq!(shaped(alone, Form::Preference), json!("it has no rejected answer"));
+        let system = json!({"system": "S", "prompt": "Q", "chosen": "A", "rejected": "B"});
+        assert!(
+            shaped(system.clone(), Form::Preference).as_str().is_some_and(|why| why.contains("preference-messages"))
+        );
+        assert_eq!(shaped(system, Form::PreferenceMessages)["prompt"][0]["role"], "system");
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! Data sets in the forms that trainers read: written from rows, and read back into rows.
 //!
 //! An [`Example`] stands between: whatever the form, a row is a conversation of [`Turn`]s beside the
-//! fields it came with. [`read`](mod@read) finds the form of a file and gives examples; [`form`] turns them
-//! into rows of a form; [`write`](mod@write) and [`parquet`] put rows into files; [`data_set`] does all of it
-//! for a directory, with a [`split`] and a [`card`].
+//! fields it came with; of a preference, the answer is the one that was chosen. [`read`](mod@read) finds the
+//! form of a file and gives examples; [`form`] turns them into rows of a form; [`write`](mod@write) and
+//! [`parquet`] put rows into files; [`data_set`] does all of it for a directory, with a [`split`] and a
+//! [`card`].
 
 pub mod card;
 pub mod data_set;
 pub mod form;
 pub mod parquet;
+mod preference;
 pub mod read;
 pub mod split;
 pub mod write;

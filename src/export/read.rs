@@ -3,7 +3,8 @@
 //!
 //! What cannot be read is listed with its line and left out, so that one bad row does not cost the file;
 //! `strict` makes the first one an error. JSON Lines and CSV are read row by row, Parquet by row groups; a
-//! JSON list is read whole, and held to [`MOST_LIST_BYTES`].
+//! JSON list is read whole, and held to [`MOST_LIST_BYTES`]. The rows of a run are read as people's decisions
+//! left them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -18,6 +19,7 @@ use super::{Example, parquet};
 use crate::disk::{Lines, MOST_LINE_BYTES};
 use crate::error::{Error, Result};
 use crate::filter::text::hash;
+use crate::review::{Applied, Decisions, Tally};
 
 /// Most bytes of a JSON list.
 pub const MOST_LIST_BYTES: u64 = 1 << 30;
@@ -63,6 +65,9 @@ pub struct Found {
     pub repeated_ids: u64,
     /// The first of them: line, and the line that had the id before.
     pub repeated: Vec<(u64, u64)>,
+    /// What people decided on the rows, where they did: rejected rows are not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub review: Option<Tally>,
 }
 
 impl Found {
@@ -88,6 +93,7 @@ impl Found {
         if let Some((line, before)) = self.repeated.first() {
             notes.push(format!("line {line} has the id of line {before}{}", more(self.repeated_ids, 1)));
         }
+        notes.extend(self.review.as_ref().map(Tally::told));
         notes
     }
 }
@@ -98,7 +104,9 @@ impl Found {
 /// When the file cannot be read, is empty or of no known type, a row is bad and `strict` is set, or
 /// `on_row` fails.
 pub fn read(path: &Path, options: &Options, on_row: &mut dyn FnMut(Example) -> Result<()>) -> Result<Found> {
-    let mut reader = Reader { path, options, found: Found::default(), ids: HashMap::new(), on_row };
+    let decisions = Decisions::beside(path)?;
+    let found = Found { review: decisions.as_ref().map(|_| Tally::default()), ..Found::default() };
+    let mut reader = Reader { path, options, found, decisions, ids: HashMap::new(), on_row };
     reader.found.file_type = file_type(path)?;
     match reader.found.file_type {
         FileType::Jsonl => jsonl(&mut reader)?,
@@ -110,6 +118,7 @@ pub fn read(path: &Path, options: &Options, on_row: &mut dyn FnMut(Example) -> R
     if found.rows() == 0 {
         let what = match found.bad_rows.first() {
             Some((line, what)) => format!("no row could be read; line {line}: {what}"),
+            None if found.review.is_some_and(|review| review.rejected > 0) => "people rejected every row".into(),
             None => "there is no row in this file".into(),
         };
         return Err(Error::input(path, what, "give JSON Lines, a JSON list, CSV or Parquet"));
@@ -155,6 +164,7 @@ struct Reader<'a> {
     path: &'a Path,
     options: &'a Options,
     found: Found,
+    decisions: Option<Decisions>,
     /// Hash of an id → the line that has it.
     ids: HashMap<u64, u64>,
     on_row: &'a mut dyn FnMut(Example) -> Result<()>,
@@ -162,11 +172,18 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn row(&mut self, line: u64, row: Result<Value, String>) -> Result<()> {
-        let fields = match row {
+        let mut fields = match row {
             Ok(Value::Object(fields)) => fields,
             Ok(_) => return self.bad(line, "not a JSON object".into()),
             Err(what) => return self.bad(line, what),
         };
+        if let (Some(decisions), Some(tally)) = (&self.decisions, &mut self.found.review) {
+            let applied = decisions.apply(&mut fields);
+            tally.add(&applied);
+            if matches!(applied, Applied::Rejected(_)) {
+                return Ok(());
+            }
+        }
         let (form, turns) = match detect(&fields, &self.options.pair) {
             Ok(found) => found,
             Err(what) => return self.bad(line, what),

@@ -2,7 +2,8 @@
 //!
 //! Lines are read in batches; threads parse a batch, ask the rules about single rows and prepare the
 //! comparison; the rows are then compared in row order. A line that stays is written byte for byte as it
-//! was read, unless personal data in it was masked. Memory is that of a batch and of
+//! was read, unless personal data in it was masked or a person edited it: decisions on the rows of a run
+//! are honoured. Memory is that of a batch and of
 //! [`super::cross_row`]; with `best_by` also 24 bytes a row.
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use super::text::{text, text_of};
 use super::{Filter, Filters, Other, Reason, first_reason};
 use crate::disk::{Line, Lines, MOST_LINE_BYTES, WholeFile};
 use crate::error::{Error, Result};
+use crate::review::{Applied, Decisions};
 
 /// Lines of a batch, and bytes after which it ends early.
 const BATCH_LINES: usize = 8192;
@@ -108,7 +110,8 @@ pub fn filter(
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary> {
     let mut cross_rows = filters.cross_rows()?;
-    let judge = Judge { filters, chain: filters.chain(), preparer: cross_rows.preparer(), task };
+    let decisions = Decisions::beside(&task.input)?;
+    let judge = Judge { filters, chain: filters.chain(), preparer: cross_rows.preparer(), task, decisions };
     if let Some(seeds) = &task.seeds {
         accept_seeds(seeds, &judge, &mut cross_rows)?;
     }
@@ -246,6 +249,7 @@ struct Judge<'a> {
     chain: Vec<Box<dyn Filter>>,
     preparer: std::sync::Arc<Preparer>,
     task: &'a Task,
+    decisions: Option<Decisions>,
 }
 
 struct Judged {
@@ -269,13 +273,18 @@ impl Judge<'_> {
                 return Judged { verdict, masked: 0, changed: None };
             }
         };
+        let applied = self.decisions.as_ref().map_or(Applied::Undecided, |decisions| decisions.apply(&mut row));
+        if let Applied::Rejected(comment) = applied {
+            let verdict = Verdict::Reject(Reason::new(REVIEW, comment));
+            return Judged { verdict, masked: 0, changed: None };
+        }
         let masked = self.filters.mask(&mut row);
         let decoding = || Decoded::of_record(&row).find_map(|note| self.filters.check_decoding(&note));
         let verdict = match decoding().or_else(|| first_reason(&self.chain, &row)) {
             Some(reason) => Verdict::Reject(reason),
             None => Verdict::Compare(self.prepare(&row)),
         };
-        let changed = (masked > 0).then(|| Value::Object(row).to_string());
+        let changed = (masked > 0 || applied == Applied::Edited).then(|| Value::Object(row).to_string());
         Judged { verdict, masked, changed }
     }
 
@@ -286,6 +295,8 @@ impl Judge<'_> {
     }
 }
 
+/// Name of the rule for rows that a person rejected.
+const REVIEW: &str = "review";
 /// Name of the rule for lines that are not JSON objects.
 const UNREADABLE: &str = "unreadable";
 

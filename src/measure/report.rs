@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::filter::decoding::Decoded;
 use crate::filter::text::{text, text_of};
 use crate::filter::words;
+use crate::review::{Applied, Decisions, Tally};
 
 /// Words on which distinct n-grams are counted: they fall with the length of a text.
 pub const DISTINCT_WORDS: usize = 10_000;
@@ -73,6 +74,10 @@ pub struct Report {
     pub unreadable: u64,
     /// Rows whose `id` an earlier row has.
     pub repeated_ids: u64,
+    /// What people decided on the rows, where they did. Rejected rows count as rejected by `review`; edited
+    /// ones are measured as edited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub review: Option<Tally>,
     /// The model, from the plan.
     pub model: Option<Value>,
     /// Planned attributes.
@@ -175,14 +180,24 @@ pub fn measure(
     let mut texts: Vec<FieldMeter> = fields.iter().map(|field| FieldMeter::new(field, seed)).collect();
     let mut steps: Vec<StepReport> = Vec::new();
     let mut ids = BTreeSet::new();
-    let mut report = Report { seed, ..Report::default() };
+    let decisions = Decisions::beside(&sources.records)?;
+    let mut report = Report { seed, review: decisions.as_ref().map(|_| Tally::default()), ..Report::default() };
     let mut line = Vec::new();
     let mut lines = Lines::open(&sources.records)?;
     while lines.next(&mut line)?.is_some() {
-        let Ok(Value::Object(row)) = serde_json::from_slice(&line) else {
+        let Ok(Value::Object(mut row)) = serde_json::from_slice(&line) else {
             report.unreadable += 1;
             continue;
         };
+        if let (Some(decisions), Some(tally)) = (&decisions, &mut report.review) {
+            let applied = decisions.apply(&mut row);
+            tally.add(&applied);
+            if matches!(applied, Applied::Rejected(_)) {
+                *report.rejected.entry("review".to_owned()).or_default() += 1;
+                counts.add(&row, false);
+                continue;
+            }
+        }
         if fields.is_empty() {
             meters_of_row(&row, seed, &mut texts);
         }

@@ -23,6 +23,9 @@ fn write_table(report: &Report, out: &mut String) -> std::fmt::Result {
     for (rule, count) in &report.rejected {
         writeln!(out, "  rejected by {rule:18} {count:>8}")?;
     }
+    if let Some(review) = &report.review {
+        writeln!(out, "{}", review.told())?;
+    }
     if report.unreadable > 0 {
         writeln!(out, "{} lines are not JSON objects", report.unreadable)?;
     }

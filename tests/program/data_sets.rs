@@ -75,7 +75,7 @@ fn filter_refuses_what_cannot_be_done() {
 }
 
 /// A run of six rows by the recipe of the fixtures.
-fn run_of_rows(place: &Place) {
+pub fn run_of_rows(place: &Place) {
     let whom = &[" bakers", " farmers", " students", " sailors", " teachers", " drivers"];
     let instructions =
         combine(&[&[" Explain how"], whom, &[" plan", " share"], &[" busy mornings every single day.\n"]]);
