@@ -44,6 +44,9 @@ struct Tally {
     faults: Vec<String>,
 }
 
+/// Deeper texts the judge does not parse.
+const JUDGED_DEPTH: u32 = 120;
+
 /// Longer texts are not walked.
 const MOST_TOKENS: usize = 100_000;
 
@@ -62,7 +65,9 @@ fn walk_schema(name: &str, schema: &Value, tables: &Arc<Tables>, classes: &Class
         return;
     };
     let key_order = if effort.seed.is_multiple_of(2) { KeyOrder::Schema } else { KeyOrder::Any };
-    let Ok(engine) = Engine::new(&program, tables.clone(), Settings { key_order, ..Settings::default() }) else {
+    let Ok(engine) =
+        Engine::new(&program, tables.clone(), Settings { key_order, max_depth: JUDGED_DEPTH, ..Settings::default() })
+    else {
         tally.refused_schemas += 1;
         return;
     };

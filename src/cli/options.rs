@@ -39,6 +39,8 @@ pub struct ModelOptions {
 }
 
 /// Sequences decoded at once unless told otherwise: beyond this, a CPU gains little.
+/// Rows nest no deeper than the usual JSON readers take.
+const READERS_DEPTH: u32 = 120;
 const USUAL_BATCH: usize = 32;
 /// Memory for keys and values where the system does not say what is free.
 const USUAL_KV_MEMORY: usize = 4 << 30;
@@ -238,7 +240,12 @@ impl From<Order> for KeyOrder {
 impl LayoutOptions {
     /// What the engine is told.
     pub fn settings(self) -> Settings {
-        Settings { whitespace: self.whitespace.into(), key_order: self.order.into(), ..Settings::default() }
+        Settings {
+            whitespace: self.whitespace.into(),
+            key_order: self.order.into(),
+            max_depth: READERS_DEPTH,
+            ..Settings::default()
+        }
     }
 
     /// Refuses a layout that the engine has no say in.

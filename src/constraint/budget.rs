@@ -13,30 +13,25 @@ use rustc_hash::FxHashMap;
 use super::Whitespace;
 use super::escape::{self, Escapes, PLAIN, Step};
 use super::frame::{BOTTOM, Frame, Kind, StackId, Thread};
-use super::rules::{Alternative, FIRSTS, First, NO_GUARDS, other};
-use super::step::{LITERALS, Machine};
+use super::least::ENDLESS;
+use super::rules::{First, NO_GUARDS, other};
+use super::step::{DEEPEST, LITERALS, Machine};
 use super::tables::Tables;
 use super::trie::{NONE, ROOT};
 use crate::grammar::{DEAD, NodeId, StateId, UNIVERSAL};
 
-/// More tokens than any text may have.
-pub(crate) const ENDLESS: u32 = u32::MAX / 4;
 /// Longest completion of one frame, in bytes.
 const LONGEST_COMPLETION: usize = 1 << 22;
-/// Most nodes that the search for least values expands at once.
-const MOST_NODES: usize = 1 << 16;
 
 /// Bounds known so far.
 #[derive(Debug, Default)]
 pub(crate) struct Costs {
-    /// Bytes of the least value of a node.
-    values: FxHashMap<NodeId, u32>,
-    /// The chosen alternative of a node.
-    chosen: FxHashMap<NodeId, Option<Alternative>>,
     tails: FxHashMap<StackId, Tails>,
     threads: FxHashMap<Thread, u32>,
     /// By string bounds and stack: tokens needed inside a free string that still lacks so many characters.
     fillers: FxHashMap<(u32, StackId), Arc<[u32]>>,
+    /// Memory of tails and fillers, roughly.
+    bytes: usize,
 }
 
 /// The beginning of the completion of a stack, with the tokens needed from each byte on.
@@ -70,6 +65,11 @@ impl Tail {
 }
 
 impl Costs {
+    /// Memory held, roughly.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.bytes + 40 * self.tails.len() + 48 * self.threads.len()
+    }
+
     /// The bound of a thread.
     pub(crate) fn thread(&mut self, machine: &mut Machine, tables: &Tables, mut thread: Thread) -> u32 {
         thread.frame.conditional = false;
@@ -111,6 +111,7 @@ impl Costs {
             least.iter_mut().zip(tokens.iter().rev()).for_each(|(least, tokens)| *least = (*least).min(*tokens));
         }
         let least: Arc<[u32]> = least.into();
+        self.bytes += 32 + size_of_val(&*least);
         self.fillers.insert(at, least.clone());
         least
     }
@@ -151,6 +152,7 @@ impl Costs {
                 for tail in tails.iter() {
                     let tail = Arc::new(tail.after(&text, slack, tables));
                     if !longer.contains(&tail) {
+                        self.bytes += 96 + tail.text.len() + 4 * tail.tokens.len();
                         longer.push(tail);
                     }
                 }
@@ -198,7 +200,7 @@ impl Costs {
         let next = |frame| Part::Next(Thread { frame, stack });
         match frame.kind {
             Kind::Done => Part::Ended(stack),
-            Kind::Value => self.least_value(machine, frame.a, stack, out),
+            Kind::Value => Self::least_value(machine, frame.a, stack, out),
             Kind::Literal => {
                 out.extend_from_slice(&LITERALS[frame.a as usize][frame.pos as usize..]);
                 Part::Ended(stack)
@@ -251,7 +253,7 @@ impl Costs {
                     .or(fallback)
                     .map_or(Part::Stuck, Part::Next)
             }
-            Kind::AnyKey if choose(machine, frame).is_none() => {
+            Kind::AnyKey if machine.least_member(frame).is_none() => {
                 // Away from all names: as many fillers as it takes.
                 let mut now = frame;
                 if now.d != PLAIN {
@@ -274,7 +276,7 @@ impl Costs {
                 after.first().map_or(Part::Stuck, |&thread| Part::Next(thread))
             }
             Kind::MemberKey | Kind::AnyKey => {
-                let Some(member) = choose(machine, frame) else { return Part::Stuck };
+                let Some(member) = machine.least_member(frame) else { return Part::Stuck };
                 let name = machine.rules.object_of(frame.a).names[member as usize].clone();
                 let Some(rest) = name.get(frame.pos as usize..) else { return Part::Stuck };
                 if !write_rest(rest, frame.d, machine.escapes, out) {
@@ -336,8 +338,8 @@ impl Costs {
     }
 
     /// Begins the least value of a node.
-    fn least_value(&mut self, machine: &mut Machine, node: NodeId, stack: StackId, out: &mut Vec<u8>) -> Part {
-        let Some(chosen) = self.alternative(machine, node) else { return Part::Stuck };
+    fn least_value(machine: &mut Machine, node: NodeId, stack: StackId, out: &mut Vec<u8>) -> Part {
+        let Some(chosen) = machine.least_alternative(node) else { return Part::Stuck };
         let stack = match chosen.guards {
             NO_GUARDS => stack,
             guards => machine.stacks.push(Frame::new(Kind::Guard, guards), stack),
@@ -350,6 +352,7 @@ impl Costs {
                 let start = machine.expansion.lang_start(machine.rules.strings[chosen.index as usize].lang);
                 Frame { b: start, ..Frame::new(Kind::String, chosen.index) }
             }
+            First::Array | First::Object if machine.stacks.depth(stack) >= DEEPEST => return Part::Stuck,
             First::Array => {
                 out.push(b'[');
                 Frame::new(Kind::ArrayOpen, chosen.index)
@@ -361,71 +364,6 @@ impl Costs {
         };
         Part::Next(Thread { frame, stack })
     }
-
-    /// The alternative of a node whose least value is shortest.
-    fn alternative(&mut self, machine: &mut Machine, node: NodeId) -> Option<Alternative> {
-        if let Some(&chosen) = self.chosen.get(&node) {
-            return chosen;
-        }
-        let mut best: Option<(u32, Alternative)> = None;
-        self.settle(machine, node);
-        for alternative in all(machine, node) {
-            let (fixed, children) = parts_of(machine, alternative);
-            let bytes = children.iter().fold(fixed, |sum, (child, times)| {
-                sum.saturating_add(self.values.get(child).copied().unwrap_or(ENDLESS).saturating_mul(*times))
-            });
-            if bytes < ENDLESS && best.is_none_or(|(least, _)| bytes < least) {
-                best = Some((bytes, alternative));
-            }
-        }
-        let chosen = best.map(|(_, alternative)| alternative);
-        self.chosen.insert(node, chosen);
-        chosen
-    }
-
-    /// Finds the bytes of the least values of a node and of all that those need: a least fixed point, since
-    /// schemas recurse.
-    fn settle(&mut self, machine: &mut Machine, node: NodeId) {
-        if self.values.contains_key(&node) {
-            return;
-        }
-        let mut open = vec![node];
-        let mut equations: Vec<(NodeId, Vec<(u32, Children)>)> = Vec::new();
-        let mut seen: rustc_hash::FxHashSet<NodeId> = open.iter().copied().collect();
-        while let Some(node) = open.pop() {
-            if equations.len() >= MOST_NODES {
-                break;
-            }
-            let parts: Vec<_> = all(machine, node).into_iter().map(|shape| parts_of(machine, shape)).collect();
-            for &(child, _) in parts.iter().flat_map(|(_, children)| children) {
-                if !self.values.contains_key(&child) && seen.insert(child) {
-                    open.push(child);
-                }
-            }
-            equations.push((node, parts));
-        }
-        loop {
-            let mut changed = false;
-            for (node, shapes) in equations.iter().rev() {
-                for (fixed, children) in shapes {
-                    let bytes = children.iter().fold(*fixed, |sum, (child, times)| {
-                        sum.saturating_add(self.values.get(child).copied().unwrap_or(ENDLESS).saturating_mul(*times))
-                    });
-                    let known = self.values.entry(*node).or_insert(ENDLESS);
-                    if bytes < *known {
-                        *known = bytes;
-                        changed = true;
-                    }
-                }
-            }
-            if !changed {
-                break;
-            }
-        }
-        for node in seen {
-            self.values.entry(node).or_insert(ENDLESS);
-        }
-    }
 }
 
 /// The stack that comes to the top when a thread's own frame has ended. A key ends within its object.
@@ -436,101 +374,12 @@ fn base(machine: &Machine, thread: Thread) -> StackId {
     }
 }
 
-/// Nodes of a least value, with how often each stands in it.
-type Children = Vec<(NodeId, u32)>;
-
 /// What a piece of a completion leads to.
 enum Part {
     Next(Thread),
     /// The frame on this stack has ended.
     Ended(StackId),
     Stuck,
-}
-
-/// All alternatives of a node.
-fn all(machine: &mut Machine, node: NodeId) -> Vec<Alternative> {
-    let list = machine.rules.alternatives(node, &mut machine.expansion);
-    (0..FIRSTS).flat_map(|first| machine.rules.list(list, first).to_vec()).collect()
-}
-
-/// Fixed bytes and inner values of the least value of a shape.
-fn parts_of(machine: &mut Machine, shape: Alternative) -> (u32, Children) {
-    let mut children: Children = Vec::new();
-    let mut add = |node: NodeId| match children.last_mut() {
-        Some((last, times)) if *last == node => *times += 1,
-        _ => children.push((node, 1)),
-    };
-    let fixed = match shape.first {
-        First::Null | First::True => 4,
-        First::False => 5,
-        First::Number => machine.expansion.lang_min_bytes(shape.index),
-        First::String => {
-            let bounds = machine.rules.strings[shape.index as usize].clone();
-            let start = machine.expansion.lang_start(bounds.lang);
-            machine.expansion.lang_min_json_bytes(start).max(bounds.min_chars).saturating_add(2)
-        }
-        First::Array => {
-            let mut frame = Frame::new(Kind::ArrayOpen, shape.index);
-            let mut bytes = 2u32;
-            while !machine.array_closable(frame) {
-                let items = machine.items(frame);
-                let Some(&(node, after)) = items.first() else {
-                    return (ENDLESS, Vec::new());
-                };
-                add(node);
-                frame = after;
-                bytes = bytes.saturating_add(2);
-                if bytes > 1 << 20 {
-                    return (ENDLESS, Vec::new());
-                }
-            }
-            bytes
-        }
-        First::Object => {
-            let mut state = machine.rules.open(shape.index);
-            let mut bytes = 2u32;
-            while !machine.rules.state(state).closable {
-                let rules = machine.rules.state(state);
-                let member = if rules.members_first {
-                    let end = u32::try_from(machine.rules.object_of(state).names.len()).unwrap_or(u32::MAX);
-                    let Some(member) = choose(machine, Frame { c: end, ..Frame::new(Kind::MemberKey, state) }) else {
-                        return (ENDLESS, Vec::new());
-                    };
-                    let object = machine.rules.object_of(state);
-                    add(object.nodes[member as usize]);
-                    bytes = bytes.saturating_add(u32::try_from(object.names[member as usize].len()).unwrap_or(ENDLESS));
-                    member
-                } else if rules.others {
-                    let which = rules.nearest_other;
-                    add(machine.rules.object_of(state).other_node(which));
-                    other(which)
-                } else {
-                    return (ENDLESS, Vec::new());
-                };
-                bytes = bytes.saturating_add(6);
-                let next = machine.rules.with_member(state, member);
-                if next == state && bytes > 1 << 20 {
-                    return (ENDLESS, Vec::new());
-                }
-                state = next;
-            }
-            bytes
-        }
-    };
-    (fixed.min(ENDLESS), children)
-}
-
-/// The member that a completion takes among the names that still match: the object's own choice where that
-/// is one of them, else the first that may follow.
-fn choose(machine: &Machine, frame: Frame) -> Option<u32> {
-    let state = machine.rules.state(frame.a);
-    if let Some(member) = machine.rules.next_required(frame.a)
-        && (frame.b..frame.c).contains(&member)
-        && state.any_allowed(member, member + 1)
-    {
-        return Some(member);
-    }
-    (frame.b..frame.c).find(|&member| state.any_allowed(member, member + 1))
 }
 
 /// Writes the shortest way from a state of a language to a word, byte by byte.

@@ -8,6 +8,13 @@ use super::escape::{self, Escapes, Step};
 use super::trie::{NONE, ROOT, Trie};
 use crate::vocab::{TokenId, Vocab};
 
+/// Which letters a token has, where it is a set of classes that is too coarse: an ASCII character each, but for the
+/// first three, which stand for all other control characters, [`WIDE`] and [`SEPARATORS`].
+pub(crate) type Letters = u128;
+
+/// The classes that the first letters stand for.
+pub(crate) const FIRST_LETTERS: [usize; 3] = [7, WIDE, SEPARATORS];
+
 /// Number of classes of characters.
 pub(crate) const CLASSES: usize = 44;
 /// Every character above ASCII but white space.
@@ -52,6 +59,15 @@ pub(crate) fn may_separate(prefix: u16) -> bool {
     matches!(prefix, 0xc2 | 0xe19a | 0xe280 | 0xe281 | 0xe380 | 0xefbb | 0xe1 | 0xe2 | 0xe3 | 0xef)
 }
 
+/// The beginning of a character is one of a separator's too.
+fn begins_separator(bytes: &[u8]) -> bool {
+    match *bytes {
+        [lead] => may_separate(lead.into()),
+        [lead, second] => may_separate(u16::from(lead) << 8 | u16::from(second)),
+        _ => false,
+    }
+}
+
 /// Tokens with the same set of classes.
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -85,6 +101,8 @@ pub(crate) struct Classes {
     pub(crate) below: Vec<Below>,
     /// The tokens of `groups`, in the order of the trie.
     pub(crate) order: Vec<TokenId>,
+    /// The letters of each.
+    pub(crate) letters: Vec<Letters>,
     /// Tokens that end within an escape, or hold one that free text does not: few, tried one by one.
     pub(crate) loose: Vec<TokenId>,
     /// Tokens of many characters, with the class of the first; in no group.
@@ -165,6 +183,7 @@ impl Classes {
                 parent.end = parent.end.max(here.end);
             }
         }
+        let letters = in_order.iter().map(|(bytes, _)| letters(bytes, escapes)).collect();
         let order = in_order.into_iter().map(|(_, id)| id).collect();
         let mut groups: Vec<Group> = by_signature
             .into_iter()
@@ -194,6 +213,7 @@ impl Classes {
             groups,
             below,
             order,
+            letters,
             loose,
             long,
             content_count: contents.len(),
@@ -211,20 +231,38 @@ impl Classes {
             .sum();
         groups
             + self.below.len() * size_of::<Below>()
-            + self.order.len() * 4
+            + self.order.len() * (4 + size_of::<Letters>())
             + self.content_of.len() * 4
             + self.contents.size_bytes()
     }
 }
 
-/// The classes of a token's characters; none where it ends within an escape.
+/// The classes of a token's characters; none where it ends within an escape, or within a character that may yet be one
+/// of the separators or another.
 fn signature(bytes: &[u8], escapes: Escapes) -> Option<u64> {
     let mut signature = 0;
     each_class(bytes, escapes, |_, class| signature |= 1 << class).then_some(signature)
 }
 
-/// Calls `visit` with the end and the class of each character of a token; false where it ends within an escape.
+/// Calls `visit` with the end and the class of each character of a token; false where there is no [`signature`].
 fn each_class(bytes: &[u8], escapes: Escapes, mut visit: impl FnMut(usize, usize)) -> bool {
+    each_char(bytes, escapes, |end, c| visit(end, c.map_or(WIDE, class_of_char)))
+}
+
+/// The letters of a token that has a [`signature`].
+fn letters(bytes: &[u8], escapes: Escapes) -> Letters {
+    let mut letters = 0;
+    each_char(bytes, escapes, |_, c| {
+        let class = c.map_or(WIDE, class_of_char);
+        let first = FIRST_LETTERS.iter().position(|&first| first == class);
+        letters |= 1 << first.unwrap_or(c.map_or(0, |c| c as usize));
+    });
+    letters
+}
+
+/// Calls `visit` with the end of each character of a token and the character, or none for the beginning of one that is
+/// no separator; false where there is no [`signature`].
+fn each_char(bytes: &[u8], escapes: Escapes, mut visit: impl FnMut(usize, Option<char>)) -> bool {
     let mut at = 0;
     while at < bytes.len() {
         let c = if bytes[at] == b'\\' {
@@ -246,15 +284,15 @@ fn each_class(bytes: &[u8], escapes: Escapes, mut visit: impl FnMut(usize, usize
                     at += c.len_utf8() - 1;
                     c
                 }
-                // The beginning of a character, of which there are always others than the separators.
+                None if begins_separator(&bytes[at..]) => return false,
                 None => {
-                    visit(bytes.len(), WIDE);
+                    visit(bytes.len(), None);
                     return true;
                 }
             }
         };
         at += 1;
-        visit(at, class_of_char(c));
+        visit(at, Some(c));
     }
     true
 }

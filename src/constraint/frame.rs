@@ -126,6 +126,8 @@ pub(crate) struct Stacks {
     index: FxHashMap<(Frame, StackId), StackId>,
     unions: Vec<Arc<[StackId]>>,
     union_index: FxHashMap<Arc<[StackId]>, StackId>,
+    /// Members of all unions.
+    united: usize,
 }
 
 impl Stacks {
@@ -136,6 +138,7 @@ impl Stacks {
             index: FxHashMap::default(),
             unions: Vec::new(),
             union_index: FxHashMap::default(),
+            united: 0,
         }
     }
 
@@ -176,6 +179,7 @@ impl Stacks {
         let at = u32::try_from(self.unions.len()).expect("memory ends before 2^32 stacks");
         let depth = self.depth(members[0]);
         debug_assert!(members.iter().all(|&member| self.depth(member) == depth), "a place has one depth");
+        self.united += members.len();
         self.unions.push(members.clone());
         self.entries.push(Entry { frame: Frame::new(Kind::Union, at), parent: members[0], depth });
         let stack = u32::try_from(self.entries.len() - 1).expect("memory ends before 2^32 stacks");
@@ -193,6 +197,12 @@ impl Stacks {
     #[inline]
     pub(crate) fn depth(&self, stack: StackId) -> u32 {
         self.entries[stack as usize].depth
+    }
+
+    /// Memory held, roughly.
+    pub(crate) fn size_bytes(&self) -> usize {
+        let entry = 2 * size_of::<Entry>() + 8;
+        entry * self.entries.len() + 48 * self.unions.len() + 4 * self.united
     }
 
     /// Number of stacks.

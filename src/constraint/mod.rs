@@ -59,7 +59,19 @@
 //! # }
 //! ```
 //!
-//! Containers nest at most 126 deep, which the usual JSON readers take: a mask never opens one more.
+//! # Bounds
+//!
+//! Containers nest at most [`Settings::max_depth`] deep. At that depth masks let pass only what the shortest way to the
+//! end needs, so every text can still be closed; a grammar that needs more than twice [`MOST_DEPTH`] levels is refused
+//! with the number when a limited session starts. A value under a guard, or an item that must be unique, is read only up
+//! to 127 levels, and not closed beyond.
+//!
+//! An engine holds [`Settings::memory_bytes`], by its own count: what can be forgotten (masks, steps between
+//! configurations, paths) is, when all of it passes the limit; when what cannot be (configurations, stacks, the states
+//! of languages, bounds on tokens) takes half of it, sessions move to a fresh *generation* of all of these, in which they
+//! read their text anew. So it holds at most the limit, what one step adds, and what the open texts took to read (for
+//! the worst patterns some kilobytes a character); twice that while sessions move. A session that rests keeps its
+//! generation.
 //!
 //! # From schema to mask
 //!
@@ -75,11 +87,11 @@
 //! 5. `walk` finds the tokens that pass from a configuration: strings over every text by the tables (`free`), strings
 //!    over a language by classes (`over_language`), all else down the trie, where `hint` says which bytes are worth a look.
 //!    The outcome is a [`Mask`]: shared sets and short lists.
-//! 6. `engine` keeps what was found for all sessions: masks by configuration (counters far from their bounds put out of
-//!    sight), where tokens lead, and, where guards or unique keys make that depend on the text, both by *path*: the
-//!    tokens since the last configuration that depended on none. All of it within [`Settings::memory_bytes`].
+//! 6. `generation` keeps what was found for all sessions of an `engine`: masks by configuration (counters far from their
+//!    bounds put out of sight), where tokens lead, and, where guards or unique keys make that depend on the text, both by
+//!    *path*: the tokens since the last configuration that depended on none.
 //! 7. `session` is one text. It asks what the text itself decides (`document` answers guards and uniqueness), and keeps
-//!    to the limit: `budget` bounds the tokens to the end, `costed` cuts a mask to those after which it is in reach.
+//!    to the limit: `budget` bounds the tokens to the end by way of `least` values, `costed` cuts a mask to those after which it is in reach.
 //!    While a cheap bound on the worst token of a mask is within the limit, no costs are counted at all.
 //!
 //! `backend` puts the engine and `outlines`, the baseline, behind one interface.
@@ -93,7 +105,9 @@ mod engine;
 mod escape;
 mod frame;
 mod free;
+mod generation;
 mod hint;
+mod least;
 mod mask;
 pub mod outlines;
 mod over_language;
@@ -107,7 +121,7 @@ mod trie;
 mod walk;
 
 pub use backend::{Backend, Compiler, Constraint, Enforcement, TextSession, enforcement};
-pub use engine::{Engine, Settings, Tokenise};
+pub use engine::{Engine, Tokenise};
 pub use escape::Escapes;
 pub use mask::Mask;
 pub use session::{Rejected, Session};
@@ -135,4 +149,34 @@ pub enum KeyOrder {
     Schema,
     /// Any.
     Any,
+}
+
+/// No engine lets containers nest deeper than this, but for what is required there.
+pub const MOST_DEPTH: u32 = 512;
+
+/// How texts are to look, and what the engine may hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// White space between the parts of a JSON text.
+    pub whitespace: Whitespace,
+    /// Order of an object's members.
+    pub key_order: KeyOrder,
+    /// Spellings of characters in strings.
+    pub escapes: Escapes,
+    /// Containers nest at most so deep, and no deeper than [`MOST_DEPTH`]; beyond, only what is required may come.
+    pub max_depth: u32,
+    /// What the engine may hold, in bytes; a megabyte at least. See the module for what it counts.
+    pub memory_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            whitespace: Whitespace::Spaced,
+            key_order: KeyOrder::Schema,
+            escapes: Escapes::Canonical,
+            max_depth: MOST_DEPTH,
+            memory_bytes: 256 << 20,
+        }
+    }
 }

@@ -7,7 +7,9 @@
 
 use std::sync::Arc;
 
-use super::classes::{CLASSES, LONG, SEPARATORS, WIDE, class_of, class_of_char, is_separator, may_separate};
+use super::classes::{
+    CLASSES, FIRST_LETTERS, LONG, Letters, SEPARATORS, WIDE, class_of, class_of_char, is_separator, may_separate,
+};
 use super::costed::PARTIAL;
 use super::escape::{Escapes, PLAIN};
 use super::frame::{Frame, Kind, Thread};
@@ -16,6 +18,7 @@ use super::tables::Tables;
 use super::trie::{NONE, ROOT};
 use super::walk::{Found, Walk};
 use crate::grammar::{CharSet, DEAD, StateId, UNIVERSAL};
+use crate::vocab::TokenId;
 
 /// How tokens fare from a state: those of passing classes alone, up to so many characters, stay alive.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +36,8 @@ const LONGEST_RUN: u32 = LONG as u32;
 const MOST_TRIED: usize = 1000;
 /// States that a run is followed through.
 const MOST_REACHED: usize = 96;
+/// States that letters, one by one, are followed through.
+const MOST_LETTERED: usize = 12;
 /// Fewer tokens below a node are walked without asking.
 const FEW_BELOW: u32 = 6;
 
@@ -122,7 +127,10 @@ impl<'a> Walk<'a> {
             }
             if count > MOST_TRIED {
                 tried.clear();
-                self.stay_below(ROOT, state, PLAIN, open, &mut bits);
+                if !self.stay_by_letters(state, &mut bits, &mut tried) {
+                    tried.clear();
+                    self.stay_below(ROOT, state, PLAIN, open, &mut bits);
+                }
             }
         } else {
             self.stay_below(ROOT, state, PLAIN, u64::MAX, &mut bits);
@@ -134,6 +142,55 @@ impl<'a> Walk<'a> {
             }
         }
         bits
+    }
+
+    /// Adds the tokens whose letters pass wherever they stand, and lists in `tried` those that neither do nor fall for
+    /// a letter that passes nowhere. False where these are many.
+    fn stay_by_letters(&mut self, state: StateId, bits: &mut [u32], tried: &mut Vec<TokenId>) -> bool {
+        let Some((pass, fall)) = self.letters_from(state) else { return false };
+        let classes = &self.sets.classes;
+        for (&letters, &id) in classes.letters.iter().zip(&classes.order) {
+            if letters & !pass == 0 {
+                bits[id as usize / 32] |= 1 << (id % 32);
+            } else if letters & fall == 0 {
+                if tried.len() == MOST_TRIED {
+                    return false;
+                }
+                tried.push(id);
+            }
+        }
+        true
+    }
+
+    /// The letters that pass from a state and all that letters lead to from it, and those that pass from none of them.
+    /// None where they are many, or where a letter stands for characters that part.
+    fn letters_from(&mut self, state: StateId) -> Option<(Letters, Letters)> {
+        let (mut pass, mut fall): (Letters, Letters) = (Letters::MAX, Letters::MAX);
+        let mut reached = vec![state];
+        let mut at = 0;
+        while let Some(&from) = reached.get(at) {
+            at += 1;
+            let row = *self.machine.expansion.lang_row(from);
+            let targets = self.targets(from);
+            for letter in 0..128 {
+                let next = FIRST_LETTERS.get(letter).map_or(row[letter], |&class| targets[class]);
+                match next {
+                    DIVIDED => return None,
+                    DEAD => pass &= !(1 << letter),
+                    _ => {
+                        fall &= !(1 << letter);
+                        if !reached.contains(&next) {
+                            reached.push(next);
+                        }
+                    }
+                }
+            }
+            // Where hardly a letter passes from everywhere, there is nothing to be had.
+            if reached.len() > MOST_LETTERED || (pass | fall).count_ones() < 96 {
+                return None;
+            }
+        }
+        Some((pass, fall))
     }
 
     /// Walks the tokens that stay inside and hold a character of an open class.

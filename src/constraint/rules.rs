@@ -405,6 +405,13 @@ impl Rules {
         Self { order, ..Self::default() }
     }
 
+    /// Memory of the states, which grow with the texts, roughly.
+    pub(crate) fn size_bytes(&self) -> usize {
+        let widest = self.objects.iter().map(|object| object.names.len()).max().unwrap_or(0);
+        let state = 2 * size_of::<ObjectState>() + 3 * widest / 8;
+        state * self.states.len() + 16 * self.state_next.len()
+    }
+
     /// The shapes of a node that begin with a class of bytes.
     pub(crate) fn alternatives(&mut self, node: NodeId, expansion: &mut Expansion) -> u32 {
         if let Some(&index) = self.nodes.get(&node) {

@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::document::{self, Answers, Document, Exact};
-use super::engine::{ConfigId, Engine, NO_PATH, Place, REJECTED};
+use super::engine::Engine;
 use super::escape::{self, Escapes, PLAIN, Step};
+use super::generation::{ConfigId, Generation, NO_PATH, Place, REJECTED};
+use super::least::ENDLESS;
 use super::mask::Mask;
 use super::trie::{NONE, ROOT, Trie};
 use crate::vocab::{TokenId, TokenKind};
@@ -14,10 +16,13 @@ use crate::vocab::{TokenId, TokenKind};
 #[derive(Clone, Debug)]
 pub struct Session {
     engine: Arc<Engine>,
+    generation: Arc<Generation>,
     place: Place,
     text: Vec<u8>,
     /// Each token, with the place and the length of the text before it.
     steps: Vec<(TokenId, Place, usize)>,
+    /// The places of the first so many steps are of an earlier generation.
+    moved: usize,
     document: Document,
     answers: Answers,
     max_tokens: Option<usize>,
@@ -42,12 +47,15 @@ impl fmt::Display for Rejected {
 impl std::error::Error for Rejected {}
 
 impl Session {
-    pub(crate) fn new(engine: Arc<Engine>, start: ConfigId, max_tokens: Option<usize>) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>, generation: Arc<Generation>, max_tokens: Option<usize>) -> Self {
+        let start = generation.read().start();
         Self {
             engine,
+            generation,
             place: Place { config: start, path: NO_PATH },
             text: Vec::new(),
             steps: Vec::new(),
+            moved: 0,
             document: Document::default(),
             answers: Answers::default(),
             max_tokens,
@@ -66,9 +74,13 @@ impl Session {
         if let Some(mask) = &self.mask {
             return mask.clone();
         }
+        self.keep_up();
+        if self.place.config == REJECTED {
+            return Mask::from_ids(Vec::new(), self.engine.tables.vocab().len());
+        }
         let (mask, whole) = self.within_budget();
-        let engine = self.engine.clone();
-        let inner = engine.read();
+        let generation = self.generation.clone();
+        let inner = generation.read();
         let in_other_key = inner.config(self.place.config).in_other_key;
         let depends = in_other_key || !mask.conditional().is_empty();
         let known = if whole && depends { inner.text_mask(self.place.path).cloned() } else { None };
@@ -78,7 +90,7 @@ impl Session {
             None if depends => {
                 let mask = self.by_text(mask, in_other_key, whole);
                 if whole {
-                    engine.write().remember_mask(self.place.path, &mask);
+                    generation.write().remember_mask(self.place.path, &mask);
                 }
                 mask
             }
@@ -88,28 +100,61 @@ impl Session {
         mask
     }
 
+    /// Moves to the engine's present generation where that of the session is outgrown.
+    #[inline]
+    fn keep_up(&mut self) {
+        if self.generation.is_outgrown() {
+            self.move_on(self.text.len());
+        }
+    }
+
+    /// Reads so many bytes of the text, which end with a token, in the engine's present generation.
+    fn move_on(&mut self, len: usize) {
+        let vocab = self.engine.tables.vocab();
+        self.generation = self.engine.generation();
+        let steps = self.steps.iter().take_while(|step| step.2 < len);
+        self.place = self.generation.write().reread(|inner| {
+            let (mut document, mut answers, mut text) = (Document::default(), Answers::default(), Vec::new());
+            let mut config = inner.start();
+            for &(token, ..) in steps {
+                let bytes = vocab.bytes(token);
+                config = inner.advance(config, bytes, &mut Exact::new(&mut document, &mut text, &mut answers)).0;
+                if config == REJECTED {
+                    return Place { config, path: NO_PATH };
+                }
+                text.extend_from_slice(bytes);
+                answers.clear();
+            }
+            inner.fresh_place(config)
+        });
+        self.moved = self.steps.len();
+        // They name guards by the numbers of the generation left.
+        self.answers.clear();
+        self.mask = None;
+    }
+
     /// The mask before the text is asked: after each of its tokens the text can still be closed in time. Also whether
     /// the limit has ruled out nothing.
     fn within_budget(&mut self) -> (Mask, bool) {
         let config = self.place.config;
-        let Some(left) = self.tokens_left() else { return (self.engine.mask(config), true) };
+        let Some(left) = self.tokens_left() else { return (self.generation.mask(config, &self.engine.tables), true) };
         let tables = self.engine.tables.clone();
         let Some(after) = left.checked_sub(1) else {
-            let ends = self.is_accepting();
+            let ends = self.may_end();
             let eos = if ends { tables.vocab().eos().to_vec() } else { Vec::new() };
             return (Mask::from_ids(eos, tables.vocab().len()), false);
         };
-        if self.engine.worst(config) as usize <= after {
-            return (self.engine.mask(config), true);
+        if self.generation.worst(config, &self.engine.tables) as usize <= after {
+            return (self.generation.mask(config, &self.engine.tables), true);
         }
-        let costed = self.engine.write().costed(config, &tables);
+        let costed = self.generation.write().costed(config, &tables);
         if costed.worst as usize <= after {
-            return (self.engine.mask(config), true);
+            return (self.generation.mask(config, &self.engine.tables), true);
         }
         self.closed_by_budget = true;
         let escapes = self.engine.settings().escapes;
         let mut mask = costed.within(u32::try_from(after).unwrap_or(u32::MAX), &tables, escapes);
-        if self.is_accepting() {
+        if self.may_end() {
             mask = mask.with(tables.vocab().eos().to_vec(), Vec::new());
         }
         (mask, false)
@@ -122,8 +167,10 @@ impl Session {
 
     /// A number of tokens within which the text can be closed from here.
     pub fn min_tokens_left(&self) -> usize {
-        let engine = self.engine.clone();
-        engine.write().needed(self.place.config, &engine.tables) as usize
+        if self.place.config == REJECTED {
+            return ENDLESS as usize;
+        }
+        self.generation.write().needed(self.place.config, &self.engine.tables) as usize
     }
 
     /// The tokens that spell the only way on, as the tokenizer would cut it; empty where there is more than
@@ -134,7 +181,11 @@ impl Session {
             return Vec::new();
         }
         let engine = self.engine.clone();
-        let bytes = engine.write().forced_bytes(self.place.config);
+        self.keep_up();
+        if self.place.config == REJECTED {
+            return Vec::new();
+        }
+        let bytes = self.generation.write().forced_bytes(self.place.config);
         if bytes.is_empty() {
             return Vec::new();
         }
@@ -184,17 +235,17 @@ impl Session {
             }
         }
         if !mask.conditional().is_empty() {
-            let engine = self.engine.clone();
+            let (engine, generation) = (self.engine.clone(), self.generation.clone());
             let (config, tables) = (self.place.config, engine.tables());
             removed.sort_unstable();
             let is_eos = |token: TokenId| tables.vocab().is_eos(token);
-            if mask.conditional().iter().any(|&token| is_eos(token)) && self.is_accepting() {
+            if mask.conditional().iter().any(|&token| is_eos(token)) && self.may_end() {
                 extra.extend(tables.vocab().eos());
             }
             let mut asked: Vec<TokenId> = mask.conditional().to_vec();
             asked.retain(|&token| !is_eos(token) && removed.binary_search(&token).is_err());
             let exact = &mut Exact::new(&mut self.document, &mut self.text, &mut self.answers);
-            extra.extend(engine.write().passing(config, &asked, tables, exact));
+            extra.extend(generation.write().passing(config, &asked, tables, exact));
         }
         mask.with(extra, removed)
     }
@@ -243,10 +294,11 @@ impl Session {
     /// The token may come next; exact, without the mask.
     pub fn allows(&mut self, token: TokenId) -> bool {
         let vocab = self.engine.tables.vocab().clone();
-        if self.finished {
+        self.keep_up();
+        if self.finished || self.place.config == REJECTED {
             false
         } else if vocab.is_eos(token) {
-            self.is_accepting()
+            self.may_end()
         } else {
             vocab.kind(token) == TokenKind::Text && self.peek(vocab.bytes(token)).0 != REJECTED
         }
@@ -255,7 +307,7 @@ impl Session {
     /// Where some bytes lead, and whether that depends on the text.
     fn peek(&mut self, bytes: &[u8]) -> (ConfigId, bool) {
         let exact = &mut Exact::new(&mut self.document, &mut self.text, &mut self.answers);
-        self.engine.write().advance(self.place.config, bytes, exact)
+        self.generation.write().advance(self.place.config, bytes, exact)
     }
 
     /// Appends a token.
@@ -265,11 +317,12 @@ impl Session {
     pub fn advance(&mut self, token: TokenId) -> Result<(), Rejected> {
         let engine = self.engine.clone();
         let vocab = engine.tables.vocab();
-        if self.finished {
+        self.keep_up();
+        if self.finished || self.place.config == REJECTED {
             return Err(Rejected { token });
         }
         if vocab.is_eos(token) {
-            if !self.is_accepting() {
+            if !self.may_end() {
                 return Err(Rejected { token });
             }
             self.steps.push((token, self.place, self.text.len()));
@@ -281,22 +334,22 @@ impl Session {
             return Err(Rejected { token });
         }
         if let Some(left) = self.tokens_left()
-            && (left == 0 || engine.worst(self.place.config) as usize >= left)
+            && (left == 0 || self.generation.worst(self.place.config, &engine.tables) as usize >= left)
             && !self.mask().contains(token)
         {
             return Err(Rejected { token });
         }
         let bytes = vocab.bytes(token);
-        let known = engine.read().known(self.place, token);
+        let known = self.generation.read().known(self.place, token);
         let next = if let Some(next) = known {
             next
         } else {
-            let known = engine.read().known_config(self.place, token);
+            let known = self.generation.read().known_config(self.place, token);
             let (next, depends) = if let Some(next) = known { (next, false) } else { self.peek(bytes) };
             if next == REJECTED {
                 return Err(Rejected { token });
             }
-            engine.write().remember(self.place, token, next, depends)
+            self.generation.write().remember(self.place, token, next, depends)
         };
         self.steps.push((token, self.place, self.text.len()));
         self.text.extend_from_slice(bytes);
@@ -308,12 +361,18 @@ impl Session {
 
     /// The text so far is complete: it may end here.
     pub fn is_accepting(&mut self) -> bool {
+        self.keep_up();
+        self.place.config != REJECTED && self.may_end()
+    }
+
+    /// The same, the place being of the session's generation.
+    fn may_end(&mut self) -> bool {
         let config = self.place.config;
-        if self.engine.read().config(config).accepting {
+        if self.generation.read().config(config).accepting {
             return true;
         }
         let exact = &mut Exact::new(&mut self.document, &mut self.text, &mut self.answers);
-        self.engine.write().accepts(config, exact)
+        self.generation.write().accepts(config, exact)
     }
 
     /// An end-of-sequence token has been read.
@@ -343,6 +402,9 @@ impl Session {
             self.steps.truncate(keep);
             self.text.truncate(len);
             self.place = place;
+            if keep < self.moved {
+                self.move_on(len);
+            }
             self.answers.clear();
             self.finished = false;
             self.mask = None;

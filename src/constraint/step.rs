@@ -8,9 +8,10 @@ use rustc_hash::FxHashMap;
 use super::classes::CLASSES;
 use super::escape::{self, Escapes, PLAIN, Step};
 use super::frame::{BOTTOM, Frame, Kind, StackId, Stacks, Thread};
+use super::least::Least;
 use super::over_language::Run;
 use super::rules::{Alternative, First, NO_GUARDS, REST, Rules, other};
-use super::{KeyOrder, Whitespace};
+use super::{MOST_DEPTH, Settings, Whitespace};
 use crate::grammar::{Contains, DEAD, Expansion, GuardId, ItemPlace, ItemPlan, NodeId, Root, StateId, UNIVERSAL};
 
 /// What a step meets that the bytes alone decide: uniqueness and guards.
@@ -51,8 +52,8 @@ impl Checks for Assume {
 pub(crate) const LITERALS: [&[u8]; 3] = [b"null", b"false", b"true"];
 /// More threads than this are united where they are in one frame.
 const UNITED_ABOVE: usize = 8;
-/// Containers nest at most so deep: what the usual JSON readers take.
-const MAX_DEPTH: u32 = 126;
+/// No completion opens a container within so many others.
+pub(crate) const DEEPEST: u32 = 2 * MOST_DEPTH;
 
 /// A grammar being run: expansion, rules and stacks, without any text.
 #[derive(Debug)]
@@ -68,23 +69,41 @@ pub(crate) struct Machine {
     pub(crate) runs: FxHashMap<StateId, Run>,
     /// Tokens that stay inside a string, by state of its language.
     pub(crate) stays: FxHashMap<StateId, Arc<[u32]>>,
+    pub(crate) least: Least,
+    /// Memory of the suffixes that walks have found, roughly.
+    pub(crate) suffix_bytes: usize,
+    /// Within so many containers, none is opened that a completion does not need.
+    max_depth: u32,
     /// Items that arrays under `contains` still need, by array.
     plans: FxHashMap<u32, ItemPlan>,
 }
 
 impl Machine {
-    pub(crate) fn new(expansion: Expansion, whitespace: Whitespace, order: KeyOrder, escapes: Escapes) -> Self {
+    pub(crate) fn new(expansion: Expansion, settings: &Settings) -> Self {
         Self {
             expansion,
-            rules: Rules::new(order),
+            rules: Rules::new(settings.key_order),
             stacks: Stacks::new(),
-            whitespace,
-            escapes,
+            whitespace: settings.whitespace,
+            escapes: settings.escapes,
+            least: Least::default(),
+            suffix_bytes: 0,
+            max_depth: settings.max_depth.min(MOST_DEPTH),
             targets: FxHashMap::default(),
             runs: FxHashMap::default(),
             stays: FxHashMap::default(),
             plans: FxHashMap::default(),
         }
+    }
+
+    /// Memory held, roughly, but for sets of tokens.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.expansion.size_bytes()
+            + self.rules.size_bytes()
+            + self.stacks.size_bytes()
+            + (4 * CLASSES + 48) * self.targets.len()
+            + 48 * self.runs.len()
+            + self.suffix_bytes
     }
 
     /// The threads before the first byte.
@@ -197,6 +216,17 @@ impl Machine {
             Kind::ArrayAfter => self.array_after(thread, byte, out, checks),
             Kind::ObjectKey | Kind::Guard | Kind::Union => {}
         }
+    }
+
+    /// A container on this stack is one of those at the greatest depth, which hold only what a completion needs.
+    #[inline]
+    fn is_deep(&self, stack: StackId) -> bool {
+        self.stacks.depth(stack) >= self.max_depth
+    }
+
+    /// A container may be opened.
+    fn may_nest(&mut self, thread: Thread, alternative: Alternative) -> bool {
+        self.stacks.depth(thread.stack) < DEEPEST && self.least_alternative(thread.frame.a) == Some(alternative)
     }
 
     /// Free white space may stand here.
@@ -340,7 +370,7 @@ impl Machine {
                 let start = self.expansion.lang_start(self.rules.strings[index as usize].lang);
                 Frame { b: start, ..Frame::new(Kind::String, index) }
             }
-            First::Array | First::Object if self.stacks.depth(thread.stack) >= MAX_DEPTH => return,
+            First::Array | First::Object if self.is_deep(thread.stack) && !self.may_nest(thread, alternative) => return,
             First::Array => Frame::new(Kind::ArrayOpen, index),
             First::Object => Frame::new(Kind::ObjectOpen, self.rules.open(index)),
         };
@@ -432,7 +462,7 @@ impl Machine {
             }
             return;
         }
-        if !state.members && !state.others {
+        if !state.members && !state.others || state.closable && self.is_deep(stack) {
             if open && self.is_blank(byte) {
                 out.push(thread);
             }
@@ -442,7 +472,11 @@ impl Machine {
         if frame.pos < width {
             self.blank(thread, byte, out);
         } else if byte == b'"' {
+            let low = out.len();
             self.open_key(thread, out);
+            if self.is_deep(stack) {
+                self.keep_least_key(frame.a, out, low);
+            }
         } else if self.is_blank(byte) {
             out.push(thread);
         }
@@ -670,7 +704,7 @@ impl Machine {
         let Thread { frame, stack } = thread;
         let state = self.rules.state(frame.a);
         match byte {
-            b',' if state.members || state.others => {
+            b',' if (state.members || state.others) && !(state.closable && self.is_deep(stack)) => {
                 out.push(Thread { frame: frame.turn(Kind::ObjectComma), stack });
             }
             b'}' if state.closable && self.whitespace != Whitespace::Pretty => {
@@ -693,6 +727,10 @@ impl Machine {
             }
             return;
         }
+        let deep = self.is_deep(stack);
+        if open && deep && self.array_closable(frame) {
+            return;
+        }
         let width = if open { self.indent(stack, 1) } else { self.comma_width(stack) };
         if frame.pos < width {
             if !open || self.array_open(frame) {
@@ -701,7 +739,8 @@ impl Machine {
         } else if self.is_blank(byte) {
             out.push(thread);
         } else {
-            for (node, after) in self.items(frame) {
+            let items = self.items(frame);
+            for (node, after) in items.into_iter().take(if deep { 1 } else { usize::MAX }) {
                 let stack = self.stacks.push(after, stack);
                 let frame = Frame { conditional: frame.conditional, ..Frame::new(Kind::Value, node) };
                 self.value(Thread { frame, stack }, byte, out);
@@ -712,7 +751,9 @@ impl Machine {
     fn array_after(&mut self, thread: Thread, byte: u8, out: &mut Vec<Thread>, checks: &mut dyn Checks) {
         let Thread { frame, stack } = thread;
         match byte {
-            b',' if self.array_open(frame) => out.push(Thread { frame: frame.turn(Kind::ArrayComma), stack }),
+            b',' if self.array_open(frame) && !(self.is_deep(stack) && self.array_closable(frame)) => {
+                out.push(Thread { frame: frame.turn(Kind::ArrayComma), stack });
+            }
             b']' if self.whitespace != Whitespace::Pretty && self.array_closable(frame) => {
                 self.finish(frame, stack, false, checks, out);
             }

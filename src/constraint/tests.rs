@@ -138,6 +138,8 @@ fn dense_vocab() -> Arc<Vocab> {
         words.extend(longer);
     }
     tokens.extend(["a", " ", "-", "1a"].map(|run| run.repeat(30).into_bytes()));
+    // The beginnings of characters that white space has among them, and of others.
+    tokens.extend([&b" \xe2"[..], b"\xe2\x80", b"a\xe2\x80", b"\xe3\x80", b"a\xe4\xbd", b"\xa8\""].map(<[u8]>::to_vec));
     tokens.extend(["a\\n", " \\", "\\u00e9", "a\", \"", "<eos>"].map(|text| text.as_bytes().to_vec()));
     let eos = TokenId::try_from(tokens.len() - 1).expect("small");
     Arc::new(Vocab::new(tokens.iter().map(|bytes| (bytes.as_slice(), TokenKind::Text)), &[eos]))
@@ -154,6 +156,10 @@ fn patterns_say_what_bytes_say() {
         json!({"pattern": "^[a-zA-Z0-9]+( [a-z0-9]+){0,3}$", "maxLength": 30}),
         json!({"pattern": "^[af]*a[af]{5}$"}),
         json!({"pattern": "a:"}),
+        json!({"pattern": "^\\s*$"}),
+        json!({"pattern": "^[^a]*$"}),
+        json!({"not": {"pattern": "Z1"}}),
+        json!({"allOf": [{"pattern": "f"}, {"not": {"pattern": "a"}}]}),
         json!({"pattern": "^(?!a1)[a-f0-9]*$", "minLength": 3}),
         json!({"format": "email"}),
         json!({"not": {"enum": ["a", "aa", "a1: Z"]}}),
@@ -213,6 +219,7 @@ fn schemas() -> Vec<Value> {
                          {"type": "object", "properties": {"kind": {"const": "b"}, "y": {"type": "string"}}, "required": ["kind", "y"]}]}),
         json!({"$ref": "#/$defs/tree", "$defs": {"tree": {"type": "object", "properties": {"v": {"type": "number"}, "sub": {"type": "array", "items": {"$ref": "#/$defs/tree"}}}, "required": ["v"], "additionalProperties": false}}}),
         ambiguous(),
+        json!({"$ref": "#/$defs/n", "$defs": {"n": {"type": "object", "properties": {"a": {"$ref": "#/$defs/n"}, "b": {"type": "integer"}}, "minProperties": 1, "additionalProperties": false}}}),
         json!({"type": "object", "properties": {"a": {}, "b": {}, "c": {}}, "dependentRequired": {"a": ["c"]}, "maxProperties": 2, "additionalProperties": false}),
     ]
 }
@@ -367,6 +374,140 @@ fn forced_runs_and_rollback() {
     session.rollback(100);
     assert_eq!(session.text(), b"");
     assert_eq!(fork.tokens().len(), len);
+}
+
+/// Lists within members within lists.
+fn nested() -> Value {
+    let node = json!({"type": "object", "properties": {"sub": {"type": "array", "items": {"$ref": "#/$defs/node"}}, "v": {"type": "integer"}}, "required": ["v"], "minProperties": 1});
+    json!({"$ref": "#/$defs/node", "$defs": {"node": node}})
+}
+
+#[test]
+fn containers_nest_as_deep_as_is_set() {
+    let text = |levels: usize| format!("{}{{\"v\": 1}}{}", "{\"sub\": [".repeat(levels), "], \"v\": 2}".repeat(levels));
+    let engine = json_engine(nested(), Settings::default());
+    assert!(accepts(&engine, &text(255)) && !accepts(&engine, &text(257)));
+    for whitespace in [Whitespace::Spaced, Whitespace::Pretty, Whitespace::Flexible] {
+        for key_order in [KeyOrder::Schema, KeyOrder::Any] {
+            for schema in [nested(), json!({}), ambiguous()] {
+                let settings = Settings { max_depth: 7, whitespace, key_order, ..Settings::default() };
+                let engine = json_engine(schema.clone(), settings);
+                for limit in [None, Some(engine.min_tokens() + 200)] {
+                    let mut session = engine.start(limit).expect("no limit, or a wide one");
+                    let (mut depth, mut deepest) = (0, 0);
+                    while !session.is_finished() && session.text().len() < 600 {
+                        compare(&mut session);
+                        let mask = session.mask();
+                        let text = String::from_utf8_lossy(session.text()).into_owned();
+                        assert!(mask.count() > 0, "{schema} stops after {text:?}");
+                        // Down wherever that is possible, then on by what is shortest.
+                        let ways = if text.ends_with('"') { "s" } else { "[{\"" };
+                        let down = ways.bytes().map(TokenId::from).find(|&id| mask.contains(id));
+                        let down = down.filter(|_| depth < 9 && text.len() < 300);
+                        let mut ids = Vec::new();
+                        mask.for_each(|id| ids.push(id));
+                        let token = down.or_else(|| {
+                            ids.into_iter().min_by_key(|&id| {
+                                let mut fork = session.clone();
+                                fork.advance(id).map_or(usize::MAX, |()| fork.min_tokens_left())
+                            })
+                        });
+                        session.advance(token.expect("some token passes")).expect("it is in the mask");
+                        depth = open_containers(session.text());
+                        deepest = deepest.max(depth);
+                    }
+                    assert!(session.is_finished(), "{schema}: {}", String::from_utf8_lossy(session.text()));
+                    assert!((7..=9).contains(&deepest), "{deepest} levels of {schema}");
+                }
+            }
+        }
+    }
+}
+
+/// Brackets that are open at the end of a text, none of whose strings holds one.
+fn open_containers(text: &[u8]) -> usize {
+    let count = |of: &[u8; 2]| text.iter().filter(|byte| of.contains(byte)).count();
+    count(b"[{") - count(b"]}")
+}
+
+#[test]
+fn what_must_nest_too_deep_is_refused() {
+    let chain = |levels: usize| {
+        let node = |at: usize| match at {
+            0 => json!({"type": "null"}),
+            at => json!({"type": "array", "items": {"$ref": format!("#/$defs/n{}", at - 1)}, "minItems": 1}),
+        };
+        let nodes: serde_json::Map<String, Value> = (0..=levels).map(|at| (format!("n{at}"), node(at))).collect();
+        json!({"$ref": format!("#/$defs/n{levels}"), "$defs": nodes})
+    };
+    let engine = json_engine(chain(1000), Settings { max_depth: 20, ..Settings::default() });
+    assert!(accepts(&engine, &format!("{}null{}", "[".repeat(1000), "]".repeat(1000))));
+    let source = GrammarSource::JsonSchema(chain(1025));
+    let engine = Engine::compile(&source, &Options::default(), Tables::new(vocab()), Settings::default());
+    let told = engine.err().map(|error| error.to_string());
+    assert!(told.is_some_and(|told| told.contains("1024 levels")));
+}
+
+#[test]
+fn memory_is_bounded_whatever_is_written() {
+    let mut random = Random(5);
+    let source = GrammarSource::Regex("[ab]*a[ab]{13}".into());
+    let limit = 1 << 20;
+    let engine = engine(&source, Settings { memory_bytes: limit, ..Settings::default() });
+    let mut sessions: Vec<Session> = (0..3).map(|_| engine.start(None).expect("no limit")).collect();
+    let (mut most, mut moves, mut before) = (0, 0, 0);
+    for step in 0..6_000 {
+        let session = &mut sessions[step % 3];
+        let mask = session.mask();
+        let letter = b"ab"[random.below(2)];
+        assert!(mask.contains(letter.into()) && mask.contains(b'a'.into()) && mask.contains(b'b'.into()));
+        session.advance(letter.into()).expect("it is in the mask");
+        let text = session.text().to_vec();
+        let accepting = text.len() > 13 && text[text.len() - 14] == b'a';
+        assert_eq!(session.is_accepting(), accepting, "{:?}", String::from_utf8_lossy(&text));
+        if step % 100 == 99 {
+            session.rollback(40);
+            assert!(session.text().len() + 40 == text.len() || session.text().is_empty());
+        }
+        if text.len() > 400 {
+            *session = engine.start(None).expect("no limit");
+        }
+        let held = engine.statistics()[5];
+        moves += u64::from(held < before);
+        most = most.max(held);
+        before = held;
+    }
+    assert!(moves > 3, "{moves} moves");
+    let texts = 3 * 400 * 4096;
+    assert!(most < limit as u64 + texts, "{most} bytes held");
+}
+
+#[test]
+fn guards_hold_in_every_generation() {
+    let item = json!({"type": "object", "properties": {"a": {"type": "string", "pattern": "^[ab]*a[ab]{15}$"}}, "required": ["a"]});
+    let schema = json!({"type": "array", "items": item, "uniqueItems": true, "minItems": 60, "maxItems": 90});
+    let mut random = Random(9);
+    let engine = json_engine(schema, Settings { memory_bytes: 1 << 20, ..Settings::default() });
+    let mut session = engine.start(None).expect("no limit");
+    let mut generations = 0;
+    let mut before = 0;
+    while !session.is_finished() {
+        let mut ids = Vec::new();
+        session.mask().for_each(|id| ids.push(id));
+        // Close as soon as may be, else write on.
+        let close = ids.iter().copied().find(|&id| id < 256 && b"\"}]".contains(&(id as u8)));
+        let token = close.filter(|_| random.below(3) > 0).unwrap_or_else(|| ids[random.below(ids.len())]);
+        session.advance(token).expect("it is in the mask");
+        let held = engine.statistics()[5];
+        generations += usize::from(held < before);
+        before = held;
+        assert!(session.text().len() < 20_000);
+    }
+    let items: Vec<Value> = serde_json::from_slice(session.text()).expect("JSON");
+    let mut texts: Vec<String> = items.iter().map(Value::to_string).collect();
+    texts.sort_unstable();
+    texts.dedup();
+    assert!(texts.len() == items.len() && items.len() >= 60 && generations > 1, "{generations} generations");
 }
 
 #[test]

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::budget::{Costs, ENDLESS};
+use super::budget::Costs;
 use super::costed::Costed;
 use super::frame::{Kind, Thread};
 use super::free::{Free, Freedom};
 use super::hint::Bytes;
+use super::least::ENDLESS;
 use super::mask::Parts;
 use super::step::{Assume, Machine};
 use super::tables::{StringSets, Tables};
@@ -171,6 +172,7 @@ impl<'a> Walk<'a> {
         self.descend(Over::Suffixes, ROOT, start, end);
         self.arena.truncate(start);
         let accepted: Accepted = std::mem::replace(&mut self.found, outer).into();
+        self.machine.suffix_bytes += 64 + size_of_val(&*accepted);
         self.suffixes.insert(at, accepted.clone());
         accepted
     }

@@ -76,6 +76,11 @@ impl Automaton {
         self.places.len()
     }
 
+    /// Memory held, roughly.
+    pub(crate) fn size_bytes(&self) -> usize {
+        1024 * self.rows.len() + 40 * self.places.len() + 96 * self.partials.len()
+    }
+
     fn push(&mut self, place: Place, accepts: bool) -> StateId {
         let id = u32::try_from(self.places.len()).expect("fewer states than expressions and characters");
         self.places.push(place);

@@ -50,7 +50,15 @@ pub struct Expansion {
     pub(super) number_languages: FxHashMap<NumberSet, Option<ExprId>>,
 }
 
+/// Memory of a node with its alternatives and shapes, roughly.
+const NODE_BYTES: usize = 512;
+
 impl Expansion {
+    /// Memory of the nodes, roughly.
+    pub(super) fn nodes_size_bytes(&self) -> usize {
+        NODE_BYTES * self.nodes.len()
+    }
+
     pub(super) fn new(program: Program) -> Self {
         let mut this = Self {
             program,

@@ -26,8 +26,10 @@ pub const EPSILON: ExprId = 2;
 const FULL: ExprId = 3;
 /// No upper bound.
 pub const INFINITE: u32 = u32::MAX;
-/// States that a search for a word may visit before it gives up and assumes that there is one.
+/// States that a search for a word may visit before it gives up and assumes that there is one. Each search that
+/// gives up halves it for those after it, down to [`LEAST_SEARCH_LIMIT`]: what they look for is mostly alike.
 const SEARCH_LIMIT: usize = 4_000;
+const LEAST_SEARCH_LIMIT: usize = 8;
 /// States that the search for a shortest word may visit before any word will do.
 const EXACT_SEARCH_LIMIT: usize = 128;
 /// Endings that are kept to be tried first.
@@ -87,6 +89,43 @@ struct Info {
     length: (u32, u32),
     /// Fewest bytes, raw and as written in a JSON string (lower bounds where not positive).
     cost: [u32; 2],
+    /// No word has a character outside of these.
+    alphabet: Alphabet,
+}
+
+/// A set of characters, those above ASCII as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Alphabet {
+    ascii: u128,
+    wide: bool,
+}
+
+impl Alphabet {
+    const NONE: Self = Self { ascii: 0, wide: false };
+    const ALL: Self = Self { ascii: u128::MAX, wide: true };
+
+    fn of(set: &CharSet) -> Self {
+        Self { ascii: set.ascii, wide: !set.wide.is_empty() }
+    }
+
+    fn of_text(text: &str) -> Self {
+        text.chars().fold(Self::NONE, |all, c| match u32::from(c) {
+            c @ 0..0x80 => Self { ascii: all.ascii | 1 << c, ..all },
+            _ => Self { wide: true, ..all },
+        })
+    }
+
+    fn union(self, other: Self) -> Self {
+        Self { ascii: self.ascii | other.ascii, wide: self.wide | other.wide }
+    }
+
+    fn meet(self, other: Self) -> Self {
+        Self { ascii: self.ascii & other.ascii, wide: self.wide & other.wide }
+    }
+
+    fn holds(self, other: Self) -> bool {
+        self.meet(other) == other
+    }
 }
 
 /// How the bytes of a shortest word are counted.
@@ -121,6 +160,8 @@ pub struct Languages {
     classes: Vec<CharSet>,
     class_index: FxHashMap<CharSet, u32>,
     words: Vec<Arc<[Box<str>]>>,
+    /// Characters of each set of words.
+    word_alphabets: Vec<Alphabet>,
     fixes: Vec<ExprId>,
     steps: Vec<Step>,
     /// 0 unknown, 1 has a word, 2 has none; by expression, for those that are not positive.
@@ -130,6 +171,12 @@ pub struct Languages {
     witnesses: Vec<Arc<[u32]>>,
     /// ASCII branches of expressions that are not positive.
     branches: FxHashMap<ExprId, Arc<[Branch]>>,
+    /// Parts of all conjunctions and alternations.
+    listed: usize,
+    /// Branches that are kept.
+    branched: usize,
+    /// Searches that gave up.
+    given_up: u32,
     /// Set when a limit was hit and an answer assumed.
     pub exhausted: bool,
 }
@@ -169,12 +216,16 @@ impl Languages {
             classes: Vec::new(),
             class_index: FxHashMap::default(),
             words: Vec::new(),
+            word_alphabets: Vec::new(),
             fixes: Vec::new(),
             steps: Vec::new(),
             alive: FxHashMap::default(),
             exact_cost: [FxHashMap::default(), FxHashMap::default()],
             witnesses: Vec::new(),
             branches: FxHashMap::default(),
+            listed: 0,
+            branched: 0,
+            given_up: 0,
             exhausted: false,
         };
         this.intern(Node::None);
@@ -182,6 +233,13 @@ impl Languages {
         this.intern(Node::Epsilon);
         this.class(CharSet::full());
         this
+    }
+
+    /// Memory held, roughly.
+    pub(crate) fn size_bytes(&self) -> usize {
+        let expression = 2 * size_of::<Node>() + size_of::<Info>() + 8;
+        let known = self.alive.len() + self.exact_cost[0].len() + self.exact_cost[1].len();
+        expression * self.nodes.len() + 4 * self.listed + 12 * known + 96 * self.branched
     }
 
     /// Number of expressions.
@@ -210,6 +268,9 @@ impl Languages {
             self.exhausted = true;
             return NONE;
         }
+        if let Node::Or(items) | Node::And(items) = &node {
+            self.listed += items.len();
+        }
         let info = self.describe(&node);
         let id = u32::try_from(self.nodes.len()).expect("bounded by EXPR_LIMIT");
         self.nodes.push(node.clone());
@@ -227,15 +288,26 @@ impl Languages {
             }
             info
         };
-        let leaf = |nullable, length, cost| Info { nullable, positive: true, recursive: false, length, cost };
+        let leaf = |nullable, length, cost| Info {
+            nullable,
+            positive: true,
+            recursive: false,
+            length,
+            cost,
+            alphabet: Alphabet::ALL,
+        };
         match node {
             Node::None => Info { positive: true, ..leaf(false, (INFINITE, 0), [INFINITE; 2]) },
             Node::Any => leaf(true, (0, INFINITE), [0; 2]),
-            Node::Epsilon => leaf(true, (0, 0), [0; 2]),
-            Node::Class(class) => leaf(false, (1, 1), class_cost(&self.classes[*class as usize])),
+            Node::Epsilon => Info { alphabet: Alphabet::NONE, ..leaf(true, (0, 0), [0; 2]) },
+            Node::Class(class) => {
+                let set = &self.classes[*class as usize];
+                Info { alphabet: Alphabet::of(set), ..leaf(false, (1, 1), class_cost(set)) }
+            }
             Node::Words { set, low, depth, .. } => {
                 // Length and cost of word sets are found when asked for; see `of`.
-                leaf(self.words[*set as usize][*low as usize].len() == *depth as usize, (0, INFINITE), [0; 2])
+                let nullable = self.words[*set as usize][*low as usize].len() == *depth as usize;
+                Info { alphabet: self.word_alphabets[*set as usize], ..leaf(nullable, (0, INFINITE), [0; 2]) }
             }
             Node::Concat(a, b) => {
                 let (a, b) = (of(*a), of(*b));
@@ -245,6 +317,7 @@ impl Languages {
                     recursive: a.recursive || b.recursive,
                     length: (a.length.0.saturating_add(b.length.0), a.length.1.saturating_add(b.length.1)),
                     cost: [0, 1].map(|k| a.cost[k].saturating_add(b.cost[k])),
+                    alphabet: a.alphabet.union(b.alphabet),
                 }
             }
             Node::Or(items) => {
@@ -256,6 +329,7 @@ impl Languages {
                     info.recursive |= item.recursive;
                     info.length = (info.length.0.min(item.length.0), info.length.1.max(item.length.1));
                     info.cost = [0, 1].map(|k| info.cost[k].min(item.cost[k]));
+                    info.alphabet = info.alphabet.union(item.alphabet);
                 }
                 info
             }
@@ -267,6 +341,7 @@ impl Languages {
                     info.recursive |= item.recursive;
                     info.length = (info.length.0.max(item.length.0), info.length.1.min(item.length.1));
                     info.cost = [0, 1].map(|k| info.cost[k].max(item.cost[k]));
+                    info.alphabet = info.alphabet.meet(item.alphabet);
                 }
                 info
             }
@@ -279,6 +354,7 @@ impl Languages {
                     recursive: inner.recursive,
                     length: (least, INFINITE),
                     cost: [least; 2],
+                    alphabet: Alphabet::ALL,
                 }
             }
             Node::Repeat(e, min, max) => {
@@ -296,7 +372,7 @@ impl Languages {
             Node::Fix(name) => {
                 let nullable = self.nullable(self.fixes[*name as usize]);
                 let least = u32::from(!nullable);
-                Info { nullable, positive: false, recursive: true, length: (least, INFINITE), cost: [least; 2] }
+                Info { nullable, positive: false, recursive: true, ..leaf(nullable, (least, INFINITE), [least; 2]) }
             }
             Node::Multiple { step, fraction, remainder } => {
                 let nullable = self.multiple_accepts(*step, *fraction, *remainder);
@@ -335,6 +411,8 @@ impl Languages {
         words.dedup();
         let high = u32::try_from(words.len()).expect("fewer words than bytes in a schema");
         let set = u32::try_from(self.words.len()).expect("fewer sets than bytes in a schema");
+        let alphabet = words.iter().map(|word| Alphabet::of_text(word)).fold(Alphabet::NONE, Alphabet::union);
+        self.word_alphabets.push(alphabet);
         self.words.push(words.into());
         self.word_range(set, 0, high, 0)
     }
@@ -1117,6 +1195,7 @@ impl Languages {
         let branches: Arc<[Branch]> = branches.into();
         if !self.info[e as usize].positive {
             // A search for words asks first, the automaton soon after.
+            self.branched += branches.len();
             self.branches.insert(e, branches.clone());
         }
         branches
@@ -1221,6 +1300,38 @@ impl Languages {
         self.search(e, Cost::Raw).is_none()
     }
 
+    /// Every word needs a character that some part of the expression lets in no word: a cheap reason to be empty.
+    fn is_starved(&self, e: ExprId) -> bool {
+        let Node::And(items) = &self.nodes[e as usize] else { return false };
+        let alphabet = self.info[e as usize].alphabet;
+        alphabet != Alphabet::ALL && items.iter().any(|&item| self.needs_more_than(alphabet, item))
+    }
+
+    /// Every word has a character outside of the alphabet (not always found out).
+    fn needs_more_than(&self, alphabet: Alphabet, mut e: ExprId) -> bool {
+        // Most expressions are known to need nothing else at first sight.
+        if self.nullable(e) || alphabet.holds(self.info[e as usize].alphabet) {
+            return false;
+        }
+        while let Node::Concat(head, tail) = self.nodes[e as usize] {
+            if self.needs_more_than(alphabet, head) {
+                return true;
+            }
+            e = tail;
+        }
+        match &self.nodes[e as usize] {
+            Node::Class(class) => alphabet.meet(Alphabet::of(&self.classes[*class as usize])) == Alphabet::NONE,
+            Node::Or(items) => items.iter().all(|&item| self.needs_more_than(alphabet, item)),
+            Node::And(items) => items.iter().any(|&item| self.needs_more_than(alphabet, item)),
+            Node::Repeat(inner, 1.., _) => self.needs_more_than(alphabet, *inner),
+            Node::Words { low, high, .. } if high - low <= FILTER_LIMIT => {
+                let (words, depth) = self.word_slice(e);
+                words.iter().all(|word| !alphabet.holds(Alphabet::of_text(&word[depth..])))
+            }
+            _ => false,
+        }
+    }
+
     /// Tries the endings that were found last: neighbouring states mostly share them.
     fn has_witness(&mut self, e: ExprId) -> bool {
         let witnesses = self.witnesses.clone();
@@ -1283,7 +1394,13 @@ impl Languages {
     /// then any short way. What is found is kept for every step of the way, so costs go down by the
     /// bytes of each step.
     fn search(&mut self, e: ExprId, cost: Cost) -> Option<u32> {
-        for (weight, limit) in [(1, EXACT_SEARCH_LIMIT), (8, SEARCH_LIMIT)] {
+        let mut limit = (SEARCH_LIMIT >> self.given_up.min(16)).max(LEAST_SEARCH_LIMIT);
+        if self.length(e).0 as usize > limit {
+            // Too far to be found: only that there is none may show.
+            limit = LEAST_SEARCH_LIMIT;
+        }
+        let exact = (limit > EXACT_SEARCH_LIMIT).then_some((1, EXACT_SEARCH_LIMIT));
+        for (weight, limit) in exact.into_iter().chain([(8, limit)]) {
             match self.search_weighted(e, cost, weight, limit) {
                 Search::Found(cost) => return Some(cost),
                 Search::Exhausted => return None,
@@ -1291,6 +1408,7 @@ impl Languages {
             }
         }
         self.exhausted = true;
+        self.given_up += 1;
         self.alive.insert(e, true);
         let assumed = self.info[e as usize].cost[cost as usize];
         self.exact_cost[cost as usize].insert(e, assumed);
@@ -1308,6 +1426,16 @@ impl Languages {
                 items.iter().map(|&item| self.wanted(item, kind, depth - 1)).min().unwrap_or(0)
             }
             _ => cost(),
+        }
+    }
+
+    /// About how many alternatives a derivative has to be taken of.
+    fn width(&self, e: ExprId) -> usize {
+        match &self.nodes[e as usize] {
+            Node::And(items) => items.iter().map(|&item| self.width(item)).sum(),
+            Node::Or(items) => items.len(),
+            Node::Not(inner) => self.width(*inner),
+            _ => 1,
         }
     }
 
@@ -1347,10 +1475,10 @@ impl Languages {
                     at = parent;
                 }
             }
-            if self.alive.get(&state) == Some(&false) {
+            if self.alive.get(&state) == Some(&false) || self.is_starved(state) {
                 continue;
             }
-            visited += 1;
+            visited += 1 + self.width(state).pow(2) / 32;
             if visited > limit {
                 return Search::GaveUp;
             }
@@ -1787,6 +1915,46 @@ mod tests {
                 .any(|at| a.holds(&word[..at]) && Self::repeat_holds(a, min.saturating_sub(1), next, &word[at..]))
                 || (min > 0 && a.holds(&[]) && Self::repeat_holds(a, 0, max, word))
         }
+    }
+
+    #[test]
+    fn what_a_part_lets_in_nowhere_is_known_to_be_missing() {
+        let mut languages = Languages::new();
+        let digits = languages.class(CharSet::ascii_of("0123456789:"));
+        let time = languages.repeat(digits, 8, INFINITE);
+        let letter = languages.class(CharSet::one('T'));
+        let dated = languages.sequence(&[ANY, letter, ANY]);
+        let both = languages.and2(time, dated);
+        let before = languages.count();
+        assert!(languages.is_empty(both));
+        assert!(languages.count() - before < 8, "{} expressions", languages.count() - before);
+        let words = languages.words(["a:1", "1T", "12T"]);
+        let (either, some) = (languages.or2(digits, letter), languages.repeat(digits, 1, 2));
+        let some = languages.concat(some, either);
+        let both = languages.and2(words, some);
+        assert!(!languages.is_empty(both), "1T and 12T are in both");
+    }
+
+    #[test]
+    fn searches_that_lead_nowhere_grow_cheap() {
+        let mut languages = Languages::new();
+        let parts = ["AB", "CD", "EF"].map(|chars| {
+            let class = languages.class(CharSet::ascii_of(chars));
+            languages.sequence(&[ANY, class, ANY])
+        });
+        let long = languages.class(CharSet::one('\n').complement());
+        let long = languages.repeat(long, 5_000, 6_000);
+        let mut state = languages.and([&parts[..], &[long]].concat());
+        for at in 0..200 {
+            for c in ['A', 'C', 'E', 'x'] {
+                let next = languages.derive(state, c.into());
+                assert!(!languages.is_empty(next));
+                if at % 4 == c as usize % 4 {
+                    state = next;
+                }
+            }
+        }
+        assert!(languages.count() < 60_000, "{} expressions", languages.count());
     }
 
     #[test]

@@ -223,6 +223,11 @@ impl Expansion {
         }
     }
 
+    /// What is expanded.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
     /// True when no value belongs to the node.
     pub fn is_empty(&mut self, node: NodeId) -> bool {
         self.is_surely_empty(node)
@@ -274,6 +279,11 @@ impl Expansion {
     pub fn lang_worst_bytes(&self, state: StateId, horizon: u32, json: bool) -> Option<u32> {
         let cost = if json { Cost::Json } else { Cost::Raw };
         self.automaton.worst_bytes(&self.languages, state, horizon, cost)
+    }
+
+    /// Memory of languages and nodes, roughly.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.languages.size_bytes() + self.automaton.size_bytes() + self.nodes_size_bytes()
     }
 
     /// Expressions and states made so far: what the languages weigh.
