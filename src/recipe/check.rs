@@ -126,7 +126,8 @@ impl Recipe {
                     let checked = templates.check(template.map_or("", String::as_str), known);
                     checked.map_err(|(what, remedy)| Fault::new(format!("{at}/{key}"), what, remedy))?;
                 }
-                if likelihood.neutral.is_empty() && likelihood.without.is_none() {
+                let compares = likelihood.readings() > 1;
+                if compares && likelihood.neutral.is_empty() && likelihood.without.is_none() {
                     return Err(Fault::new(at, "there is nothing to compare with", "add `neutral` or `without`"));
                 }
                 return Ok(());

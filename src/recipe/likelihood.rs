@@ -35,18 +35,32 @@ pub enum Measure {
     /// negative log-likelihood of the answer after the instruction over that of the answer alone. (Their program
     /// divides perplexities instead.)
     Ifd,
+    /// Logarithm of the probability, in nats, that the model ends its turn after the text: low where a text was cut
+    /// off. Nothing is compared.
+    Ending,
 }
 
 impl Likelihood {
+    /// How many readings it takes.
+    pub fn readings(&self) -> usize {
+        if self.measure == Measure::Ending { 1 } else { 2 }
+    }
+
     /// The score from `[negative log-likelihood, tokens]` with and without the content, as a record holds it.
-    pub fn written(&self, with: &[f64], without: &[f64]) -> Value {
+    pub fn written(&self, readings: &[Vec<f64>]) -> Value {
+        let none = Vec::new();
+        let (with, without) = (readings.first().unwrap_or(&none), readings.get(1).unwrap_or(&none));
         let tokens = with.get(1).copied().unwrap_or(0.0).max(1.0);
         let (with, without) = (with.first().unwrap_or(&0.0) / tokens, without.first().unwrap_or(&0.0) / tokens);
         let expected = match self.measure {
             Measure::Information => without - with,
             Measure::Ifd => with / without.max(1e-9),
+            Measure::Ending => -with,
         };
         let round = |value: f64| (value * 1e4).round() / 1e4;
+        if self.measure == Measure::Ending {
+            return json!({ "expected": round(expected) });
+        }
         json!({ "expected": round(expected), "nats_with": round(with), "nats_without": round(without) })
     }
 }
@@ -60,10 +74,11 @@ mod tests {
         let of = |measure| {
             let likelihood =
                 Likelihood { text: String::new(), neutral: Map::new(), without: None, measure };
-            likelihood.written(&[6.0, 4.0], &[8.0, 4.0])
+            likelihood.written(&[vec![6.0, 4.0], vec![8.0, 4.0]])
         };
         assert_eq!(of(Measure::Information)["expected"], 0.5);
         assert_eq!(of(Measure::Ifd)["expected"], 0.75);
         assert_eq!(of(Measure::Ifd)["nats_without"], 2.0);
+        assert_eq!(of(Measure::Ending), json!({ "expected": -1.5 }));
     }
 }

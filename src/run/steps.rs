@@ -16,6 +16,7 @@ use crate::filter::{Filter, Reason, first_reason};
 use crate::grammar::GrammarSource;
 use crate::grammar::validator::Validator;
 use crate::recipe::prompt::Templates;
+use crate::recipe::likelihood::Measure as Measured;
 use crate::recipe::{Form, Likelihood, Output, Recipe, Scale, Step};
 use crate::tokenizer::chat::Message;
 use crate::tokenizer::{EncodeOptions, Tokenizer};
@@ -215,7 +216,7 @@ impl<'a> Steps<'a> {
                 let even = vec![1.0 / scale.choices.len() as f64; scale.choices.len()];
                 row.readings = vec![even; scale.readings().len()];
             }
-            Output::Likelihood(_) => row.readings = vec![vec![1.0, 1.0]; 2],
+            Output::Likelihood(likelihood) => row.readings = vec![vec![1.0, 1.0]; likelihood.readings()],
             _ => insert(row, step, value),
         }
         take_score(row, step);
@@ -240,7 +241,7 @@ impl<'a> Steps<'a> {
                         }
                         take_score(row, step);
                     }
-                    Output::Likelihood(_) if row.readings.len() == 2 => take_score(row, step),
+                    Output::Likelihood(likelihood) if row.readings.len() == likelihood.readings() => take_score(row, step),
                     Output::Likelihood(likelihood) => return self.reading_of_text(row, step, likelihood),
                     _ => return self.request(row, step),
                 }
@@ -443,7 +444,7 @@ impl<'a> Steps<'a> {
         let text = self.templates.render(&likelihood.text, &values, &place)?;
         let text = self.reader(step).tokenizer.encode(&text, EncodeOptions::default())?;
         if text.is_empty() {
-            row.readings = vec![vec![0.0, 0.0]; 2];
+            row.readings = vec![vec![0.0, 0.0]; likelihood.readings()];
             return self.proceed(row);
         }
         let mut template = &step.prompt;
@@ -451,8 +452,13 @@ impl<'a> Steps<'a> {
             values.extend(likelihood.neutral.clone());
             template = likelihood.without.as_ref().unwrap_or(template);
         }
-        let prompt = self.prompt(row, step, template, &values)?;
-        self.measuring(row, prompt, text.len(), Measure::Text(text))
+        let (prefix, mut prompt) = self.prompt(row, step, template, &values)?;
+        if likelihood.measure == Measured::Ending {
+            prompt.extend(text);
+            let end = self.reader(step).tokenizer.vocab().eos().iter().take(1).copied().collect();
+            return self.measuring(row, (prefix, prompt), 1, Measure::Text(end));
+        }
+        self.measuring(row, (prefix, prompt), text.len(), Measure::Text(text))
     }
 
     fn measuring(
@@ -604,7 +610,7 @@ fn take_score(row: &mut Decoding, step: &Step) {
     let readings = std::mem::take(&mut row.readings);
     let score = match &step.output {
         Output::Score(scale) => scale.written(&scale.score(&readings)),
-        Output::Likelihood(likelihood) => likelihood.written(&readings[0], &readings[1]),
+        Output::Likelihood(likelihood) => likelihood.written(&readings),
         _ => return,
     };
     row.attempt.scores.insert(step.field.clone(), score);
