@@ -29,6 +29,7 @@ mod review;
 mod run_options;
 mod setup;
 mod terminal;
+mod tree;
 mod validate;
 
 use std::process::ExitCode;
@@ -80,6 +81,7 @@ enum Command {
     Filter(filter::FilterArguments),
     Review(review::ReviewArguments),
     Report(report::ReportArguments),
+    Tree(tree::TreeArguments),
     Export(export::ExportArguments),
     Models(models::ModelsArguments),
     Bench(bench::BenchArguments),
@@ -119,6 +121,7 @@ fn run(arguments: Arguments, stop: &Arc<AtomicBool>) -> Result<()> {
         Command::Filter(arguments) => filter::run(&arguments, quiet, stop),
         Command::Review(arguments) => review::run(&arguments, quiet, stop),
         Command::Report(arguments) => report::run(&arguments, quiet),
+        Command::Tree(arguments) => tree::run(&arguments, quiet),
         Command::Export(arguments) => export::run(&arguments, quiet),
         Command::Models(arguments) => models::run(&arguments, quiet, stop),
         Command::Bench(arguments) => bench::run(&arguments, quiet, stop),

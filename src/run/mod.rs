@@ -2,9 +2,9 @@
 //!
 //! [`file`](mod@file) reads what a user asks for, [`plan`] says what is to be made, [`driver`] turns attempts
 //! into accepted rows: [`steps`] decodes them, [`rows`] decides in row order, [`seeds`] gives what rows are made
-//! from. [`directory`] keeps the files
-//! ([`ledger`], [`record`]) so that nothing in them is ever half-written; [`merge`](mod@merge)
-//! joins shards, [`estimate`] tells beforehand what a run will cost, and [`fill`] what a data set lacks.
+//! from. [`directory`] keeps the files ([`ledger`], [`record`]) so that nothing in them is ever half-written;
+//! [`merge`](mod@merge) joins shards. [`estimate`] tells beforehand what a run will cost, [`fill`] what a data
+//! set lacks, and [`tree`] afterwards what was made of each seed.
 
 pub mod directory;
 pub mod driver;
@@ -19,6 +19,7 @@ pub mod record;
 pub mod rows;
 pub mod seeds;
 pub mod steps;
+pub mod tree;
 
 pub use directory::RunDirectory;
 pub use driver::{Event, Summary, generate};

@@ -44,7 +44,7 @@ fn fill_in(place: &Place, name: &str, decisions: &[(&str, &str, Option<&str>)]) 
             }
         }
     }
-    place.write(name, lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+    place.write(name, lines.iter().map(|line| line.to_string() + "\n").collect::<String>());
 }
 
 fn ids(lines: &[Value]) -> Vec<&str> {
