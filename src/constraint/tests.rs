@@ -417,7 +417,8 @@ fn containers_nest_as_deep_as_is_set() {
                         deepest = deepest.max(depth);
                     }
                     assert!(session.is_finished(), "{schema}: {}", String::from_utf8_lossy(session.text()));
-                    assert!((7..=9).contains(&deepest), "{deepest} levels of {schema}");
+                    let text = String::from_utf8_lossy(session.text());
+                    assert!(deepest <= 9 && (limit.is_some() || deepest >= 7), "{deepest} levels of {schema}: {text}");
                 }
             }
         }
