@@ -77,6 +77,8 @@ pub struct Summary {
     pub given_up: u32,
     /// Attempts that were decoded in this session.
     pub decoded: u32,
+    /// Rows written that were decoded before this session.
+    pub known: u32,
     /// What decoding cost.
     pub statistics: Statistics,
     /// From the first prompt to the last row.
@@ -176,7 +178,12 @@ impl Desk<'_, '_, '_> {
         match next {
             Next::Request(request) => {
                 let field = &steps.step_of(request.key).field;
-                on_event(Event::Requested { key: request.key, field, prefix: &request.prefix, prompt: &request.prompt });
+                on_event(Event::Requested {
+                    key: request.key,
+                    field,
+                    prefix: &request.prefix,
+                    prompt: &request.prompt,
+                });
                 self.scheduler.submit(*request);
                 Ok(None)
             }

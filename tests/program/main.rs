@@ -1,12 +1,14 @@
 //! The whole program, as a user starts it, with a scripted model: no weights, no network.
 //!
 //! [`rows`] makes run directories, [`run_files`] plans them, [`resume`] stops, tears, grows and joins them,
+//! [`endurance`] does so at any size and on disks that refuse,
 //! [`data_sets`] filters, measures and exports, [`texts`] decodes and checks on stdout, [`weights`] decodes
 //! with a small model of random weights, [`bad_input`] holds every refusal to one clear line. Here is what
 //! they share: a place of their own to run the program in.
 
 mod bad_input;
 mod data_sets;
+mod endurance;
 mod resume;
 mod rows;
 mod run_files;
