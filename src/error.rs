@@ -135,7 +135,7 @@ impl Error {
             }
             Kind::NotADirectory | Kind::AlreadyExists => "a file stands in its way; choose another path",
             Kind::IsADirectory => "give a file, not a directory",
-            Kind::StorageFull | Kind::QuotaExceeded => "free some space, or choose another disk",
+            Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => "free some space, or choose another disk",
             _ => "",
         };
         Self::Io { action, path: path.as_ref().to_owned(), source, remedy: remedy.into() }

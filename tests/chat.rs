@@ -11,7 +11,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use instil::tokenizer::Tokenizer;
 use instil::tokenizer::chat::{ChatTemplate, Date, Message};
+use instil::vocab::{TokenKind, Vocab};
+use proptest::prelude::*;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -102,4 +105,40 @@ fn the_date_is_the_callers() {
 fn generation_tags_mark_nothing_here() {
     let template = template("a{%- generation -%} b {%- endgeneration %} c");
     assert_eq!(template.render(&[], false).unwrap(), "ab c");
+}
+
+/// Bytes, some words, and two control tokens.
+fn words() -> Tokenizer {
+    let control = ["<|end|>", "<|start|>"].map(|spelling| (spelling.as_bytes().to_vec(), TokenKind::Control));
+    let words = ["user", "ask", "\nuser", "\n\n", "x\n"].map(|word| (word.as_bytes().to_vec(), TokenKind::Text));
+    let bytes = (0..=255u8).map(|byte| (vec![byte], TokenKind::Text));
+    let vocab = Vocab::new(control.into_iter().chain(bytes).chain(words), &[0]);
+    Tokenizer::from_vocab(&vocab, "words").expect("a tokenizer")
+}
+
+/// Templates by what parts messages: a control token, nothing, a control token that only later ones have.
+const SEAMS: [&str; 3] = [
+    "{% for m in messages %}<|start|>{{ m.role }}: {{ m.content }}\n{% endfor %}<|start|>assistant: ",
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: ",
+    "{% for m in messages %}{% if loop.last and m.role == 'user' %}<|start|>{% endif %}{{ m.content }}{% endfor %}",
+];
+
+proptest! {
+    #[test]
+    fn a_conversation_that_goes_on_from_a_beginning_is_the_whole(
+        seam in 0..SEAMS.len(), leading in prop::collection::vec("[ax\n<|start>\u{e000}]{0,12}", 0..4),
+        last in prop::collection::vec("(<[|]start[|]>|[ax\nuser\u{e000}]){0,6}", 1..5),
+    ) {
+        let mut tokenizer = words();
+        tokenizer.set_chat_template(SEAMS[seam]).expect("a template");
+        let leading: Vec<Message> = leading.into_iter().map(Message::user).collect();
+        let mut beginning = tokenizer.begin_chat(leading.clone()).expect("it renders");
+        for text in last {
+            let whole = [leading.clone(), vec![Message::user(text.clone())]].concat();
+            let whole = tokenizer.encode_chat(&whole, true).expect("it renders");
+            let (begins, ids) = tokenizer.go_on_chat(&mut beginning, Message::user(text)).expect("it renders");
+            let shared = if begins { beginning.ids().to_vec() } else { Vec::new() };
+            prop_assert_eq!([shared, ids].concat(), whole);
+        }
+    }
 }

@@ -29,7 +29,8 @@ Examples:
   instil generate -c run.yaml --shard 1/4 -o s1   one of four parts; `instil merge` joins them
 
 A run directory holds records.jsonl (accepted rows), rejects.jsonl (what was turned down, and why),
-run.lock.json (everything that decided the rows) and ledger.jsonl (attempts as they end).";
+run.lock.json (everything that decided the rows), ledger.jsonl (attempts as they end) and throughput.json
+(what the clock said of the last session).";
 
 /// Write rows of training data into a run directory.
 #[derive(Debug, Args)]

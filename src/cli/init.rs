@@ -3,6 +3,7 @@
 use clap::Args;
 use instil::Result;
 use instil::recipe::builtin;
+use instil::run::file;
 
 use super::terminal;
 
@@ -10,6 +11,7 @@ const EXAMPLES: &str = "\
 Examples:
   instil init > run.yaml
   instil validate -c run.yaml && instil preview -c run.yaml -n 3 && instil generate -c run.yaml -o out
+  instil init --schema > run.schema.json       beside run.yaml, for the editor
   instil init --recipe instruction-response > my-recipe.yaml";
 
 /// Print a commented run file, or a built-in recipe to copy and edit.
@@ -19,10 +21,16 @@ pub struct InitArguments {
     /// A built-in recipe instead of a run file.
     #[arg(long, value_name = "NAME")]
     recipe: Option<String>,
+    /// The JSON Schema of run files instead: editors complete and check with it.
+    #[arg(long, conflicts_with = "recipe")]
+    schema: bool,
 }
 
 /// Prints it.
 pub fn run(arguments: &InitArguments) -> Result<()> {
+    if arguments.schema {
+        return terminal::print(&format!("{:#}\n", file::schema()));
+    }
     terminal::print(match &arguments.recipe {
         Some(name) => builtin::recipe_text(name)?,
         None => builtin::RUN_FILE,

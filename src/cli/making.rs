@@ -1,11 +1,16 @@
 //! From a plan to a run directory: model, progress, summary, and how the program ends.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use instil::constraint::Settings;
+use instil::disk::write_whole;
+use instil::measure::Throughput;
+use instil::measure::report::THROUGHPUT;
 use instil::model::Arithmetic;
 use instil::run::driver::{Judge, Workshop};
 use instil::run::{Event, Plan, RunDirectory, Summary, directory};
@@ -18,6 +23,10 @@ use super::{setup, terminal};
 
 /// Rows shown in full while they come.
 const ROWS_SHOWN: u32 = 8;
+/// How often the line of progress changes.
+const SHOWN_EVERY: Duration = Duration::from_millis(100);
+/// Rules named in it.
+const RULES_SHOWN: usize = 3;
 
 /// Where a run goes.
 #[derive(Debug, Args)]
@@ -95,29 +104,31 @@ pub fn make(
     tell_recovery(&directory, quiet);
     let template = "{wide_bar} {pos}/{len} rows  {msg}  ETA {eta}";
     let bar = terminal::bar(u64::from(plan.row_count()), template, quiet);
-    let mut turned_down = 0;
-    let mut last_rule = String::new();
+    let mut rejected: BTreeMap<&'static str, u32> = BTreeMap::new();
+    let mut new_rows = 0u32;
+    let mut shown: Option<Instant> = None;
     let mut on_event = |event: Event| match event {
         Event::Accepted { row, fields, was_known } => {
             bar.inc(1);
             if was_known {
                 // Rows that stood there already say nothing about how fast new ones come.
                 bar.reset_eta();
-            } else if !quiet && !options.json && row < ROWS_SHOWN {
+                return;
+            }
+            new_rows += 1;
+            if !quiet && !options.json && row < ROWS_SHOWN {
                 bar.suspend(|| show_row(row, fields));
             }
         }
-        Event::Rejected { reason, .. } => {
-            turned_down += 1;
-            last_rule = reason.rule.to_string();
-        }
+        Event::Rejected { reason, .. } => *rejected.entry(reason.rule).or_default() += 1,
         Event::Requested { .. } => {}
         Event::Progress { statistics, .. } => {
+            if shown.is_some_and(|at| at.elapsed() < SHOWN_EVERY) {
+                return;
+            }
+            shown = Some(Instant::now());
             let tokens = statistics.sampled_tokens + statistics.forced_tokens;
-            let seconds = bar.elapsed().as_secs_f64().max(1e-3);
-            let rejects =
-                if turned_down == 0 { String::new() } else { format!(", {turned_down} rejected (last: {last_rule})") };
-            bar.set_message(format!("{:.0} tokens/s{rejects}", tokens as f64 / seconds));
+            bar.set_message(progress(new_rows, tokens, bar.elapsed(), &rejected));
         }
     };
     let judge = judge.as_mut().map(|judge| Judge { model: &mut *judge.model, tokenizer: judge.tokenizer.clone() });
@@ -138,6 +149,7 @@ pub fn make(
             return Err(cause);
         }
     };
+    record_throughput(&summary, directory.path())?;
     if options.json {
         terminal::print(&format!("{}\n", summary_json(&summary, &plan, &directory)))?;
     } else if !quiet {
@@ -170,6 +182,42 @@ fn show_row(row: u32, fields: &Map<String, Value>) {
         rest.lines().for_each(|line| eprintln!("    {line}"));
     }
     eprintln!();
+}
+
+/// Rows and tokens a second, and what was turned down, most first.
+fn progress(rows: u32, tokens: usize, elapsed: Duration, rejected: &BTreeMap<&str, u32>) -> String {
+    let seconds = elapsed.as_secs_f64().max(1e-3);
+    let mut text = format!("{:.1} rows/s, {:.0} tokens/s", f64::from(rows) / seconds, tokens as f64 / seconds);
+    let mut rules: Vec<_> = rejected.iter().collect();
+    rules.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let named: Vec<String> = rules.iter().take(RULES_SHOWN).map(|(rule, count)| format!("{rule} {count}")).collect();
+    if !named.is_empty() {
+        let more = if rules.len() > RULES_SHOWN { ", …" } else { "" };
+        text += &format!("; {} rejected ({}{more})", rejected.values().sum::<u32>(), named.join(", "));
+    }
+    text
+}
+
+/// Keeps what the clock said of this session for the report.
+fn record_throughput(summary: &Summary, path: &Path) -> Result<()> {
+    if summary.decoded == 0 {
+        return Ok(());
+    }
+    let statistics = &summary.statistics;
+    let seconds = summary.elapsed.as_secs_f64();
+    let rows = u64::from(summary.accepted - summary.known);
+    let session = Throughput {
+        rows,
+        attempts: summary.decoded.into(),
+        seconds,
+        model_seconds: statistics.model_time.as_secs_f64(),
+        tokens: (statistics.sampled_tokens + statistics.forced_tokens) as u64,
+        prompt_tokens: statistics.prompt_tokens as u64,
+        tokens_per_s: tokens_per_second(summary),
+        rows_per_s: rows as f64 / seconds.max(1e-9),
+    };
+    let text = serde_json::to_string_pretty(&session).expect("plain data") + "\n";
+    write_whole(&path.join(THROUGHPUT), text.as_bytes())
 }
 
 fn tokens_per_second(summary: &Summary) -> f64 {

@@ -20,9 +20,9 @@ use instil::{Error, Result};
 use super::options::{Engine, ModelOptions};
 use super::{download, terminal};
 
-/// The chat form of scripted models: a line a message.
-const PLAIN_CHAT: &str = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}\
-    {% if add_generation_prompt %}assistant: {% endif %}";
+/// The chat form of scripted models: a line a message, behind a control token as in the forms of real ones.
+const PLAIN_CHAT: &str = "{% for message in messages %}<|start|>{{ message.role }}: {{ message.content }}\n\
+    {% endfor %}{% if add_generation_prompt %}<|start|>assistant: {% endif %}";
 
 /// A model with its tokenizer.
 pub struct Loaded {

@@ -2,6 +2,7 @@
 //!
 //! Evol-Instruct (arXiv 2304.12244) asks a rewrite to add 10 to 20 words.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -10,7 +11,7 @@ use super::text::text;
 use super::{Filter, Reason};
 
 /// Bounds on the words that a field has more than another.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Added {
     /// The field.

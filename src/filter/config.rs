@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -27,7 +28,7 @@ const MOST_BYTES: u64 = 1 << 20;
 
 /// The filters of a recipe, as its file names them. Fields are named as [`super::text::text`] reads
 /// them; none of the rules holds unless it is named.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Filters {
     /// Fields that must hold a word.

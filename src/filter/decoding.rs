@@ -1,12 +1,13 @@
 //! Rules about how a text was decoded: the token limit closed it, or the grammar bent it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Reason;
 
 /// Bounds on grammar tension, the probability mass that masks removed from the model's choice.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TensionBound {
     /// Greatest mean over a text's tokens, 0 to 1.

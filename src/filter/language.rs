@@ -1,5 +1,6 @@
 //! A text must be in the language that was asked for.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use whatlang::Lang;
@@ -24,8 +25,9 @@ fn codes() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 /// A language, by its ISO 639-1 or 639-3 code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Language(Lang);
 
 impl TryFrom<String> for Language {
@@ -46,7 +48,7 @@ impl From<Language> for String {
 }
 
 /// Turns down a row whose field is in another language.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LanguageOf {
     /// The field.

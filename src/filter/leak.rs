@@ -1,5 +1,6 @@
 //! A text must not speak of the prompt it was made with.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -25,7 +26,7 @@ const PHRASES: [&str; 13] = [
 ];
 
 /// Turns down a row in which a phrase of a prompt stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PromptLeak {
     /// The fields.

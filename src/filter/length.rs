@@ -1,5 +1,6 @@
 //! Bounds on the length of a field, in words and in characters.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -7,7 +8,7 @@ use super::text::{text, words};
 use super::{Filter, Reason};
 
 /// Turns down a row whose field is shorter or longer than its bounds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Length {
     /// The field.

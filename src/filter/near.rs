@@ -19,6 +19,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 
 use rustc_hash::FxHashMap;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::{hash, hash_run, mix, word_hashes};
@@ -42,7 +43,7 @@ const MOST_IN_BUCKET: usize = 2048;
 const NONE: u32 = u32::MAX;
 
 /// The rule, as a recipe names it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Near {
     /// Fields whose texts are compared, taken together.
@@ -67,7 +68,7 @@ impl Near {
 }
 
 /// What a text is the set of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Shingles {
     /// Runs of one, two and three words.

@@ -10,13 +10,14 @@
 //! Memory grows by about 12 bytes for each word of each kept row.
 
 use rustc_hash::FxHashMap;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::word_hashes;
 use super::{Other, Reason};
 
 /// The rule, as a recipe names it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RougeL {
     /// Fields whose texts are compared, taken together.

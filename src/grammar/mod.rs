@@ -89,6 +89,11 @@ pub struct TextBounds {
     pub min_words: u32,
     /// Greatest number of words.
     pub max_words: Option<u32>,
+    /// Least number of sentences. A sentence ends with `.`, `!`, `?` or `…` (quotes and brackets may follow)
+    /// before white space or the end, or with `。`, `！` or `？`; under such a bound a text ends with one.
+    pub min_sentences: u32,
+    /// Greatest number of sentences.
+    pub max_sentences: Option<u32>,
     /// The whole text must match this regex too (the project's own dialect).
     pub pattern: Option<String>,
     /// Newlines are allowed.

@@ -18,4 +18,4 @@ pub mod sample;
 pub mod table;
 pub mod vendi;
 
-pub use report::{Report, Sources, measure};
+pub use report::{Report, Sources, Throughput, measure};

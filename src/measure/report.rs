@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::balance::{self, PairSpread, Spread, ValueCounts};
@@ -40,6 +41,32 @@ pub struct Sources {
     pub rejects: Option<PathBuf>,
     /// The plan.
     pub plan: Option<PathBuf>,
+    /// What the clock said of the last session.
+    pub throughput: Option<PathBuf>,
+}
+
+/// The file of a run directory that holds clock values, apart from all that follows from the plan.
+pub const THROUGHPUT: &str = "throughput.json";
+
+/// How fast the last session of a run was.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Throughput {
+    /// Rows accepted in it.
+    pub rows: u64,
+    /// Attempts decoded in it.
+    pub attempts: u64,
+    /// From its first prompt to its last row.
+    pub seconds: f64,
+    /// Part of that in the model.
+    pub model_seconds: f64,
+    /// Tokens drawn or forced.
+    pub tokens: u64,
+    /// Prompt tokens read.
+    pub prompt_tokens: u64,
+    /// `tokens / seconds`.
+    pub tokens_per_s: f64,
+    /// `rows / seconds`.
+    pub rows_per_s: f64,
 }
 
 impl Sources {
@@ -49,13 +76,13 @@ impl Sources {
     /// When there is neither.
     pub fn of(path: &Path) -> Result<Self> {
         if !path.is_dir() {
-            return Ok(Self { records: path.to_owned(), rejects: None, plan: None });
+            return Ok(Self { records: path.to_owned(), rejects: None, plan: None, throughput: None });
         }
         let at = |name: &str| Some(path.join(name)).filter(|path| path.exists());
         let records = at("records.jsonl").ok_or_else(|| {
             Error::input(path, "there is no records.jsonl in this directory", "give a run directory or a JSONL file")
         })?;
-        Ok(Self { records, rejects: at("rejects.jsonl"), plan: at("run.lock.json") })
+        Ok(Self { records, rejects: at("rejects.jsonl"), plan: at("run.lock.json"), throughput: at(THROUGHPUT) })
     }
 }
 
@@ -90,6 +117,8 @@ pub struct Report {
     pub steps: Vec<StepReport>,
     /// Seed of the samples.
     pub seed: u64,
+    /// The last session by the clock: the one part that does not follow from plan and rows.
+    pub throughput: Option<Throughput>,
 }
 
 /// What is known of a field of text, over the accepted rows.
@@ -175,13 +204,15 @@ pub fn measure(
     seed: u64,
     on_progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Report> {
-    let plan = sources.plan.as_deref().map(read_plan).transpose()?;
-    let mut counts = Counts { targets: plan.as_ref().map(targets).unwrap_or_default(), ..Counts::default() };
+    let plan: Option<Value> = sources.plan.as_deref().map(read_json).transpose()?;
+    let mut counts = Counts { attributes: plan.as_ref().map(attributes).unwrap_or_default(), ..Counts::default() };
     let mut texts: Vec<FieldMeter> = fields.iter().map(|field| FieldMeter::new(field, seed)).collect();
     let mut steps: Vec<StepReport> = Vec::new();
     let mut ids = BTreeSet::new();
     let decisions = Decisions::beside(&sources.records)?;
-    let mut report = Report { seed, review: decisions.as_ref().map(|_| Tally::default()), ..Report::default() };
+    let throughput = sources.throughput.as_deref().map(read_json).transpose()?;
+    let review = decisions.as_ref().map(|_| Tally::default());
+    let mut report = Report { seed, throughput, review, ..Report::default() };
     let mut line = Vec::new();
     let mut lines = Lines::open(&sources.records)?;
     while lines.next(&mut line)?.is_some() {
@@ -237,7 +268,7 @@ pub fn measure(
     }
     report.generated = report.kept + report.rejected.values().sum::<u64>();
     if let Some(plan) = &plan {
-        report.planned = plan.get("rows").and_then(Value::as_u64);
+        report.planned = planned_rows(plan);
         report.model = plan.get("model").cloned();
     }
     (report.attributes, report.pairs) = counts.spreads(report.planned);
@@ -251,24 +282,37 @@ pub fn measure(
     Ok(report)
 }
 
-fn read_plan(path: &Path) -> Result<Value> {
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path).map_err(|cause| Error::io("read", path, cause))?;
     serde_json::from_str(&text).map_err(|cause| Error::input(path, format!("not JSON: {cause}"), "restore it"))
 }
 
-/// The attributes of a plan with the shares that it wants of their values.
-fn targets(plan: &Value) -> Vec<(String, Vec<(String, f64)>)> {
+/// How many rows a plan wants of this run, which may be a shard of it.
+fn planned_rows(plan: &Value) -> Option<u64> {
+    let rows = plan.get("rows").and_then(Value::as_u64)?;
+    let shard = |key: &str| plan.pointer(&format!("/shard/{key}")).and_then(Value::as_u64);
+    match (shard("index"), shard("count")) {
+        (Some(index), Some(count)) if count > 0 => Some((rows + count).saturating_sub(index) / count),
+        _ => Some(rows),
+    }
+}
+
+/// The attributes of a plan with all values that it may give them.
+fn attributes(plan: &Value) -> Vec<(String, Vec<String>)> {
     let attributes = plan.pointer("/recipe/attributes").and_then(Value::as_array);
+    let listed = |holder: &Value| holder.get("values").and_then(Value::as_array).cloned().unwrap_or_default();
     let named = attributes.into_iter().flatten().filter_map(|attribute| {
-        let values = attribute.get("values").and_then(Value::as_array)?;
-        let values: Vec<(String, f64)> = values
-            .iter()
-            .map(|value| match (value.get("value"), value.get("weight").and_then(Value::as_f64)) {
-                (Some(inner), weight) => (label(inner), weight.unwrap_or(1.0)),
-                (None, _) => (label(value), 1.0),
-            })
-            .collect();
-        Some((attribute.get("name")?.as_str()?.to_owned(), values))
+        let mut values = listed(attribute);
+        for case in attribute.get("when").and_then(Value::as_array).into_iter().flatten() {
+            values.extend(listed(case));
+        }
+        let mut labels: Vec<String> = Vec::new();
+        for value in values.iter().map(label) {
+            if !labels.contains(&value) {
+                labels.push(value);
+            }
+        }
+        Some((attribute.get("name")?.as_str()?.to_owned(), labels)).filter(|(_, labels)| !labels.is_empty())
     });
     named.collect()
 }
@@ -363,12 +407,23 @@ impl FieldMeter {
     }
 }
 
+/// What became of the rows and attempts that have a value.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    /// Rows of the plan, as far as it was tried.
+    rows: u64,
+    attempts: u64,
+    kept: u64,
+}
+
 /// Attempts and rows by the values of their attributes.
 #[derive(Default)]
 struct Counts {
-    targets: Vec<(String, Vec<(String, f64)>)>,
-    /// Attribute → value → (attempts, kept).
-    values: BTreeMap<String, BTreeMap<String, (u64, u64)>>,
+    /// Attributes of the plan, with their values.
+    attributes: Vec<(String, Vec<String>)>,
+    /// Rows of the plan that were tried.
+    tried: BTreeSet<u64>,
+    values: BTreeMap<String, BTreeMap<String, Tally>>,
     /// Kept rows by the values of two attributes.
     pairs: BTreeMap<(String, String), BTreeMap<(String, String), u64>>,
 }
@@ -377,15 +432,17 @@ impl Counts {
     fn add(&mut self, row: &Map<String, Value>, kept: bool) {
         let attributes = row.get("meta").and_then(|meta| meta.get("attributes")).and_then(Value::as_object);
         let Some(attributes) = attributes else { return };
+        let is_first = row["meta"].get("row").and_then(Value::as_u64).is_some_and(|row| self.tried.insert(row));
         let labels: Vec<(&String, String)> = attributes.iter().map(|(name, value)| (name, label(value))).collect();
         for (at, (name, value)) in labels.iter().enumerate() {
             let values = self.values.entry((*name).clone()).or_default();
             if values.len() > MOST_VALUES {
                 continue;
             }
-            let (attempts, accepted) = values.entry(value.clone()).or_default();
-            *attempts += 1;
-            *accepted += u64::from(kept);
+            let tally = values.entry(value.clone()).or_default();
+            tally.rows += u64::from(is_first);
+            tally.attempts += 1;
+            tally.kept += u64::from(kept);
             for (other, other_value) in labels[at + 1..].iter().filter(|_| kept) {
                 let cells = self.pairs.entry(((*name).clone(), (*other).clone())).or_default();
                 if cells.len() <= MOST_VALUES * MOST_VALUES {
@@ -397,31 +454,36 @@ impl Counts {
 
     fn spreads(self, planned: Option<u64>) -> (Vec<Spread>, Vec<PairSpread>) {
         let mut spreads: Vec<Spread> = Vec::new();
-        let in_plan = self.targets.iter().map(|(name, _)| name.clone());
-        let others = self.values.keys().filter(|name| !self.targets.iter().any(|(known, _)| known == *name));
+        // Every row that was tried tells what the plan gave it; of a run that is not finished, the rest follows.
+        let scale = planned.filter(|_| !self.tried.is_empty()).map(|rows| rows as f64 / self.tried.len() as f64);
+        let in_plan = self.attributes.iter().map(|(name, _)| name.clone());
+        let others = self.values.keys().filter(|name| !self.attributes.iter().any(|(known, _)| known == *name));
         for attribute in in_plan.chain(others.cloned()) {
             let counted = self.values.get(&attribute);
             if counted.is_some_and(|values| values.len() > MOST_VALUES) {
                 continue;
             }
-            let target = self.targets.iter().find(|(name, _)| *name == attribute).map(|(_, values)| values);
-            let weights: f64 = target.into_iter().flatten().map(|(_, weight)| weight).sum();
+            let listed = self.attributes.iter().find(|(name, _)| *name == attribute).map(|(_, values)| values);
             let mut values: Vec<ValueCounts> = Vec::new();
-            for (value, weight) in target.into_iter().flatten() {
-                let planned = planned.map(|rows| rows as f64 * weight / weights);
-                values.push(ValueCounts { value: value.clone(), planned, ..ValueCounts::default() });
+            for value in listed.into_iter().flatten().take(MOST_VALUES) {
+                values.push(ValueCounts {
+                    value: value.clone(),
+                    planned: scale.map(|_| 0.0),
+                    ..ValueCounts::default()
+                });
             }
-            for (value, (generated, kept)) in counted.into_iter().flatten() {
+            for (value, tally) in counted.into_iter().flatten() {
                 let at = values.iter().position(|known| known.value == *value).unwrap_or_else(|| {
                     values.push(ValueCounts { value: value.clone(), ..ValueCounts::default() });
                     values.len() - 1
                 });
-                (values[at].generated, values[at].kept) = (*generated, *kept);
+                (values[at].generated, values[at].kept) = (tally.attempts, tally.kept);
+                values[at].planned = scale.map(|scale| scale * tally.rows as f64);
             }
             balance::flag(&mut values);
             let kept: Vec<u64> = values.iter().map(|value| value.kept).collect();
             let wanted: Vec<f64> = values.iter().map(|value| value.planned.unwrap_or(0.0)).collect();
-            let total_variation = target.and_then(|_| balance::total_variation(&kept, &wanted));
+            let total_variation = scale.and_then(|_| balance::total_variation(&kept, &wanted));
             let entropy = balance::normalised_entropy(&kept);
             spreads.push(Spread { attribute, values, entropy, total_variation });
         }
@@ -477,29 +539,41 @@ mod tests {
     }
 
     fn row(id: u32, a: &str, b: &str, text: &str) -> Value {
-        json!({"id": id, "q": text, "meta": {"attributes": {"a": a, "b": {"x": b}},
+        json!({"id": id, "q": text, "meta": {"row": id, "attributes": {"a": a, "b": {"x": b}},
             "steps": [{"field": "q", "tokens": 4, "tension_mean": 0.25, "tension_max": 0.5, "closed_by_budget": id == 1}]}})
     }
 
     #[test]
     fn planned_generated_and_kept_stand_side_by_side() {
         let plan = json!({"rows": 4, "model": {"name": "m"}, "recipe": {"attributes": [
-            {"name": "a", "values": ["one", {"value": "two", "weight": 3}, "three"]}, {"name": "b", "values": [{"x": "u"}, {"x": "v"}]}]}});
-        let records = [row(0, "one", "u", "a b"), row(1, "two", "v", "c d e"), row(1, "one", "u", "a b")];
+            {"name": "a", "values": ["one", "two", "three"], "weights": [2, 1, 0], "when": [{"is": {}, "values": ["two", "four"]}]},
+            {"name": "b", "values": [{"x": "u"}, {"x": "v"}]}]}});
+        let mut records = [row(0, "one", "u", "a b"), row(1, "two", "v", "c d e"), row(1, "one", "u", "a b")];
+        records[2]["meta"]["row"] = json!(2);
+        // A second attempt at row 1 is not a row of its own.
         let mut reject = row(9, "two", "u", "x");
+        reject["meta"]["row"] = json!(1);
         reject["meta"]["reason"] = json!({"rule": "loop", "detail": "…"});
         let report = run(&records, &[reject], Some(plan)).expect("measured");
         assert_eq!((report.planned, report.generated, report.kept, report.repeated_ids), (Some(4), 4, 3, 1));
         assert_eq!(report.rejected, BTreeMap::from([("loop".to_owned(), 1)]));
         let a = &report.attributes[0];
         let seen: Vec<_> = a.values.iter().map(|v| (v.value.as_str(), v.planned, v.generated, v.kept)).collect();
-        assert_eq!(seen, [("one", Some(0.8), 2, 2), ("two", Some(2.4), 2, 1), ("three", Some(0.8), 0, 0)]);
-        assert_eq!(a.values.iter().map(|v| v.below_four_fifths).collect::<Vec<_>>(), [false, true, false]);
-        // Kept 2/3, 1/3, 0 against 1/5, 3/5, 1/5.
-        assert!(a.total_variation.is_some_and(|tv| (tv - 7.0 / 15.0).abs() < 1e-9));
+        assert_eq!(
+            seen,
+            [
+                // Of the three rows tried two have it; four are planned.
+                ("one", Some(8.0 / 3.0), 2, 2),
+                ("two", Some(4.0 / 3.0), 2, 1),
+                ("three", Some(0.0), 0, 0),
+                ("four", Some(0.0), 0, 0),
+            ]
+        );
+        assert_eq!(a.values.iter().map(|v| v.below_four_fifths).collect::<Vec<_>>(), [false, true, false, false]);
+        assert!(a.total_variation.is_some_and(|tv| tv.abs() < 1e-9));
         assert_eq!(report.attributes[1].values[0].value, "{\"x\":\"u\"}");
         let pair = &report.pairs[0];
-        assert_eq!((pair.cells, pair.empty), (6, 4));
+        assert_eq!((pair.cells, pair.empty), (8, 6));
         assert!(pair.cramers_v.is_some_and(|v| (v - 1.0).abs() < 1e-9));
         assert_eq!(report.fields[0].words, Lengths { min: 2, p5: 2, median: 2, mean: 7.0 / 3.0, p95: 3, max: 3 });
         assert_eq!(report.steps[0].texts, 3);

@@ -26,6 +26,13 @@ fn write_table(report: &Report, out: &mut String) -> std::fmt::Result {
     if let Some(review) = &report.review {
         writeln!(out, "{}", review.told())?;
     }
+    if let Some(session) = &report.throughput {
+        writeln!(
+            out,
+            "last session: {} rows in {:.1} s, {:.1} rows/s, {:.0} tokens/s",
+            session.rows, session.seconds, session.rows_per_s, session.tokens_per_s
+        )?;
+    }
     if report.unreadable > 0 {
         writeln!(out, "{} lines are not JSON objects", report.unreadable)?;
     }

@@ -13,6 +13,7 @@
 use std::collections::HashMap;
 
 use rustc_hash::FxHashMap;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -34,7 +35,7 @@ const MOST_AHEAD: u32 = 4096;
 pub(super) const PLANNING: u16 = u16::MAX;
 
 /// How attribute values are spread over rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Balance {
     /// `cells` where there are few enough, else `pairs`.

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -18,7 +19,7 @@ const MOST_VALUES: usize = 100_000;
 const MOST_BYTES: u64 = 16 << 20;
 
 /// A property that the plan gives each row. One of `values`, `range`, `tree` and `file` says what it may be.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Attribute {
     /// Name in templates and in a row's `meta`.
@@ -48,7 +49,7 @@ pub struct Attribute {
 }
 
 /// Numbers from `from` to `to`, both included.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Range {
     /// Least.
@@ -61,7 +62,7 @@ pub struct Range {
 }
 
 /// Values under a condition.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
     /// Attributes above this one, with the value (or a list of values) that each must have.
@@ -74,7 +75,7 @@ pub struct Case {
 }
 
 /// A part of the rows that is fixed, whatever the weights say.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Quota {
     /// The rows meant: attributes with the value (or a list of values) that each must have.
@@ -254,11 +255,7 @@ fn check_choices(values: &[Value], weights: &[f64], at: &str) -> Result<(), Faul
 }
 
 /// Finds a name or a value in `condition` that no attribute has; `at` is its pointer.
-pub(super) fn check_condition(
-    condition: &Map<String, Value>,
-    attributes: &[Attribute],
-    at: &str,
-) -> Result<(), Fault> {
+pub(super) fn check_condition(condition: &Map<String, Value>, attributes: &[Attribute], at: &str) -> Result<(), Fault> {
     for (name, wanted) in condition {
         let at = format!("{at}/{name}");
         let known = || attributes.iter().map(|attribute| attribute.name.as_str());

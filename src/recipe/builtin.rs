@@ -15,12 +15,11 @@ const RECIPES: &[(&str, &str)] = &[
     ("json-row", include_str!("../../recipes/json-row.yaml")),
 ];
 
-const GRAMMARS: &[(&str, &str)] =
-    &[
-        ("instruction-response", include_str!("../../grammars/instruction-response.schema.json")),
-        ("instruction-input-response", include_str!("../../grammars/instruction-input-response.schema.json")),
-        ("any", include_str!("../../grammars/any.schema.json")),
-    ];
+const GRAMMARS: &[(&str, &str)] = &[
+    ("instruction-response", include_str!("../../grammars/instruction-response.schema.json")),
+    ("instruction-input-response", include_str!("../../grammars/instruction-input-response.schema.json")),
+    ("any", include_str!("../../grammars/any.schema.json")),
+];
 
 /// A commented run file to begin with.
 pub const RUN_FILE: &str = include_str!("../../recipes/run-file.yaml");

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::prompt::Templates;
 use super::attributes::check_condition;
+use super::prompt::Templates;
 use super::{BestOf, Fault, Form, Output, Recipe, Scale, Step};
 use crate::grammar::{GrammarSource, Options, Program};
 
@@ -97,9 +97,7 @@ impl Recipe {
         if best_of.count < 2 || !self.steps[index].output.is_decoded() {
             return fault("count", "one text has nothing to compete with".into(), "use 2 or more for a decoded field");
         }
-        let judges = |step: &Step| {
-            step.field == best_of.by && step.output.is_score()
-        };
+        let judges = |step: &Step| step.field == best_of.by && step.output.is_score();
         if !self.steps[index..].iter().any(judges) {
             let what = format!("no later step gives the score `{}`", best_of.by);
             return fault("by", what, "name a later step whose output is `score` or `likelihood`");
@@ -138,12 +136,28 @@ impl Recipe {
                 return Err(Fault::new(format!("{at}/output/choice"), what, "list the texts to choose from"));
             }
             Output::Choice(texts) => GrammarSource::Choice(texts.clone()),
-            Output::Text(bounds) => GrammarSource::Text(bounds.clone()),
+            Output::Text(text) => {
+                let mut varies = false;
+                for (key, template) in text.templates() {
+                    let place = format!("{at}/output/text/{key}");
+                    templates.check(template, known).map_err(|(what, remedy)| Fault::new(&place, what, remedy))?;
+                    varies |= is_template(template);
+                }
+                // As with a regex below: a row's own bounds are checked with the row.
+                if varies {
+                    return Ok(());
+                }
+                let no_number = |key: &str, text: &str| {
+                    let what = format!("`{text}` is no number");
+                    Fault::new(format!("{at}/output/text/{key}"), what, "write a number, or a template of one")
+                };
+                GrammarSource::Text(text.bounds(|text| Ok(text.to_owned()), no_number)?)
+            }
             Output::Regex(pattern) => {
                 let place = format!("{at}/output/regex");
                 templates.check(pattern, known).map_err(|(what, remedy)| Fault::new(&place, what, remedy))?;
                 // What a template makes of it is checked when it is rendered.
-                if pattern.contains("{{") || pattern.contains("{%") {
+                if is_template(pattern) {
                     return Ok(());
                 }
                 GrammarSource::Regex(pattern.trim_end().to_owned())
@@ -171,4 +185,9 @@ impl Recipe {
         let checked = Templates::default().check(swapped, known);
         checked.map_err(|(what, remedy)| Fault::new(format!("{at}/swapped"), what, remedy))
     }
+}
+
+/// Whether a text changes when it is rendered.
+fn is_template(text: &str) -> bool {
+    text.contains("{{") || text.contains("{%")
 }

@@ -14,10 +14,12 @@ pub mod label;
 pub mod likelihood;
 pub mod prompt;
 pub mod scale;
+pub mod text_output;
 pub mod yaml;
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -26,14 +28,14 @@ pub use attributes::{Attribute, Held, Quota};
 pub use draws::{Draws, DrawsOverride};
 pub use likelihood::Likelihood;
 pub use scale::Scale;
+pub use text_output::TextOutput;
 pub use yaml::Fault;
 
 use crate::error::Result;
 use crate::filter::Filters;
-use crate::grammar::TextBounds;
 
 /// How rows of one kind are made.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// Short name, used for run directories.
@@ -82,7 +84,7 @@ pub struct Recipe {
 
 /// How rows are made from the rows of a data set. Templates see them as `seed`, and what a row directly descends
 /// from as `parent`; both have `instruction`, `input` and `response`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FromSeeds {
     /// How often a row is made from the row that was made before it, beginning with the seed.
@@ -110,7 +112,7 @@ fn default_shots() -> usize {
 }
 
 /// One decoding step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
     /// The field that the decoded text fills; `*` for a step whose output is the whole row.
@@ -155,7 +157,7 @@ fn default_max_tokens() -> usize {
 }
 
 /// Texts that compete for a field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BestOf {
     /// How many.
@@ -165,7 +167,7 @@ pub struct BestOf {
 }
 
 /// How the model is addressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
     /// Plain text that the model continues.
@@ -176,7 +178,7 @@ pub enum Form {
 }
 
 /// An example as two messages.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Turn {
     /// Template of the user's message.
@@ -186,7 +188,7 @@ pub struct Turn {
 }
 
 /// The grammar of what a step decodes; patterns are templates too.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Output {
     /// Text that matches a regex of the project's dialect, in full.
@@ -194,7 +196,7 @@ pub enum Output {
     /// One of these texts.
     Choice(Vec<String>),
     /// Free text within bounds.
-    Text(TextBounds),
+    Text(TextOutput),
     /// JSON under the run's schema.
     Schema,
     /// Nothing is decoded: the field is what this template gives.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result, nearest};
@@ -38,7 +39,8 @@ impl Templates {
     /// # Errors
     /// When the template does not parse, or names a value that is not there.
     pub fn render(&self, template: &str, values: &Map<String, Value>, place: &str) -> Result<String> {
-        self.environment.render_str(template, minijinja::value::Serde(values)).map_err(|cause| {
+        let context = minijinja::value::Serde(Context(values));
+        self.environment.render_str(template, context).map_err(|cause| {
             let known: Vec<&str> = values.keys().map(String::as_str).collect();
             let mut what = cause.to_string().replace('\n', " ");
             if cause.kind() == ErrorKind::UndefinedError
@@ -82,9 +84,50 @@ impl Templates {
     }
 }
 
+/// Values as templates see them. Numbers of `serde_json` serialise as maps to all but its own writer, so they
+/// are handed over as plain ones.
+struct Context<'a>(&'a Map<String, Value>);
+
+impl Serialize for Context<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, InTemplate(value))))
+    }
+}
+
+struct InTemplate<'a>(&'a Value);
+
+impl Serialize for InTemplate<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Null => serializer.serialize_unit(),
+            Value::Bool(truth) => serializer.serialize_bool(*truth),
+            Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+                (Some(number), _) => serializer.serialize_i64(number),
+                (None, Some(number)) => serializer.serialize_u64(number),
+                (None, None) => serializer.serialize_f64(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Value::String(text) => serializer.serialize_str(text),
+            Value::Array(list) => serializer.collect_seq(list.iter().map(InTemplate)),
+            Value::Object(map) => Context(map).serialize(serializer),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_print_as_they_are_written() {
+        let text =
+            r#"{"n": 3, "most": 18446744073709551615, "half": 0.5, "on": true, "map": {"b": -1, "a": [1, 2.25]}}"#;
+        let values: Value = serde_json::from_str(text).expect("JSON");
+        let values = values.as_object().expect("an object");
+        let rendered = |template: &str| Templates::default().render(template, values, "t").expect("renders");
+        assert_eq!(rendered("{{ n }} {{ n + 1 }} {{ most }} {{ half }}"), "3 4 18446744073709551615 0.5");
+        assert_eq!(rendered("{{ map.b }} {{ map.a[1] }} {{ map }}"), "-1 2.25 {'b': -1, 'a': [1, 2.25]}");
+        assert_eq!(rendered("{% if on and n > 2 %}yes{% endif %}"), "yes");
+    }
 
     #[test]
     fn renders_values_and_refuses_unknown_names() {

@@ -6,11 +6,12 @@
 //! (contextual calibration, Zhao et al. 2021, arXiv 2102.09690), and the question with the two texts in the other
 //! order (Zheng et al. 2023, arXiv 2306.05685).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// What a judging step chooses from.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Scale {
     /// The texts, as they follow the prompt; leading spaces count.
@@ -57,10 +58,7 @@ impl Scale {
     pub fn readings(&self) -> Vec<Reading> {
         let orders: &[bool] = if self.swapped.is_some() { &[false, true] } else { &[false] };
         let contents: &[bool] = if self.neutral.is_empty() { &[false] } else { &[false, true] };
-        orders
-            .iter()
-            .flat_map(|&swapped| contents.iter().map(move |&neutral| Reading { swapped, neutral }))
-            .collect()
+        orders.iter().flat_map(|&swapped| contents.iter().map(move |&neutral| Reading { swapped, neutral })).collect()
     }
 
     /// What choice `index` is worth.

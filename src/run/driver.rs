@@ -77,6 +77,8 @@ pub struct Summary {
     pub given_up: u32,
     /// Attempts that were decoded in this session.
     pub decoded: u32,
+    /// Rows written that were decoded before this session.
+    pub known: u32,
     /// What decoding cost.
     pub statistics: Statistics,
     /// From the first prompt to the last row.

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -12,7 +14,7 @@ use crate::filter::Filters;
 use crate::recipe::{Attribute, Balance, DrawsOverride, Fault, Held, Quota, Recipe, builtin, yaml};
 
 /// What a run is asked to be. Everything may be left out; flags of the same names win.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunFile {
     /// How many rows.
@@ -73,7 +75,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// Where the recipe comes from.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum RecipeChoice {
     /// A built-in recipe, or a file.
@@ -104,6 +106,14 @@ impl<'de> Deserialize<'de> for RecipeChoice {
 
         deserializer.deserialize_any(Choice)
     }
+}
+
+/// The JSON Schema of run files (draft 07), for editors that complete and check them.
+pub fn schema() -> Value {
+    let generator = SchemaSettings::draft07().into_generator();
+    let mut schema = generator.into_root_schema_for::<RunFile>();
+    schema.insert("title".to_owned(), "A run file of instil".into());
+    schema.to_value()
 }
 
 /// A run file with its text, so that findings can name their lines.

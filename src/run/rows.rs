@@ -198,6 +198,7 @@ impl<'a> Rows<'a> {
                         self.latest[origin.seed as usize] = Some((index, Arc::new(texts_of(&attempt.fields))));
                     }
                     self.summary.accepted += 1;
+                    self.summary.known += u32::from(*was_known);
                     on_event(Event::Accepted { row: index, fields: &attempt.fields, was_known: *was_known });
                 }
                 State::GivenUp | State::Wanting | State::Waiting => self.summary.given_up += 1,

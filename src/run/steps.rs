@@ -1,14 +1,15 @@
 //! The steps of an attempt: from a row to a request, and from its completion back into the row.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
 use super::plan::Plan;
 use super::record::{Attempt, StepNote};
-use crate::constraint::{Compiler, Constraint};
 use super::seeds::{Origin, Seeds};
+use crate::constraint::{Compiler, Constraint};
 use crate::decode::{Completion, Finish, Measure, Repetition, Request, Sampling, StreamKey};
 use crate::error::{Error, Result};
 use crate::filter::condition::fits;
@@ -19,7 +20,7 @@ use crate::recipe::prompt::Templates;
 use crate::recipe::likelihood::Measure as Measured;
 use crate::recipe::{Form, Likelihood, Output, Recipe, Scale, Step};
 use crate::tokenizer::chat::Message;
-use crate::tokenizer::{EncodeOptions, Tokenizer};
+use crate::tokenizer::{ChatBeginning, EncodeOptions, Tokenizer};
 use crate::vocab::TokenId;
 
 /// Constraints kept compiled; beyond that the ones not in use are forgotten.
@@ -77,6 +78,8 @@ pub struct Steps<'a> {
     constraints: HashMap<String, Arc<dyn Constraint>>,
     /// Tokens that the rows of one step and set share.
     prefixes: HashMap<(usize, u32), Arc<[TokenId]>>,
+    /// The same in the chat form.
+    beginnings: HashMap<(usize, u32), ChatBeginning>,
     /// Choices of judging steps, as tokens.
     choices: HashMap<usize, Arc<[Vec<TokenId>]>>,
     /// What judging steps read of texts without content.
@@ -138,6 +141,7 @@ impl<'a> Steps<'a> {
             seeds,
             constraints: HashMap::new(),
             prefixes: HashMap::new(),
+            beginnings: HashMap::new(),
             choices: HashMap::new(),
             neutral: HashMap::new(),
             schema_text: plan.schema.to_string(),
@@ -346,7 +350,6 @@ impl<'a> Steps<'a> {
         values: &Map<String, Value>,
     ) -> Result<(Arc<[TokenId]>, Vec<TokenId>)> {
         let plan = self.plan;
-        let examples = self.examples(row);
         let place = |part: &str| format!("recipe {}, step {}, {part}", plan.recipe.name, step.field);
         row.begun = self.templates.render(&step.begins, values, &place("begins"))?;
         let prompt = self.templates.render(prompt, values, &place("prompt"))?;
@@ -355,7 +358,7 @@ impl<'a> Steps<'a> {
                 let prefix = match self.prefixes.get(&(row.step, row.set)) {
                     Some(prefix) => prefix.clone(),
                     None => {
-                        let shared = Map::from_iter([("examples".to_owned(), Value::Array(examples))]);
+                        let shared = Map::from_iter([("examples".to_owned(), Value::Array(self.examples(row)))]);
                         let text = self.templates.render(&step.prefix, &shared, &place("prefix"))?;
                         let options = EncodeOptions { special: false, add_bos: true };
                         let tokens: Arc<[TokenId]> = self.reader(step).tokenizer.encode(&text, options)?.into();
@@ -366,7 +369,7 @@ impl<'a> Steps<'a> {
                 let options = EncodeOptions { special: false, add_bos: prefix.is_empty() };
                 Ok((prefix, self.reader(step).tokenizer.encode(&format!("{prompt}{}", row.begun), options)?))
             }
-            Form::Chat => self.chat_prompt(row, step, &examples, prompt),
+            Form::Chat => self.chat_prompt(row, step, prompt),
         }
     }
 
@@ -395,7 +398,7 @@ impl<'a> Steps<'a> {
                 constraint: Some(constraint),
                 max_tokens: step.max_tokens,
                 sampling: Sampling {
-                    temperature: draws.temperature,
+                    temperature: draws.temperature_of(row.key.attempt),
                     top_k: draws.top_k,
                     top_p: draws.top_p,
                     min_p: draws.min_p,
@@ -485,54 +488,22 @@ impl<'a> Steps<'a> {
         Ok(Next::Ended(Box::new(std::mem::take(&mut row.attempt)), Some(Reason::new("too_long", detail))))
     }
 
-    fn chat_prompt(
-        &mut self,
-        row: &Decoding,
-        step: &Step,
-        examples: &[Value],
-        prompt: String,
-    ) -> Result<(Arc<[TokenId]>, Vec<TokenId>)> {
+    fn chat_prompt(&mut self, row: &Decoding, step: &Step, prompt: String) -> Result<(Arc<[TokenId]>, Vec<TokenId>)> {
         let tokenizer = self.reader(step).tokenizer.clone();
-        let mut messages = Vec::new();
-        let place = |part: &str| format!("recipe {}, step {}, {part}", self.plan.recipe.name, step.field);
-        if !step.prefix.is_empty() {
-            let system = self.templates.render(&step.prefix, &Map::new(), &place("prefix"))?;
-            messages.push(Message::system(system.trim_end()));
-        }
-        if let Some(turn) = &step.example {
-            for example in examples {
-                let example = example.as_object().expect("examples are objects by their type");
-                messages.push(Message::user(self.templates.render(&turn.user, example, &place("example"))?));
-                messages.push(Message::assistant(self.templates.render(
-                    &turn.assistant,
-                    example,
-                    &place("example"),
-                )?));
-            }
-        }
-        let shared = match self.prefixes.get(&(row.step, row.set)) {
-            Some(prefix) => prefix.clone(),
-            None => {
-                let tokens: Arc<[TokenId]> = if messages.is_empty() {
-                    Arc::from([])
-                } else {
-                    tokenizer.encode_chat(&messages, false)?.into()
-                };
-                self.prefixes.insert((row.step, row.set), tokens.clone());
-                tokens
+        let examples = self.plan.recipe.examples_of(self.plan.seed, row.set);
+        let beginning = match self.beginnings.entry((row.step, row.set)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let messages = leading_messages(&self.templates, step, &examples, &self.plan.recipe.name)?;
+                new.insert(tokenizer.begin_chat(messages)?)
             }
         };
-        messages.push(Message::user(prompt));
-        let mut tokens = tokenizer.encode_chat(&messages, true)?;
+        let (begins, mut tokens) = tokenizer.go_on_chat(beginning, Message::user(prompt))?;
         if !row.begun.is_empty() {
             tokens.extend(tokenizer.encode(&row.begun, EncodeOptions::default())?);
         }
-        // A template may render the leading messages differently once others follow.
-        if tokens.starts_with(&shared) {
-            let rest = tokens.split_off(shared.len());
-            return Ok((shared, rest));
-        }
-        Ok((Arc::from([]), tokens))
+        let prefix = if begins { beginning.ids().clone() } else { Arc::from([]) };
+        Ok((prefix, tokens))
     }
 
     fn grammar(&self, step: &Step, values: &Map<String, Value>, place: &str) -> Result<GrammarSource> {
@@ -544,7 +515,13 @@ impl<'a> Steps<'a> {
             Output::Choice(texts) => {
                 GrammarSource::Choice(texts.iter().map(|text| format!("{text}{}", step.stop)).collect())
             }
-            Output::Text(bounds) if step.stop.is_empty() => GrammarSource::Text(bounds.clone()),
+            Output::Text(text) if step.stop.is_empty() => {
+                let no_number = |key: &str, text: &str| {
+                    let what = format!("{place}: {key} is `{text}`, which is no number");
+                    Error::usage(what, "check the attribute's values")
+                };
+                GrammarSource::Text(text.bounds(|template| self.templates.render(template, values, place), no_number)?)
+            }
             Output::Text(_) => {
                 return Err(Error::usage(format!("{place}: `text` cannot have a `stop`"), "use a regex"));
             }
@@ -642,4 +619,26 @@ fn by_step(recipe: &Recipe) -> Vec<Vec<Box<dyn Filter>>> {
         chain[at].push(rule);
     }
     chain
+}
+
+/// The messages that the rows of a step and a set of examples share.
+fn leading_messages(
+    templates: &Templates,
+    step: &Step,
+    examples: &[&Map<String, Value>],
+    recipe: &str,
+) -> Result<Vec<Message>> {
+    let place = |part: &str| format!("recipe {recipe}, step {}, {part}", step.field);
+    let mut messages = Vec::new();
+    if !step.prefix.is_empty() {
+        let system = templates.render(&step.prefix, &Map::new(), &place("prefix"))?;
+        messages.push(Message::system(system.trim_end()));
+    }
+    if let Some(turn) = &step.example {
+        for example in examples {
+            messages.push(Message::user(templates.render(&turn.user, example, &place("example"))?));
+            messages.push(Message::assistant(templates.render(&turn.assistant, example, &place("example"))?));
+        }
+    }
+    Ok(messages)
 }

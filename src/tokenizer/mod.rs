@@ -67,6 +67,24 @@ enum Engine {
     LongestMatch(LongestMatch),
 }
 
+/// Messages that many conversations begin with, read once: see [`Tokenizer::go_on_chat`].
+#[derive(Clone, Debug, Default)]
+pub struct ChatBeginning {
+    messages: Vec<Message>,
+    /// As the template writes them.
+    text: String,
+    ids: Arc<[TokenId]>,
+    /// The control token that follows, once it was seen to part what is before from what is after.
+    seam: Option<TokenId>,
+}
+
+impl ChatBeginning {
+    /// Its ids; none when it holds no message.
+    pub fn ids(&self) -> &Arc<[TokenId]> {
+        &self.ids
+    }
+}
+
 /// What a loader hands over.
 struct Parts {
     engine: Engine,
@@ -214,6 +232,60 @@ impl Tokenizer {
     /// # Errors
     /// When there is no template, it refuses the messages, or as [`Tokenizer::encode`].
     pub fn encode_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<TokenId>> {
+        let (text, mask) = self.render_chat(messages, add_generation_prompt)?;
+        self.encode_rendered(&text, &mask)
+    }
+
+    /// The beginning of conversations that all open with `messages`.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode_chat`].
+    pub fn begin_chat(&self, messages: Vec<Message>) -> Result<ChatBeginning> {
+        if messages.is_empty() {
+            return Ok(ChatBeginning::default());
+        }
+        let (text, mask) = self.render_chat(&messages, false)?;
+        let ids = self.encode_rendered(&text, &mask)?.into();
+        Ok(ChatBeginning { messages, text, ids, seam: None })
+    }
+
+    /// The ids of a conversation that opens with `beginning` and asks `last`, as [`Tokenizer::encode_chat`]
+    /// gives them for the whole: whether it begins with [`ChatBeginning::ids`], and the ids behind these, or all
+    /// of them. (A template may write messages differently once others follow.)
+    ///
+    /// What `beginning` holds is not read again where a control token stands between it and the rest.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode_chat`].
+    pub fn go_on_chat(&self, beginning: &mut ChatBeginning, last: Message) -> Result<(bool, Vec<TokenId>)> {
+        beginning.messages.push(last);
+        let rendered = self.render_chat(&beginning.messages, true);
+        beginning.messages.pop();
+        let (text, mask) = rendered?;
+        let rest = text.strip_prefix(&beginning.text).filter(|_| !beginning.ids.is_empty());
+        let seam = rest.and_then(|rest| match self.control.split(rest).first() {
+            Some(Piece::Token(id)) => Some((rest, *id)),
+            _ => None,
+        });
+        if let Some((rest, _)) = seam.filter(|(_, seam)| beginning.seam == Some(*seam)) {
+            return Ok((true, self.encode_pieces(rest, &mask, false)?));
+        }
+        let mut ids = self.encode_rendered(&text, &mask)?;
+        if beginning.ids.is_empty() || !ids.starts_with(&beginning.ids) {
+            return Ok((false, ids));
+        }
+        let behind = ids.split_off(beginning.ids.len());
+        if let Some((rest, seam)) = seam
+            && self.encode_pieces(rest, &mask, false)? == behind
+        {
+            // What stands on either side of this token is read by itself, whatever comes after it.
+            beginning.seam = Some(seam);
+        }
+        Ok((true, behind))
+    }
+
+    /// The text of a conversation, in which control tokens are the template's own; the mask hides others.
+    fn render_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<(String, special::Mask<'_>)> {
         let template = self.chat_template()?;
         let mut mask = special::Mask::new(&self.control);
         for message in messages {
@@ -223,16 +295,25 @@ impl Tokenizer {
             .iter()
             .map(|message| Message { role: message.role.clone(), content: mask.hide(&message.content) })
             .collect();
-        let text = template.render(&masked, add_generation_prompt)?;
-        let mut ids = Vec::new();
-        for piece in self.control.split(&text) {
-            match piece {
-                Piece::Token(id) => ids.push(id),
-                Piece::Text { text, at } => self.encode_plain(&mask.reveal(text), at == 0, &mut ids)?,
-            }
-        }
+        Ok((template.render(&masked, add_generation_prompt)?, mask))
+    }
+
+    fn encode_rendered(&self, text: &str, mask: &special::Mask<'_>) -> Result<Vec<TokenId>> {
+        let mut ids = self.encode_pieces(text, mask, true)?;
         if self.adds_bos && self.bos.is_some() && ids.first().copied() != self.bos {
             ids.splice(0..0, self.bos);
+        }
+        Ok(ids)
+    }
+
+    /// The ids of a rendered text; `first` when nothing stands before it.
+    fn encode_pieces(&self, text: &str, mask: &special::Mask<'_>, first: bool) -> Result<Vec<TokenId>> {
+        let mut ids = Vec::new();
+        for piece in self.control.split(text) {
+            match piece {
+                Piece::Token(id) => ids.push(id),
+                Piece::Text { text, at } => self.encode_plain(&mask.reveal(text), first && at == 0, &mut ids)?,
+            }
         }
         Ok(ids)
     }

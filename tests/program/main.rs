@@ -1,13 +1,15 @@
 //! The whole program, as a user starts it, with a scripted model: no weights, no network.
 //!
 //! [`rows`] makes run directories, [`run_files`] plans them, [`resume`] stops, tears, grows and joins them,
-//! [`from_rows`] evolves, answers, judges and labels, [`tree`] shows families, [`data_sets`] filters, measures and
-//! exports, [`review`] takes people's decisions, [`texts`] decodes and checks on stdout, [`weights`] decodes with a small model of random weights,
+//! [`endurance`] does so at any size and on disks that refuse, [`from_rows`] evolves, answers, judges and labels,
+//! [`tree`] shows families, [`data_sets`] filters, measures and exports, [`review`] takes people's decisions,
+//! [`texts`] decodes and checks on stdout, [`weights`] decodes with a small model of random weights,
 //! [`bad_input`] holds every refusal to one clear line. Here is what they share: a place of their own to run
 //! the program in.
 
 mod bad_input;
 mod data_sets;
+mod endurance;
 mod from_rows;
 mod resume;
 mod review;

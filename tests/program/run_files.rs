@@ -1,5 +1,6 @@
 //! Run files: what they make, and the one clear line for each way in which they can be wrong.
 
+use instil::grammar::validator::Validator;
 use serde_json::Value;
 
 use crate::{Place, fixture};
@@ -114,6 +115,7 @@ fn the_run_file_that_init_prints_is_a_valid_one() {
     let all: String = text
         .lines()
         .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if rest.starts_with("yaml-language-server") => format!("# {rest}\n"),
             Some(rest) if rest.contains(':') && !rest.ends_with('.') && !rest.contains('`') => format!("{rest}\n"),
             _ => format!("{line}\n"),
         })
@@ -122,9 +124,96 @@ fn the_run_file_that_init_prints_is_a_valid_one() {
     let all = all.replace("schema: product.schema.json", "");
     place.write("all.yaml", &all);
     place.run(&["validate", "-c", "all.yaml", "--model", "model.toml"]).succeeded();
+    // The schema that its first line names knows both.
+    assert!(text.starts_with("# yaml-language-server: $schema=run.schema.json\n"));
+    let schema = schema();
+    for file in [&text, &all] {
+        assert_eq!(schema.violations(&yaml(file)).into_iter().map(|v| v.what).collect::<Vec<_>>(), [""; 0]);
+    }
     let recipe = place.run(&["init", "--recipe", "instruction-response"]).succeeded().stdout;
     place.write("recipe.yaml", &recipe);
     place.run(&["validate", "--recipe", "recipe.yaml", "--model", "model.toml"]).succeeded();
+}
+
+/// The schema of run files, as published.
+fn schema() -> Validator {
+    let text = include_str!("../../recipes/run.schema.json");
+    Validator::new(&serde_json::from_str(text).expect("JSON")).expect("a schema")
+}
+
+fn yaml(text: &str) -> Value {
+    serde_saphyr::from_str(text).expect("YAML")
+}
+
+#[test]
+fn the_published_schema_is_that_of_run_files() {
+    let place = place();
+    let printed = place.run(&["init", "--schema"]).succeeded().stdout;
+    let kept = include_str!("../../recipes/run.schema.json");
+    assert!(printed == kept, "keys have changed: `instil init --schema > recipes/run.schema.json`");
+    let schema = schema();
+    for recipe in ["instruction-response", "json-row"] {
+        let text = place.run(&["init", "--recipe", recipe]).succeeded().stdout;
+        let in_place = serde_json::json!({ "recipe": yaml(&text) });
+        assert_eq!(schema.violations(&in_place).into_iter().map(|v| v.what).collect::<Vec<_>>(), [""; 0], "{recipe}");
+    }
+    // What no run file may hold is wrong for an editor too; what only makes no sense together is not seen.
+    let wrong: Vec<_> = BROKEN.iter().filter(|(_, told)| told.contains("unknown key")).collect();
+    assert!(wrong.len() > 2);
+    for (text, _) in wrong {
+        assert!(!schema.is_valid(&yaml(text)), "{text}");
+    }
+    for text in [
+        "rows: many",
+        "seed: -1",
+        "attributes: {topic: a}",
+        "attributes: [{values: [a]}]",
+        "attributes: [{name: a, apart: maybe}]",
+        "balance: even",
+        "recipe: [a]",
+        "recipe: {name: a, schema: b, steps: [{field: a, prompt: b, output: {text: {min_words: [1]}}}]}",
+        "filters: {pii: {fields: [a], action: hide}}",
+    ] {
+        assert!(!schema.is_valid(&yaml(text)), "{text}");
+        place.write("run.yaml", text);
+        assert_ne!(place.run(&["validate", "-c", "run.yaml"]).code, Some(0), "{text}");
+    }
+}
+
+#[test]
+fn bounds_of_a_text_may_come_from_the_row_and_hold() {
+    let place = Place::new();
+    let reply = |text: &str| vec![text.to_owned()];
+    // The model would go on and on; the grammar ends its text in time.
+    let endless = "It is so. ".repeat(30);
+    place.model("model.toml", 0, &[("Instruction:", reply(" how it is")), ("Answer:", reply(&endless))]);
+    place.write(
+        "recipe.yaml",
+        "name: bounds\nschema: instruction-response\nattributes:\n\
+         - {name: length, values: [{least: 1, most: 1}, {least: 3, most: 4}]}\nsteps:\n\
+         - {field: instruction, prompt: 'Instruction:', output: {text: {min_words: 3, max_words: 6}}}\n\
+         - {field: response, prompt: 'Answer:', max_tokens: 90, output: {text: {min_sentences: '{{ length.least }}', \
+         max_sentences: '{{ length.most }}', max_words: 40}}}\n",
+    );
+    let run = ["generate", "--model", "model.toml", "--recipe", "recipe.yaml", "-n", "8", "-o", "run"];
+    place.run(&run).succeeded();
+    for record in place.lines("run/records.jsonl") {
+        let length = &record["meta"]["attributes"]["length"];
+        let response = record["response"].as_str().expect("a text");
+        let sentences = response.matches(". ").count() as u64 + u64::from(response.ends_with('.'));
+        let within = length["least"].as_u64() <= Some(sentences) && Some(sentences) <= length["most"].as_u64();
+        assert!(
+            within && response.ends_with(['.', '!', '?', '…', '。', '！', '？']) || !response.is_ascii(),
+            "{record}"
+        );
+        let words = record["instruction"].as_str().expect("a text").split_whitespace().count();
+        assert!((3..=6).contains(&words), "{record}");
+    }
+    let recipe = place.read("recipe.yaml");
+    place.write("recipe.yaml", recipe.replace("{{ length.least }}", "{{ lenght.least }}"));
+    place.run(&run).refused(3, &["/steps/1/output/text/min_sentences: `lenght` is not defined here", "`length`?"]);
+    place.write("recipe.yaml", recipe.replace("{{ length.least }}", "some"));
+    place.run(&run).refused(3, &["/steps/1/output/text/min_sentences: `some` is no number; write a number"]);
 }
 
 #[test]
