@@ -13,7 +13,7 @@ use super::text::{text, words};
 use super::{Filter, Reason};
 
 /// Bounds on the share of a field's words that stand in another field.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Overlap {
     /// The field.

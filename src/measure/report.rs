@@ -409,7 +409,7 @@ impl FieldMeter {
 
 /// What became of the rows and attempts that have a value.
 #[derive(Clone, Copy, Default)]
-struct Tally {
+struct Fate {
     /// Rows of the plan, as far as it was tried.
     rows: u64,
     attempts: u64,
@@ -423,7 +423,7 @@ struct Counts {
     attributes: Vec<(String, Vec<String>)>,
     /// Rows of the plan that were tried.
     tried: BTreeSet<u64>,
-    values: BTreeMap<String, BTreeMap<String, Tally>>,
+    values: BTreeMap<String, BTreeMap<String, Fate>>,
     /// Kept rows by the values of two attributes.
     pairs: BTreeMap<(String, String), BTreeMap<(String, String), u64>>,
 }

@@ -85,7 +85,7 @@ pub struct Quota {
 }
 
 /// Rows of a combination of values that are there already; rows are dealt so that both together keep the shares.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Held {
     /// A value of every attribute that makes cells.
