@@ -83,7 +83,7 @@ impl Costs {
         }
         let mut text = Vec::new();
         let base = base(machine, thread);
-        let tokens = match self.complete(machine, tables, thread, &mut text) {
+        let tokens = match Self::complete(machine, tables, thread, &mut text) {
             Some(slack) => {
                 let tails = self.tails(machine, tables, base);
                 let tokens = |tail: &Arc<Tail>| cover(tables, &text, tail).first().copied().unwrap_or(tail.tokens[0]);
@@ -147,7 +147,7 @@ impl Costs {
             let (frame, parent) = machine.stacks.pop(stack);
             if frame.kind != Kind::Guard {
                 let mut text = Vec::new();
-                let slack = self.complete(machine, tables, Thread { frame, stack: parent }, &mut text);
+                let slack = Self::complete(machine, tables, Thread { frame, stack: parent }, &mut text);
                 let mut longer: Vec<Arc<Tail>> = Vec::with_capacity(tails.len());
                 for tail in tails.iter() {
                     let tail = Arc::new(tail.after(&text, slack, tables));
@@ -166,7 +166,7 @@ impl Costs {
     /// Writes the completion of a thread's own frame, up to where the frame below comes to the top. The number is
     /// what must be allowed for keys to differ from those before them, which only the session knows: a token to
     /// make one differ, and one to spare.
-    fn complete(&mut self, machine: &mut Machine, tables: &Tables, thread: Thread, out: &mut Vec<u8>) -> Option<u32> {
+    fn complete(machine: &mut Machine, tables: &Tables, thread: Thread, out: &mut Vec<u8>) -> Option<u32> {
         let base = base(machine, thread);
         let mut slack = 0;
         let mut now = Some(thread);
@@ -178,7 +178,7 @@ impl Costs {
                 let (below, _) = machine.stacks.pop(thread.stack);
                 slack += 2 * u32::from(machine.rules.state(below.a).has_others);
             }
-            now = match self.part(machine, tables, thread, out) {
+            now = match Self::part(machine, tables, thread, out) {
                 Part::Next(thread) => Some(thread),
                 Part::Ended(stack) if stack == base => None,
                 Part::Ended(stack) => {
@@ -195,7 +195,7 @@ impl Costs {
     }
 
     /// The next piece of a completion.
-    fn part(&mut self, machine: &mut Machine, tables: &Tables, thread: Thread, out: &mut Vec<u8>) -> Part {
+    fn part(machine: &mut Machine, tables: &Tables, thread: Thread, out: &mut Vec<u8>) -> Part {
         let Thread { frame, stack } = thread;
         let next = |frame| Part::Next(Thread { frame, stack });
         match frame.kind {

@@ -63,7 +63,7 @@
 //!
 //! Containers nest at most [`Settings::max_depth`] deep. At that depth masks let pass only what the shortest way to the
 //! end needs, so every text can still be closed; a grammar that needs more than twice [`MOST_DEPTH`] levels is refused
-//! with the number when a limited session starts. A value under a guard, or an item that must be unique, is read only up
+//! with the number, at the latest when a limited session starts. A value under a guard, or an item that must be unique, is read only up
 //! to 127 levels, and not closed beyond.
 //!
 //! An engine holds [`Settings::memory_bytes`], by its own count: what can be forgotten (masks, steps between
@@ -81,7 +81,8 @@
 //! 2. `rules` turns shapes into what can be run: alternatives by first byte, objects as sets of members read, bounds
 //!    of strings.
 //! 3. `frame`: a *frame* is a place within one value, a *thread* a frame on a stack of enclosing places, a
-//!    *configuration* an interned set of threads. `step` moves a thread by one byte; `escape` reads the inside of strings.
+//!    *configuration* an interned set of threads. `step` (with `step/object` and `step/array`) moves a thread by one byte;
+//!    `escape` reads the inside of strings.
 //! 4. `tables` and `classes` sort the vocabulary once: a byte trie (`trie`), the tokens that stay inside a free string,
 //!    those that leave one by what follows the quote, and the classes of characters that tokens are made of.
 //! 5. `walk` finds the tokens that pass from a configuration: strings over every text by the tables (`free`), strings
@@ -91,8 +92,8 @@
 //!    bounds put out of sight), where tokens lead, and, where guards or unique keys make that depend on the text, both by
 //!    *path*: the tokens since the last configuration that depended on none.
 //! 7. `session` is one text. It asks what the text itself decides (`document` answers guards and uniqueness), and keeps
-//!    to the limit: `budget` bounds the tokens to the end by way of `least` values, `costed` cuts a mask to those after which it is in reach.
-//!    While a cheap bound on the worst token of a mask is within the limit, no costs are counted at all.
+//!    to the limit: `budget` bounds the tokens to the end by way of `least` values, `costed` cuts a mask to those after
+//!    which it is in reach. While a cheap bound on the worst token of a mask is within the limit, no costs are counted.
 //!
 //! `backend` puts the engine and `outlines`, the baseline, behind one interface.
 

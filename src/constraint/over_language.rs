@@ -172,8 +172,8 @@ impl<'a> Walk<'a> {
             at += 1;
             let row = *self.machine.expansion.lang_row(from);
             let targets = self.targets(from);
-            for letter in 0..128 {
-                let next = FIRST_LETTERS.get(letter).map_or(row[letter], |&class| targets[class]);
+            for (letter, &next) in row[..128].iter().enumerate() {
+                let next = FIRST_LETTERS.get(letter).map_or(next, |&class| targets[class]);
                 match next {
                     DIVIDED => return None,
                     DEAD => pass &= !(1 << letter),

@@ -12,6 +12,9 @@ use super::mask::Mask;
 use super::trie::{NONE, ROOT, Trie};
 use crate::vocab::{TokenId, TokenKind};
 
+/// Tokens that are tried to make a key differ from all before it.
+const MOST_WAYS_OUT: usize = 256;
+
 /// A text under a grammar, token by token. Cloning forks it.
 #[derive(Clone, Debug)]
 pub struct Session {
@@ -256,9 +259,15 @@ impl Session {
         let left = self.tokens_left()?;
         let tables = self.engine.tables.clone();
         let (filler, runs) = &tables.filler;
-        runs.iter().find_map(|&run| {
-            let bytes = vec![*filler; run as usize];
-            let token = tables.trie.node(tables.trie.find(&bytes)).value;
+        let fillers = runs.iter().map(|&run| tables.trie.node(tables.trie.find(&vec![*filler; run as usize])).value);
+        // Where fillers may not stand in the key, whatever else may.
+        let mut others = Vec::new();
+        self.generation.mask(self.place.config, &tables).for_each(|token| {
+            if others.len() < MOST_WAYS_OUT && !tables.vocab().bytes(token).contains(&b'"') {
+                others.push(token);
+            }
+        });
+        fillers.chain(others).find_map(|token| {
             let mut fork = self.clone();
             fork.max_tokens = None;
             fork.advance(token).ok()?;

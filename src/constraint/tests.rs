@@ -308,6 +308,24 @@ fn keys_are_unique_however_spelt() {
 }
 
 #[test]
+fn a_key_can_be_told_from_others_within_the_limit() {
+    let schema =
+        json!({"type": "object", "patternProperties": {"^\\d*$": {"type": "string"}}, "additionalProperties": false});
+    let engine = json_engine(schema, Settings::default());
+    let text = r#"{"": "", ""#;
+    let mut session = engine.start(Some(engine.min_tokens() + text.len() + 12)).expect("above the least");
+    for byte in text.bytes() {
+        session.advance(byte.into()).expect("it passes");
+    }
+    let mut fork = engine.start(Some(text.len() + session.min_tokens_left())).expect("above the least");
+    for byte in text.bytes() {
+        fork.advance(byte.into()).expect("it passes");
+    }
+    assert!(fork.mask().count() > 0, "the key can be made to differ");
+    assert!(!fork.mask().contains(b'"'.into()));
+}
+
+#[test]
 fn strings_are_counted_in_characters() {
     let engine = json_engine(json!({"type": "string", "maxLength": 2}), any());
     assert!(accepts(&engine, "\"日本\""));
@@ -401,7 +419,11 @@ fn containers_nest_as_deep_as_is_set() {
                         let text = String::from_utf8_lossy(session.text()).into_owned();
                         assert!(mask.count() > 0, "{schema} stops after {text:?}");
                         // Down wherever that is possible, then on by what is shortest.
-                        let ways = if text.ends_with('"') { "s" } else { "[{\"" };
+                        let ways = match whitespace {
+                            _ if text.ends_with('"') => "s",
+                            Whitespace::Pretty => "[{\"\n",
+                            _ => "[{\"",
+                        };
                         let down = ways.bytes().map(TokenId::from).find(|&id| mask.contains(id));
                         let down = down.filter(|_| depth < 9 && text.len() < 300);
                         let mut ids = Vec::new();

@@ -186,9 +186,32 @@ impl Expansion {
         closes.then_some(shape)
     }
 
-    /// The values of a node that lists them, each as a node.
+    /// The values of a node of scalars, where they are few.
+    fn few_scalars(&mut self, node: NodeId) -> Option<Vec<Value>> {
+        let alternatives = self.alternatives(node);
+        if !alternatives.arrays.is_empty() || !alternatives.objects.is_empty() {
+            return None;
+        }
+        let mut values = Vec::new();
+        if alternatives.null {
+            values.push(Value::Null);
+        }
+        values.extend([false, true].into_iter().filter(|&b| alternatives.booleans[usize::from(b)]).map(Value::Bool));
+        for case in &alternatives.numbers {
+            let integers = if case.guards.is_empty() { case.body.few_integers(VALUE_LIMIT) } else { None };
+            values.extend(integers?.into_iter().map(Value::from));
+        }
+        for case in &alternatives.strings {
+            let words = if case.guards.is_empty() { self.languages.finite(case.body, VALUE_LIMIT) } else { None };
+            values.extend(words?.into_iter().map(Value::String));
+        }
+        Some(values)
+    }
+
+    /// The values of a node that lists them, or has few, each as a node.
     fn few_values(&mut self, node: NodeId) -> Option<Vec<NodeId>> {
-        let values = self.listed_values(node).filter(|values| values.len() <= VALUE_LIMIT)?;
+        let listed = self.listed_values(node).or_else(|| self.few_scalars(node));
+        let values = listed.filter(|values| values.len() <= VALUE_LIMIT)?;
         let mut distinct: Vec<Value> = Vec::with_capacity(values.len());
         for value in values {
             if !distinct.iter().any(|other| super::evaluate::equal(other, &value)) {

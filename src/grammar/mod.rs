@@ -7,8 +7,9 @@
 //! | file | holds |
 //! |---|---|
 //! | `shape` | the interface to `constraint`: a node is a union of shapes |
-//! | `schema` | JSON → arena of keywords; dialects, references, refusals |
+//! | `schema`, `schema/resolve` | JSON → arena of keywords; dialects, refusals; what references name |
 //! | `node`, `expand`, `negate` | nodes as conjunctions of schemas; keyword → alternatives; negation pushed down |
+//! | `expand/bodies`, `expand/combine` | bodies of objects and arrays; both, either, one of alternatives |
 //! | `finish`, `empty` | alternatives → shapes; which nodes have no value |
 //! | `items` | arrays under `contains`: which items may come, how many are needed |
 //! | `evaluate` | exact check of finished values: guards |
@@ -16,9 +17,11 @@
 //! | `report` | keyword by keyword: automaton, guard or annotation |
 //! | `number`, `literal`, `decimal` | sets of numbers by meaning; the literals that write them; exact decimals |
 //! | `format` | `format` as languages (the list is there) |
-//! | `pattern` | regex dialects → languages |
+//! | `pattern`, `pattern/parse` | regexes → languages; their text → trees, by dialect |
 //! | `text` | free text and its bounds |
-//! | `language`, `charset` | regular languages over characters, closed under and, or, not; lazy derivatives |
+//! | `language`, `charset` | regular languages over characters: expressions, each kept once |
+//! | `language/algebra`, `/derive` | and, or, not, simplified; derivatives |
+//! | `language/search`, `/horizon`, `/counting` | emptiness and shortest words; bounds within sight; multiples and leap seconds |
 //! | `automaton` | their states over UTF-8 bytes |
 //!
 //! Acceptance is exact for every schema that compiles: what an automaton cannot hold, or would need too many

@@ -283,6 +283,40 @@ impl NumberSet {
         }
     }
 
+    /// All numbers of the set, where they are whole and at most `limit`.
+    pub fn few_integers(&self, limit: usize) -> Option<Vec<i64>> {
+        let whole = |value: &Decimal| -> Option<i64> {
+            let (digits, _) = value.magnitude().plain(BOUND_DIGITS)?;
+            let magnitude: i64 = if digits.is_empty() { 0 } else { digits_text(&digits).parse().ok()? };
+            value.is_integer().then_some(if value.is_negative() { -magnitude } else { magnitude })
+        };
+        let mut found = Vec::new();
+        match self {
+            Self::Points(points) => {
+                for point in points {
+                    found.push(whole(point)?);
+                }
+            }
+            Self::Ranges(ranges) => {
+                for range in ranges {
+                    let (Some(low), Some(high), Some(true)) = (&range.low, &range.high, range.integer) else {
+                        return None;
+                    };
+                    let (low, high) = (whole(&integer_bound(low, true))?, whole(&integer_bound(high, false))?);
+                    // Steps thin a range out, but not one that is endless in practice.
+                    if usize::try_from(high.saturating_sub(low)).is_ok_and(|span| span > 64 * limit) {
+                        return None;
+                    }
+                    let inside = |&n: &i64| Decimal::parse(&n.to_string()).is_some_and(|n| range.contains(&n));
+                    found.extend((low..=high).filter(inside));
+                }
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        (found.len() <= limit).then_some(found)
+    }
+
     /// The language of its literals; `None` where a step or a bound has too many digits for an
     /// automaton.
     pub fn language(&self, languages: &mut Languages, style: NumberStyle) -> Option<ExprId> {
