@@ -1,6 +1,7 @@
-"""Holds `instil export` to Hugging Face `datasets` and to the columns that trainers expect. Run by hand:
+"""Holds `instil export` to Hugging Face `datasets` and to what trl's trainers do with rows. Run by hand; of trl
+only the treatment of rows is used, which needs no torch:
 
-    pip install datasets
+    pip install datasets transformers jinja2 psutil && pip install --no-deps trl
     cargo build --release && python tests/loaders.py target/release/instil
 """
 
@@ -11,9 +12,12 @@ import sys
 import tempfile
 
 from datasets import load_dataset
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+from trl.data_utils import apply_chat_template, is_conversational, maybe_convert_to_chatml
 
 # What trl's SFTTrainer ("messages"; "prompt" and "completion") and axolotl's dataset types ("alpaca",
-# "chat_template" over "conversations" or "messages") ask for.
+# "chat_template" over "conversations" or "messages") ask for. axolotl itself is not run here.
 COLUMNS = {
     "alpaca": {"instruction": str, "input": str, "output": str},
     "sharegpt": {"conversations": ("from", "value", {"human", "gpt"})},
@@ -44,7 +48,33 @@ def check(rows, columns):
                 assert all(isinstance(message[text], str) for message in row[name]), row
 
 
+def trainer():
+    """A tokenizer with a chat template, as a trainer has one."""
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]")))
+    tokenizer.chat_template = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
+    return tokenizer
+
+
+def train(form, rows, texts, tokenizer):
+    """What trl's SFTTrainer makes of rows before it tokenises them."""
+    for row in rows:
+        row = maybe_convert_to_chatml(row)
+        assert is_conversational(row) == (form in ("messages", "sharegpt")), row
+        if is_conversational(row):
+            asked, answered = (message["content"] for message in row["messages"])
+            made = apply_chat_template(row, tokenizer)["text"]
+            # trl renames the keys of ShareGPT, not its roles: `messages` is the form for it.
+            user, assistant = ("human", "gpt") if form == "sharegpt" else ("user", "assistant")
+            assert made == f"<{user}>{asked}<{assistant}>{answered}", made
+        elif form == "prompt-completion":
+            asked, answered = row["prompt"], row["completion"]
+        else:
+            asked, answered = row["instruction"], row["output"]
+        assert texts[asked] == answered, row
+
+
 def main(program):
+    tokenizer = trainer()
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         rows = [{"id": str(i), "instruction": f'Ask "{i}",\nplease: é', "response": f"Say {i}.", "n": i, "f": i / 2} for i in range(40)]
@@ -62,6 +92,7 @@ def main(program):
                 assert set(loaded) == {"train", "test"} and len(loaded["train"]) + len(loaded["test"]) == 40, loaded
                 for part in loaded.values():
                     check(part, columns)
+                    train(form, part, {row["instruction"]: row["response"] for row in rows}, tokenizer)
         source = folder / "rows.jsonl"
         for form in ["jsonl", "csv", "parquet"]:
             out = folder / f"plain-{form}"

@@ -61,7 +61,7 @@ fn model(place: &Place, pause_micros: u64) {
 
 fn generate<'a>(rows: &'a str, output: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
     let plan = ["generate", "-q", "--model", "model.toml", "--recipe", "recipe.yaml", "--seed", "5"];
-    [&plan, &["-n", rows, "-o", output], rest].concat()
+    [&plan[..], &["-n", rows, "-o", output], rest].concat()
 }
 
 fn same(place: &Place, one: &str, other: &str) {
