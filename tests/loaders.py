@@ -92,7 +92,8 @@ def main(program):
                 assert set(loaded) == {"train", "test"} and len(loaded["train"]) + len(loaded["test"]) == 40, loaded
                 for part in loaded.values():
                     check(part, columns)
-                    train(form, part, {row["instruction"]: row["response"] for row in rows}, tokenizer)
+                    if form in COLUMNS:
+                        train(form, part, {row["instruction"]: row["response"] for row in rows}, tokenizer)
         source = folder / "rows.jsonl"
         for form in ["jsonl", "csv", "parquet"]:
             out = folder / f"plain-{form}"

@@ -33,7 +33,8 @@ pub fn run(arguments: &AnswerArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
         &|source| {
             let Some(count) = arguments.best_of.filter(|count| *count > 1) else { return Ok(()) };
             source.edit_recipe(&|recipe| {
-                let score = recipe.steps.iter().rev().find(|step| step.output.is_score()).map(|step| step.field.clone());
+                let score =
+                    recipe.steps.iter().rev().find(|step| step.output.is_score()).map(|step| step.field.clone());
                 let step = recipe.steps.iter_mut().find(|step| step.field == "response" && step.output.is_decoded());
                 let (Some(by), Some(step)) = (score, step) else {
                     let what = format!("the recipe {} has no response that is scored", recipe.name);

@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicBool;
 use clap::Args;
 use instil::recipe::label::{Observed, label, read_examples};
 use instil::recipe::{Attribute, Recipe};
+use instil::run::directory;
 use instil::run::file::RecipeChoice;
 use instil::run::observed::agreement;
-use instil::run::directory;
 use instil::{Error, Result};
 use serde_json::json;
 

@@ -142,12 +142,18 @@ mod tests {
 
     #[test]
     fn every_attribute_becomes_a_judging_step() {
-        let attributes =
-            [Attribute::of("tone", vec![json!("dry"), json!("warm")]), Attribute::of("level", vec![json!(1), json!(3)])];
+        let attributes = [
+            Attribute::of("tone", vec![json!("dry"), json!("warm")]),
+            Attribute::of("level", vec![json!(1), json!(3)]),
+        ];
         let shown = json!({"text": "Say {{ hello }}\nnow", "tone": "warm"});
         let shown = vec![shown.as_object().expect("an object").clone()];
         let recipe = label(&attributes, Observed::Instruction, shown).expect("a recipe");
-        assert!(recipe.steps[0].prefix.ends_with("Text: Say { { hello }} now\nTone: warm\n\n"), "{:?}", recipe.steps[0]);
+        assert!(
+            recipe.steps[0].prefix.ends_with("Text: Say { { hello }} now\nTone: warm\n\n"),
+            "{:?}",
+            recipe.steps[0]
+        );
         let Output::Score(scale) = &recipe.steps[1].output else { panic!("a score") };
         assert_eq!((scale.choices.clone(), scale.values.clone()), (vec![" 1".into(), " 3".into()], vec![1.0, 3.0]));
         assert!(label(&[Attribute::of("one", vec![json!("a")])], Observed::Both, Vec::new()).is_err());

@@ -72,8 +72,7 @@ mod tests {
     #[test]
     fn both_measures_follow_their_definitions() {
         let of = |measure| {
-            let likelihood =
-                Likelihood { text: String::new(), neutral: Map::new(), without: None, measure };
+            let likelihood = Likelihood { text: String::new(), neutral: Map::new(), without: None, measure };
             likelihood.written(&[vec![6.0, 4.0], vec![8.0, 4.0]])
         };
         assert_eq!(of(Measure::Information)["expected"], 0.5);

@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::ledger::{self, Ledger, Recovered};
 use super::plan::Plan;
@@ -20,6 +21,9 @@ pub const RECORDS: &str = "records.jsonl";
 pub const REJECTS: &str = "rejects.jsonl";
 /// Name of the file that processes lock.
 const LOCK: &str = ".lock";
+/// How often, and how long apart, a lock that another process has is tried.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Differences of two plans that are told.
 const MOST_DIFFERENCES: usize = 3;
 
@@ -161,13 +165,22 @@ pub fn lock(path: &Path) -> Result<File> {
     let file = path.join(LOCK);
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file);
     let lock = lock.map_err(|cause| Error::io("create", &file, cause))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => {
-            Err(Error::input(path, "another process is writing this run", "wait for it, or choose another -o"))
+    // A process that is just ending, or was just forked from this one, lets go of the lock in a moment.
+    for tried in 0.. {
+        match lock.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if tried < LOCK_TRIES => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::input(
+                    path,
+                    "another process is writing this run",
+                    "wait for it, or choose another -o",
+                ));
+            }
+            Err(TryLockError::Error(cause)) => return Err(Error::io("lock", &file, cause)),
         }
-        Err(TryLockError::Error(cause)) => Err(Error::io("lock", &file, cause)),
     }
+    Ok(lock)
 }
 
 /// Refuses to go on with a run that was planned otherwise.

@@ -132,9 +132,8 @@ pub fn generate<'a>(
     let mut steps = Steps::new(plan, &seeds, writer, judge, workshop.compiler)?;
     let slots = workshop.capacity.slots;
     let mut scheduler = Scheduler::new(workshop.model, workshop.tokenizer.vocab().clone(), workshop.capacity);
-    let mut judge = workshop
-        .judge
-        .map(|judge| Scheduler::new(judge.model, judge.tokenizer.vocab().clone(), workshop.capacity));
+    let mut judge =
+        workshop.judge.map(|judge| Scheduler::new(judge.model, judge.tokenizer.vocab().clone(), workshop.capacity));
     let mut rows = Rows::new(plan, &seeds, directory)?;
     let mut decoding: HashMap<(u32, u16), Decoding> = HashMap::new();
     let mut wanted: Vec<Wanted> = Vec::new();
@@ -208,7 +207,12 @@ impl Desk<'_, '_, '_> {
         match next {
             Next::Request(request) => {
                 let field = &steps.step_of(request.key).field;
-                on_event(Event::Requested { key: request.key, field, prefix: &request.prefix, prompt: &request.prompt });
+                on_event(Event::Requested {
+                    key: request.key,
+                    field,
+                    prefix: &request.prefix,
+                    prompt: &request.prompt,
+                });
                 match self.judge.as_mut().filter(|_| steps.is_for_judge(request.key)) {
                     Some(judge) => judge.submit(*request),
                     None => self.scheduler.submit(*request),

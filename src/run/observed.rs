@@ -84,8 +84,8 @@ pub fn agreement(records: &Path, recipe: &Recipe) -> Result<Vec<Agreement>> {
         .into_iter()
         .map(|seen| {
             let right: Vec<bool> = seen.planned.iter().zip(&seen.observed).map(|(a, b)| a == b).collect();
-            let confusion = (!right.is_empty())
-                .then(|| Confusion::new(seen.values.clone(), &seen.planned, &seen.observed));
+            let confusion =
+                (!right.is_empty()).then(|| Confusion::new(seen.values.clone(), &seen.planned, &seen.observed));
             Agreement {
                 observed: seen.values.into_iter().zip(seen.counts).collect(),
                 kappa: confusion.as_ref().and_then(Confusion::kappa),

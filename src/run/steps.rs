@@ -16,8 +16,8 @@ use crate::filter::condition::fits;
 use crate::filter::{Filter, Reason, first_reason};
 use crate::grammar::GrammarSource;
 use crate::grammar::validator::Validator;
-use crate::recipe::prompt::Templates;
 use crate::recipe::likelihood::Measure as Measured;
+use crate::recipe::prompt::Templates;
 use crate::recipe::{Form, Likelihood, Output, Recipe, Scale, Step};
 use crate::tokenizer::chat::Message;
 use crate::tokenizer::{ChatBeginning, EncodeOptions, Tokenizer};
@@ -245,7 +245,9 @@ impl<'a> Steps<'a> {
                         }
                         take_score(row, step);
                     }
-                    Output::Likelihood(likelihood) if row.readings.len() == likelihood.readings() => take_score(row, step),
+                    Output::Likelihood(likelihood) if row.readings.len() == likelihood.readings() => {
+                        take_score(row, step)
+                    }
                     Output::Likelihood(likelihood) => return self.reading_of_text(row, step, likelihood),
                     _ => return self.request(row, step),
                 }
@@ -526,7 +528,9 @@ impl<'a> Steps<'a> {
                 return Err(Error::usage(format!("{place}: `text` cannot have a `stop`"), "use a regex"));
             }
             Output::Schema => GrammarSource::JsonSchema(self.plan.schema.clone()),
-            Output::Template(_) | Output::Score(_) | Output::Likelihood(_) => unreachable!("nothing is decoded for them"),
+            Output::Template(_) | Output::Score(_) | Output::Likelihood(_) => {
+                unreachable!("nothing is decoded for them")
+            }
         })
     }
 

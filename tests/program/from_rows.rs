@@ -35,8 +35,9 @@ fn evolving_model(place: &Place, pause_micros: u64) {
 
 fn seeds(place: &Place, count: usize) {
     let words = ["tree", "flower", "mushroom", "vine", "bush", "herb", "moss", "grass"];
-    let text: String =
-        (0..count).map(|at| format!("{}\n", json!({"instruction": format!("Describe {} {at}.", words[at % 8])}))).collect();
+    let text: String = (0..count)
+        .map(|at| format!("{}\n", json!({"instruction": format!("Describe {} {at}.", words[at % 8])})))
+        .collect();
     place.write("seeds.jsonl", text);
 }
 
@@ -76,7 +77,10 @@ fn lineage_is_whole_and_what_failed_goes_back_into_the_pool() {
                 assert!(parent["meta"]["lineage"]["round"].as_u64() < lineage["round"].as_u64());
                 parent["instruction"].as_str().expect("a text").to_owned()
             }
-            None => format!("Describe {} {seed}.", ["tree", "flower", "mushroom", "vine", "bush", "herb", "moss", "grass"][seed as usize % 8]),
+            None => format!(
+                "Describe {} {seed}.",
+                ["tree", "flower", "mushroom", "vine", "bush", "herb", "moss", "grass"][seed as usize % 8]
+            ),
         };
         // The best row so far is the parent: none of the chain's rows stands between.
         let round = lineage["round"].as_u64().expect("a round");
@@ -180,7 +184,11 @@ fn labelling_model(place: &Place) {
     place.model(
         "model.toml",
         0,
-        &[("Text: Hey you\nTone:", reply("casual")), ("Text: Dear Sir\nTone:", reply("formal")), ("N/A\nTone:", vec![" casual".into(), " formal".into()])],
+        &[
+            ("Text: Hey you\nTone:", reply("casual")),
+            ("Text: Dear Sir\nTone:", reply("formal")),
+            ("N/A\nTone:", vec![" casual".into(), " formal".into()]),
+        ],
     );
 }
 
@@ -197,12 +205,16 @@ fn labels_are_read_compared_and_filled_up() {
         })
         .collect();
     place.write("rows.jsonl", text);
-    let arguments = ["label", "rows.jsonl", "--model", "model.toml", "--attribute", "tone=casual,formal", "-o", "labels"];
+    let arguments =
+        ["label", "rows.jsonl", "--model", "model.toml", "--attribute", "tone=casual,formal", "-o", "labels"];
     let told = place.run(&arguments).succeeded();
     assert!(told.stderr.contains("tone: casual 34, formal 6"), "{}", told.stderr);
     assert!(told.stderr.contains("accuracy 0.97"), "{}", told.stderr);
     let rows = place.lines("labels/records.jsonl");
-    assert_eq!((rows.len(), rows[5]["note"].as_str(), rows[5]["meta"]["lineage"]["seed_id"].as_u64()), (40, Some("kept"), Some(5)));
+    assert_eq!(
+        (rows.len(), rows[5]["note"].as_str(), rows[5]["meta"]["lineage"]["seed_id"].as_u64()),
+        (40, Some("kept"), Some(5))
+    );
     assert_eq!(rows[39]["meta"]["scores"]["tone"]["choice"], "formal");
     let found: Value = serde_json::from_str(&place.read("labels/labels.json")).expect("JSON");
     assert_eq!(found[0]["confusion"]["counts"], json!([[33, 0], [1, 6]]));
@@ -221,12 +233,18 @@ fn labels_are_read_compared_and_filled_up() {
         "run.yaml",
         format!("recipe: {}\nattributes:\n  - {{name: topic, values: [bees]}}\n  - {{name: tone, values: [casual, formal]}}\n", fixture("recipe.yaml")),
     );
-    place.write("labelled.jsonl", rows.iter().map(|row| {
-        let mut row = row.clone();
-        row["topic"] = "bees".into();
-        format!("{row}\n")
-    }).collect::<String>());
-    let told = place.run(&["generate", "-c", "run.yaml", "--fill", "labelled.jsonl", "--model", "writer.toml", "-o", "more"]);
+    place.write(
+        "labelled.jsonl",
+        rows.iter()
+            .map(|row| {
+                let mut row = row.clone();
+                row["topic"] = "bees".into();
+                format!("{row}\n")
+            })
+            .collect::<String>(),
+    );
+    let told =
+        place.run(&["generate", "-c", "run.yaml", "--fill", "labelled.jsonl", "--model", "writer.toml", "-o", "more"]);
     let told = told.succeeded();
     assert!(told.stderr.contains("40 rows, total variation 0.350 from the target"), "{}", told.stderr);
     let more = place.lines("more/records.jsonl");
@@ -240,11 +258,18 @@ fn labels_are_read_compared_and_filled_up() {
 fn rows_are_judged_as_they_are_and_answers_compete() {
     let place = Place::new();
     place.write("rows.jsonl", "{\"instruction\": \"Name a tree.\", \"response\": \"An oak.\", \"extra\": [1]}\n{\"instruction\": \"Say no.\"}\n");
-    place.model("model.toml", 0, &[
-        ("Rating of the answer:", vec![" 4".into()]),
-        ("Complexity:", vec![" 2".into()]),
-        ("assistant: ", vec!["An oak is a tree that grows old.".into(), "A birch is a tree with a white bark.".into()]),
-    ]);
+    place.model(
+        "model.toml",
+        0,
+        &[
+            ("Rating of the answer:", vec![" 4".into()]),
+            ("Complexity:", vec![" 2".into()]),
+            (
+                "assistant: ",
+                vec!["An oak is a tree that grows old.".into(), "A birch is a tree with a white bark.".into()],
+            ),
+        ],
+    );
     place.run(&["judge", "rows.jsonl", "--model", "model.toml", "-o", "judged"]).succeeded();
     let rows = place.lines("judged/records.jsonl");
     assert_eq!((rows.len(), &rows[0]["extra"]), (2, &json!([1])));
@@ -259,5 +284,8 @@ fn rows_are_judged_as_they_are_and_answers_compete() {
     let rows = place.lines("one/records.jsonl");
     assert!(rows.iter().all(|row| row["response"].as_str().is_some_and(|text| text.ends_with('.'))));
     let lock: Value = serde_json::from_str(&place.read("one/run.lock.json")).expect("JSON");
-    assert_eq!((&lock["judge"]["name"], &lock["recipe"]["steps"][2]["best_of"]["count"]), (&json!("script"), &json!(3)));
+    assert_eq!(
+        (&lock["judge"]["name"], &lock["recipe"]["steps"][2]["best_of"]["count"]),
+        (&json!("script"), &json!(3))
+    );
 }

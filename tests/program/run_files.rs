@@ -186,7 +186,7 @@ fn bounds_of_a_text_may_come_from_the_row_and_hold() {
     let reply = |text: &str| vec![text.to_owned()];
     // The model would go on and on; the grammar ends its text in time.
     let endless = "It is so. ".repeat(30);
-    place.model("model.toml", 0, &[("Instruction:", reply(" how it is")), ("Answer:", reply(&endless))]);
+    place.model("model.toml", 0, &[("Instruction:", reply(" how it all came about")), ("Answer:", reply(&endless))]);
     place.write(
         "recipe.yaml",
         "name: bounds\nschema: instruction-response\nattributes:\n\
