@@ -39,18 +39,42 @@ fn text<'a>(row: &'a Value, field: &str) -> &'a str {
     row[field].as_str().unwrap_or_else(|| panic!("{field} of {row}"))
 }
 
-/// The built-in recipe, and a script that speaks its form.
+/// Sentences of answers to the built-in recipe.
+const SENTENCES: [&str; 5] = [
+    "The work starts early and needs patience.",
+    "Good notes help to see what changed.",
+    "A short list is enough for most people.",
+    "Write it down and look at it often.",
+    "Ask a friend when you are not sure.",
+];
+
+/// The built-in recipe, and a script that speaks its form: its answers have the planned number of sentences.
 fn built_in_model(place: &Place) {
     let recipe = builtin::recipe("instruction-response").expect("it is built in");
-    let opening = recipe.attributes.iter().find(|attribute| attribute.name == "opening").expect("an `opening`");
+    let values = |name: &str| {
+        let attribute = recipe.attributes.iter().find(|attribute| attribute.name == name);
+        attribute.unwrap_or_else(|| panic!("no `{name}`")).values.clone()
+    };
+    let mut scenes = Vec::new();
+    for (length, tone) in values("length").iter().flat_map(|l| values("tone").into_iter().map(move |t| (l.clone(), t)))
+    {
+        let asked = recipe.steps[1].prompt.replace("{{ length.words }}", text(&length, "words"));
+        let asked = asked.replace("{{ tone }}", tone.as_str().expect("a text"));
+        let cue = asked.trim_start_matches("{{ instruction }}").to_owned() + "\nassistant: ";
+        let count = length["least"].as_u64().expect("a number") as usize;
+        scenes.push((cue, vec![SENTENCES[..count].join(" "), SENTENCES[5 - count..].join(" ")]));
+    }
     let mut instructions = Vec::new();
-    for value in &opening.values {
+    for value in &values("opening") {
         let (words, end) = (text(value, "words"), text(value, "end"));
         let tails = combine(&[SUBJECTS, VERBS, OBJECTS, &[" every single day"]]);
         instructions.extend(tails.iter().map(|tail| format!(" {words}{tail}{end}\n")));
     }
     let cue = recipe.steps[0].prompt.lines().last().expect("a prompt");
-    place.model("model.toml", 0, &[(cue, instructions), ("assistant: ", answers())]);
+    let mut scenes: Vec<(&str, Vec<String>)> =
+        scenes.iter().map(|(cue, replies)| (cue.as_str(), replies.clone())).collect();
+    scenes.push((cue, instructions));
+    place.model("model.toml", 0, &scenes);
 }
 
 #[test]
@@ -89,7 +113,10 @@ fn the_main_job_writes_valid_distinct_rows_and_the_same_ones_again() {
         assert_eq!(steps, ["instruction", "response"]);
         let opening = text(&meta["attributes"]["opening"], "words");
         assert!(text(record, "instruction").starts_with(opening), "{record}");
-        assert!(ANSWERS.contains(&text(record, "response")), "{record}");
+        let length = &meta["attributes"]["length"];
+        let sentences = text(record, "response").matches('.').count() as u64;
+        let within = length["least"].as_u64() <= Some(sentences) && Some(sentences) <= length["most"].as_u64();
+        assert!(within && SENTENCES.iter().any(|one| text(record, "response").starts_with(one)), "{record}");
         ids.insert(id.to_string());
         instructions.insert(text(record, "instruction").to_owned());
     }
