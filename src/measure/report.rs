@@ -212,7 +212,7 @@ pub fn measure(
     let decisions = Decisions::beside(&sources.records)?;
     let throughput = sources.throughput.as_deref().map(read_json).transpose()?;
     let review = decisions.as_ref().map(|_| Tally::default());
-    let mut report = Report { seed, throughput, review, ..Report::default() };
+    let mut report = Report { review, seed, throughput, ..Report::default() };
     let mut line = Vec::new();
     let mut lines = Lines::open(&sources.records)?;
     while lines.next(&mut line)?.is_some() {
