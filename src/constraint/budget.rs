@@ -22,6 +22,8 @@ use crate::grammar::{DEAD, NodeId, StateId, UNIVERSAL};
 
 /// Longest completion of one frame, in bytes.
 const LONGEST_COMPLETION: usize = 1 << 22;
+/// The same, over a language, where each byte may take a state of its own.
+const LONGEST_SPELT: u32 = 1 << 15;
 
 /// Bounds known so far.
 #[derive(Debug, Default)]
@@ -385,7 +387,7 @@ enum Part {
 /// Writes the shortest way from a state of a language to a word, byte by byte.
 fn least_bytes(machine: &mut Machine, mut state: StateId, out: &mut Vec<u8>) -> bool {
     let mut left = machine.expansion.lang_min_bytes(state);
-    if left as usize > LONGEST_COMPLETION {
+    if left > LONGEST_SPELT {
         return false;
     }
     while left > 0 {
@@ -436,7 +438,7 @@ fn least_string(machine: &mut Machine, tables: &Tables, thread: Thread, out: &mu
         if left == 0 {
             break;
         }
-        if left as usize > LONGEST_COMPLETION {
+        if left > LONGEST_SPELT {
             return Part::Stuck;
         }
         let row = *machine.expansion.lang_row(state);

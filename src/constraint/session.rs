@@ -275,7 +275,10 @@ impl Session {
             fork.document.read(&fork.text, fork.text.len());
             let fresh = !fork.used_keys(&mut ignored);
             // Two of the tokens needed are those allowed for this.
-            (fresh && fork.min_tokens_left() < left + 2).then_some(token)
+            let within = fresh && fork.min_tokens_left() < left + 2;
+            // Those two are spent here, so the key must be closed next.
+            fork.max_tokens = self.max_tokens;
+            (within && fork.mask().count() > 0).then_some(token)
         })
     }
 

@@ -413,7 +413,7 @@ fn containers_nest_as_deep_as_is_set() {
                 for limit in [None, Some(engine.min_tokens() + 200)] {
                     let mut session = engine.start(limit).expect("no limit, or a wide one");
                     let (mut depth, mut deepest) = (0, 0);
-                    while !session.is_finished() && session.text().len() < 600 {
+                    while !session.is_accepting() && session.text().len() < 600 {
                         compare(&mut session);
                         let mask = session.mask();
                         let text = String::from_utf8_lossy(session.text()).into_owned();
@@ -438,7 +438,7 @@ fn containers_nest_as_deep_as_is_set() {
                         depth = open_containers(session.text());
                         deepest = deepest.max(depth);
                     }
-                    assert!(session.is_finished(), "{schema}: {}", String::from_utf8_lossy(session.text()));
+                    assert!(session.is_accepting(), "{schema}: {}", String::from_utf8_lossy(session.text()));
                     let text = String::from_utf8_lossy(session.text());
                     assert!(deepest <= 9 && (limit.is_some() || deepest >= 7), "{deepest} levels of {schema}: {text}");
                 }
@@ -469,6 +469,14 @@ fn what_must_nest_too_deep_is_refused() {
     let engine = Engine::compile(&source, &Options::default(), Tables::new(vocab()), Settings::default());
     let told = engine.err().map(|error| error.to_string());
     assert!(told.is_some_and(|told| told.contains("1024 levels")));
+}
+
+#[test]
+fn what_takes_too_long_to_spell_is_refused() {
+    let engine = json_engine(json!({"type": "string", "pattern": "^(?=.*[A-Z]).{2666666}$"}), Settings::default());
+    let told = engine.start(Some(1 << 30)).err().map(|error| error.to_string());
+    assert!(told.is_some_and(|told| told.contains("more tokens than can be counted")));
+    assert!(engine.statistics()[5] < 1 << 22, "{} bytes held", engine.statistics()[5]);
 }
 
 #[test]

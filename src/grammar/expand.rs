@@ -443,7 +443,13 @@ impl Expansion {
                 }
                 self.meet_keyword(result, &other, keyword, schema);
             }
-            Keyword::OneOf(list) => self.apply_one_of(result, list),
+            Keyword::OneOf(list) => match self.values_of_one(list) {
+                Some(values) => {
+                    let other = self.enumeration(&values, schema);
+                    self.meet_keyword(result, &other, keyword, schema);
+                }
+                None => self.apply_one_of(result, list),
+            },
             Keyword::Not(inner) => {
                 let literal = Literal::negative(*inner);
                 let node = self.node(vec![literal]);

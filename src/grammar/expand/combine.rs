@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::super::decimal::Decimal;
+use super::super::evaluate::equal;
 use super::super::language::{INFINITE, NONE};
 use super::super::node::{Alternatives, ArrayBody, Case, Literal, NOTHING, ObjectBody, Slot};
 use super::super::number::NumberSet;
@@ -144,6 +145,30 @@ impl Expansion {
     }
 
     /// Each branch, cut out of what is allowed so far, without the other branches that it overlaps there.
+    /// The values of which exactly one of some schemas holds, where each of these lists its own.
+    pub(super) fn values_of_one(&mut self, list: &[SchemaId]) -> Option<Vec<Value>> {
+        let mut values: Vec<Value> = Vec::new();
+        for &inner in list {
+            for value in self.values_listed(inner)?.iter() {
+                if !values.iter().any(|other| equal(other, value)) {
+                    values.push(value.clone());
+                }
+            }
+        }
+        values.retain(|value| list.iter().filter(|&&inner| self.valid(inner, value)).count() == 1);
+        Some(values)
+    }
+
+    /// A list that holds all values of a schema.
+    fn values_listed(&self, schema: SchemaId) -> Option<Arc<[Value]>> {
+        let mut schemas = Vec::new();
+        self.gather(schema, &mut schemas, &mut Vec::new());
+        schemas.iter().flat_map(|(_, schema)| &schema.keywords).find_map(|keyword| match keyword {
+            Keyword::Enum(values) if values.len() <= CASE_LIMIT => Some(values.clone()),
+            _ => None,
+        })
+    }
+
     pub(super) fn apply_one_of(&mut self, result: &mut Alternatives, list: &[SchemaId]) {
         let mut parts = Vec::with_capacity(list.len());
         for &inner in list {
