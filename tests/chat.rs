@@ -112,7 +112,8 @@ fn words() -> Tokenizer {
     let control = ["<|end|>", "<|start|>"].map(|spelling| (spelling.as_bytes().to_vec(), TokenKind::Control));
     let words = ["user", "ask", "\nuser", "\n\n", "x\n"].map(|word| (word.as_bytes().to_vec(), TokenKind::Text));
     let bytes = (0..=255u8).map(|byte| (vec![byte], TokenKind::Text));
-    let vocab = Vocab::new(control.into_iter().chain(bytes).chain(words), &[0]);
+    let tokens: Vec<(Vec<u8>, TokenKind)> = control.into_iter().chain(bytes).chain(words).collect();
+    let vocab = Vocab::new(tokens.iter().map(|(bytes, kind)| (bytes.as_slice(), *kind)), &[0]);
     Tokenizer::from_vocab(&vocab, "words").expect("a tokenizer")
 }
 
