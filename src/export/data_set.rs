@@ -189,7 +189,7 @@ mod tests {
         let line = |row: usize| {
             let topic = ["bread", "tides", "chess"][row % 3];
             let row = json!({"id": format!("0-{row:06}"), "instruction": format!("Ask {}?", row / 2), "response": format!("Say {row}."),
-                "meta": {"attributes": {"topic": topic}, "steps": []}});
+                "meta": {"row": row, "attributes": {"topic": topic}, "steps": []}});
             format!("{row}\n")
         };
         let plan = json!({"version": "0.1.0", "rows": rows, "seed": 7, "model": {"name": "m|x", "licence": "Apache-2.0"},
@@ -234,7 +234,7 @@ mod tests {
             "  - split: train\n    path: train.jsonl\n  - split: test\n    path: test.jsonl\n---\n",
             "- model: m|x\n- licence of the model: Apache-2.0\n",
             "- filters: loops, closed_by_budget\n",
-            "| bread | 15.0 | 20 | 20 |\n",
+            "| bread | 20.0 | 20 | 20 |\n",
             "- topic: no row for 1 of the values (dogs).\n",
         ] {
             assert!(card.contains(part), "{part:?} is not in:\n{card}");

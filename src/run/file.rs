@@ -347,11 +347,11 @@ mod tests {
 
     #[test]
     fn a_run_file_changes_its_recipe() {
-        let text = "rows: 5\nattributes:\n  - name: topic\n    values: [bees]\n  - name: level\n    values: [easy, hard]\n\
+        let text = "rows: 5\nattributes:\n  - name: topic\n    values: [bees]\n  - name: place\n    values: [here, there]\n\
                     sampling: {top_k: 7}\nmax_tokens: 99\nmax_attempts: 2\n";
         let recipe = source(text).expect("it parses").resolve().expect("it resolves").recipe;
         let names: Vec<&str> = recipe.attributes.iter().map(|attribute| attribute.name.as_str()).collect();
-        assert_eq!(names, ["level", "topic", "opening"]);
+        assert_eq!(names, ["place", "topic", "opening", "level", "tone", "length"]);
         assert_eq!(recipe.attributes[1].values, [json!("bees")]);
         assert_eq!((recipe.sampling.top_k, recipe.sampling.temperature), (7, 0.7));
         assert!(recipe.steps.iter().all(|step| step.max_tokens == 99));
