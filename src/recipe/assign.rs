@@ -519,9 +519,10 @@ mod tests {
             let cells = [attribute("a", first), attribute("b", second)];
             let mut apart = Attribute { apart: true, ..attribute("c", weights.len()) };
             apart.weights = weights.iter().map(|weight| f64::from(*weight)).collect();
-            let all = match before {
-                true => [apart.clone(), cells[0].clone(), cells[1].clone()],
-                false => [cells[0].clone(), cells[1].clone(), apart.clone()],
+            let all = if before {
+                [apart.clone(), cells[0].clone(), cells[1].clone()]
+            } else {
+                [cells[0].clone(), cells[1].clone(), apart.clone()]
             };
             let alone = Assignments::new(&cells, &[], Balance::Cells, seed).expect("few cells");
             let with = Assignments::new(&all, &[], Balance::Cells, seed).expect("few cells");

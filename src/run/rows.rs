@@ -39,7 +39,7 @@ enum State {
     /// Its attempt is not in the ledger.
     Wanting,
     /// Its attempt passed the rules about single rows.
-    Passed { attempt: Attempt, prepared: Box<Prepared>, was_known: bool },
+    Passed { attempt: Box<Attempt>, prepared: Box<Prepared>, was_known: bool },
     /// No attempt is left.
     GivenUp,
 }
@@ -169,7 +169,7 @@ impl<'a> Rows<'a> {
                 let State::Passed { attempt, .. } = std::mem::replace(&mut row.state, State::Wanting) else {
                     unreachable!("it was passed a line ago")
                 };
-                row.turn_down(attempt, reason);
+                row.turn_down(*attempt, reason);
                 wanted.extend(self.go_on(index)?);
                 continue;
             }
@@ -280,7 +280,7 @@ impl<'a> Rows<'a> {
                 let family = row.origin.as_ref().map(Origin::family);
                 let candidate = Candidate { fields: &entry.attempt.fields, family: family.as_deref() };
                 let prepared = Box::new(self.accepted.prepare(candidate));
-                row.state = State::Passed { attempt: entry.attempt, prepared, was_known };
+                row.state = State::Passed { attempt: Box::new(entry.attempt), prepared, was_known };
             }
         }
     }

@@ -203,7 +203,7 @@ impl<'a> Steps<'a> {
                 Some(Reason::new("dead_end", detail))
             }
         };
-        if let Some(ended) = self.step_done(row, reason)? {
+        if let Some(ended) = self.step_done(row, reason) {
             return Ok(ended);
         }
         self.proceed(row)
@@ -246,13 +246,13 @@ impl<'a> Steps<'a> {
                         take_score(row, step);
                     }
                     Output::Likelihood(likelihood) if row.readings.len() == likelihood.readings() => {
-                        take_score(row, step)
+                        take_score(row, step);
                     }
                     Output::Likelihood(likelihood) => return self.reading_of_text(row, step, likelihood),
                     _ => return self.request(row, step),
                 }
             }
-            if let Some(ended) = self.step_done(row, None)? {
+            if let Some(ended) = self.step_done(row, None) {
                 return Ok(ended);
             }
         }
@@ -263,7 +263,7 @@ impl<'a> Steps<'a> {
 
     /// Ends the present step, which may have failed for `reason`: asks the rules that have all they need by now,
     /// and chooses among competing texts. `None` when the attempt goes on.
-    fn step_done(&mut self, row: &mut Decoding, reason: Option<Reason>) -> Result<Option<Next>> {
+    fn step_done(&mut self, row: &mut Decoding, reason: Option<Reason>) -> Option<Next> {
         let recipe = &self.plan.recipe;
         let done = row.step;
         row.step += 1;
@@ -275,19 +275,19 @@ impl<'a> Steps<'a> {
         };
         // A step whose texts compete begins its round by remembering what there was before.
         let Some(choosing) = &mut row.choosing else {
-            return Ok(reason.map(|reason| Next::Ended(Box::new(std::mem::take(&mut row.attempt)), Some(reason))));
+            return reason.map(|reason| Next::Ended(Box::new(std::mem::take(&mut row.attempt)), Some(reason)));
         };
         let best_of = recipe.steps[choosing.step].best_of.as_ref().expect("only such a step begins a choice");
         let score = row.attempt.scores.get(&best_of.by).and_then(|score| score["expected"].as_f64());
         match (reason, score) {
             (Some(reason), _) => choosing.texts.push(Err((std::mem::take(&mut row.attempt), reason))),
             (None, Some(score)) => choosing.texts.push(Ok((score, std::mem::take(&mut row.attempt)))),
-            (None, None) => return Ok(None),
+            (None, None) => return None,
         }
         if choosing.texts.len() < usize::from(best_of.count) {
             row.attempt = choosing.before.clone();
             row.step = choosing.step;
-            return Ok(None);
+            return None;
         }
         let judges = |step: &Step| step.field == best_of.by && fits(&step.when, &row.attributes);
         let judged_at = (choosing.step..recipe.steps.len()).find(|&at| judges(&recipe.steps[at]));
@@ -309,9 +309,9 @@ impl<'a> Steps<'a> {
             (Some((_, attempt)), _) => {
                 row.attempt = attempt;
                 row.step = judged_at.map_or(row.step, |at| at + 1);
-                Ok(None)
+                None
             }
-            (None, Some((attempt, reason))) => Ok(Some(Next::Ended(Box::new(attempt), Some(reason)))),
+            (None, Some((attempt, reason))) => Some(Next::Ended(Box::new(attempt), Some(reason))),
             (None, None) => unreachable!("a choice has at least one text"),
         }
     }
@@ -391,7 +391,7 @@ impl<'a> Steps<'a> {
         let source = self.grammar(step, &values, &place)?;
         let constraint = self.constraint(&source, step, &place)?;
         let draws = &plan.recipe.sampling;
-        self.fitting(
+        let request = self.fitting(
             row,
             Request {
                 key: StreamKey { step: row.step as u16 + candidate * STREAMS_PER_STEP, ..row.key },
@@ -408,7 +408,8 @@ impl<'a> Steps<'a> {
                 },
                 measure: None,
             },
-        )
+        );
+        Ok(request)
     }
 
     /// The next reading that a judging step lacks; `None` when it has all.
@@ -437,7 +438,7 @@ impl<'a> Steps<'a> {
                 }
             };
             let longest = choices.iter().map(Vec::len).max().unwrap_or(0);
-            return self.measuring(row, (prefix, prompt), longest, Measure::Choices(choices)).map(Some);
+            return Ok(Some(self.measuring(row, (prefix, prompt), longest, Measure::Choices(choices))));
         }
         Ok(None)
     }
@@ -461,9 +462,9 @@ impl<'a> Steps<'a> {
         if likelihood.measure == Measured::Ending {
             prompt.extend(text);
             let end = self.reader(step).tokenizer.vocab().eos().iter().take(1).copied().collect();
-            return self.measuring(row, (prefix, prompt), 1, Measure::Text(end));
+            return Ok(self.measuring(row, (prefix, prompt), 1, Measure::Text(end)));
         }
-        self.measuring(row, (prefix, prompt), text.len(), Measure::Text(text))
+        Ok(self.measuring(row, (prefix, prompt), text.len(), Measure::Text(text)))
     }
 
     fn measuring(
@@ -472,22 +473,22 @@ impl<'a> Steps<'a> {
         (prefix, prompt): (Arc<[TokenId]>, Vec<TokenId>),
         length: usize,
         measure: Measure,
-    ) -> Result<Next> {
+    ) -> Next {
         let key = StreamKey { step: row.step as u16, ..row.key };
         let (constraint, sampling, measure) = (None, Sampling::default(), Some(measure));
         self.fitting(row, Request { key, prefix, prompt, constraint, max_tokens: length, sampling, measure })
     }
 
     /// The request, unless it is longer than the model reads: then the attempt has failed.
-    fn fitting(&self, row: &mut Decoding, request: Request) -> Result<Next> {
+    fn fitting(&self, row: &mut Decoding, request: Request) -> Next {
         let length = request.prefix.len() + request.prompt.len() + request.max_tokens;
         let step = self.step_of(request.key);
         let most = self.reader(step).context_length;
         if length <= most {
-            return Ok(Next::Request(Box::new(request)));
+            return Next::Request(Box::new(request));
         }
         let detail = format!("{} may take {length} tokens, and the model reads {most}", step.field);
-        Ok(Next::Ended(Box::new(std::mem::take(&mut row.attempt)), Some(Reason::new("too_long", detail))))
+        Next::Ended(Box::new(std::mem::take(&mut row.attempt)), Some(Reason::new("too_long", detail)))
     }
 
     fn chat_prompt(&mut self, row: &Decoding, step: &Step, prompt: String) -> Result<(Arc<[TokenId]>, Vec<TokenId>)> {

@@ -33,12 +33,15 @@ fn evolving_model(place: &Place, pause_micros: u64) {
     );
 }
 
+/// JSON Lines of rows.
+fn lines(rows: impl IntoIterator<Item = Value>) -> String {
+    rows.into_iter().fold(String::new(), |text, row| text + &row.to_string() + "\n")
+}
+
 fn seeds(place: &Place, count: usize) {
     let words = ["tree", "flower", "mushroom", "vine", "bush", "herb", "moss", "grass"];
-    let text: String = (0..count)
-        .map(|at| format!("{}\n", json!({"instruction": format!("Describe {} {at}.", words[at % 8])})))
-        .collect();
-    place.write("seeds.jsonl", text);
+    let row = |at: usize| json!({ "instruction": format!("Describe {} {at}.", words[at % 8]) });
+    place.write("seeds.jsonl", lines((0..count).map(row)));
 }
 
 fn evolve<'a>(recipe: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
@@ -175,7 +178,7 @@ fn malformed_seeds_are_told_in_one_line() {
     let long = format!("{{\"instruction\": \"{}\"}}\n", "word ".repeat(2_200_000));
     run(&with(long.as_bytes()), &[]).succeeded();
     run(&[b"\xef\xbb\xbf", row.as_bytes()].concat(), &["--strict"]).succeeded();
-    assert_eq!(fs::read_dir(place.at("run")).expect("a run").count() > 3, true);
+    assert_eq!(place.lines("run/records.jsonl").len(), 1);
 }
 
 /// A model that tells tones by the text before.
@@ -196,15 +199,13 @@ fn labelling_model(place: &Place) {
 fn labels_are_read_compared_and_filled_up() {
     let place = Place::new();
     labelling_model(&place);
-    let text: String = (0..40)
-        .map(|at| {
-            let (text, known) = if at < 34 { ("Hey you", "casual") } else { ("Dear Sir", "formal") };
-            // One is known to be what it is not.
-            let known = if at == 0 { "formal" } else { known };
-            format!("{}\n", json!({"instruction": text, "tone": known, "id": at, "note": "kept"}))
-        })
-        .collect();
-    place.write("rows.jsonl", text);
+    let rows = (0..40).map(|at| {
+        let (text, known) = if at < 34 { ("Hey you", "casual") } else { ("Dear Sir", "formal") };
+        // One is known to be what it is not.
+        let known = if at == 0 { "formal" } else { known };
+        json!({"instruction": text, "tone": known, "id": at, "note": "kept"})
+    });
+    place.write("rows.jsonl", lines(rows));
     let arguments =
         ["label", "rows.jsonl", "--model", "model.toml", "--attribute", "tone=casual,formal", "-o", "labels"];
     let told = place.run(&arguments).succeeded();
@@ -235,13 +236,11 @@ fn labels_are_read_compared_and_filled_up() {
     );
     place.write(
         "labelled.jsonl",
-        rows.iter()
-            .map(|row| {
-                let mut row = row.clone();
-                row["topic"] = "bees".into();
-                format!("{row}\n")
-            })
-            .collect::<String>(),
+        lines(rows.iter().map(|row| {
+            let mut row = row.clone();
+            row["topic"] = "bees".into();
+            row
+        })),
     );
     let told =
         place.run(&["generate", "-c", "run.yaml", "--fill", "labelled.jsonl", "--model", "writer.toml", "-o", "more"]);
