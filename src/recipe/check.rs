@@ -143,14 +143,15 @@ impl Recipe {
                     templates.check(template, known).map_err(|(what, remedy)| Fault::new(&place, what, remedy))?;
                     varies |= is_template(template);
                 }
-                // As with a regex below: a row's own bounds are checked with the row.
-                if varies {
-                    return Ok(());
-                }
                 let no_number = |key: &str, text: &str| {
                     let what = format!("`{text}` is no number");
                     Fault::new(format!("{at}/output/text/{key}"), what, "write a number, or a template of one")
                 };
+                // As with a regex below: a row's own bounds are checked with the row.
+                if varies {
+                    let some = |text: &str| Ok(if is_template(text) { "0".to_owned() } else { text.to_owned() });
+                    return text.bounds(some, no_number).map(drop);
+                }
                 GrammarSource::Text(text.bounds(|text| Ok(text.to_owned()), no_number)?)
             }
             Output::Regex(pattern) => {
