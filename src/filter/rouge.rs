@@ -22,7 +22,8 @@ use super::{Other, Reason};
 pub struct RougeL {
     /// Fields whose texts are compared, taken together.
     pub fields: Vec<String>,
-    /// Rows with an F1 above this are alike.
+    /// Rows with an F1 above this are alike; so are rows that meet it, which the rounding of other programs
+    /// puts on either side.
     #[serde(default = "default_threshold")]
     pub threshold: f64,
 }
@@ -129,15 +130,15 @@ impl RougeIndex {
         self.met.push(0);
     }
 
-    /// True when `common` words of texts of `n` and `m` make an F1 over the threshold.
+    /// True when `common` words of texts of `n` and `m` make an F1 that is not below the threshold.
     fn is_over(&self, common: usize, n: usize, m: usize) -> bool {
-        2.0 * common as f64 > self.threshold * (n + m) as f64
+        2.0 * common as f64 >= self.threshold * (n + m) as f64 - 1e-9
     }
 
     /// Kept texts that may be over the threshold, in the order of keeping; misses none.
     fn candidates(&mut self, words: &[u64]) -> Vec<u32> {
         // A text over the threshold shares at least `needed` of these words, counted as often as they stand here.
-        let needed = (self.threshold * words.len() as f64 / (2.0 - self.threshold)).floor() as usize;
+        let needed = (self.threshold * words.len() as f64 / (2.0 - self.threshold) - 1e-9).floor() as usize;
         let mut counted: FxHashMap<u64, u32> = FxHashMap::default();
         for word in words {
             *counted.entry(*word).or_default() += 1;
@@ -305,7 +306,8 @@ mod tests {
                 index.accept(Other::Row(row), None, &Words { hashes: words.clone() });
             }
             let over = |words: &&Vec<u64>| {
-                2.0 * table(words, &text) as f64 > threshold * (words.len() + text.len()) as f64
+                let (common, length) = (table(words, &text), words.len() + text.len());
+                common > 0 && 2.0 * common as f64 >= threshold * length as f64 - 1e-9
             };
             let expected = kept.iter().position(|words| over(&words)).map(|row| format!("to row {row}"));
             // Twice: a check leaves nothing behind.

@@ -94,6 +94,7 @@ pub struct TextBounds {
     pub max_words: Option<u32>,
     /// Least number of sentences. A sentence ends with `.`, `!`, `?` or `…` (quotes and brackets may follow)
     /// before white space or the end, or with `。`, `！` or `？`; under such a bound a text ends with one.
+    /// A number of one or two digits before such a mark is taken for a list marker (`1.`).
     pub min_sentences: u32,
     /// Greatest number of sentences.
     pub max_sentences: Option<u32>,

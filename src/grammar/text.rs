@@ -68,9 +68,17 @@ fn sentences(min: u32, max: Option<u32>, allowed: &CharSet, languages: &mut Lang
     let after_wide = languages.class(one_of(CLOSERS).complement().intersection(allowed));
     let end_mark = languages.class(one_of(END_MARKS));
     let wide_mark = languages.class(one_of(WIDE_END_MARKS));
+    // `1.` and `12.` are list markers, not ends.
+    let digit = languages.class(CharSet::range('0'.into(), '9'.into()));
+    let marker = languages.repeat(digit, 1, 2);
+    let spaced_any = languages.concat(any, gap);
+    let listed = languages.concat(spaced_any, marker);
+    let listed = languages.or2(listed, marker);
+    let unlisted = languages.not(listed);
+    let unlisted = languages.and2(unlisted, any);
     // A sentence that ends within another.
     let inner = [
-        languages.sequence(&[any, end_mark, closers, gap, any]),
+        languages.sequence(&[unlisted, end_mark, closers, gap, any]),
         languages.sequence(&[any, wide_mark, closers, after_wide, any]),
     ];
     let inner = languages.or(inner.to_vec());
@@ -79,11 +87,14 @@ fn sentences(min: u32, max: Option<u32>, allowed: &CharSet, languages: &mut Lang
     let marks = one_of(END_MARKS).union(&one_of(WIDE_END_MARKS)).union(&one_of(CLOSERS)).union(&space);
     let core = languages.class(marks.complement().intersection(allowed));
     let begun = languages.concat(visible, any);
-    let mut ended = |mark: ExprId| {
-        let ended = languages.sequence(&[any, core, any, mark, closers]);
-        languages.and(vec![begun, ended, whole])
+    let said = languages.sequence(&[any, core, any]);
+    let mut ended = |before: ExprId, mark: ExprId| {
+        let ended = languages.sequence(&[before, mark, closers]);
+        let said = languages.concat(said, mark);
+        let said = languages.concat(said, closers);
+        languages.and(vec![begun, said, ended, whole])
     };
-    let (spaced, wide) = (ended(end_mark), ended(wide_mark));
+    let (spaced, wide) = (ended(unlisted, end_mark), ended(any, wide_mark));
     let spaced_on = languages.concat(spaced, some_gap);
     let wide_on = languages.concat(wide, any_gap);
     let next = languages.or2(spaced_on, wide_on);
@@ -109,19 +120,23 @@ mod tests {
     fn count(text: &str) -> Option<u32> {
         let chars: Vec<char> = text.chars().collect();
         let (mut sentences, mut open, mut said) = (0, false, false);
-        let mut at = 0;
+        let (mut at, mut begin) = (0, 0);
         while at < chars.len() {
             let (narrow, wide) = (END_MARKS.contains(chars[at]), WIDE_END_MARKS.contains(chars[at]));
             open |= !chars[at].is_whitespace();
             said |= open && !narrow && !wide && !chars[at].is_whitespace() && !CLOSERS.contains(chars[at]);
             at += 1;
             if narrow || wide {
+                let word = chars[begin..at - 1].rsplit(|c| c.is_whitespace()).next().unwrap_or_default();
+                if narrow && (1..=2).contains(&word.len()) && word.iter().all(char::is_ascii_digit) {
+                    continue;
+                }
                 let after = (at..chars.len()).find(|at| !CLOSERS.contains(chars[*at])).unwrap_or(chars.len());
                 if wide || after == chars.len() || chars[after].is_whitespace() {
                     if !said {
                         return None;
                     }
-                    (sentences, open, said, at) = (sentences + 1, false, false, after);
+                    (sentences, open, said, at, begin) = (sentences + 1, false, false, after, after);
                 }
             }
         }
@@ -146,6 +161,7 @@ mod tests {
             ("He said \"stop.\" Nobody did (why?)", 2),
             ("Wait... What?!", 2),
             ("\u{4eca}\u{5929}\u{3002}\u{660e}\u{5929}\u{ff01}", 2),
+            ("Two things: 1. Bread. 12. Salt from 1996.", 2),
             ("One line.\n\nAnother.\n", 2),
         ] {
             assert_eq!(super::tests::count(text), Some(count), "{text}");
@@ -161,7 +177,7 @@ mod tests {
     proptest! {
         #[test]
         fn bounds_hold_exactly(
-            text in "[ab.!? \n\")\u{3002}]{0,24}", min in 0u32..5, more in prop::option::of(0u32..4), words in 0u32..4,
+            text in "[a1.!? \n\")]{0,24}|[a.!? \n\")\u{3002}]{0,24}", min in 0u32..5, more in prop::option::of(0u32..4), words in 0u32..4,
         ) {
             let max = more.map(|more| min + more);
             let count = count(&text);
