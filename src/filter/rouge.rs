@@ -2,7 +2,7 @@
 //! (arXiv 2212.10560) filters its instructions.
 //!
 //! F1 = 2 L / (n + m) for texts of n and m words whose longest common subsequence has L words. L is at
-//! most the number of words that the texts share, so a row over the threshold must share more than
+//! most the number of words that the texts share, so a row over the threshold must share at least
 //! n θ / (2 − θ) words with the new one. An inverted index over the new text's rarest words finds the
 //! rows that can; lengths and word counts rule most of these out; what is left is compared in full, 64
 //! words at a time (Hyyrö 2004). The result is that of comparing with every row.
