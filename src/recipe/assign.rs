@@ -554,7 +554,7 @@ mod tests {
                 let off = |count: &u32| count.abs_diff(even);
                 prop_assert!(met.iter().all(|count| off(count) <= 3) && (unmet == 0 || even < 3), "{met:?} of {even}");
                 let mean = met.iter().map(off).sum::<u32>() as usize + unmet * even as usize;
-                prop_assert!(mean * 2 <= values * count * 3, "{met:?} of {even}");
+                prop_assert!(mean <= values * count * 2, "{met:?} of {even}");
             }
         }
     }

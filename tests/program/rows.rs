@@ -39,6 +39,16 @@ fn text<'a>(row: &'a Value, field: &str) -> &'a str {
     row[field].as_str().unwrap_or_else(|| panic!("{field} of {row}"))
 }
 
+/// Ends of instructions, far enough apart for the recipe's bound on ROUGE-L.
+const TAILS: &[&str] = &[
+    " in a small town by the sea",
+    " before the first snow of winter",
+    " with friends from other schools",
+    " for guests who stay at home",
+    " after a long walk through rain",
+    " while music plays next door",
+];
+
 /// Sentences of answers to the built-in recipe.
 const SENTENCES: [&str; 5] = [
     "The work starts early and needs patience.",
@@ -67,7 +77,7 @@ fn built_in_model(place: &Place) {
     let mut instructions = Vec::new();
     for value in &values("opening") {
         let (words, end) = (text(value, "words"), text(value, "end"));
-        let tails = combine(&[SUBJECTS, VERBS, OBJECTS, &[" every single day"]]);
+        let tails = combine(&[SUBJECTS, VERBS, OBJECTS, TAILS]);
         instructions.extend(tails.iter().map(|tail| format!(" {words}{tail}{end}\n")));
     }
     let cue = recipe.steps[0].prompt.lines().last().expect("a prompt");
