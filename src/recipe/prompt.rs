@@ -1,5 +1,6 @@
 //! Prompt templates (Jinja): attributes, examples and earlier fields → text.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use minijinja::syntax::SyntaxConfig;
@@ -16,7 +17,8 @@ const GLOBALS: &[&str] = &["range", "dict", "namespace", "debug"];
 
 /// Renders templates of recipes: strict about unknown names, bounded in time.
 pub struct Templates {
-    environment: Environment<'static>,
+    /// Keeps what was parsed, by the text: a recipe has few templates, and every row renders them.
+    environment: RefCell<Environment<'static>>,
 }
 
 impl Default for Templates {
@@ -29,7 +31,7 @@ impl Default for Templates {
         // Methods of Python's texts, lists and maps, as in every template that people know.
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("regex_escape", |text: &str| regex_syntax::escape(text));
-        Self { environment }
+        Self { environment: RefCell::new(environment) }
     }
 }
 
@@ -39,10 +41,12 @@ impl Templates {
     /// # Errors
     /// When the template does not parse, or names a value that is not there.
     pub fn render(&self, template: &str, values: &Map<String, Value>, place: &str) -> Result<String> {
-        let context = minijinja::value::Serde(Context(values));
-        self.environment.render_str(template, context).map_err(|cause| {
+        if !template.contains('{') {
+            return Ok(template.to_owned());
+        }
+        self.rendered(template, values).map_err(|cause| {
             let known: Vec<&str> = values.keys().map(String::as_str).collect();
-            let mut what = cause.to_string().replace('\n', " ");
+            let mut what = cause.detail().map_or_else(|| cause.kind().to_string(), str::to_owned).replace('\n', " ");
             if cause.kind() == ErrorKind::UndefinedError
                 && let Some(name) = self.undefined(template, values)
             {
@@ -52,13 +56,22 @@ impl Templates {
         })
     }
 
+    fn rendered(&self, template: &str, values: &Map<String, Value>) -> Result<String, minijinja::Error> {
+        let parsed = self.environment.borrow().get_template(template).is_ok();
+        if !parsed {
+            self.environment.borrow_mut().add_template_owned(template.to_owned(), template.to_owned())?;
+        }
+        self.environment.borrow().get_template(template)?.render(minijinja::value::Serde(Context(values)))
+    }
+
     /// Finds what makes `template` fail whatever the values are, as (what, remedy): its syntax, or a name that
     /// is not among `known`.
     ///
     /// # Errors
     /// That finding.
     pub fn check(&self, template: &str, known: &BTreeSet<&str>) -> Result<(), (String, String)> {
-        let parsed = self.environment.template_from_str(template).map_err(|cause| {
+        let environment = self.environment.borrow();
+        let parsed = environment.template_from_str(template).map_err(|cause| {
             let what = cause.detail().map_or_else(|| cause.to_string(), str::to_owned).replace('\n', " ");
             (format!("the template does not parse: {what}"), "write names as {{ name }}".to_owned())
         })?;
@@ -77,7 +90,7 @@ impl Templates {
 
     /// The first name, in the order of the alphabet, that `template` uses and `values` lacks.
     fn undefined(&self, template: &str, values: &Map<String, Value>) -> Option<String> {
-        let names = self.environment.template_from_str(template).ok()?.undeclared_variables(true);
+        let names = self.environment.borrow().template_from_str(template).ok()?.undeclared_variables(true);
         let pointer = |name: &String| format!("/{}", name.replace('.', "/"));
         let values = Value::Object(values.clone());
         names.into_iter().filter(|name| values.pointer(&pointer(name)).is_none()).min()
