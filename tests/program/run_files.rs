@@ -181,6 +181,17 @@ fn the_published_schema_is_that_of_run_files() {
 }
 
 #[test]
+fn the_recipe_in_the_readme_is_a_valid_one() {
+    let place = place();
+    let readme = include_str!("../../README.md");
+    let (_, rest) = readme.split_once("```yaml\n").expect("a recipe");
+    place.write("letters.yaml", rest.split_once("```").expect("its end").0);
+    let told = place.run(&["validate", "--recipe", "letters.yaml", "--model", "model.toml", "--json"]).succeeded();
+    let found: Value = serde_json::from_str(&told.stdout).expect("JSON");
+    assert_eq!(found["estimate"]["steps"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
 fn bounds_of_a_text_may_come_from_the_row_and_hold() {
     let place = Place::new();
     let reply = |text: &str| vec![text.to_owned()];
