@@ -1,5 +1,6 @@
 //! `instil bench`: what this machine does with a model. Medians of several runs, after a warm-up.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +11,12 @@ use instil::constraint::Settings;
 use instil::decode::{Capacity, Completion, Finish, Request, Sampling, Scheduler, Statistics, StreamKey};
 use instil::grammar::GrammarSource;
 use instil::grammar::validator::Validator;
+use instil::model::kernels::Isa;
+use instil::model::kernels::ceiling::{bytes_read_per_second, multiply_adds_per_second};
+use instil::model::kernels::team::Team;
 use instil::model::profile::PARTS;
 use instil::model::{Model, Segment};
+use instil::recipe::Draws;
 use instil::tokenizer::EncodeOptions;
 use instil::vocab::TokenId;
 use instil::{Error, Result};
@@ -26,6 +31,7 @@ Examples:
   instil bench decode                               prompt and decode speed by batch
   instil bench decode --batches 1,8 --json
   instil bench decode --batches 32 --profile        where the time of a step goes
+  instil bench machine                              what the processor can do at most
   instil bench rows rows.json --rows 64             valid rows a minute under a schema
   instil bench masks maskbench.jsonl.gz --tokenizer tokenizer.json --json";
 
@@ -41,6 +47,7 @@ pub struct BenchArguments {
 enum What {
     Decode(DecodeBench),
     Rows(RowsBench),
+    Machine(MachineBench),
     Masks(super::masks::MasksBench),
 }
 
@@ -69,6 +76,20 @@ struct DecodeBench {
     model: ModelOptions,
 }
 
+/// What this processor can do at most: reading memory, and multiplying small integers.
+#[derive(Debug, Args)]
+struct MachineBench {
+    /// Threads [default: one a processor].
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Counted runs.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Valid rows a minute: prompts and schema from a file with `prompt`, `topics` and `schema`.
 #[derive(Debug, Args)]
 struct RowsBench {
@@ -83,6 +104,9 @@ struct RowsBench {
     /// Counted runs.
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// How strongly, in nats at the token limit, ends are preferred as the limit comes near; 0 turns it off.
+    #[arg(long, value_name = "NATS", default_value_t = Draws::default().landing)]
+    landing: f32,
     /// Decode free, without the schema.
     #[arg(long)]
     free: bool,
@@ -101,6 +125,7 @@ pub fn run(arguments: &BenchArguments, quiet: bool, stop: &Arc<AtomicBool>) -> R
     match &arguments.what {
         What::Decode(bench) => decode(bench, quiet, stop),
         What::Rows(bench) => rows(bench, quiet, stop),
+        What::Machine(bench) => machine(bench),
         What::Masks(bench) => super::masks::run(bench, quiet),
     }
 }
@@ -131,6 +156,45 @@ fn check_stop(stop: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
+fn machine(bench: &MachineBench) -> Result<()> {
+    if bench.runs == 0 {
+        return Err(Error::usage("--runs is 0", "use 1 or more"));
+    }
+    let threads = bench.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    let (isa, mut team) = (Isa::detect(), Team::new(threads));
+    let (mut reads, mut products) = (Vec::new(), Vec::new());
+    for _ in 0..bench.runs {
+        reads.push(bytes_read_per_second(isa, &mut team) / 1e9);
+        products.push(multiply_adds_per_second(isa, &mut team) / 1e9);
+    }
+    let (reads, products) = (Spread::of(reads), Spread::of(products));
+    if bench.json {
+        println!(
+            "{}",
+            json!({
+                "instructions": format!("{isa:?}").to_lowercase(),
+                "threads": threads,
+                "runs": bench.runs,
+                "read_gb_per_s": reads.median,
+                "read_min": reads.least,
+                "read_max": reads.greatest,
+                "multiply_adds_g_per_s": products.median,
+                "multiply_adds_min": products.least,
+                "multiply_adds_max": products.greatest,
+            })
+        );
+        return Ok(());
+    }
+    println!("{:>28} {:>10}", "instructions", format!("{isa:?}").to_lowercase());
+    println!("{:>28} {threads:>10}", "threads");
+    let line = |name: &str, figure: Spread, unit: &str| {
+        println!("{name:>28} {:>10.1} {unit} ({:.1}–{:.1})", figure.median, figure.least, figure.greatest);
+    };
+    line("memory read", reads, "GB/s");
+    line("4-bit × 8-bit products", products, "G multiply-adds/s");
+    Ok(())
+}
+
 fn decode(bench: &DecodeBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
     if bench.batches.contains(&0) || bench.prompt == 0 || bench.tokens == 0 || bench.runs == 0 {
         return Err(Error::usage("a count is 0", "use 1 or more"));
@@ -156,18 +220,19 @@ fn decode(bench: &DecodeBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()
         }
         let prompts = Spread::of(runs.iter().map(|run| prompt.len() as f64 / run.prompt_seconds));
         let decodes = Spread::of(runs.iter().map(|run| (batch * bench.tokens) as f64 / run.decode_seconds));
+        let key_value_bytes = runs.last().map_or(0, |run| run.key_value_bytes);
         if bench.profile
             && let Some(last) = runs.pop()
         {
             profiles.push((batch, shares(&last, bench.tokens)));
         }
-        results.push((batch, prompts, decodes));
+        results.push((batch, prompts, decodes, key_value_bytes));
     }
     bar.finish_and_clear();
     if bench.json {
         let figures: Vec<Value> = results
             .iter()
-            .map(|(batch, prompts, decodes)| {
+            .map(|(batch, prompts, decodes, key_value_bytes)| {
                 json!({
                     "batch": batch,
                     "prompt_tokens_per_s": prompts.median,
@@ -176,6 +241,7 @@ fn decode(bench: &DecodeBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()
                     "decode_tokens_per_s": decodes.median,
                     "decode_min": decodes.least,
                     "decode_max": decodes.greatest,
+                    "key_value_bytes": key_value_bytes,
                 })
             })
             .collect();
@@ -197,12 +263,13 @@ fn decode(bench: &DecodeBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()
                 "runs": bench.runs,
                 "results": figures,
                 "profiles": profiles,
+                "peak_memory_bytes": peak_memory_bytes(),
             })
         );
         return Ok(());
     }
     println!("{:>6} {:>14} {:>18} {:>14} {:>18}", "batch", "prompt tok/s", "spread", "decode tok/s", "spread");
-    for (batch, prompts, decodes) in &results {
+    for (batch, prompts, decodes, _) in &results {
         let spread = |figure: &Spread| format!("{:.1}–{:.1}", figure.least, figure.greatest);
         println!(
             "{batch:>6} {:>14.1} {:>18} {:>14.1} {:>18}",
@@ -211,6 +278,10 @@ fn decode(bench: &DecodeBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()
             decodes.median,
             spread(decodes)
         );
+    }
+    if let Some(bytes) = peak_memory_bytes() {
+        let most = results.iter().map(|result| result.3).max().unwrap_or_default();
+        println!("peak memory {} MB, keys and values {} MB of it", bytes / 1_000_000, most / 1_000_000);
     }
     for (batch, shares) in &profiles {
         println!("\nOne step at batch {batch}:");
@@ -221,10 +292,20 @@ fn decode(bench: &DecodeBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()
     Ok(())
 }
 
+/// The most memory that this process has held so far, where the system tells.
+fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
 /// One run: seconds of the prompt and of all decode steps, and where the latter went.
 struct Measured {
     prompt_seconds: f64,
     decode_seconds: f64,
+    /// Memory of keys and values at the end.
+    key_value_bytes: usize,
     parts: Vec<(String, f64)>,
 }
 
@@ -246,14 +327,16 @@ fn measure(model: &mut dyn Model, prompt: &[TokenId], batch: usize, tokens: usiz
         let token = [prompt[step % prompt.len()]];
         let segments: Vec<Segment> =
             sequences.iter().map(|&sequence| Segment { sequence, tokens: &token, logits: 1 }).collect();
-        model.forward(&segments)?;
+        let logits = model.forward(&segments)?;
+        model.recycle(logits);
     }
     let decode_seconds = start.elapsed().as_secs_f64();
     let parts = model
         .profile()
         .map(|profile| PARTS.iter().map(|&part| (format!("{part:?}"), profile.spent(part).as_secs_f64())).collect());
+    let key_value_bytes = model.key_value_memory().used_bytes;
     sequences.into_iter().for_each(|sequence| model.free(sequence));
-    Ok(Measured { prompt_seconds, decode_seconds, parts: parts.unwrap_or_default() })
+    Ok(Measured { prompt_seconds, decode_seconds, key_value_bytes, parts: parts.unwrap_or_default() })
 }
 
 /// Milliseconds a step and share of it, by part; what no part accounts for comes last.
@@ -278,9 +361,10 @@ fn rows(bench: &RowsBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
     if file.topics.is_empty() || bench.rows == 0 || bench.runs == 0 {
         return Err(Error::usage("there is nothing to measure", "give topics, rows and runs"));
     }
-    let capacity = bench.model.capacity()?;
+    bench.model.check()?;
     let validator = Validator::new(&file.schema)?;
     let mut loaded = setup::load(&bench.model, quiet, stop)?;
+    let capacity = bench.model.capacity(&*loaded.model);
     let tokenizer = loaded.tokenizer.clone();
     let compiler = setup::compiler(&loaded.tokenizer, bench.engine, Settings::default());
     let start = Instant::now();
@@ -298,7 +382,7 @@ fn rows(bench: &RowsBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
             prompt: encode(&format!("{topic}{}", tail.replace("{i}", &row.to_string())))?,
             constraint: constraint.clone(),
             max_tokens: bench.max_tokens,
-            sampling: Sampling { temperature: 0.8, top_p: 0.95, ..Sampling::default() },
+            sampling: Sampling { temperature: 0.8, top_p: 0.95, landing: bench.landing, ..Sampling::default() },
             measure: None,
         })
     };
@@ -342,6 +426,7 @@ fn rows(bench: &RowsBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
     println!("{:>26} {:>10}", "forced tokens", run.statistics.forced_tokens);
     println!("{:>26} {:>10.1}", "mean response characters", number("mean_response_chars"));
     println!("{:>26} {:>10.1} %", "closed by budget", number("closed_by_budget_share") * 100.0);
+    println!("{:>26} {:>10}", "rows leant to their end", run.leant);
     println!("{:>26} {:>10.1} %", "time outside the model", number("time_outside_model_share") * 100.0);
     Ok(())
 }
@@ -354,6 +439,7 @@ struct Rows {
     valid: u32,
     response_chars: usize,
     closed_by_budget: u32,
+    leant: u32,
     statistics: Statistics,
 }
 
@@ -361,6 +447,7 @@ impl Rows {
     fn count(&mut self, completion: &Completion, validator: &Validator) {
         self.tokens += completion.tokens.len();
         self.closed_by_budget += u32::from(completion.closed_by_budget);
+        self.leant += u32::from(completion.leant > 0);
         let ended = !matches!(completion.finish, Finish::Limit { accepting: false } | Finish::DeadEnd);
         let value: Option<Value> = serde_json::from_slice(&completion.text).ok().filter(|_| ended);
         if let Some(value) = value.filter(|value| validator.is_valid(value)) {
@@ -397,6 +484,7 @@ impl Rows {
             "forced_tokens_per_s": self.statistics.forced_tokens as f64 / self.seconds,
             "closed_by_budget": self.closed_by_budget,
             "closed_by_budget_share": f64::from(self.closed_by_budget) / f64::from(bench.rows),
+            "leant_to_end": self.leant,
             "prompt_tokens": self.statistics.prompt_tokens,
             "prompt_tokens_shared": self.statistics.prompt_tokens_shared,
             "passes": self.statistics.passes,
@@ -404,6 +492,7 @@ impl Rows {
             "sampling_seconds": self.statistics.sampling_time.as_secs_f64(),
             "time_outside_model_share": 1.0 - self.statistics.model_time.as_secs_f64() / self.seconds,
             "compile_seconds": compile_seconds,
+            "peak_memory_bytes": peak_memory_bytes(),
         })
     }
 }

@@ -9,6 +9,7 @@ use clap::Args;
 use instil::decode::{Completion, Finish, Request, Sampling, Scheduler, StreamKey};
 use instil::grammar::GrammarSource;
 use instil::grammar::validator::Validator;
+use instil::recipe::Draws;
 use instil::tokenizer::EncodeOptions;
 use instil::tokenizer::chat::Message;
 use instil::{Error, Result};
@@ -79,7 +80,7 @@ pub fn run(arguments: &DecodeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
     }
     arguments.sampling.check()?;
     arguments.layout.check(arguments.engine)?;
-    let capacity = arguments.model.capacity()?;
+    arguments.model.check()?;
     let (source, validator) = source(arguments)?;
     let prompt = if arguments.prompt == "-" { read_text(&PathBuf::from("-"))? } else { arguments.prompt.clone() };
     let mut loaded = setup::load(&arguments.model, quiet, stop)?;
@@ -115,10 +116,12 @@ pub fn run(arguments: &DecodeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
             top_k: sampling.top_k.unwrap_or(0),
             top_p: sampling.top_p.unwrap_or(1.0),
             min_p: sampling.min_p.unwrap_or(0.0),
+            landing: sampling.landing.unwrap_or(Draws::default().landing),
             ..Sampling::default()
         },
         measure: None,
     };
+    let capacity = arguments.model.capacity(&*loaded.model);
     let mut scheduler = Scheduler::new(&mut *loaded.model, tokenizer.vocab().clone(), capacity);
     (0..arguments.count).for_each(|row| scheduler.submit(request(row, 0)));
     // Texts are printed in order, each as soon as those before it are there.

@@ -89,7 +89,7 @@ pub fn make(
 ) -> Result<PathBuf> {
     validator(&plan.schema)?;
     let output = output.unwrap_or_else(|| RunDirectory::next_free(&PathBuf::from("runs").join(&plan.recipe.name)));
-    let capacity = model.capacity()?;
+    model.check()?;
     let mut loaded = setup::load(model, quiet, stop)?;
     let engine = Engine::named(&plan.engine)?;
     let compiler = setup::compiler(&loaded.tokenizer, engine, Settings::default());
@@ -132,6 +132,7 @@ pub fn make(
         }
     };
     let judge = judge.as_mut().map(|judge| Judge { model: &mut *judge.model, tokenizer: judge.tokenizer.clone() });
+    let capacity = model.capacity(&*loaded.model);
     let workshop = Workshop {
         model: &mut *loaded.model,
         tokenizer: loaded.tokenizer.clone(),

@@ -8,7 +8,7 @@ use instil::constraint::{KeyOrder, Settings, Whitespace};
 use instil::decode::Capacity;
 use instil::grammar::validator::Validator;
 use instil::grammar::{GrammarSource, Program};
-use instil::model::LoadOptions;
+use instil::model::{LoadOptions, Model};
 use instil::recipe::DrawsOverride;
 use instil::{Error, Result};
 
@@ -23,11 +23,11 @@ pub struct ModelOptions {
     /// auto, cpu, cuda, cuda:N or metal [default: auto].
     #[arg(long)]
     pub device: Option<String>,
-    /// Sequences decoded at once [default: 32].
+    /// Sequences decoded at once [default: 32, on a GPU 256].
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
     /// Most memory for keys and values, as 512M or 2G; what does not fit waits [default: half of what
-    /// is free].
+    /// is free, nine tenths on a GPU].
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub kv_memory: Option<usize>,
     /// Threads of the CPU's kernels [default: one a processor].
@@ -41,7 +41,6 @@ pub struct ModelOptions {
 /// Sequences decoded at once unless told otherwise: beyond this, a CPU gains little.
 /// Rows nest no deeper than the usual JSON readers take.
 const READERS_DEPTH: u32 = 120;
-const USUAL_BATCH: usize = 32;
 /// Memory for keys and values where the system does not say what is free.
 const USUAL_KV_MEMORY: usize = 4 << 30;
 
@@ -78,13 +77,19 @@ impl ModelOptions {
         self.device.as_deref().unwrap_or("auto")
     }
 
-    /// Slots and memory of the scheduler.
-    pub fn capacity(&self) -> Result<Capacity> {
+    /// Refuses what no run can follow.
+    pub fn check(&self) -> Result<()> {
         if self.batch == Some(0) {
             return Err(Error::usage("--batch is 0", "use 1 or more"));
         }
-        let key_value_bytes = self.kv_memory.or_else(half_of_free_memory).unwrap_or(USUAL_KV_MEMORY);
-        Ok(Capacity { slots: self.batch.unwrap_or(USUAL_BATCH), key_value_bytes })
+        Ok(())
+    }
+
+    /// Slots and memory of the scheduler over `model`.
+    pub fn capacity(&self, model: &dyn Model) -> Capacity {
+        let key_value_bytes =
+            self.kv_memory.or_else(|| model.free_bytes()).or_else(half_of_free_memory).unwrap_or(USUAL_KV_MEMORY);
+        Capacity { slots: self.batch.unwrap_or(model.usual_batch()), key_value_bytes }
     }
 
     /// How the weights are computed with.
@@ -112,6 +117,10 @@ pub struct SamplingOptions {
     /// Leave out tokens less likely than this share of the likeliest.
     #[arg(long, value_name = "P")]
     pub min_p: Option<f32>,
+    /// How strongly, in nats at the token limit, ends are preferred as the limit comes near; 0 turns it
+    /// off [default: 8, or the recipe's].
+    #[arg(long, value_name = "NATS")]
+    pub landing: Option<f32>,
 }
 
 impl SamplingOptions {
@@ -127,6 +136,7 @@ impl SamplingOptions {
             top_k: self.top_k,
             top_p: self.top_p,
             min_p: self.min_p,
+            landing: self.landing,
             ..DrawsOverride::default()
         }
     }
@@ -141,12 +151,14 @@ impl SamplingOptions {
         };
         share("--top-p", self.top_p)?;
         share("--min-p", self.min_p)?;
-        match self.temperature {
+        let positive = |name: &str, value: Option<f32>| match value {
             Some(value) if !(value.is_finite() && value >= 0.0) => {
-                Err(Error::usage(format!("--temperature is {value}"), "use 0 or a positive number"))
+                Err(Error::usage(format!("{name} is {value}"), "use 0 or a positive number"))
             }
             _ => Ok(()),
-        }
+        };
+        positive("--temperature", self.temperature)?;
+        positive("--landing", self.landing)
     }
 }
 

@@ -51,7 +51,6 @@ pub fn run(arguments: &PreviewArguments, quiet: bool, stop: &Arc<AtomicBool>) ->
     let (plan, model) = planned(&arguments.run, &source, Engine::Instil)?;
     let mut plan = Plan { rows: arguments.run.rows().unwrap_or(ROWS), ..plan };
     validator(&plan.schema)?;
-    let capacity = model.capacity()?;
     let mut loaded = setup::load(&model, quiet, stop)?;
     let compiler = setup::compiler(&loaded.tokenizer, Engine::Instil, Settings::default());
     plan.model = loaded.used.clone();
@@ -82,6 +81,7 @@ pub fn run(arguments: &PreviewArguments, quiet: bool, stop: &Arc<AtomicBool>) ->
         }
         Event::Rejected { .. } | Event::Progress { .. } => {}
     };
+    let capacity = model.capacity(&*loaded.model);
     let workshop = Workshop {
         model: &mut *loaded.model,
         tokenizer: loaded.tokenizer.clone(),

@@ -95,7 +95,7 @@ impl RunOptions {
             return Err(Error::usage("--max-tokens is 0", "use 1 or more"));
         }
         self.sampling.check()?;
-        self.model.capacity()?;
+        self.model.check()?;
         // Paths in flags begin where the user is, those in a file where the file is.
         let here = match &self.config {
             Some(_) => std::path::absolute(".").map_err(|cause| Error::io("find", ".", cause))?,

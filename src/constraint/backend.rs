@@ -42,6 +42,13 @@ pub trait TextSession: Send {
     fn is_finished(&mut self) -> bool;
     /// The token limit, rather than the model, decided how the text goes on.
     fn closed_by_budget(&self) -> bool;
+    /// Once the limit lies within `window` tokens of what the text needs to its end: the tokens after which
+    /// less is needed, and how near the limit is, from 0 (just within the window) to 1. `None` before, and
+    /// from engines that do not count.
+    fn lean(&mut self, window: usize) -> Option<(Mask, f32)> {
+        let _ = window;
+        None
+    }
     /// A session that goes its own way from here.
     fn fork(&self) -> Box<dyn TextSession>;
 }
@@ -79,6 +86,10 @@ impl TextSession for Session {
 
     fn closed_by_budget(&self) -> bool {
         Self::closed_by_budget(self)
+    }
+
+    fn lean(&mut self, window: usize) -> Option<(Mask, f32)> {
+        Self::lean(self, window)
     }
 
     fn fork(&self) -> Box<dyn TextSession> {

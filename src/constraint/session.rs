@@ -176,6 +176,32 @@ impl Session {
         self.generation.write().needed(self.place.config, &self.engine.tables) as usize
     }
 
+    /// Once the limit lies within `window` tokens of what the text needs to its end: the tokens after which
+    /// less is needed than before, and how near the limit is, from 0 (just within the window) to 1. Some of
+    /// the tokens may be outside the mask. `None` before, and without a limit.
+    pub fn lean(&mut self, window: usize) -> Option<(Mask, f32)> {
+        let left = self.tokens_left()?;
+        self.keep_up();
+        if self.finished || self.place.config == REJECTED || window == 0 {
+            return None;
+        }
+        let tables = self.engine.tables.clone();
+        // A bound for all tokens of the mask is at hand, and spares the exact one while the limit is far.
+        if left > window.saturating_add(self.generation.worst(self.place.config, &tables) as usize + 2) {
+            return None;
+        }
+        let needed = self.min_tokens_left();
+        let slack = left.checked_sub(needed + 1).filter(|&slack| slack < window)?;
+        let less = match needed.checked_sub(1) {
+            Some(less) => {
+                let costed = self.generation.write().costed(self.place.config, &tables);
+                costed.within(u32::try_from(less).unwrap_or(u32::MAX), &tables, self.engine.settings().escapes)
+            }
+            None => Mask::from_ids(tables.vocab().eos().to_vec(), tables.vocab().len()),
+        };
+        Some((less, 1.0 - slack as f32 / window as f32))
+    }
+
     /// The tokens that spell the only way on, as the tokenizer would cut it; empty where there is more than
     /// one. Tokens at the end that a longer token could still replace are left to the model.
     /// The caller advances over them.

@@ -308,6 +308,26 @@ fn keys_are_unique_however_spelt() {
 }
 
 #[test]
+fn near_the_limit_ends_are_leant_to() {
+    let engine = json_engine(json!({"type": "string"}), any());
+    let mut session = engine.start(Some(20)).expect("above the least");
+    let mut nearness = Vec::new();
+    for byte in *b"\"abcdefghijklmnopq" {
+        session.advance(byte.into()).expect("it passes");
+        let lean = session.lean(8);
+        if let Some((preferred, near)) = &lean {
+            assert!(preferred.contains(b'"'.into()) && !preferred.contains(b'x'.into()));
+            assert!(session.mask().contains(b'x'.into()), "nothing is ruled out yet");
+            nearness.push(*near);
+        }
+    }
+    // Of 20 tokens one closes the string; the eight before are the window.
+    assert_eq!(nearness, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0].map(|n: f32| n / 8.0));
+    assert!(engine.start(None).expect("no limit").lean(8).is_none());
+    assert!(engine.start(Some(20)).expect("above the least").lean(0).is_none());
+}
+
+#[test]
 fn a_key_can_be_told_from_others_within_the_limit() {
     let schema =
         json!({"type": "object", "patternProperties": {"^\\d*$": {"type": "string"}}, "additionalProperties": false});

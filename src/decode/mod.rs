@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 pub use measure::Measure;
 pub use random::StreamKey;
-pub use sampler::{Repetition, Sampler, Sampling};
+pub use sampler::{Context, Repetition, Sampler, Sampling};
 pub use scheduler::{Capacity, Scheduler, Statistics};
 
 use crate::constraint::Constraint;
@@ -69,6 +69,8 @@ pub struct Completion {
     pub closed_by_budget: bool,
     /// How many of `tokens` the grammar alone determined.
     pub forced: usize,
+    /// How many draws leant towards the end because the limit was near ([`Sampling::landing`]).
+    pub leant: usize,
     /// Probability mass that the mask removed, over the drawn tokens.
     pub tension: Tension,
     /// What [`Measure`] asked for; empty when a text was drawn.

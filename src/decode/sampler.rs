@@ -22,11 +22,20 @@ pub struct Sampling {
     pub min_p: f32,
     /// Against loops: how strongly a token is held back that would continue a repetition.
     pub repetition: Repetition,
+    /// Nats by which, at the token limit, tokens are preferred that bring the end nearer; 0 turns it off.
+    /// The preference grows from 0 over the last [`landing_tokens`] before the text would have to be closed,
+    /// so that the model finds an end of its own instead of being cut short.
+    pub landing: f32,
+}
+
+/// Over how many tokens a text is brought down to its limit: a quarter of it, at most 64.
+pub fn landing_tokens(max_tokens: usize) -> usize {
+    (max_tokens / 4).min(64)
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition: Repetition::default() }
+        Self { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition: Repetition::default(), landing: 0.0 }
     }
 }
 
@@ -46,6 +55,17 @@ impl Default for Repetition {
     fn default() -> Self {
         Self { strength: 0.0, allowed: 3 }
     }
+}
+
+/// What the text so far says of the next token.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Context<'a> {
+    /// The tokens that may come; `None` lets every token pass.
+    pub mask: Option<&'a Mask>,
+    /// Tokens to be preferred, and by how many nats.
+    pub lean: Option<(&'a Mask, f32)>,
+    /// What the row has produced, for the repetition penalty.
+    pub history: &'a [TokenId],
 }
 
 /// A drawn token and what the mask cost.
@@ -83,18 +103,17 @@ impl Default for Sampler {
 }
 
 impl Sampler {
-    /// Draws from `logits` `(vocabulary)` under `mask` (`None`: every token may come), with draw
-    /// `index` of the stream `key`. `history` is what the row has produced, for the repetition
-    /// penalty. `None` when the mask lets nothing through. Ties go to the lowest id.
+    /// Draws from `logits` `(vocabulary)` in `context`, with draw `index` of the stream `key`. `None` when
+    /// the mask lets nothing through. Ties go to the lowest id.
     pub fn draw(
         &mut self,
         logits: &[f32],
-        mask: Option<&Mask>,
-        history: &[TokenId],
+        context: Context,
         sampling: &Sampling,
         key: StreamKey,
         index: u32,
     ) -> Option<Draw> {
+        let Context { mask, lean, history } = context;
         self.mask.clear();
         self.mask.resize(logits.len().div_ceil(32), u32::MAX);
         if let Some(mask) = mask {
@@ -110,6 +129,13 @@ impl Sampler {
                 let (all, kept) = masses(self.isa, logits, &self.logits, most);
                 tension = (1.0 - kept / all).clamp(0.0, 1.0);
             }
+        }
+        if let Some((preferred, nats)) = lean {
+            preferred.for_each(|token| {
+                if let Some(logit) = self.logits.get_mut(token as usize) {
+                    *logit += nats;
+                }
+            });
         }
         self.penalise(history, &sampling.repetition);
         let token = self.choose(sampling, key, index)?;
@@ -236,10 +262,31 @@ mod tests {
         let mut counts = vec![0.0; logits.len()];
         let mut sampler = Sampler::default();
         for index in 0..20_000 {
-            let draw = sampler.draw(logits, mask, &[], sampling, KEY, index).expect("some token");
+            let draw =
+                sampler.draw(logits, Context { mask, ..Context::default() }, sampling, KEY, index).expect("some token");
             counts[draw.token as usize] += 1.0;
         }
         counts.into_iter().map(|count: f64| count / 20_000.0).collect()
+    }
+
+    fn under(mask: &Mask) -> Context<'_> {
+        Context { mask: Some(mask), ..Context::default() }
+    }
+
+    #[test]
+    fn what_is_leant_to_gains_by_so_many_nats_and_nothing_passes_the_mask() {
+        let logits = [0.0, 1.0, -1.0, 2.0];
+        let (mask, preferred) = (Mask::from_ids(vec![0, 1, 2], 4), Mask::from_ids(vec![2, 3], 4));
+        let context = Context { lean: Some((&preferred, 1.5)), ..under(&mask) };
+        let mut sampler = Sampler::default();
+        let mut counts = [0.0; 4];
+        for index in 0..20_000 {
+            let draw = sampler.draw(&logits, context, &Sampling::default(), KEY, index).expect("some token");
+            counts[draw.token as usize] += 1.0 / 20_000.0;
+        }
+        for (seen, expected) in counts.iter().zip(softmax(&[0.0, 1.0, 0.5, f32::NEG_INFINITY])) {
+            assert!((seen - expected).abs() < 0.02, "{seen} {expected}");
+        }
     }
 
     fn softmax(logits: &[f32]) -> Vec<f64> {
@@ -261,9 +308,9 @@ mod tests {
         let mask = Mask::from_ids(vec![1, 2], 4);
         let sampling = Sampling { top_k: 1, top_p: 0.1, min_p: 0.9, ..Sampling::default() };
         assert_eq!(frequencies(&logits, Some(&mask), &sampling), [0.0, 1.0, 0.0, 0.0]);
-        let draw = Sampler::default().draw(&logits, Some(&mask), &[], &sampling, KEY, 0).expect("some token");
+        let draw = Sampler::default().draw(&logits, under(&mask), &sampling, KEY, 0).expect("some token");
         assert!(draw.tension > 0.99);
-        assert!(Sampler::default().draw(&logits, Some(&Mask::from_ids(vec![], 4)), &[], &sampling, KEY, 0).is_none());
+        assert!(Sampler::default().draw(&logits, under(&Mask::from_ids(vec![], 4)), &sampling, KEY, 0).is_none());
     }
 
     #[test]
@@ -307,8 +354,9 @@ mod tests {
             Sampling { temperature: 0.0, repetition: Repetition { strength: 2.0, allowed: 2 }, ..Sampling::default() };
         let mut sampler = Sampler::default();
         let history = [1, 2, 0, 1, 2];
-        assert_eq!(sampler.draw(&logits, None, &history, &greedy, KEY, 0).map(|d| d.token), Some(1));
-        assert_eq!(sampler.draw(&logits, None, &[2, 2, 1], &greedy, KEY, 0).map(|d| d.token), Some(0));
+        let after = |history| Context { history, ..Context::default() };
+        assert_eq!(sampler.draw(&logits, after(&history), &greedy, KEY, 0).map(|d| d.token), Some(1));
+        assert_eq!(sampler.draw(&logits, after(&[2, 2, 1]), &greedy, KEY, 0).map(|d| d.token), Some(0));
     }
 
     #[test]

@@ -214,6 +214,7 @@ impl<'a> Scheduler<'a> {
         self.statistics.passes += 1;
         let start = Instant::now();
         let mut ended = self.take(&reads, &logits)?;
+        self.model.recycle(logits);
         self.statistics.sampling_time += start.elapsed();
         ended.sort_unstable_by_key(|&(index, _)| index);
         for (index, finish) in ended.into_iter().rev() {
@@ -465,6 +466,7 @@ impl Slot {
                 finish,
                 closed_by_budget: false,
                 forced: 0,
+                leant: 0,
                 tension: Tension::default(),
                 measured: measuring.measured(),
             },

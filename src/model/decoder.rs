@@ -14,7 +14,7 @@ use super::architecture::Architecture;
 use super::kernels::Isa;
 use super::kernels::attention::View;
 use super::kernels::lanes::LANES;
-use super::kv::Memory;
+use super::kv::{Host, Memory};
 use super::linear::{Linear, Source};
 use super::profile::{Part, Profile};
 use super::rotary::Rotary;
@@ -115,7 +115,7 @@ impl Decoder {
             embedding,
             output_norm,
             rotary: Rotary::new(a, factors.as_deref()),
-            memory: Memory::new(a.layers * a.attention_layout().layer_elements()),
+            memory: Memory::new(Host, a.layers * a.attention_layout().layer_elements()),
             workspace: Workspace::new(a, threads.max(1), &layers, &head),
             layers,
             head,
@@ -144,7 +144,7 @@ impl Decoder {
         for segment in segments {
             let start = self.memory.length(segment.sequence);
             let count = segment.tokens.len();
-            tables.push(self.memory.grow(segment.sequence, count));
+            tables.push(self.memory.grow(segment.sequence, count)?);
             let blocks = tables.last().expect("just pushed").as_ptr();
             views.extend((start..start + count).map(|position| View { blocks, position }));
             self.rotary.reach(start + count);
@@ -175,7 +175,7 @@ impl Decoder {
 
 /// The row of the file that becomes `output`, where pairs stand side by side in the file and half a
 /// head apart here.
-fn interleaved_row(output: usize, head_dim: usize) -> usize {
+pub(super) fn interleaved_row(output: usize, head_dim: usize) -> usize {
     let (head, at) = (output / head_dim, output % head_dim);
     let half = head_dim / 2;
     head * head_dim + at % half * 2 + at / half
@@ -207,15 +207,7 @@ impl Model for Decoder {
     }
 
     fn forward(&mut self, segments: &[Segment]) -> Result<Logits> {
-        for segment in segments {
-            let length = self.length(segment.sequence) + segment.tokens.len();
-            if length > self.info.context_length {
-                return Err(self.info.too_long(length));
-            }
-            if let Some(token) = segment.tokens.iter().find(|&&token| token as usize >= self.info.vocab_size) {
-                return Err(Error::usage(format!("there is no token {token}"), "use this model's tokenizer"));
-            }
-        }
+        self.info.check(segments, |sequence| self.memory.length(sequence))?;
         self.run(segments).map_err(device_error)
     }
 

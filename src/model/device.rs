@@ -80,7 +80,7 @@ fn missing_feature(feature: &str) -> Error {
 }
 
 fn open_cuda(ordinal: usize) -> Result<candle_core::Device> {
-    candle_core::Device::new_cuda(ordinal).map_err(|cause| {
+    candle_core::Device::new_cuda_with_stream(ordinal).map_err(|cause| {
         Error::unavailable(
             format!("cannot open cuda:{ordinal}: {cause}"),
             "check the driver with nvidia-smi, or use --device cpu",

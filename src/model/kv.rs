@@ -2,44 +2,79 @@
 //!
 //! A block holds all layers of its positions. A fork takes references, so a common prompt lies in
 //! memory once; whoever writes into a block that others hold gets a copy first. Truncating and
-//! freeing let references go, and a block goes with its last one.
+//! freeing let references go; a block whose last one went is used again.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::SequenceId;
 use super::kernels::attention::POSITIONS;
 
-type Block = Box<[u16]>;
+type Candle<T> = std::result::Result<T, candle_core::Error>;
 
-/// Sequences and their blocks.
-pub(super) struct Memory {
-    block_elements: usize,
-    sequences: Vec<Option<Sequence>>,
+/// Where blocks lie: in the processor's memory, or on a device.
+pub(super) trait Store {
+    /// Memory of one block.
+    type Block;
+    /// A block of so many halves, all zero.
+    fn zeroed(&self, elements: usize) -> Candle<Self::Block>;
+    /// Writes what `from` holds into `to`.
+    fn copy(&self, from: &Self::Block, to: &mut Self::Block) -> Candle<()>;
+    /// Where a block lies. It is written only by the pass for which [`Memory::grow`] made it a sequence's own.
+    fn address(block: &Self::Block) -> *mut u16;
 }
 
-#[derive(Default)]
-struct Sequence {
-    blocks: Vec<Arc<Block>>,
+/// Blocks in the processor's memory.
+pub(super) struct Host;
+
+impl Store for Host {
+    type Block = Box<[u16]>;
+
+    fn zeroed(&self, elements: usize) -> Candle<Self::Block> {
+        Ok(vec![0; elements].into_boxed_slice())
+    }
+
+    fn copy(&self, from: &Self::Block, to: &mut Self::Block) -> Candle<()> {
+        to.copy_from_slice(from);
+        Ok(())
+    }
+
+    fn address(block: &Self::Block) -> *mut u16 {
+        block.as_ptr().cast_mut()
+    }
+}
+
+/// Sequences and their blocks.
+pub(super) struct Memory<S: Store = Host> {
+    store: S,
+    block_elements: usize,
+    sequences: Vec<Option<Sequence<S>>>,
+    /// Blocks that no sequence holds any more. What is in them is finite, which is all that a new block needs.
+    free: Vec<S::Block>,
+}
+
+struct Sequence<S: Store> {
+    blocks: Vec<Arc<S::Block>>,
     length: usize,
 }
 
 const IN_USE: &str = "a sequence is used between create and free";
 
-impl Memory {
-    /// Blocks of so many halves.
-    pub fn new(block_elements: usize) -> Self {
-        Self { block_elements, sequences: Vec::new() }
+impl<S: Store> Memory<S> {
+    /// Blocks of so many halves in `store`.
+    pub fn new(store: S, block_elements: usize) -> Self {
+        Self { store, block_elements, sequences: Vec::new(), free: Vec::new() }
     }
 
-    fn get(&self, sequence: SequenceId) -> &Sequence {
+    fn get(&self, sequence: SequenceId) -> &Sequence<S> {
         self.sequences[sequence.0].as_ref().expect(IN_USE)
     }
 
-    fn get_mut(&mut self, sequence: SequenceId) -> &mut Sequence {
+    fn get_mut(&mut self, sequence: SequenceId) -> &mut Sequence<S> {
         self.sequences[sequence.0].as_mut().expect(IN_USE)
     }
 
-    fn insert(&mut self, sequence: Sequence) -> SequenceId {
+    fn insert(&mut self, sequence: Sequence<S>) -> SequenceId {
         let index = self.sequences.iter().position(Option::is_none).unwrap_or_else(|| {
             self.sequences.push(None);
             self.sequences.len() - 1
@@ -49,7 +84,7 @@ impl Memory {
     }
 
     pub fn create(&mut self) -> SequenceId {
-        self.insert(Sequence::default())
+        self.insert(Sequence { blocks: Vec::new(), length: 0 })
     }
 
     pub fn fork(&mut self, parent: SequenceId, length: usize) -> SequenceId {
@@ -60,7 +95,8 @@ impl Memory {
     pub fn truncate(&mut self, sequence: SequenceId, length: usize) {
         let sequence = self.get_mut(sequence);
         sequence.length = sequence.length.min(length);
-        sequence.blocks.truncate(sequence.length.div_ceil(POSITIONS));
+        let rest = sequence.blocks.split_off(sequence.length.div_ceil(POSITIONS));
+        self.release(rest);
     }
 
     pub fn length(&self, sequence: SequenceId) -> usize {
@@ -68,38 +104,49 @@ impl Memory {
     }
 
     pub fn free(&mut self, sequence: SequenceId) {
-        self.sequences[sequence.0] = None;
+        if let Some(sequence) = self.sequences[sequence.0].take() {
+            self.release(sequence.blocks);
+        }
+    }
+
+    /// Keeps the blocks whose last reference goes for sequences to come.
+    fn release(&mut self, blocks: Vec<Arc<S::Block>>) {
+        self.free.extend(blocks.into_iter().filter_map(Arc::into_inner));
+    }
+
+    fn new_block(&mut self) -> Candle<S::Block> {
+        self.free.pop().map_or_else(|| self.store.zeroed(self.block_elements), Ok)
     }
 
     /// Grows a sequence by `count` positions, whose blocks are its own from now on, and returns
     /// where all of its blocks lie. The pointers hold until the sequence changes again.
-    pub fn grow(&mut self, sequence: SequenceId, count: usize) -> Vec<*mut u16> {
-        let elements = self.block_elements;
-        let sequence = self.get_mut(sequence);
-        let first_written = sequence.length / POSITIONS;
-        sequence.length += count;
-        // New blocks are zero: positions that are not written yet weigh nothing, and must be finite.
-        sequence
-            .blocks
-            .resize_with(sequence.length.div_ceil(POSITIONS), || Arc::new(vec![0; elements].into_boxed_slice()));
-        let mut pointers = Vec::with_capacity(sequence.blocks.len());
-        for (index, block) in sequence.blocks.iter_mut().enumerate() {
-            // Blocks before the first one written are only read.
-            pointers.push(if index < first_written {
-                block.as_ptr().cast_mut()
-            } else {
-                Arc::make_mut(block).as_mut_ptr()
-            });
+    ///
+    /// # Errors
+    /// When there is no memory for a block; the sequence is then as it was.
+    pub fn grow(&mut self, sequence: SequenceId, count: usize) -> Candle<Vec<*mut u16>> {
+        let (length, held) = (self.get(sequence).length, self.get(sequence).blocks.len());
+        let mut fresh = Vec::new();
+        // The block that is written first may be another sequence's too.
+        let shared = length / POSITIONS;
+        let is_shared = self.get(sequence).blocks.get(shared).is_some_and(|block| Arc::strong_count(block) > 1);
+        if count > 0 && is_shared {
+            let mut own = self.new_block()?;
+            self.store.copy(&self.get(sequence).blocks[shared], &mut own)?;
+            self.get_mut(sequence).blocks[shared] = Arc::new(own);
         }
-        pointers
+        for _ in held..(length + count).div_ceil(POSITIONS) {
+            fresh.push(Arc::new(self.new_block()?));
+        }
+        let sequence = self.get_mut(sequence);
+        sequence.length += count;
+        sequence.blocks.extend(fresh);
+        Ok(sequence.blocks.iter().map(|block| S::address(block)).collect())
     }
 
-    /// Memory of all blocks, each counted once.
+    /// Memory of all blocks that sequences hold, each counted once.
     pub fn size_bytes(&self) -> usize {
-        let mut blocks: Vec<*const u16> =
-            self.sequences.iter().flatten().flat_map(|sequence| &sequence.blocks).map(|block| block.as_ptr()).collect();
-        blocks.sort_unstable();
-        blocks.dedup();
+        let blocks: HashSet<*const S::Block> =
+            self.sequences.iter().flatten().flat_map(|sequence| &sequence.blocks).map(Arc::as_ptr).collect();
         blocks.len() * self.block_bytes()
     }
 

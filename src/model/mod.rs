@@ -4,12 +4,14 @@
 //! decoding rows, prompt chunks and forced runs mix in one pass. Two implementations stand behind
 //! the seam, chosen by the manifest: the decoder, and [`scripted`] (replays written replies, so that
 //! the whole program is tested in milliseconds without weights). The decoder is [`decoder`] on the
-//! CPU, with stages in `stages` over [`kernels`], and [`reference`](mod@reference) in Candle's own
-//! operations elsewhere. What models there are and where their files come from is told by
+//! CPU, with stages in `stages` over [`kernels`]; `cuda` on NVIDIA's GPUs, where the build has the feature; and
+//! [`reference`](mod@reference) in Candle's own operations elsewhere. What models there are and where their files come from is told by
 //! [`catalog`], [`manifest`] and [`source`].
 
 pub mod architecture;
 pub mod catalog;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod decoder;
 pub mod device;
 pub mod kernels;
@@ -95,6 +97,8 @@ pub enum Arithmetic {
     Quantised,
     /// 32-bit floats on the CPU.
     F32Cpu,
+    /// Weights in 16-bit and sums in 32-bit floats on an NVIDIA GPU.
+    F16Cuda,
     /// 32-bit floats on an NVIDIA GPU.
     F32Cuda,
     /// 32-bit floats on Apple's GPU.
@@ -115,6 +119,20 @@ impl Arithmetic {
 }
 
 impl ModelInfo {
+    /// Refuses segments that would exceed the context, and tokens that the vocabulary lacks.
+    fn check(&self, segments: &[Segment], length: impl Fn(SequenceId) -> usize) -> Result<()> {
+        for segment in segments {
+            let length = length(segment.sequence) + segment.tokens.len();
+            if length > self.context_length {
+                return Err(self.too_long(length));
+            }
+            if let Some(token) = segment.tokens.iter().find(|&&token| token as usize >= self.vocab_size) {
+                return Err(Error::usage(format!("there is no token {token}"), "use this model's tokenizer"));
+            }
+        }
+        Ok(())
+    }
+
     fn too_long(&self, length: usize) -> Error {
         Error::model(
             &self.name,
@@ -151,13 +169,18 @@ pub struct LoadOptions {
     pub reference: bool,
 }
 
-/// Loads the decoder of a weight file: the quantised one on the CPU, the reference on other devices.
+/// Loads the decoder of a weight file: the quantised one on the CPU, that of [`cuda`] on NVIDIA's GPUs, and the reference
+/// where it is asked for, on other devices, and for what the others cannot compute.
 ///
 /// # Errors
 /// As [`decoder::Decoder::load`].
 pub fn load(name: &str, file: &Gguf, device: &candle_core::Device, options: LoadOptions) -> Result<Box<dyn Model>> {
-    let can = decoder::Decoder::supports(&architecture::Architecture::from_gguf(name, file)?);
-    if device.is_cpu() && can && !options.reference {
+    let architecture = architecture::Architecture::from_gguf(name, file)?;
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() && !options.reference && cuda::CudaDecoder::supports(&architecture, file) {
+        return Ok(Box::new(cuda::CudaDecoder::load(name, file, device)?));
+    }
+    if device.is_cpu() && decoder::Decoder::supports(&architecture) && !options.reference {
         let threads = options.threads.or_else(|| std::thread::available_parallelism().ok());
         return Ok(Box::new(decoder::Decoder::load(name, file, threads.map_or(1, NonZeroUsize::get))?));
     }
@@ -190,9 +213,19 @@ pub trait Model: Send {
     /// # Errors
     /// When a sequence would exceed the context, or the device fails.
     fn forward(&mut self, segments: &[Segment]) -> Result<Logits>;
+    /// Takes back the memory of logits that nobody looks at any more; their size makes it worth using again.
+    fn recycle(&mut self, _logits: Logits) {}
     /// Memory that sequences take; nothing unless the model says so.
     fn key_value_memory(&self) -> KeyValueMemory {
         KeyValueMemory::default()
+    }
+    /// How many sequences at once keep the device busy.
+    fn usual_batch(&self) -> usize {
+        32
+    }
+    /// Memory left for keys and values, where it is the device's own.
+    fn free_bytes(&self) -> Option<usize> {
+        None
     }
     /// Where the time of forward passes went, for models that tell.
     fn profile(&mut self) -> Option<&mut profile::Profile> {

@@ -31,6 +31,12 @@ impl Rotary {
         }
     }
 
+    /// Cosines and sines of all known positions, `(positions, head_dim / 2)` each.
+    #[cfg(feature = "cuda")]
+    pub fn tables(&self) -> (&[f32], &[f32]) {
+        (&self.cosines, &self.sines)
+    }
+
     /// Cosines and sines of a known position, `(head_dim / 2)` each.
     pub fn at(&self, position: usize) -> (&[f32], &[f32]) {
         let half = self.frequencies.len();

@@ -27,6 +27,8 @@ pub struct Draws {
     pub repetition_strength: f32,
     /// Repeated runs of fewer tokens than this are free.
     pub repetition_allowed: usize,
+    /// How strongly, in nats at the token limit, ends are preferred as the limit comes near; 0 turns it off.
+    pub landing: f32,
 }
 
 impl Default for Draws {
@@ -39,6 +41,7 @@ impl Default for Draws {
             min_p: 0.02,
             repetition_strength: 0.8,
             repetition_allowed: 3,
+            landing: 8.0,
         }
     }
 }
@@ -69,6 +72,9 @@ pub struct DrawsOverride {
     /// Repeated runs of fewer tokens than this are free.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repetition_allowed: Option<usize>,
+    /// How strongly, in nats at the token limit, ends are preferred as the limit comes near; 0 turns it off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub landing: Option<f32>,
 }
 
 impl DrawsOverride {
@@ -82,6 +88,7 @@ impl DrawsOverride {
             min_p: self.min_p.or(under.min_p),
             repetition_strength: self.repetition_strength.or(under.repetition_strength),
             repetition_allowed: self.repetition_allowed.or(under.repetition_allowed),
+            landing: self.landing.or(under.landing),
         }
     }
 }
@@ -97,6 +104,7 @@ impl Draws {
             min_p: changes.min_p.unwrap_or(self.min_p),
             repetition_strength: changes.repetition_strength.unwrap_or(self.repetition_strength),
             repetition_allowed: changes.repetition_allowed.unwrap_or(self.repetition_allowed),
+            landing: changes.landing.unwrap_or(self.landing),
         }
     }
 
@@ -126,6 +134,7 @@ impl Draws {
             ("temperature", self.temperature),
             ("temperature_step", self.temperature_step),
             ("repetition_strength", self.repetition_strength),
+            ("landing", self.landing),
         ] {
             if !(value.is_finite() && value >= 0.0) {
                 return fault(key, value, "use 0 or a positive number");

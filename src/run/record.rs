@@ -39,6 +39,14 @@ pub struct StepNote {
     pub tension_max: f64,
     /// The token limit closed the text.
     pub closed_by_budget: bool,
+    /// Draws that leant towards an end because the limit was near.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub leant: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl StepNote {
@@ -64,6 +72,7 @@ impl StepNote {
             tension_mean: round(completion.tension.mean),
             tension_max: round(completion.tension.max),
             closed_by_budget: completion.closed_by_budget,
+            leant: completion.leant,
         }
     }
 }

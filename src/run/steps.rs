@@ -405,6 +405,7 @@ impl<'a> Steps<'a> {
                     top_p: draws.top_p,
                     min_p: draws.min_p,
                     repetition: Repetition { strength: draws.repetition_strength, allowed: draws.repetition_allowed },
+                    landing: draws.landing,
                 },
                 measure: None,
             },

@@ -16,6 +16,7 @@
 //! | [`attention`] | rows over blocks of keys and values |
 //! | [`distribution`] | logits under a mask, as weights, for sampling |
 //! | [`team`] | the threads that share a pass |
+//! | [`ceiling`] | what the processor can do at most, for benches |
 
 #![expect(clippy::inline_always, reason = "kernels are compiled where their instruction set is enabled")]
 #![expect(clippy::needless_range_loop, reason = "the rows of a tile index several arrays at once")]
@@ -27,6 +28,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod blocks;
+pub mod ceiling;
 pub mod distribution;
 pub mod lanes;
 pub mod packed;

@@ -1,0 +1,443 @@
+//! The generic decoder on an NVIDIA GPU: a flat, ragged batch over keys and values in blocks.
+//!
+//! Weights lie in f16, the residual stream in f32; every product reads f16, adds up in f32 (cuBLAS), and adds its
+//! result to the residual stream where one follows. Between products stand five kernels of [`kernels`]. A row
+//! attends to its own sequence's blocks alone, so rows of any sequences, prompts and decoding alike, share a pass;
+//! but cuBLAS chooses how it adds up by the shape of the batch, so logits are equal to rounding only, as are
+//! those of [`super::reference`], which this file is held against.
+
+mod kernels;
+
+use candle_core::Device;
+use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
+use half::f16;
+use rayon::prelude::*;
+use std::sync::Arc;
+
+use self::kernels::{Attend, Kernels, Place};
+use super::architecture::Architecture;
+use super::decoder::interleaved_row;
+use super::kernels::attention::POSITIONS;
+use super::kv::{Memory, Store};
+use super::rotary::Rotary;
+use super::weights::{Weights, device_error};
+use super::{Arithmetic, KeyValueMemory, Logits, Model, ModelInfo, Segment, SequenceId};
+use crate::error::Result;
+use crate::gguf::Gguf;
+
+type Candle<T> = std::result::Result<T, candle_core::Error>;
+
+/// Sequences at once, where nobody says how many: one reading of the weights serves all of them.
+const USUAL_BATCH: usize = 256;
+/// Positions by which the table of rotary angles grows.
+const ANGLES: usize = 1024;
+
+/// A matrix `(outputs, inputs)` in f16.
+struct Matrix {
+    weight: CudaSlice<u16>,
+    inputs: usize,
+    outputs: usize,
+}
+
+struct Layer {
+    attention_norm: CudaSlice<f32>,
+    /// Rows of queries, keys and values, in this order.
+    query_key_value: Matrix,
+    bias: Option<CudaSlice<f32>>,
+    /// Norms of query heads and of key heads.
+    head_norms: Option<(CudaSlice<f32>, CudaSlice<f32>)>,
+    attention_output: Matrix,
+    feed_forward_norm: CudaSlice<f32>,
+    /// Rows of the gate, then of what it gates.
+    gate_up: Matrix,
+    down: Matrix,
+}
+
+/// Blocks of keys and values on the device.
+struct DeviceStore(Arc<CudaStream>);
+
+/// A block and its address.
+struct DeviceBlock {
+    memory: CudaSlice<u16>,
+    address: u64,
+}
+
+impl Store for DeviceStore {
+    type Block = DeviceBlock;
+
+    fn zeroed(&self, elements: usize) -> Candle<DeviceBlock> {
+        let memory = self.0.alloc_zeros::<u16>(elements).w()?;
+        let address = memory.device_ptr(&self.0).0;
+        Ok(DeviceBlock { memory, address })
+    }
+
+    fn copy(&self, from: &DeviceBlock, to: &mut DeviceBlock) -> Candle<()> {
+        self.0.memcpy_dtod(&from.memory, &mut to.memory).w()
+    }
+
+    fn address(block: &DeviceBlock) -> *mut u16 {
+        block.address as *mut u16
+    }
+}
+
+/// What a pass writes, kept from pass to pass; grown to the most rows so far.
+struct Buffers {
+    rows: usize,
+    /// `(rows, hidden)`: the residual stream.
+    hidden: CudaSlice<f32>,
+    /// `(rows, hidden)`
+    normed: CudaSlice<u16>,
+    /// `(rows, (heads + 2 · kv_heads) · head_dim)`
+    projected: CudaSlice<f32>,
+    /// `(rows, heads · head_dim)`
+    attended: CudaSlice<u16>,
+    /// `(rows, 2 · feed_forward)`
+    gated: CudaSlice<f32>,
+    /// `(rows, feed_forward)`
+    gate: CudaSlice<u16>,
+}
+
+impl Buffers {
+    fn new(stream: &Arc<CudaStream>, a: &Architecture, rows: usize) -> Candle<Self> {
+        Ok(Self {
+            rows,
+            hidden: stream.alloc_zeros(rows * a.hidden).w()?,
+            normed: stream.alloc_zeros(rows * a.hidden).w()?,
+            projected: stream.alloc_zeros(rows * (a.heads + 2 * a.kv_heads) * a.head_dim).w()?,
+            attended: stream.alloc_zeros(rows * a.heads * a.head_dim).w()?,
+            gated: stream.alloc_zeros(rows * 2 * a.feed_forward).w()?,
+            gate: stream.alloc_zeros(rows * a.feed_forward).w()?,
+        })
+    }
+}
+
+/// A decoder-only transformer with its sequences, on one GPU.
+pub struct CudaDecoder {
+    info: ModelInfo,
+    architecture: Architecture,
+    kernels: Kernels,
+    stream: Arc<CudaStream>,
+    /// `None` when the head is tied: its rows are the embeddings.
+    embedding: Option<Matrix>,
+    layers: Vec<Layer>,
+    output_norm: CudaSlice<f32>,
+    head: Matrix,
+    rotary: Rotary,
+    /// Cosines and sines of so many positions, `(positions, head_dim / 2)` each.
+    angles: (CudaSlice<f32>, CudaSlice<f32>, usize),
+    memory: Memory<DeviceStore>,
+    buffers: Buffers,
+    /// Memory of logits that were given back.
+    spare: Vec<f32>,
+}
+
+impl CudaDecoder {
+    /// Whether the kernels compute this model: heads whose queries fit the memory that a block of threads shares,
+    /// and biases on nothing but queries, keys and values.
+    pub fn supports(a: &Architecture, file: &Gguf) -> bool {
+        let biased = |part: &str| file.has_tensor(&format!("blk.0.{part}.bias"));
+        Kernels::fit(a.head_dim, a.heads / a.kv_heads)
+            && !["attn_output", "ffn_gate", "ffn_up", "ffn_down"].into_iter().any(biased)
+            && !file.has_tensor("output.bias")
+    }
+
+    /// Reads a GGUF file onto `device`, which has one stream for everything.
+    ///
+    /// # Errors
+    /// When a tensor is missing, of a shape that the metadata does not promise, or of a type that cannot be read; or
+    /// when the device has no memory for the weights.
+    pub fn load(name: &str, file: &Gguf, device: &Device) -> Result<Self> {
+        let architecture = Architecture::from_gguf(name, file)?;
+        let a = &architecture;
+        let cuda = device.as_cuda_device().map_err(device_error)?;
+        // SAFETY: every buffer of the decoder is used on the device's one stream, in order.
+        unsafe { cuda.disable_event_tracking() };
+        let stream = cuda.cuda_stream();
+        let kernels = Kernels::compile(cuda, a.head_dim, a.heads / a.kv_heads).map_err(device_error)?;
+        let reader = Reader { weights: Weights { name, file }, stream: &stream, architecture: a };
+        let layers = (0..a.layers).map(|index| reader.layer(index)).collect::<Result<Vec<_>>>()?;
+        let table = |name: &str| reader.matrix(a.hidden, &[(name, a.vocab_size, false)]);
+        let (head, embedding) = if file.has_tensor("output.weight") {
+            (table("output")?, Some(table("token_embd")?))
+        } else {
+            (table("token_embd")?, None)
+        };
+        let factors = reader.weights.optional_vector("rope_freqs.weight", a.head_dim / 2)?;
+        let empty = || stream.null::<f32>().w().map_err(device_error);
+        Ok(Self {
+            info: ModelInfo {
+                name: name.to_owned(),
+                vocab_size: a.vocab_size,
+                context_length: a.context_length,
+                arithmetic: Arithmetic::F16Cuda,
+            },
+            layers,
+            embedding,
+            head,
+            output_norm: reader.vector("output_norm.weight", a.hidden)?,
+            rotary: Rotary::new(a, factors.as_deref()),
+            angles: (empty()?, empty()?, 0),
+            memory: Memory::new(DeviceStore(stream.clone()), a.layers * a.attention_layout().layer_elements()),
+            buffers: Buffers::new(&stream, a, 1).map_err(device_error)?,
+            kernels,
+            spare: Vec::new(),
+            stream: stream.clone(),
+            architecture,
+        })
+    }
+
+    /// Makes the angles of positions `0..count` known to the device.
+    fn reach(&mut self, count: usize) -> Candle<()> {
+        if count > self.angles.2 {
+            let count = count.next_multiple_of(ANGLES);
+            self.rotary.reach(count);
+            let (cosines, sines) = self.rotary.tables();
+            self.angles = (self.stream.clone_htod(cosines).w()?, self.stream.clone_htod(sines).w()?, count);
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, segments: &[Segment]) -> Candle<Logits> {
+        let count: usize = segments.iter().map(|segment| segment.tokens.len()).sum();
+        let mut addresses: Vec<u64> = Vec::new();
+        let mut rows: Vec<u64> = Vec::with_capacity(2 * count);
+        let mut wanted: Vec<u32> = Vec::new();
+        let mut furthest = 0;
+        for segment in segments {
+            let start = self.memory.length(segment.sequence);
+            let first = addresses.len() as u64;
+            let blocks = self.memory.grow(segment.sequence, segment.tokens.len())?;
+            addresses.extend(blocks.into_iter().map(|block| block as u64));
+            wanted.extend(segment.wanted().map(|at| (rows.len() / 2 + at) as u32));
+            for (position, &token) in (start..).zip(segment.tokens) {
+                rows.extend([(position as u64) << 32 | u64::from(token), first]);
+            }
+            furthest = furthest.max(start + segment.tokens.len());
+        }
+        if count == 0 {
+            return Ok(Logits { values: Vec::new(), width: self.info.vocab_size });
+        }
+        self.reach(furthest)?;
+        let a = &self.architecture;
+        if count > self.buffers.rows {
+            self.buffers = Buffers::new(&self.stream, a, count.next_power_of_two())?;
+        }
+        let tables = self.stream.clone_htod(&addresses).w()?;
+        let rows = self.stream.clone_htod(&rows).w()?;
+        let (kernels, buffers) = (&self.kernels, &mut self.buffers);
+        let embedding = self.embedding.as_ref().unwrap_or(&self.head);
+        kernels.embed(&rows, &embedding.weight, &mut buffers.hidden, count, a.hidden, a.embedding_scale)?;
+        let layer_elements = a.attention_layout().layer_elements();
+        for (index, layer) in self.layers.iter().enumerate() {
+            let norm = |weight| (weight, a.norm_epsilon);
+            kernels.rms_norm(
+                &buffers.hidden,
+                norm(&layer.attention_norm),
+                &mut buffers.normed,
+                count,
+                a.hidden,
+                None,
+            )?;
+            layer.query_key_value.apply(kernels, &buffers.normed, &mut buffers.projected, count, 1.0, false)?;
+            kernels.place(&mut Place {
+                rows: &rows,
+                tables: &tables,
+                projected: &mut buffers.projected,
+                count,
+                bias: layer.bias.as_ref(),
+                norms: layer.head_norms.as_ref().map(|(query, key)| (query, key, a.norm_epsilon)),
+                angles: a.is_rotary(index).then_some((&self.angles.0, &self.angles.1)),
+                scale: a.attention_scale,
+                heads: (a.heads, a.kv_heads),
+                layer_offset: index * layer_elements,
+            })?;
+            kernels.attend(&mut Attend {
+                rows: &rows,
+                tables: &tables,
+                projected: &buffers.projected,
+                out: &mut buffers.attended,
+                count,
+                heads: (a.heads, a.kv_heads),
+                layer_offset: index * layer_elements,
+            })?;
+            let plus = a.residual_scale;
+            layer.attention_output.apply(kernels, &buffers.attended, &mut buffers.hidden, count, plus, true)?;
+            kernels.rms_norm(
+                &buffers.hidden,
+                norm(&layer.feed_forward_norm),
+                &mut buffers.normed,
+                count,
+                a.hidden,
+                None,
+            )?;
+            layer.gate_up.apply(kernels, &buffers.normed, &mut buffers.gated, count, 1.0, false)?;
+            kernels.gate_up(&buffers.gated, &mut buffers.gate, count, a.feed_forward)?;
+            layer.down.apply(kernels, &buffers.gate, &mut buffers.hidden, count, plus, true)?;
+        }
+        let mut values = Vec::new();
+        if !wanted.is_empty() {
+            let list = self.stream.clone_htod(&wanted).w()?;
+            let norm = (&self.output_norm, a.norm_epsilon);
+            kernels.rms_norm(&buffers.hidden, norm, &mut buffers.normed, wanted.len(), a.hidden, Some(&list))?;
+            // SAFETY: the product writes all of it.
+            let mut logits = unsafe { self.stream.alloc::<f32>(wanted.len() * a.vocab_size) }.w()?;
+            self.head.apply(kernels, &buffers.normed, &mut logits, wanted.len(), a.logit_scale, false)?;
+            values = std::mem::take(&mut self.spare);
+            values.resize(wanted.len() * a.vocab_size, 0.0);
+            self.stream.memcpy_dtoh(&logits, &mut values).w()?;
+            self.stream.synchronize().w()?;
+        }
+        Ok(Logits { values, width: a.vocab_size })
+    }
+}
+
+impl Matrix {
+    /// `to (count, outputs) = scale · from (count, inputs) · weightᵀ`, added to what is there if `adds`.
+    fn apply(
+        &self,
+        kernels: &Kernels,
+        from: &CudaSlice<u16>,
+        to: &mut CudaSlice<f32>,
+        count: usize,
+        scale: f32,
+        adds: bool,
+    ) -> Candle<()> {
+        kernels.product(&self.weight, (self.outputs, self.inputs), from, to, count, (scale, f32::from(u8::from(adds))))
+    }
+}
+
+impl Model for CudaDecoder {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn create(&mut self) -> SequenceId {
+        self.memory.create()
+    }
+
+    fn fork(&mut self, parent: SequenceId, length: usize) -> Result<SequenceId> {
+        Ok(self.memory.fork(parent, length))
+    }
+
+    fn truncate(&mut self, sequence: SequenceId, length: usize) {
+        self.memory.truncate(sequence, length);
+    }
+
+    fn length(&self, sequence: SequenceId) -> usize {
+        self.memory.length(sequence)
+    }
+
+    fn free(&mut self, sequence: SequenceId) {
+        self.memory.free(sequence);
+    }
+
+    fn forward(&mut self, segments: &[Segment]) -> Result<Logits> {
+        self.info.check(segments, |sequence| self.memory.length(sequence))?;
+        self.run(segments).map_err(device_error)
+    }
+
+    fn recycle(&mut self, logits: Logits) {
+        self.spare = logits.values;
+    }
+
+    fn key_value_memory(&self) -> KeyValueMemory {
+        KeyValueMemory {
+            block_positions: POSITIONS,
+            block_bytes: self.memory.block_bytes(),
+            used_bytes: self.memory.size_bytes(),
+        }
+    }
+
+    fn usual_batch(&self) -> usize {
+        USUAL_BATCH
+    }
+
+    fn free_bytes(&self) -> Option<usize> {
+        // A tenth is left for buffers that grow with the batch.
+        self.stream.context().mem_get_info().ok().map(|(free, _)| free / 10 * 9)
+    }
+}
+
+/// Reads tensors onto the device.
+struct Reader<'a> {
+    weights: Weights<'a>,
+    stream: &'a Arc<CudaStream>,
+    architecture: &'a Architecture,
+}
+
+impl Reader<'_> {
+    fn layer(&self, index: usize) -> Result<Layer> {
+        let a = self.architecture;
+        let (query, kv) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
+        let at = |part: &str| format!("blk.{index}.{part}");
+        let (q, k, v) = (at("attn_q"), at("attn_k"), at("attn_v"));
+        let parts = [(q.as_str(), query, true), (k.as_str(), kv, true), (v.as_str(), kv, false)];
+        let norm = |part: &str| self.weights.optional_vector(&at(part), a.head_dim);
+        let head_norms = match (norm("attn_q_norm.weight")?, norm("attn_k_norm.weight")?) {
+            (Some(query), Some(key)) => Some((self.upload(&query)?, self.upload(&key)?)),
+            (None, None) => None,
+            _ => return Err(self.weights.missing(&at("attn_q_norm.weight or attn_k_norm.weight"))),
+        };
+        Ok(Layer {
+            attention_norm: self.vector(&at("attn_norm.weight"), a.hidden)?,
+            query_key_value: self.matrix(a.hidden, &parts)?,
+            bias: self.bias(&parts)?,
+            head_norms,
+            attention_output: self.matrix(query, &[(&at("attn_output"), a.hidden, false)])?,
+            feed_forward_norm: self.vector(&at("ffn_norm.weight"), a.hidden)?,
+            gate_up: self.matrix(
+                a.hidden,
+                &[(&at("ffn_gate"), a.feed_forward, false), (&at("ffn_up"), a.feed_forward, false)],
+            )?,
+            down: self.matrix(a.feed_forward, &[(&at("ffn_down"), a.hidden, false)])?,
+        })
+    }
+
+    fn upload(&self, values: &[f32]) -> Result<CudaSlice<f32>> {
+        self.stream.clone_htod(values).w().map_err(device_error)
+    }
+
+    fn vector(&self, name: &str, length: usize) -> Result<CudaSlice<f32>> {
+        self.upload(&self.weights.vector(name, length)?)
+    }
+
+    /// The row of a part's matrix that becomes `output`.
+    fn row(&self, output: usize, turns: bool) -> usize {
+        let a = self.architecture;
+        if turns && a.rotary_interleaved { interleaved_row(output, a.head_dim) } else { output }
+    }
+
+    /// The matrices of some parts, one below the other: name, outputs, and whether they are turned by positions.
+    fn matrix(&self, inputs: usize, parts: &[(&str, usize, bool)]) -> Result<Matrix> {
+        let outputs: usize = parts.iter().map(|part| part.1).sum();
+        let mut halves = vec![0u16; outputs * inputs];
+        let mut rest = halves.as_mut_slice();
+        for &(name, outputs, turns) in parts {
+            let name = format!("{name}.weight");
+            let tensor = self.weights.tensor(&name, &[outputs, inputs])?.ok_or_else(|| self.weights.missing(&name))?;
+            let values = tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>()).map_err(device_error)?;
+            let (mine, others) = rest.split_at_mut(outputs * inputs);
+            mine.par_chunks_mut(inputs).enumerate().for_each(|(output, to)| {
+                let from = self.row(output, turns) * inputs;
+                for (half, value) in to.iter_mut().zip(&values[from..from + inputs]) {
+                    *half = f16::from_f32(value.clamp(-65504.0, 65504.0)).to_bits();
+                }
+            });
+            rest = others;
+        }
+        let weight = self.stream.clone_htod(&halves).w().map_err(device_error)?;
+        Ok(Matrix { weight, inputs, outputs })
+    }
+
+    /// The biases of some parts, zero where one of them has none.
+    fn bias(&self, parts: &[(&str, usize, bool)]) -> Result<Option<CudaSlice<f32>>> {
+        let (mut all, mut any) = (Vec::new(), false);
+        for &(name, outputs, turns) in parts {
+            let bias = self.weights.optional_vector(&format!("{name}.bias"), outputs)?;
+            any |= bias.is_some();
+            all.extend((0..outputs).map(|output| bias.as_ref().map_or(0.0, |bias| bias[self.row(output, turns)])));
+        }
+        any.then(|| self.upload(&all)).transpose()
+    }
+}
