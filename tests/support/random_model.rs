@@ -41,7 +41,7 @@ pub struct Shape {
     pub joined: bool,
     /// The tensor of rotary factors.
     pub factors: Option<&'static str>,
-    /// Metadata below the family's name, before those that every file has.
+    /// Metadata below the family's name (or general), before those that every file has.
     pub entries: &'static [(&'static str, Entry)],
 }
 
@@ -268,7 +268,8 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
             Entry::Text(text) => Value::String((*text).into()),
             Entry::Flags(flags) => Value::Array(Array::Bool(flags.to_vec())),
         };
-        metadata.insert(format!("{family}.{key}"), value);
+        let key = if key.starts_with("general.") { (*key).into() } else { format!("{family}.{key}") };
+        metadata.insert(key, value);
     }
     for (key, value) in [
         ("block_count", shape.layers),

@@ -156,12 +156,38 @@ impl Reader<'_> {
     fn refuse_unknown_tensors(&self, a: &Architecture) -> Result<()> {
         for tensor in self.file.tensors() {
             let name = tensor.name.as_str();
-            if !is_known_tensor(name, a) {
+            if !self.has_place_for(name, a) {
                 let what = format!("tensor `{name}` has no place in a decoder of the family `{}`", a.family);
                 return Err(self.refuse(what));
             }
         }
         Ok(())
+    }
+
+    /// Whether a decoder of this architecture computes with a tensor of that name.
+    fn has_place_for(&self, name: &str, a: &Architecture) -> bool {
+        let Some((layer, part)) = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else {
+            let is_long = name == "rope_factors_long.weight";
+            let outer = ["token_embd.weight", "output.weight", "output.bias", "output_norm.weight", a.rotary_factors];
+            return outer.contains(&name) || is_long && a.rotary_factors == SHORT_FACTORS;
+        };
+        let Some((part, kind)) = part.rsplit_once('.') else { return false };
+        // Frequencies that old files carry beside the base that says the same.
+        let is_old = part == "attn_rot_embd" || part == "attn_rotary_emb";
+        let has = |part: &str| self.file.has_tensor(&format!("blk.{layer}.{part}.weight"));
+        let is_map = match part {
+            "attn_q" | "attn_k" | "attn_v" => !has("attn_qkv"),
+            "attn_qkv" | "attn_output" | "ffn_gate" | "ffn_up" | "ffn_down" => true,
+            _ => false,
+        };
+        let is_norm = match part {
+            "attn_norm" | "ffn_norm" => a.pre_norms,
+            "post_attention_norm" | "post_ffw_norm" => a.post_norms,
+            "attn_q_norm" | "attn_k_norm" => a.query_key_norm.is_some(),
+            _ => false,
+        };
+        let is_layer = layer.parse::<usize>().is_ok_and(|layer| layer < a.layers);
+        is_layer && (is_old || kind == "weight" && (is_map || is_norm) || kind == "bias" && is_map && has(part))
     }
 
     fn read(&self) -> Result<Architecture> {
@@ -197,6 +223,8 @@ impl Reader<'_> {
         let has_short_factors = self.file.has_tensor(SHORT_FACTORS);
         if has_short_factors {
             context_length = context_length.min(self.size("rope.scaling.original_context_length", usize::MAX)?);
+            // Without it, the model's own factor would be known to nobody.
+            self.metadata.f32(&self.key("rope.scaling.attn_factor"))?;
         }
         let rotary = self.rotary(context_length, has_short_factors)?;
         let unscaled = |base| RotaryForm { base, scaling: RotaryScaling::None, magnitude: 1.0 };
@@ -380,34 +408,6 @@ impl Reader<'_> {
     }
 }
 
-/// Whether a decoder of this architecture has a tensor of that name.
-fn is_known_tensor(name: &str, a: &Architecture) -> bool {
-    let Some(rest) = name.strip_prefix("blk.") else {
-        let long = "rope_factors_long.weight";
-        return ["token_embd.weight", "output.weight", "output.bias", "output_norm.weight", a.rotary_factors]
-            .contains(&name)
-            || a.rotary_factors == SHORT_FACTORS && name == long;
-    };
-    let Some((layer, part)) = rest.split_once('.') else { return false };
-    if layer.parse::<usize>().map_or(true, |layer| layer >= a.layers) {
-        return false;
-    }
-    let Some((part, kind)) = part.rsplit_once('.') else { return false };
-    let is_map = matches!(
-        part,
-        "attn_q" | "attn_k" | "attn_v" | "attn_qkv" | "attn_output" | "ffn_gate" | "ffn_up" | "ffn_down"
-    );
-    let is_norm = match part {
-        "attn_norm" | "ffn_norm" => a.pre_norms,
-        "post_attention_norm" | "post_ffw_norm" => a.post_norms,
-        "attn_q_norm" | "attn_k_norm" => a.query_key_norm.is_some(),
-        _ => false,
-    };
-    // Frequencies that old files carry beside the base that says the same.
-    let is_old = part == "attn_rot_embd" || part == "attn_rotary_emb";
-    kind == "weight" && (is_map || is_norm) || kind == "bias" && is_map || is_old
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -550,6 +550,11 @@ mod tests {
         }
         let told = refusal("qwen2", &[], &["blk.0.attn_q_norm.weight"]);
         assert!(told.contains("attn_q_norm"), "{told}");
+        let told = refusal("phi3", &[], &["blk.1.attn_qkv.weight", "blk.1.attn_k.weight"]);
+        assert!(told.contains("blk.1.attn_k.weight"), "{told}");
+        let context = ("rope.scaling.original_context_length", number(4096));
+        let told = refusal("phi3", &[context], &[SHORT_FACTORS]);
+        assert!(told.contains("attn_factor"), "{told}");
         // What is switched off, or does not concern the decoder, does no harm.
         let off = [("attention.max_alibi_bias", Value::Float(0.0)), ("vision.block_count", number(2))];
         assert_eq!(read("llama", &off).layers, 12);
