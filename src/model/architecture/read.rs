@@ -118,10 +118,9 @@ impl Reader<'_> {
         Ok(self.metadata.opt_u32(&self.key(part))?.map_or(default, |value| value as usize))
     }
 
-    /// A positive number.
+    /// A positive number, whose default some writers spell 0.
     fn factor(&self, part: &str, default: f32) -> Result<f32> {
-        let value = self.metadata.opt_f32(&self.key(part))?.unwrap_or(default);
-        if value.is_finite() && value > 0.0 { Ok(value) } else { Err(self.absurd(&self.key(part), value)) }
+        Ok(self.option(part, default)?.unwrap_or(default))
     }
 
     /// A number that is 0 for what is not there.
@@ -226,7 +225,7 @@ impl Reader<'_> {
             // Without it, the model's own factor would be known to nobody.
             self.metadata.f32(&self.key("rope.scaling.attn_factor"))?;
         }
-        let rotary = self.rotary(context_length, has_short_factors)?;
+        let rotary = self.rotary(has_short_factors)?;
         let unscaled = |base| RotaryForm { base, scaling: RotaryScaling::None, magnitude: 1.0 };
         let base_of_local = |default: f32| self.base("rope.freq_base_swa", default);
         let local_rotary = match family.local_rotary {
@@ -285,11 +284,11 @@ impl Reader<'_> {
 
     /// A base of rotary frequencies, of which none is above 1.
     fn base(&self, part: &str, default: f32) -> Result<f32> {
-        let base = self.factor(part, default)?;
-        if base >= 1.0 { Ok(base) } else { Err(self.absurd(&self.key(part), base)) }
+        let base = self.metadata.opt_f32(&self.key(part))?.unwrap_or(default);
+        if base.is_finite() && base >= 1.0 { Ok(base) } else { Err(self.absurd(&self.key(part), base)) }
     }
 
-    fn rotary(&self, context_length: usize, has_short_factors: bool) -> Result<RotaryForm> {
+    fn rotary(&self, has_short_factors: bool) -> Result<RotaryForm> {
         let base = self.base("rope.freq_base", 10_000.0)?;
         let key = self.key("rope.scaling.type");
         let kind = self.metadata.opt_str(&key)?;
@@ -298,14 +297,15 @@ impl Reader<'_> {
         let factor = self.factor("rope.scaling.factor", older)?;
         let attention_factor = self.factor("rope.scaling.attn_factor", 1.0)?;
         let (scaling, magnitude) = match kind {
-            Some("yarn") => self.yarn(base, context_length, factor, attention_factor)?,
-            Some("longrope") if has_short_factors => (RotaryScaling::None, attention_factor),
-            Some("longrope") => {
+            Some("yarn") => self.yarn(base, factor, attention_factor)?,
+            Some("longrope") if !has_short_factors => {
                 return Err(self.refuse(format!("`{key}` is longrope, but `{SHORT_FACTORS}` is missing")));
             }
+            Some("longrope") if factor == 1.0 => (RotaryScaling::None, attention_factor),
             Some("none") if factor != 1.0 => {
-                let factor = self.key("rope.scaling.factor");
-                return Err(self.refuse(format!("`{key}` is none, but `{factor}` gives a factor")));
+                return Err(
+                    self.refuse(format!("`{key}` is none, but `{}` is {factor}", self.key("rope.scaling.factor")))
+                );
             }
             // Files without a type, written before there were any, mean the linear one.
             None | Some("none" | "linear") if factor == 1.0 => (RotaryScaling::None, attention_factor),
@@ -315,10 +315,10 @@ impl Reader<'_> {
         if has_short_factors && scaling != RotaryScaling::None {
             return Err(self.refuse(format!("`{key}` and `{SHORT_FACTORS}` exclude each other")));
         }
-        if scaling == RotaryScaling::None || matches!(scaling, RotaryScaling::Linear { .. }) {
+        if !matches!(scaling, RotaryScaling::Yarn { .. }) {
             for part in ["yarn_attn_factor", "yarn_log_multiplier", "yarn_beta_fast", "yarn_beta_slow"] {
                 let part = self.key(&format!("rope.scaling.{part}"));
-                if kind != Some("longrope") && self.metadata.opt_f32(&part)?.is_some_and(|value| value != 0.0) {
+                if self.metadata.opt_f32(&part)?.is_some_and(|value| value != 0.0) {
                     return Err(self.refuse(format!("`{part}` is given, but `{key}` is not yarn")));
                 }
             }
@@ -327,12 +327,13 @@ impl Reader<'_> {
     }
 
     /// YaRN's frequencies and magnitude.
-    fn yarn(&self, base: f32, context: usize, factor: f32, extra: f32) -> Result<(RotaryScaling, f32)> {
+    fn yarn(&self, base: f32, factor: f32, extra: f32) -> Result<(RotaryScaling, f32)> {
         let part = |part: &str| self.key(&format!("rope.scaling.{part}"));
         if base <= 1.0 {
             return Err(self.absurd(&self.key("rope.freq_base"), base));
         }
-        let original_context = self.count("rope.scaling.original_context_length", context)?;
+        let original_context =
+            self.count("rope.scaling.original_context_length", self.size("context_length", usize::MAX)?)?;
         if original_context == 0 {
             return Err(self.absurd(&part("original_context_length"), original_context));
         }
@@ -348,9 +349,9 @@ impl Reader<'_> {
         };
         // Some writers give the whole magnitude, others a factor of YaRN's own: one value means the same in
         // both readings only when it says nothing new.
-        for (name, neutral) in [("attn_factor", true), ("yarn_attn_factor", false)] {
-            let value = if neutral { extra } else { self.factor("rope.scaling.yarn_attn_factor", magnitude)? };
-            if !((neutral && value == 1.0) || (value - magnitude).abs() < 1e-3) {
+        let whole = self.factor("rope.scaling.yarn_attn_factor", magnitude)?;
+        for (name, value, says_nothing) in [("attn_factor", extra, extra == 1.0), ("yarn_attn_factor", whole, false)] {
+            if !says_nothing && (value - magnitude).abs() > 1e-3 {
                 let what = format!("`{}` is {value}, where YaRN's own factor is {magnitude}", part(name));
                 return Err(self.refuse(what));
             }
@@ -556,7 +557,14 @@ mod tests {
         let told = refusal("phi3", &[context], &[SHORT_FACTORS]);
         assert!(told.contains("attn_factor"), "{told}");
         // What is switched off, or does not concern the decoder, does no harm.
-        let off = [("attention.max_alibi_bias", Value::Float(0.0)), ("vision.block_count", number(2))];
-        assert_eq!(read("llama", &off).layers, 12);
+        let zero = || Value::Float(0.0);
+        let off = [
+            ("attention.max_alibi_bias", zero()),
+            ("vision.block_count", number(2)),
+            ("rope.scaling.factor", zero()),
+            ("attention.scale", zero()),
+            ("rope.scaling.yarn_log_multiplier", zero()),
+        ];
+        assert_eq!(read("llama", &off), read("llama", &[]));
     }
 }
