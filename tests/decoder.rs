@@ -15,7 +15,7 @@ use proptest::prelude::*;
 #[path = "support/random_model.rs"]
 mod random_model;
 
-use random_model::{CONTEXT, LLAMA, Noise, Shape, VOCABULARY, model};
+use random_model::{CONTEXT, FAMILIES, LLAMA, Noise, Shape, VOCABULARY, model};
 
 /// Logits after each of `tokens`, read one token a pass, alone.
 fn alone(model: &mut dyn Model, tokens: &[u32]) -> Vec<Vec<u32>> {
@@ -34,7 +34,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     /// A sequence's logits are the same to the bit whatever else the model computes beside it, in
     /// whatever chunks it is read, whoever shares its prefix, however many threads there are.
@@ -45,8 +45,9 @@ proptest! {
         lengths in prop::collection::vec(1usize..90, 1..6),
         common in 0usize..70,
         kind in prop::sample::select(vec![GgmlType::Q4_1, GgmlType::Q4_0, GgmlType::Q8_0, GgmlType::F16]),
+        family in prop::sample::select(&FAMILIES[..]),
     ) {
-        let file = model(Shape { kind, ..LLAMA }, seed);
+        let file = model(Shape { kind, ..family }, seed);
         let mut noise = Noise(seed ^ 1);
         let mut draw = |below: usize| noise.bits() as usize % below;
         let prefix: Vec<u32> = (0..common).map(|_| draw(VOCABULARY) as u32).collect();
@@ -97,7 +98,7 @@ proptest! {
                 let first = open[text].1 - wanted;
                 for (at, expected) in expected[text].iter().enumerate().skip(first).take(wanted) {
                     let same = bits(logits.row(row)) == *expected;
-                    prop_assert!(same, "token {} of text {} of {:?}, {} threads", at, text, lengths, threads);
+                    prop_assert!(same, "{}: token {} of {} of {:?}, {} threads", family.family, at, text, lengths, threads);
                     row += 1;
                 }
                 whole[text] = open[text].1 == texts[text].len();
@@ -128,18 +129,21 @@ fn nearness(ours: &[f32], theirs: &[f32]) -> (f64, f64) {
 #[test]
 fn kernels_are_near_the_reference() {
     let qwen2 = Shape { family: "qwen2", biases: true, kv_heads: 3, ..LLAMA };
-    let qwen3 = Shape { family: "qwen3", head_norms: true, head_dim: 32, tied: false, ..LLAMA };
-    let granite = Shape { family: "granite", ..LLAMA };
-    let smollm3 = Shape { family: "smollm3", layers: 4, ..LLAMA };
     let wide = Shape { hidden: 256, heads: 4, kv_heads: 4, head_dim: 64, feed_forward: 256, ..LLAMA };
-    let mut shapes = vec![
-        LLAMA,
-        qwen2,
-        qwen3,
-        granite,
-        smollm3,
-        Shape { feed_forward: 72, hidden: 80, kind: GgmlType::F32, head_kind: GgmlType::F32, ..LLAMA },
-    ];
+    let mut shapes =
+        vec![LLAMA, Shape { feed_forward: 72, hidden: 80, kind: GgmlType::F32, head_kind: GgmlType::F32, ..LLAMA }];
+    shapes.extend(FAMILIES);
+    shapes.extend(FAMILIES.map(|shape| Shape { kind: GgmlType::F32, head_kind: GgmlType::F32, ..shape }));
+    // Fused matrices of a type that has no form of its own, with biases.
+    let phi3 = FAMILIES.into_iter().find(|shape| shape.joined).expect("one");
+    shapes.push(Shape {
+        hidden: 256,
+        feed_forward: 256,
+        kind: GgmlType::Q2_K,
+        head_kind: GgmlType::Q6_K,
+        heads: 16,
+        ..phi3
+    });
     for kind in [GgmlType::Q4_0, GgmlType::Q5_0, GgmlType::Q5_1, GgmlType::Q8_0, GgmlType::F16, GgmlType::BF16] {
         shapes.push(Shape { kind, ..qwen2 });
     }
@@ -148,7 +152,7 @@ fn kernels_are_near_the_reference() {
     }
     for shape in shapes {
         let file = model(shape, 7);
-        let tokens: Vec<u32> = (0..70).map(|at| at * 31 % VOCABULARY as u32).collect();
+        let tokens: Vec<u32> = (0..150).map(|at| at * 31 % VOCABULARY as u32).collect();
         let run = |model: &mut dyn Model| {
             let sequence = model.create();
             model.forward(&[Segment { sequence, tokens: &tokens, logits: 1 }]).expect("a pass").values

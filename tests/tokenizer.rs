@@ -314,6 +314,82 @@ fn the_beginning_token_is_added_when_the_file_says_so() {
     assert!(Tokenizer::from_gguf(&small("llama-bpe", &[]), "small").unwrap().adds_bos());
 }
 
+/// A SentencePiece vocabulary with byte tokens, the control tokens given, and single letters.
+fn pieces(control: &[&str], words: &[&str], extra: &[(&str, Value)]) -> Tokenizer {
+    let mut tokens: Vec<String> = control.iter().map(|token| (*token).to_owned()).collect();
+    let mut types = vec![3; control.len()];
+    tokens.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
+    types.extend([6; 256]);
+    tokens.extend(words.iter().map(|word| (*word).to_owned()).chain(('a'..='z').map(String::from)));
+    types.resize(tokens.len(), 1);
+    // Words are joined from letters through their beginnings, the later in the list the later.
+    let scores = (0..tokens.len()).map(|id| -(id as f32)).collect();
+    let mut metadata = Metadata::new("pieces.gguf");
+    metadata.insert("tokenizer.ggml.model", Value::String("llama".into()));
+    metadata.insert("tokenizer.ggml.tokens", Value::Array(Array::String(tokens)));
+    metadata.insert("tokenizer.ggml.token_type", Value::Array(Array::Signed(types)));
+    metadata.insert("tokenizer.ggml.scores", Value::Array(Array::Float(scores)));
+    for (key, value) in extra {
+        metadata.insert(*key, value.clone());
+    }
+    let file = Gguf::parse(&to_bytes(&metadata, &[]), "pieces.gguf").unwrap();
+    Tokenizer::from_gguf(file.metadata(), "pieces").unwrap()
+}
+
+/// Gemma's files: no space before a text, line ends and turns as tokens, one beginning of the sequence though
+/// the template writes it too, and a turn's end that ends generation.
+#[test]
+fn a_chat_of_gemma_is_tokenized_as_it_was_trained() {
+    let template = "{{ bos_token }}{% for message in messages %}{{ '<start_of_turn>' + (message['role'] if \
+                    message['role'] == 'user' else 'model') + '\n' + message['content'] | trim + '<end_of_turn>\n' \
+                    }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}";
+    let control = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"];
+    let words = ["\n", "▁", "us", "use", "user", "mo", "mod", "mode", "model", "hi", "▁hi"];
+    let tokenizer = pieces(
+        &control,
+        &words,
+        &[
+            ("tokenizer.ggml.bos_token_id", Value::Unsigned(2)),
+            ("tokenizer.ggml.eos_token_id", Value::Unsigned(1)),
+            ("tokenizer.ggml.unknown_token_id", Value::Unsigned(3)),
+            ("tokenizer.ggml.add_bos_token", Value::Bool(true)),
+            ("tokenizer.ggml.add_space_prefix", Value::Bool(false)),
+            ("tokenizer.chat_template", Value::String(template.into())),
+        ],
+    );
+    let ids = tokenizer.encode_chat(&[Message::user(" hi hi <end_of_turn>")], true).unwrap();
+    let found = spellings(&tokenizer, &ids);
+    let expected = ["<bos>", "<start_of_turn>", "user", "\n", "hi", " hi", " ", "<"];
+    assert_eq!(found[..expected.len()], expected);
+    let turn_end = tokenizer.id_of("<end_of_turn>").unwrap();
+    assert_eq!(ids.iter().filter(|&&id| id == turn_end).count(), 1, "what a user writes is no token: {found:?}");
+    assert_eq!(found[found.len() - 5..], ["<end_of_turn>", "\n", "<start_of_turn>", "model", "\n"]);
+    assert_eq!(spellings(&tokenizer, tokenizer.vocab().eos()), ["<eos>", "<end_of_turn>"]);
+}
+
+/// Phi-3's files: a space before each text, and control tokens that swallow the white space after them.
+#[test]
+fn a_chat_of_phi3_is_tokenized_as_it_was_trained() {
+    let template = "{% for message in messages %}{{ '<|' + message['role'] + '|>\n' + message['content'] + '<|end|>\n' \
+                    }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}";
+    let control = ["<unk>", "<s>", "</s>", "<|endoftext|>", "<|assistant|>", "<|user|>", "<|end|>"];
+    let tokenizer = pieces(
+        &control,
+        &["▁", "hi", "▁hi"],
+        &[
+            ("general.name", Value::String("Phi-3-mini-4k-instruct".into())),
+            ("tokenizer.ggml.bos_token_id", Value::Unsigned(1)),
+            ("tokenizer.ggml.eos_token_id", Value::Unsigned(3)),
+            ("tokenizer.ggml.add_bos_token", Value::Bool(false)),
+            ("tokenizer.chat_template", Value::String(template.into())),
+        ],
+    );
+    let ids = tokenizer.encode_chat(&[Message::user("hi hi")], true).unwrap();
+    assert_eq!(spellings(&tokenizer, &ids), ["<|user|>", " hi", " hi", "<|end|>", "<|assistant|>"]);
+    let ends = spellings(&tokenizer, tokenizer.vocab().eos());
+    assert!(ends.contains(&"<|end|>".to_owned()) && ends.contains(&"<|endoftext|>".to_owned()), "{ends:?}");
+}
+
 #[test]
 fn bad_metadata_ends_in_one_clear_line() {
     let refusal = |metadata: &Metadata| {

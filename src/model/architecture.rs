@@ -1,9 +1,14 @@
-//! What distinguishes one decoder family from another, read from GGUF metadata as plain values.
+//! What distinguishes one decoder family from another, as plain values.
 //!
-//! A new family is a new row in [`FAMILIES`] when it differs only in these values.
+//! A new family is a new row in [`FAMILIES`] when it differs only in these values; nothing else asks for
+//! a family by name. How the values are read from a file, and what is refused, is in `architecture/read.rs`.
+//!
+//! What files of a family hold, and what their writer has done to the weights already (Gemma's norms hold
+//! `1 + w`, Llama's query and key rows are interleaved), follows llama.cpp, which writes and reads them:
+//! `gguf-py/gguf/constants.py`, `conversion/*.py` and `src/models/*.cpp` of
+//! <https://github.com/ggml-org/llama.cpp>.
 
-use crate::error::{Error, Result};
-use crate::gguf::Gguf;
+mod read;
 
 /// How a family deviates from the common decoder.
 struct Family {
@@ -14,20 +19,111 @@ struct Family {
     rotary_interleaved: bool,
     /// Every so-many-th layer leaves positions alone; 0 for none.
     rotary_skipped_every: usize,
+    /// `rope.scaling.finetuned = false` means that positions are left alone altogether.
+    rotary_switch: bool,
+    /// How the layers inside a sliding window turn positions, where they do it in their own way.
+    local_rotary: LocalRotary,
+    /// Which layers have the sliding window.
+    sliding: Sliding,
+    /// The window where the file does not say.
+    sliding_window: u32,
+    activation: Activation,
+    pre_norms: bool,
+    post_norms: bool,
+    query_key_norm: Option<NormSpan>,
+    /// Embeddings are multiplied by the square root of the width.
+    scales_embeddings: bool,
+    /// A model of so many layers scales its queries by the width over the number of heads, which its
+    /// heads do not have.
+    scaled_by_width_at: Option<u32>,
+    /// Soft caps of attention scores and of logits, where the file does not say; 0 for none.
+    caps: (f32, f32),
 }
 
-const FAMILIES: &[Family] = &[
-    Family { name: "llama", rotary_interleaved: true, rotary_skipped_every: 0 },
-    Family { name: "qwen2", rotary_interleaved: false, rotary_skipped_every: 0 },
-    Family { name: "qwen3", rotary_interleaved: false, rotary_skipped_every: 0 },
-    Family { name: "smollm3", rotary_interleaved: true, rotary_skipped_every: 4 },
-    Family { name: "granite", rotary_interleaved: true, rotary_skipped_every: 0 },
-];
+/// Rotation in the layers of a sliding window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum LocalRotary {
+    /// As in the others.
+    Same,
+    /// Unscaled, with this base where the file does not give one.
+    Base(f32),
+    /// Unscaled, with the base of the others.
+    Unscaled,
+}
 
-/// Largest sizes that are believed: metadata are untrusted, and allocations follow them.
-const MOST_LAYERS: usize = 1 << 10;
-const MOST_WIDTH: usize = 1 << 20;
-const MOST_CONTEXT: usize = 1 << 17;
+/// Which layers have the sliding window, where the file does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sliding {
+    /// Unknown: a file that has a window must say.
+    Stated,
+    /// All.
+    All,
+    /// All but every so-many-th.
+    AllBut(usize),
+}
+
+/// The common decoder: Llama's, with rotary pairs half a head apart.
+const COMMON: Family = Family {
+    name: "",
+    rotary_interleaved: false,
+    rotary_skipped_every: 0,
+    rotary_switch: false,
+    local_rotary: LocalRotary::Same,
+    sliding: Sliding::Stated,
+    sliding_window: 0,
+    activation: Activation::Silu,
+    pre_norms: true,
+    post_norms: false,
+    query_key_norm: None,
+    scales_embeddings: false,
+    scaled_by_width_at: None,
+    caps: (0.0, 0.0),
+};
+
+const FAMILIES: &[Family] = &[
+    // Mistral's first models slide in every layer.
+    Family { name: "llama", rotary_interleaved: true, sliding: Sliding::All, ..COMMON },
+    Family { name: "mistral3", rotary_interleaved: true, ..COMMON },
+    Family { name: "qwen2", ..COMMON },
+    Family { name: "qwen3", query_key_norm: Some(NormSpan::Head), ..COMMON },
+    Family { name: "smollm3", rotary_interleaved: true, rotary_skipped_every: 4, ..COMMON },
+    Family { name: "granite", rotary_interleaved: true, rotary_switch: true, ..COMMON },
+    Family { name: "phi3", sliding: Sliding::All, ..COMMON },
+    Family {
+        name: "olmo2",
+        pre_norms: false,
+        post_norms: true,
+        query_key_norm: Some(NormSpan::Projection),
+        sliding: Sliding::AllBut(4),
+        local_rotary: LocalRotary::Unscaled,
+        ..COMMON
+    },
+    Family { name: "gemma", activation: Activation::GeluTanh, scales_embeddings: true, ..COMMON },
+    Family {
+        name: "gemma2",
+        activation: Activation::GeluTanh,
+        scales_embeddings: true,
+        post_norms: true,
+        sliding: Sliding::AllBut(2),
+        sliding_window: 4096,
+        // The 27B model.
+        scaled_by_width_at: Some(46),
+        caps: (50.0, 30.0),
+        ..COMMON
+    },
+    Family {
+        name: "gemma3",
+        activation: Activation::GeluTanh,
+        scales_embeddings: true,
+        post_norms: true,
+        query_key_norm: Some(NormSpan::Head),
+        sliding: Sliding::AllBut(6),
+        local_rotary: LocalRotary::Base(10_000.0),
+        // The 27B model.
+        scaled_by_width_at: Some(62),
+        ..COMMON
+    },
+];
 
 /// Sizes and constants of a decoder-only transformer.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,26 +144,113 @@ pub struct Architecture {
     pub head_dim: usize,
     /// Tokens, and the width of the logits.
     pub vocab_size: usize,
-    /// Most positions of a sequence (at most 131,072).
+    /// Most positions of a sequence (at most 131,072). Files with two sets of rotary factors (LongRoPE) are
+    /// computed with the short ones, as far as those reach: the long ones would change what a sequence's
+    /// first tokens are once it has grown.
     pub context_length: usize,
     /// Epsilon of the root-mean-square norms.
     pub norm_epsilon: f32,
-    /// Base of the rotary frequencies.
-    pub rotary_base: f32,
-    /// Positions are divided by this (linear rope scaling); 1 leaves them alone.
-    pub rotary_linear_factor: f32,
-    /// See [`Family::rotary_interleaved`].
+    /// Leading values of each head that positions turn; even.
+    pub rotary_dims: usize,
+    /// How they are turned.
+    pub rotary: RotaryForm,
+    /// How they are turned in the layers of the sliding window, where that differs.
+    pub local_rotary: Option<RotaryForm>,
+    /// The tensor of divisors of the rotary frequencies (those of `rotary`), which a file may have.
+    pub rotary_factors: &'static str,
+    /// Rotary pairs stand next to each other in the file rather than half of the turned values apart.
     pub rotary_interleaved: bool,
-    /// See [`Family::rotary_skipped_every`].
+    /// Every so-many-th layer leaves positions alone; 0 for none.
     pub rotary_skipped_every: usize,
+    /// Positions that a row of a local layer sees, its own and those before it; `None` when that is all.
+    pub sliding_window: Option<usize>,
+    /// For each layer, whether it is one of the sliding window.
+    pub local_layers: Vec<bool>,
+    /// Of the gate of the feed-forward network.
+    pub activation: Activation,
+    /// Whether the input of attention and of the feed-forward network is normed.
+    pub pre_norms: bool,
+    /// Whether the output of attention and of the feed-forward network is normed.
+    pub post_norms: bool,
+    /// Norms of queries and keys.
+    pub query_key_norm: Option<NormSpan>,
     /// Factor of the token embeddings.
     pub embedding_scale: f32,
     /// Factor of queries: `1 / sqrt(head_dim)` unless the file says otherwise.
     pub attention_scale: f32,
+    /// What makes queries at far positions sharper.
+    pub temperature: Option<Temperature>,
+    /// Attention scores become `cap · tanh(score / cap)`.
+    pub score_cap: Option<f32>,
     /// Factor of what a stage adds to the residual stream.
     pub residual_scale: f32,
     /// Factor of the logits.
     pub logit_scale: f32,
+    /// Logits, scaled, become `cap · tanh(logit / cap)`.
+    pub logit_cap: Option<f32>,
+}
+
+/// The function of the gate, which is then multiplied by the other half of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x / (1 + e^−x)`.
+    Silu,
+    /// `x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))` (Hendrycks and Gimpel, "Gaussian error linear units",
+    /// 2016).
+    GeluTanh,
+}
+
+/// What a norm of queries or keys goes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormSpan {
+    /// Each head.
+    Head,
+    /// All heads together.
+    Projection,
+}
+
+/// Frequencies of a rotary embedding.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RotaryForm {
+    /// The frequencies are `base^(−2i / dims)`.
+    pub base: f32,
+    /// What is done to them for longer texts.
+    pub scaling: RotaryScaling,
+    /// Factor of the turned values.
+    pub magnitude: f32,
+}
+
+/// What is done to rotary frequencies for texts longer than those of the first training.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RotaryScaling {
+    /// Nothing.
+    None,
+    /// All are divided.
+    Linear {
+        /// The divisor.
+        factor: f32,
+    },
+    /// Low ones are divided, high ones kept, those between in proportion (Peng et al., "YaRN", 2023,
+    /// <https://arxiv.org/abs/2309.00071>).
+    Yarn {
+        /// The divisor.
+        factor: f32,
+        /// Context of the first training.
+        original_context: usize,
+        /// Frequencies of more turns in it are kept.
+        beta_fast: f32,
+        /// Frequencies of fewer turns in it are divided.
+        beta_slow: f32,
+    },
+}
+
+/// Queries are multiplied by `1 + scale · ln(1 + ⌊position / length⌋)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Temperature {
+    /// Growth.
+    pub scale: f32,
+    /// Positions of a step.
+    pub length: usize,
 }
 
 impl Architecture {
@@ -76,103 +259,40 @@ impl Architecture {
         self.rotary_skipped_every == 0 || !(layer + 1).is_multiple_of(self.rotary_skipped_every)
     }
 
-    /// Reads and checks the metadata of a file.
-    ///
-    /// # Errors
-    /// When the family is unknown, a key is missing or absurd, or a feature is asked for that the
-    /// decoder does not have; always naming the key.
-    pub fn from_gguf(name: &str, file: &Gguf) -> Result<Self> {
-        let metadata = file.metadata();
-        let family = metadata.str("general.architecture")?;
-        let Some(known) = FAMILIES.iter().find(|known| known.name == family) else {
-            let names: Vec<&str> = FAMILIES.iter().map(|known| known.name).collect();
-            return Err(Error::model(
-                name,
-                format!("architecture `{family}` is not supported"),
-                format!("use a GGUF file of one of these: {}", names.join(", ")),
-            ));
-        };
-        let key = |part: &str| format!("{family}.{part}");
-        let size = |part: &str, most: usize| -> Result<usize> {
-            let value = metadata.u32(&key(part))? as usize;
-            if value == 0 || value > most {
-                return Err(absurd(name, &key(part), value));
-            }
-            Ok(value)
-        };
-        let heads = size("attention.head_count", MOST_WIDTH)?;
-        let hidden = size("embedding_length", MOST_WIDTH)?;
-        let optional = |part: &str, default: usize| -> Result<usize> {
-            Ok(metadata.opt_u32(&key(part))?.map_or(default, |value| value as usize))
-        };
-        let kv_heads = optional("attention.head_count_kv", heads)?;
-        let head_dim = optional("attention.key_length", hidden / heads)?;
-        let refuse = |what: String| Error::model(name, what, "use another file of this model, or another model");
-        if kv_heads == 0 || heads % kv_heads != 0 || head_dim == 0 || head_dim % 2 != 0 || head_dim > MOST_WIDTH {
-            return Err(refuse(format!("{heads} heads over {kv_heads} of width {head_dim} cannot be computed")));
-        }
-        if optional("attention.value_length", head_dim)? != head_dim {
-            return Err(refuse(format!("`{}` differs from the key length", key("attention.value_length"))));
-        }
-        if optional("rope.dimension_count", head_dim)? != head_dim {
-            return Err(refuse(format!("`{}` covers only a part of a head", key("rope.dimension_count"))));
-        }
-        if optional("expert_count", 0)? > 0 {
-            return Err(refuse("mixture-of-experts layers are not supported".into()));
-        }
-        let scaling = metadata.opt_str(&key("rope.scaling.type"))?.unwrap_or("none");
-        let rotary_linear_factor = match scaling {
-            "none" => 1.0,
-            "linear" => metadata.f32(&key("rope.scaling.factor"))?,
-            other => return Err(refuse(format!("rope scaling `{other}` is not supported"))),
-        };
-        let rotary_base = metadata.opt_f32(&key("rope.freq_base"))?.unwrap_or(10_000.0);
-        let norm_epsilon = metadata.f32(&key("attention.layer_norm_rms_epsilon"))?;
-        let factor = |part: &str| metadata.opt_f32(&key(part));
-        let embedding_scale = factor("embedding_scale")?.unwrap_or(1.0);
-        let attention_scale = factor("attention.scale")?.unwrap_or_else(|| 1.0 / (head_dim as f32).sqrt());
-        let residual_scale = factor("residual_scale")?.unwrap_or(1.0);
-        // The file holds the divisor.
-        let logit_divisor = factor("logit_scale")?.unwrap_or(1.0);
-        for (part, value) in [
-            ("rope.scaling.factor", rotary_linear_factor),
-            ("rope.freq_base", rotary_base),
-            ("embedding_scale", embedding_scale),
-            ("attention.scale", attention_scale),
-            ("residual_scale", residual_scale),
-            ("logit_scale", logit_divisor),
-        ] {
-            if !(value.is_finite() && value > 0.0) {
-                return Err(absurd(name, &key(part), value));
-            }
-        }
-        let vocab_size = file.tensor("token_embd.weight")?.dims.get(1).map_or(0, |&rows| rows as usize);
-        if vocab_size == 0 || vocab_size > MOST_WIDTH {
-            return Err(absurd(name, "token_embd.weight (rows)", vocab_size));
-        }
-        Ok(Self {
-            family: family.to_owned(),
-            layers: size("block_count", MOST_LAYERS)?,
-            hidden,
-            feed_forward: size("feed_forward_length", MOST_WIDTH)?,
-            heads,
-            kv_heads,
-            head_dim,
-            vocab_size,
-            context_length: (metadata.u32(&key("context_length"))? as usize).clamp(1, MOST_CONTEXT),
-            norm_epsilon,
-            rotary_base,
-            rotary_linear_factor,
-            rotary_interleaved: known.rotary_interleaved,
-            rotary_skipped_every: known.rotary_skipped_every,
-            embedding_scale,
-            attention_scale,
-            residual_scale,
-            logit_scale: 1.0 / logit_divisor,
+    /// Whether a layer is one of the sliding window.
+    pub fn is_local(&self, layer: usize) -> bool {
+        self.local_layers.get(layer).is_some_and(|&local| local)
+    }
+
+    /// Positions that a row of a layer sees, its own and those before it; `None` when that is all.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        self.sliding_window.filter(|_| self.is_local(layer))
+    }
+
+    /// Factor of a row's queries.
+    pub fn query_scale(&self, position: usize) -> f32 {
+        let sharper = self
+            .temperature
+            .map_or(1.0, |Temperature { scale, length }| 1.0 + scale * (1.0 + (position / length) as f32).ln());
+        self.attention_scale * sharper
+    }
+
+    /// Width of the norms of queries and of keys.
+    pub(super) fn query_key_norms(&self) -> Option<(usize, usize)> {
+        self.query_key_norm.map(|span| match span {
+            NormSpan::Head => (self.head_dim, self.head_dim),
+            NormSpan::Projection => (self.heads * self.head_dim, self.kv_heads * self.head_dim),
         })
     }
-}
 
-fn absurd(name: &str, key: &str, value: impl std::fmt::Display) -> Error {
-    Error::model(name, format!("`{key}` is {value}"), "the file is damaged")
+    /// The row of a query or key projection in the file that becomes `output`: where pairs stand side by
+    /// side in the file, they are half of the turned values apart in the decoder.
+    pub(super) fn rotary_row(&self, output: usize) -> usize {
+        let (head, at) = (output / self.head_dim, output % self.head_dim);
+        if !self.rotary_interleaved || at >= self.rotary_dims {
+            return output;
+        }
+        let half = self.rotary_dims / 2;
+        head * self.head_dim + at % half * 2 + at / half
+    }
 }

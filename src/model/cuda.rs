@@ -1,7 +1,7 @@
 //! The generic decoder on an NVIDIA GPU: a flat, ragged batch over keys and values in blocks.
 //!
 //! Weights lie in f16, the residual stream in f32; every product reads f16, adds up in f32 (cuBLAS), and adds its
-//! result to the residual stream where one follows. Between products stand five kernels of [`kernels`]. A row
+//! result to the residual stream where one follows. Between products stand the kernels of [`kernels`]. A row
 //! attends to its own sequence's blocks alone, so rows of any sequences, prompts and decoding alike, share a pass;
 //! but cuBLAS chooses how it adds up by the shape of the batch, so logits are equal to rounding only, as are
 //! those of [`super::reference`], which this file is held against.
@@ -16,8 +16,7 @@ use rayon::prelude::*;
 use std::sync::Arc;
 
 use self::kernels::{Attend, Kernels, Place};
-use super::architecture::Architecture;
-use super::decoder::interleaved_row;
+use super::architecture::{Architecture, NormSpan};
 use super::kernels::attention::POSITIONS;
 use super::kv::{Memory, Store};
 use super::rotary::Rotary;
@@ -42,6 +41,7 @@ struct Matrix {
 
 struct Layer {
     attention_norm: CudaSlice<f32>,
+    attention_post_norm: Option<CudaSlice<f32>>,
     /// Rows of queries, keys and values, in this order.
     query_key_value: Matrix,
     bias: Option<CudaSlice<f32>>,
@@ -49,6 +49,7 @@ struct Layer {
     head_norms: Option<(CudaSlice<f32>, CudaSlice<f32>)>,
     attention_output: Matrix,
     feed_forward_norm: CudaSlice<f32>,
+    feed_forward_post_norm: Option<CudaSlice<f32>>,
     /// Rows of the gate, then of what it gates.
     gate_up: Matrix,
     down: Matrix,
@@ -86,6 +87,8 @@ struct Buffers {
     rows: usize,
     /// `(rows, hidden)`: the residual stream.
     hidden: CudaSlice<f32>,
+    /// `(rows, hidden)`: what a stage gives, where it is normed before it is added.
+    branch: CudaSlice<f32>,
     /// `(rows, hidden)`
     normed: CudaSlice<u16>,
     /// `(rows, (heads + 2 · kv_heads) · head_dim)`
@@ -103,6 +106,7 @@ impl Buffers {
         Ok(Self {
             rows,
             hidden: stream.alloc_zeros(rows * a.hidden).w()?,
+            branch: stream.alloc_zeros(rows * a.hidden).w()?,
             normed: stream.alloc_zeros(rows * a.hidden).w()?,
             projected: stream.alloc_zeros(rows * (a.heads + 2 * a.kv_heads) * a.head_dim).w()?,
             attended: stream.alloc_zeros(rows * a.heads * a.head_dim).w()?,
@@ -110,6 +114,12 @@ impl Buffers {
             gate: stream.alloc_zeros(rows * a.feed_forward).w()?,
         })
     }
+}
+
+/// Cosines and sines of positions, `(positions, rotary_dims / 2)` each.
+struct Angles {
+    cosines: CudaSlice<f32>,
+    sines: CudaSlice<f32>,
 }
 
 /// A decoder-only transformer with its sequences, on one GPU.
@@ -124,8 +134,10 @@ pub struct CudaDecoder {
     output_norm: CudaSlice<f32>,
     head: Matrix,
     rotary: Rotary,
-    /// Cosines and sines of so many positions, `(positions, head_dim / 2)` each.
-    angles: (CudaSlice<f32>, CudaSlice<f32>, usize),
+    /// Those of the layers that see everything, and of local ones.
+    angles: [Angles; 2],
+    /// Positions whose angles the device knows.
+    reached: usize,
     memory: Memory<DeviceStore>,
     buffers: Buffers,
     /// Memory of logits that were given back.
@@ -134,10 +146,12 @@ pub struct CudaDecoder {
 
 impl CudaDecoder {
     /// Whether the kernels compute this model: heads whose queries fit the memory that a block of threads shares,
-    /// and biases on nothing but queries, keys and values.
+    /// inputs that are normed, norms of queries over one head, and biases on nothing but queries, keys and values.
     pub fn supports(a: &Architecture, file: &Gguf) -> bool {
         let biased = |part: &str| file.has_tensor(&format!("blk.0.{part}.bias"));
         Kernels::fit(a.head_dim, a.heads / a.kv_heads)
+            && a.pre_norms
+            && a.query_key_norm != Some(NormSpan::Projection)
             && !["attn_output", "ffn_gate", "ffn_up", "ffn_down"].into_iter().any(biased)
             && !file.has_tensor("output.bias")
     }
@@ -157,14 +171,14 @@ impl CudaDecoder {
         let kernels = Kernels::compile(cuda, a.head_dim, a.heads / a.kv_heads).map_err(device_error)?;
         let reader = Reader { weights: Weights { name, file }, stream: &stream, architecture: a };
         let layers = (0..a.layers).map(|index| reader.layer(index)).collect::<Result<Vec<_>>>()?;
-        let table = |name: &str| reader.matrix(a.hidden, &[(name, a.vocab_size, false)]);
+        let table = |name: &str| reader.matrix(a.hidden, &[Part::whole(name, a.vocab_size)]);
         let (head, embedding) = if file.has_tensor("output.weight") {
             (table("output")?, Some(table("token_embd")?))
         } else {
             (table("token_embd")?, None)
         };
-        let factors = reader.weights.optional_vector("rope_freqs.weight", a.head_dim / 2)?;
         let empty = || stream.null::<f32>().w().map_err(device_error);
+        let unknown = || Ok::<_, crate::Error>(Angles { cosines: empty()?, sines: empty()? });
         Ok(Self {
             info: ModelInfo {
                 name: name.to_owned(),
@@ -176,8 +190,9 @@ impl CudaDecoder {
             embedding,
             head,
             output_norm: reader.vector("output_norm.weight", a.hidden)?,
-            rotary: Rotary::new(a, factors.as_deref()),
-            angles: (empty()?, empty()?, 0),
+            rotary: Rotary::load(a, &reader.weights)?,
+            angles: [unknown()?, unknown()?],
+            reached: 0,
             memory: Memory::new(DeviceStore(stream.clone()), a.layers * a.attention_layout().layer_elements()),
             buffers: Buffers::new(&stream, a, 1).map_err(device_error)?,
             kernels,
@@ -189,11 +204,15 @@ impl CudaDecoder {
 
     /// Makes the angles of positions `0..count` known to the device.
     fn reach(&mut self, count: usize) -> Candle<()> {
-        if count > self.angles.2 {
+        if count > self.reached {
             let count = count.next_multiple_of(ANGLES);
             self.rotary.reach(count);
-            let (cosines, sines) = self.rotary.tables();
-            self.angles = (self.stream.clone_htod(cosines).w()?, self.stream.clone_htod(sines).w()?, count);
+            for (angles, is_local) in self.angles.iter_mut().zip([false, true]) {
+                let (cosines, sines) = self.rotary.tables(is_local);
+                angles.cosines = self.stream.clone_htod(cosines).w()?;
+                angles.sines = self.stream.clone_htod(sines).w()?;
+            }
+            self.reached = count;
         }
         Ok(())
     }
@@ -211,7 +230,8 @@ impl CudaDecoder {
             addresses.extend(blocks.into_iter().map(|block| block as u64));
             wanted.extend(segment.wanted().map(|at| (rows.len() / 2 + at) as u32));
             for (position, &token) in (start..).zip(segment.tokens) {
-                rows.extend([(position as u64) << 32 | u64::from(token), first]);
+                let scale = u64::from(self.architecture.query_scale(position).to_bits());
+                rows.extend([(position as u64) << 32 | u64::from(token), scale << 32 | first]);
             }
             furthest = furthest.max(start + segment.tokens.len());
         }
@@ -230,6 +250,7 @@ impl CudaDecoder {
         kernels.embed(&rows, &embedding.weight, &mut buffers.hidden, count, a.hidden, a.embedding_scale)?;
         let layer_elements = a.attention_layout().layer_elements();
         for (index, layer) in self.layers.iter().enumerate() {
+            let angles = &self.angles[usize::from(a.is_local(index))];
             let norm = |weight| (weight, a.norm_epsilon);
             kernels.rms_norm(
                 &buffers.hidden,
@@ -247,8 +268,7 @@ impl CudaDecoder {
                 count,
                 bias: layer.bias.as_ref(),
                 norms: layer.head_norms.as_ref().map(|(query, key)| (query, key, a.norm_epsilon)),
-                angles: a.is_rotary(index).then_some((&self.angles.0, &self.angles.1)),
-                scale: a.attention_scale,
+                angles: a.is_rotary(index).then_some((&angles.cosines, &angles.sines, a.rotary_dims)),
                 heads: (a.heads, a.kv_heads),
                 layer_offset: index * layer_elements,
             })?;
@@ -260,9 +280,16 @@ impl CudaDecoder {
                 count,
                 heads: (a.heads, a.kv_heads),
                 layer_offset: index * layer_elements,
+                window: a.window(index),
+                cap: a.score_cap,
             })?;
             let plus = a.residual_scale;
-            layer.attention_output.apply(kernels, &buffers.attended, &mut buffers.hidden, count, plus, true)?;
+            if let Some(weight) = &layer.attention_post_norm {
+                layer.attention_output.apply(kernels, &buffers.attended, &mut buffers.branch, count, 1.0, false)?;
+                kernels.add_normed(&buffers.branch, norm(weight), &mut buffers.hidden, count, a.hidden, plus)?;
+            } else {
+                layer.attention_output.apply(kernels, &buffers.attended, &mut buffers.hidden, count, plus, true)?;
+            }
             kernels.rms_norm(
                 &buffers.hidden,
                 norm(&layer.feed_forward_norm),
@@ -272,8 +299,13 @@ impl CudaDecoder {
                 None,
             )?;
             layer.gate_up.apply(kernels, &buffers.normed, &mut buffers.gated, count, 1.0, false)?;
-            kernels.gate_up(&buffers.gated, &mut buffers.gate, count, a.feed_forward)?;
-            layer.down.apply(kernels, &buffers.gate, &mut buffers.hidden, count, plus, true)?;
+            kernels.gate_up(a.activation, &buffers.gated, &mut buffers.gate, count, a.feed_forward)?;
+            if let Some(weight) = &layer.feed_forward_post_norm {
+                layer.down.apply(kernels, &buffers.gate, &mut buffers.branch, count, 1.0, false)?;
+                kernels.add_normed(&buffers.branch, norm(weight), &mut buffers.hidden, count, a.hidden, plus)?;
+            } else {
+                layer.down.apply(kernels, &buffers.gate, &mut buffers.hidden, count, plus, true)?;
+            }
         }
         let mut values = Vec::new();
         if !wanted.is_empty() {
@@ -283,6 +315,9 @@ impl CudaDecoder {
             // SAFETY: the product writes all of it.
             let mut logits = unsafe { self.stream.alloc::<f32>(wanted.len() * a.vocab_size) }.w()?;
             self.head.apply(kernels, &buffers.normed, &mut logits, wanted.len(), a.logit_scale, false)?;
+            if let Some(cap) = a.logit_cap {
+                kernels.soft_cap(&mut logits, wanted.len() * a.vocab_size, cap)?;
+            }
             values = std::mem::take(&mut self.spare);
             values.resize(wanted.len() * a.vocab_size, 0.0);
             self.stream.memcpy_dtoh(&logits, &mut values).w()?;
@@ -359,6 +394,22 @@ impl Model for CudaDecoder {
     }
 }
 
+/// Rows of a tensor that become rows of a matrix.
+struct Part<'a> {
+    name: &'a str,
+    outputs: usize,
+    /// The first of them in the tensor, and how many rows that has.
+    within: (usize, usize),
+    /// They are queries or keys, in the order of the rotation.
+    turns: bool,
+}
+
+impl<'a> Part<'a> {
+    fn whole(name: &'a str, outputs: usize) -> Self {
+        Self { name, outputs, within: (0, outputs), turns: false }
+    }
+}
+
 /// Reads tensors onto the device.
 struct Reader<'a> {
     weights: Weights<'a>,
@@ -371,26 +422,39 @@ impl Reader<'_> {
         let a = self.architecture;
         let (query, kv) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
         let at = |part: &str| format!("blk.{index}.{part}");
-        let (q, k, v) = (at("attn_q"), at("attn_k"), at("attn_v"));
-        let parts = [(q.as_str(), query, true), (k.as_str(), kv, true), (v.as_str(), kv, false)];
-        let norm = |part: &str| self.weights.optional_vector(&at(part), a.head_dim);
-        let head_norms = match (norm("attn_q_norm.weight")?, norm("attn_k_norm.weight")?) {
-            (Some(query), Some(key)) => Some((self.upload(&query)?, self.upload(&key)?)),
-            (None, None) => None,
-            _ => return Err(self.weights.missing(&at("attn_q_norm.weight or attn_k_norm.weight"))),
+        let post_norm = |part: &str| a.post_norms.then(|| self.vector(&at(part), a.hidden)).transpose();
+        let head_norm = |part: &str| -> Result<CudaSlice<f32>> {
+            let values = self.weights.vector(&at(part), a.head_dim)?;
+            self.upload(&(0..a.head_dim).map(|output| values[a.rotary_row(output)]).collect::<Vec<_>>())
+        };
+        // Some families hold the three projections, and gate and up, as one matrix.
+        let [q, k, v, qkv, gate, up] = ["attn_q", "attn_k", "attn_v", "attn_qkv", "ffn_gate", "ffn_up"].map(at);
+        let has = |name: &str| self.weights.file.has_tensor(&format!("{name}.weight"));
+        let part = |name, first, outputs, turns| {
+            let (name, within) = if has(&qkv) { (&qkv, (first, query + 2 * kv)) } else { (name, (0, outputs)) };
+            Part { name, outputs, within, turns }
+        };
+        let projections = [part(&q, 0, query, true), part(&k, query, kv, true), part(&v, query + kv, kv, false)];
+        let gate_up = if has(&gate) {
+            vec![Part::whole(&gate, a.feed_forward), Part::whole(&up, a.feed_forward)]
+        } else {
+            vec![Part::whole(&up, 2 * a.feed_forward)]
+        };
+        let head_norms = match a.query_key_norm {
+            Some(_) => Some((head_norm("attn_q_norm.weight")?, head_norm("attn_k_norm.weight")?)),
+            None => None,
         };
         Ok(Layer {
             attention_norm: self.vector(&at("attn_norm.weight"), a.hidden)?,
-            query_key_value: self.matrix(a.hidden, &parts)?,
-            bias: self.bias(&parts)?,
+            attention_post_norm: post_norm("post_attention_norm.weight")?,
+            query_key_value: self.matrix(a.hidden, &projections)?,
+            bias: self.bias(&projections)?,
             head_norms,
-            attention_output: self.matrix(query, &[(&at("attn_output"), a.hidden, false)])?,
+            attention_output: self.matrix(query, &[Part::whole(&at("attn_output"), a.hidden)])?,
             feed_forward_norm: self.vector(&at("ffn_norm.weight"), a.hidden)?,
-            gate_up: self.matrix(
-                a.hidden,
-                &[(&at("ffn_gate"), a.feed_forward, false), (&at("ffn_up"), a.feed_forward, false)],
-            )?,
-            down: self.matrix(a.feed_forward, &[(&at("ffn_down"), a.hidden, false)])?,
+            feed_forward_post_norm: post_norm("post_ffw_norm.weight")?,
+            gate_up: self.matrix(a.hidden, &gate_up)?,
+            down: self.matrix(a.feed_forward, &[Part::whole(&at("ffn_down"), a.hidden)])?,
         })
     }
 
@@ -402,24 +466,24 @@ impl Reader<'_> {
         self.upload(&self.weights.vector(name, length)?)
     }
 
-    /// The row of a part's matrix that becomes `output`.
-    fn row(&self, output: usize, turns: bool) -> usize {
-        let a = self.architecture;
-        if turns && a.rotary_interleaved { interleaved_row(output, a.head_dim) } else { output }
+    /// The row of a part's tensor that becomes `output`.
+    fn row(&self, part: &Part, output: usize) -> usize {
+        part.within.0 + if part.turns { self.architecture.rotary_row(output) } else { output }
     }
 
-    /// The matrices of some parts, one below the other: name, outputs, and whether they are turned by positions.
-    fn matrix(&self, inputs: usize, parts: &[(&str, usize, bool)]) -> Result<Matrix> {
-        let outputs: usize = parts.iter().map(|part| part.1).sum();
+    /// The rows of some parts, one below the other.
+    fn matrix(&self, inputs: usize, parts: &[Part]) -> Result<Matrix> {
+        let outputs: usize = parts.iter().map(|part| part.outputs).sum();
         let mut halves = vec![0u16; outputs * inputs];
         let mut rest = halves.as_mut_slice();
-        for &(name, outputs, turns) in parts {
-            let name = format!("{name}.weight");
-            let tensor = self.weights.tensor(&name, &[outputs, inputs])?.ok_or_else(|| self.weights.missing(&name))?;
+        for part in parts {
+            let name = format!("{}.weight", part.name);
+            let tensor =
+                self.weights.tensor(&name, &[part.within.1, inputs])?.ok_or_else(|| self.weights.missing(&name))?;
             let values = tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>()).map_err(device_error)?;
-            let (mine, others) = rest.split_at_mut(outputs * inputs);
+            let (mine, others) = rest.split_at_mut(part.outputs * inputs);
             mine.par_chunks_mut(inputs).enumerate().for_each(|(output, to)| {
-                let from = self.row(output, turns) * inputs;
+                let from = self.row(part, output) * inputs;
                 for (half, value) in to.iter_mut().zip(&values[from..from + inputs]) {
                     *half = f16::from_f32(value.clamp(-65504.0, 65504.0)).to_bits();
                 }
@@ -431,12 +495,12 @@ impl Reader<'_> {
     }
 
     /// The biases of some parts, zero where one of them has none.
-    fn bias(&self, parts: &[(&str, usize, bool)]) -> Result<Option<CudaSlice<f32>>> {
+    fn bias(&self, parts: &[Part]) -> Result<Option<CudaSlice<f32>>> {
         let (mut all, mut any) = (Vec::new(), false);
-        for &(name, outputs, turns) in parts {
-            let bias = self.weights.optional_vector(&format!("{name}.bias"), outputs)?;
+        for part in parts {
+            let bias = self.weights.optional_vector(&format!("{}.bias", part.name), part.within.1)?;
             any |= bias.is_some();
-            all.extend((0..outputs).map(|output| bias.as_ref().map_or(0.0, |bias| bias[self.row(output, turns)])));
+            all.extend((0..part.outputs).map(|output| bias.as_ref().map_or(0.0, |bias| bias[self.row(part, output)])));
         }
         any.then(|| self.upload(&all)).transpose()
     }

@@ -72,27 +72,49 @@ impl Decoder {
         let weights = Weights { name, file };
         let (query, kv) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
         let plain = |output: usize| output;
-        let halves = |output: usize| if a.rotary_interleaved { interleaved_row(output, a.head_dim) } else { output };
-        let source = |name: String, outputs| Source { name, outputs, order: &plain };
+        let halves = |output: usize| a.rotary_row(output);
+        let source = |name: String, outputs| Source { name, outputs, within: (0, outputs), order: &plain };
         let layers = (0..a.layers)
             .map(|index| {
                 let at = |part: &str| format!("blk.{index}.{part}");
                 let one = |part: &str, inputs, outputs| Linear::load(&weights, inputs, &[source(at(part), outputs)]);
-                let query_key_value = [
-                    Source { name: at("attn_q"), outputs: query, order: &halves },
-                    Source { name: at("attn_k"), outputs: kv, order: &halves },
-                    source(at("attn_v"), kv),
-                ];
+                let norm = |part: &str, wanted: bool| -> Result<Option<Vec<f32>>> {
+                    wanted.then(|| weights.vector(&at(part), a.hidden)).transpose()
+                };
+                let head_norm = |part: &str, width: Option<usize>| -> Result<Option<Vec<f32>>> {
+                    let Some(width) = width else { return Ok(None) };
+                    let values = weights.vector(&at(part), width)?;
+                    Ok(Some((0..width).map(|output| values[a.rotary_row(output)]).collect()))
+                };
+                // Some families hold the three projections, and gate and up, as one matrix.
+                let projections = [("attn_q", 0, query), ("attn_k", query, kv), ("attn_v", query + kv, kv)];
+                let is_joined = weights.file.has_tensor(&at("attn_qkv.weight"));
+                let query_key_value = projections.map(|(part, first, outputs)| Source {
+                    name: at(if is_joined { "attn_qkv" } else { part }),
+                    outputs,
+                    within: if is_joined { (first, query + 2 * kv) } else { (0, outputs) },
+                    order: if part == "attn_v" { &plain } else { &halves },
+                });
+                let is_joined = !weights.file.has_tensor(&at("ffn_gate.weight"));
+                let half = |part: &str, first| {
+                    let (part, within) =
+                        if is_joined { ("ffn_up", (first, 2 * a.feed_forward)) } else { (part, (0, a.feed_forward)) };
+                    let half = Source { name: at(part), outputs: a.feed_forward, within, order: &plain };
+                    Linear::load(&weights, a.hidden, &[half])
+                };
+                let spans = a.query_key_norms();
                 Ok(Layer {
-                    attention_norm: weights.vector(&at("attn_norm.weight"), a.hidden)?,
+                    attention_norm: norm("attn_norm.weight", a.pre_norms)?,
                     query_key_value: Linear::load(&weights, a.hidden, &query_key_value)?,
-                    query_norm: weights.optional_vector(&at("attn_q_norm.weight"), a.head_dim)?,
-                    key_norm: weights.optional_vector(&at("attn_k_norm.weight"), a.head_dim)?,
+                    query_norm: head_norm("attn_q_norm.weight", spans.map(|spans| spans.0))?,
+                    key_norm: head_norm("attn_k_norm.weight", spans.map(|spans| spans.1))?,
                     attention_output: one("attn_output", query, a.hidden)?,
-                    feed_forward_norm: weights.vector(&at("ffn_norm.weight"), a.hidden)?,
-                    gate: one("ffn_gate", a.hidden, a.feed_forward)?,
-                    up: one("ffn_up", a.hidden, a.feed_forward)?,
+                    attention_post_norm: norm("post_attention_norm.weight", a.post_norms)?,
+                    feed_forward_norm: norm("ffn_norm.weight", a.pre_norms)?,
+                    gate: half("ffn_gate", 0)?,
+                    up: half("ffn_up", a.feed_forward)?,
                     down: one("ffn_down", a.feed_forward, a.hidden)?,
+                    feed_forward_post_norm: norm("post_ffw_norm.weight", a.post_norms)?,
                 })
             })
             .collect::<Result<Vec<_>>>()?;
@@ -103,7 +125,6 @@ impl Decoder {
             (table("token_embd")?, None)
         };
         let output_norm = weights.vector("output_norm.weight", a.hidden)?;
-        let factors = weights.optional_vector("rope_freqs.weight", a.head_dim / 2)?;
         Ok(Self {
             info: ModelInfo {
                 name: name.to_owned(),
@@ -114,7 +135,7 @@ impl Decoder {
             isa,
             embedding,
             output_norm,
-            rotary: Rotary::new(a, factors.as_deref()),
+            rotary: Rotary::load(a, &weights)?,
             memory: Memory::new(Host, a.layers * a.attention_layout().layer_elements()),
             workspace: Workspace::new(a, threads.max(1), &layers, &head),
             layers,
@@ -171,14 +192,6 @@ impl Decoder {
         }
         Ok(Logits { values, width })
     }
-}
-
-/// The row of the file that becomes `output`, where pairs stand side by side in the file and half a
-/// head apart here.
-pub(super) fn interleaved_row(output: usize, head_dim: usize) -> usize {
-    let (head, at) = (output / head_dim, output % head_dim);
-    let half = head_dim / 2;
-    head * head_dim + at % half * 2 + at / half
 }
 
 impl Model for Decoder {

@@ -28,11 +28,15 @@ struct Part {
     bias: Option<Vec<f32>>,
 }
 
-/// A matrix to be read: its name without `.weight`, and its number of outputs.
+/// A matrix to be read, or some rows of one.
 pub(super) struct Source<'a> {
+    /// Its name without `.weight`.
     pub name: String,
+    /// Rows that are taken.
     pub outputs: usize,
-    /// Output `i` is row `order(i)` of the file.
+    /// The first of them, and all rows of the matrix.
+    pub within: (usize, usize),
+    /// Output `i` is row `order(i)` of those taken.
     pub order: &'a (dyn Fn(usize) -> usize + Sync),
 }
 
@@ -77,10 +81,11 @@ impl Linear {
             None => {
                 let mut halves = Vec::new();
                 for source in sources {
-                    let tensor = weights
-                        .tensor(&format!("{}.weight", source.name), &[source.outputs, inputs])?
-                        .ok_or_else(|| weights.missing(&source.name))?;
-                    let values = tensor.flatten_all().and_then(|t| t.to_vec1::<f32>());
+                    let (first, all) = source.within;
+                    let name = format!("{}.weight", source.name);
+                    let tensor = weights.tensor(&name, &[all, inputs])?.ok_or_else(|| weights.missing(&name))?;
+                    let taken = tensor.narrow(0, first, source.outputs).and_then(|t| t.flatten_all());
+                    let values = taken.and_then(|t| t.to_vec1::<f32>());
                     for value in values.map_err(super::weights::device_error)? {
                         halves.extend(f16::from_f32(value).to_le_bytes());
                     }
@@ -93,10 +98,11 @@ impl Linear {
         let mut bias = vec![0.0; matrix.outputs()];
         let (mut start, mut has_bias) = (0, false);
         for source in sources {
-            if let Some(values) = weights.optional_vector(&format!("{}.bias", source.name), source.outputs)? {
+            let (first, all) = source.within;
+            if let Some(values) = weights.optional_vector(&format!("{}.bias", source.name), all)? {
                 has_bias = true;
                 for (index, to) in bias[start..start + source.outputs].iter_mut().enumerate() {
-                    *to = values[(source.order)(index)];
+                    *to = values[first + (source.order)(index)];
                 }
             }
             start += source.outputs;
@@ -189,5 +195,9 @@ unsafe impl Sync for To {}
 
 fn stored<'a>(weights: &Weights<'a>, source: &Source, inputs: usize) -> Result<Stored<'a>> {
     let name = format!("{}.weight", source.name);
-    weights.stored(&name, source.outputs, inputs)?.ok_or_else(|| weights.missing(&name))
+    let (first, all) = source.within;
+    let whole = weights.stored(&name, all, inputs)?.ok_or_else(|| weights.missing(&name))?;
+    let row_bytes = whole.bytes.len() / all.max(1);
+    let bytes = &whole.bytes[first * row_bytes..(first + source.outputs) * row_bytes];
+    Ok(Stored { bytes, outputs: source.outputs, ..whole })
 }

@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope_thd;
 
-use super::architecture::Architecture;
+use super::architecture::{Activation, Architecture};
 use super::rotary::Rotary;
 use super::weights::{Weights, device_error};
 use super::{Arithmetic, Logits, Model, ModelInfo, Segment, SequenceId};
@@ -37,20 +37,29 @@ impl Linear {
             None => Ok(output),
         }
     }
+
+    /// Some of the outputs.
+    fn part(&self, first: usize, outputs: usize) -> Result<Self> {
+        let weight = self.weight.narrow(1, first, outputs).map_err(device_error)?;
+        let bias = self.bias.as_ref().map(|bias| bias.narrow(0, first, outputs)).transpose().map_err(device_error)?;
+        Ok(Self { weight, bias })
+    }
 }
 
 struct Layer {
-    attention_norm: Tensor,
+    attention_norm: Option<Tensor>,
     query: Linear,
     key: Linear,
     value: Linear,
     query_norm: Option<Tensor>,
     key_norm: Option<Tensor>,
     attention_output: Linear,
-    feed_forward_norm: Tensor,
+    attention_post_norm: Option<Tensor>,
+    feed_forward_norm: Option<Tensor>,
     gate: Linear,
     up: Linear,
     down: Linear,
+    feed_forward_post_norm: Option<Tensor>,
 }
 
 /// Keys and values of one sequence: a pair a layer, each `(kv_heads, capacity, head_dim)`.
@@ -97,24 +106,48 @@ impl Reference {
                 let required = |part: &str, inputs, outputs| {
                     reader.linear(&at(part), inputs, outputs)?.ok_or_else(|| reader.weights.missing(&at(part)))
                 };
+                let norm = |part: &str, wanted: bool, width| -> Result<Option<Tensor>> {
+                    wanted.then(|| reader.vector(&at(part), width)).transpose()
+                };
+                let (query, key, value) = match reader.linear(&at("attn_qkv"), a.hidden, q + 2 * kv)? {
+                    Some(joined) => (joined.part(0, q)?, joined.part(q, kv)?, joined.part(q + kv, kv)?),
+                    None => (
+                        required("attn_q", a.hidden, q)?,
+                        required("attn_k", a.hidden, kv)?,
+                        required("attn_v", a.hidden, kv)?,
+                    ),
+                };
+                let (gate, up) = match reader.linear(&at("ffn_gate"), a.hidden, a.feed_forward)? {
+                    Some(gate) => (gate, required("ffn_up", a.hidden, a.feed_forward)?),
+                    None => {
+                        let joined = required("ffn_up", a.hidden, 2 * a.feed_forward)?;
+                        (joined.part(0, a.feed_forward)?, joined.part(a.feed_forward, a.feed_forward)?)
+                    }
+                };
+                let spans = a.query_key_norms();
+                let head_norm = |part: &str, width: Option<usize>| -> Result<Option<Tensor>> {
+                    let Some(norm) = norm(part, width.is_some(), width.unwrap_or_default())? else { return Ok(None) };
+                    in_decoder_order(&norm, a).map(Some).map_err(device_error)
+                };
                 Ok(Layer {
-                    attention_norm: reader.vector(&at("attn_norm.weight"), a.hidden)?,
-                    query: interleaved_to_halves(required("attn_q", a.hidden, q)?, a)?,
-                    key: interleaved_to_halves(required("attn_k", a.hidden, kv)?, a)?,
-                    value: required("attn_v", a.hidden, kv)?,
-                    query_norm: reader.optional_vector(&at("attn_q_norm.weight"), a.head_dim)?,
-                    key_norm: reader.optional_vector(&at("attn_k_norm.weight"), a.head_dim)?,
+                    attention_norm: norm("attn_norm.weight", a.pre_norms, a.hidden)?,
+                    query: turned(query, a)?,
+                    key: turned(key, a)?,
+                    value,
+                    query_norm: head_norm("attn_q_norm.weight", spans.map(|spans| spans.0))?,
+                    key_norm: head_norm("attn_k_norm.weight", spans.map(|spans| spans.1))?,
                     attention_output: required("attn_output", q, a.hidden)?,
-                    feed_forward_norm: reader.vector(&at("ffn_norm.weight"), a.hidden)?,
-                    gate: required("ffn_gate", a.hidden, a.feed_forward)?,
-                    up: required("ffn_up", a.hidden, a.feed_forward)?,
+                    attention_post_norm: norm("post_attention_norm.weight", a.post_norms, a.hidden)?,
+                    feed_forward_norm: norm("ffn_norm.weight", a.pre_norms, a.hidden)?,
+                    gate,
+                    up,
                     down: required("ffn_down", a.feed_forward, a.hidden)?,
+                    feed_forward_post_norm: norm("post_ffw_norm.weight", a.post_norms, a.hidden)?,
                 })
             })
             .collect::<Result<Vec<_>>>()?;
         let output_norm = reader.vector("output_norm.weight", a.hidden)?;
-        let factors = reader.weights.optional_vector("rope_freqs.weight", a.head_dim / 2)?;
-        let rotary = Rotary::new(a, factors.as_deref());
+        let rotary = Rotary::load(a, &reader.weights)?;
         let info = ModelInfo {
             name: name.to_owned(),
             vocab_size: a.vocab_size,
@@ -183,31 +216,44 @@ impl Reference {
         }
         let rows = ids.len();
         self.rotary.reach(positions.iter().max().map_or(0, |&last| last as usize + 1));
-        let (mut cosines, mut sines) = (Vec::new(), Vec::new());
-        for &position in &positions {
-            let (cosine, sine) = self.rotary.at(position as usize);
-            cosines.extend_from_slice(cosine);
-            sines.extend_from_slice(sine);
-        }
-        let cosines = Tensor::from_vec(cosines, (rows, a.head_dim / 2), &self.device)?;
-        let sines = Tensor::from_vec(sines, (rows, a.head_dim / 2), &self.device)?;
+        let angles = |is_local: bool| -> Candle<(Tensor, Tensor)> {
+            let (mut cosines, mut sines) = (Vec::new(), Vec::new());
+            for &position in &positions {
+                let (cosine, sine) = self.rotary.at(is_local, position as usize);
+                cosines.extend_from_slice(cosine);
+                sines.extend_from_slice(sine);
+            }
+            let shape = (rows, a.rotary_dims / 2);
+            Ok((Tensor::from_vec(cosines, shape, &self.device)?, Tensor::from_vec(sines, shape, &self.device)?))
+        };
+        let (global, local) = (angles(false)?, angles(true)?);
+        let scales: Vec<f32> = positions.iter().map(|&position| a.query_scale(position as usize)).collect();
+        let scales = Tensor::from_vec(scales, (rows, 1, 1), &self.device)?;
         let ids = Tensor::from_vec(ids, rows, &self.device)?;
         let mut hidden = (self.embedding.index_select(&ids, 0)? * f64::from(a.embedding_scale))?;
         for (index, layer) in self.layers.iter().enumerate() {
-            let input = rms_norm(&hidden, &layer.attention_norm, a.norm_epsilon)?;
+            let normed = |x: &Tensor, norm: Option<&Tensor>| match norm {
+                Some(norm) => rms_norm(&x.contiguous()?, norm, a.norm_epsilon),
+                None => Ok(x.clone()),
+            };
+            let input = normed(&hidden, layer.attention_norm.as_ref())?;
+            let (cosines, sines) = if a.is_local(index) { &local } else { &global };
             let heads = |projected: Tensor, count: usize, norm: Option<&Tensor>| -> Candle<Tensor> {
-                let projected = projected.reshape((rows, count, a.head_dim))?;
-                let projected = match norm {
-                    Some(norm) => rms_norm(&projected.contiguous()?, norm, a.norm_epsilon)?,
-                    None => projected,
-                };
+                let span = norm.map_or(Ok(a.head_dim), |norm| norm.dim(0))?;
+                let parts = projected.reshape((rows, count * a.head_dim / span, span))?;
+                let projected = normed(&parts, norm)?.reshape((rows, count, a.head_dim))?;
                 if !a.is_rotary(index) {
                     return Ok(projected);
                 }
-                rope_thd(&projected.unsqueeze(0)?.contiguous()?, &cosines, &sines)?.squeeze(0)
+                let turned = projected.narrow(2, 0, a.rotary_dims)?.unsqueeze(0)?.contiguous()?;
+                let turned = rope_thd(&turned, cosines, sines)?.squeeze(0)?;
+                if a.rotary_dims == a.head_dim {
+                    return Ok(turned);
+                }
+                Tensor::cat(&[turned, projected.narrow(2, a.rotary_dims, a.head_dim - a.rotary_dims)?], 2)
             };
             let query = heads(layer.query.forward(&input)?, a.heads, layer.query_norm.as_ref())?;
-            let query = (query * f64::from(a.attention_scale))?;
+            let query = query.broadcast_mul(&scales)?;
             let key = heads(layer.key.forward(&input)?, a.kv_heads, layer.key_norm.as_ref())?;
             let value = layer.value.forward(&input)?.reshape((rows, a.kv_heads, a.head_dim))?;
             let mut attended = Vec::with_capacity(segments.len());
@@ -220,10 +266,17 @@ impl Reference {
                 row += count;
             }
             let attended = if attended.len() == 1 { attended.remove(0) } else { Tensor::cat(&attended, 0)? };
-            hidden = (hidden + (layer.attention_output.forward(&attended)? * f64::from(a.residual_scale))?)?;
-            let input = rms_norm(&hidden, &layer.feed_forward_norm, a.norm_epsilon)?;
-            let gated = (silu(&layer.gate.forward(&input)?)? * layer.up.forward(&input)?)?;
-            hidden = (hidden + (layer.down.forward(&gated)? * f64::from(a.residual_scale))?)?;
+            let output = normed(&layer.attention_output.forward(&attended)?, layer.attention_post_norm.as_ref())?;
+            hidden = (hidden + (output * f64::from(a.residual_scale))?)?;
+            let input = normed(&hidden, layer.feed_forward_norm.as_ref())?;
+            let gate = layer.gate.forward(&input)?;
+            let gate = match a.activation {
+                Activation::Silu => silu(&gate)?,
+                Activation::GeluTanh => gate.gelu()?,
+            };
+            let output = layer.down.forward(&(gate * layer.up.forward(&input)?)?)?;
+            let output = normed(&output, layer.feed_forward_post_norm.as_ref())?;
+            hidden = (hidden + (output * f64::from(a.residual_scale))?)?;
         }
         for segment in segments {
             let memory = self.sequences[segment.sequence.0].as_mut().expect("checked above");
@@ -235,7 +288,7 @@ impl Reference {
         let count = wanted_rows.len();
         let wanted = hidden.index_select(&Tensor::from_vec(wanted_rows, count, &self.device)?, 0)?;
         let logits = self.head.forward(&rms_norm(&wanted, &self.output_norm, a.norm_epsilon)?)?;
-        let logits = (logits * f64::from(a.logit_scale))?;
+        let logits = capped((logits * f64::from(a.logit_scale))?, a.logit_cap)?;
         Ok(Logits { values: logits.flatten_all()?.to_vec1()?, width: a.vocab_size })
     }
 }
@@ -315,12 +368,14 @@ fn attend(
     // Query heads that share a key head stand next to each other, so a group is a taller matrix.
     let group = a.heads / a.kv_heads;
     let grouped = query.reshape((a.kv_heads, group * rows, a.head_dim))?;
-    let scores = grouped.matmul(&keys.transpose(1, 2)?)?;
-    let scores = if rows == 1 {
+    let scores = capped(grouped.matmul(&keys.transpose(1, 2)?)?, a.score_cap)?;
+    let window = a.window(layer).unwrap_or(usize::MAX);
+    let scores = if rows == 1 && window >= total {
         scores
     } else {
-        let mask: Vec<f32> = (0..rows)
-            .flat_map(|row| (0..total).map(move |at| if at > total - rows + row { f32::NEG_INFINITY } else { 0.0 }))
+        let seen = |row: usize, at: usize| at <= row && row - at < window;
+        let mask: Vec<f32> = (total - rows..total)
+            .flat_map(|row| (0..total).map(move |at| if seen(row, at) { 0.0 } else { f32::NEG_INFINITY }))
             .collect();
         let mask = Tensor::from_vec(mask, (1, 1, rows, total), query.device())?;
         scores.reshape((a.kv_heads, group, rows, total))?.broadcast_add(&mask)?.reshape((
@@ -333,21 +388,27 @@ fn attend(
     mixed.reshape((a.heads, rows, a.head_dim))?.transpose(0, 1)?.reshape((rows, a.heads * a.head_dim))
 }
 
-/// Re-orders the output rows of each head from `(x0 y0 x1 y1 …)` to `(x0 x1 … y0 y1 …)`.
-fn interleaved_to_halves(linear: Linear, a: &Architecture) -> Result<Linear> {
-    if !a.rotary_interleaved {
-        return Ok(linear);
-    }
-    let reorder = |t: &Tensor| -> Candle<Tensor> {
-        // (heads × head_dim, …) → (heads, head_dim / 2, 2, …) → halves first.
-        let columns = if t.rank() == 2 { t.dim(1)? } else { 1 };
-        let heads = t.dim(0)? / a.head_dim;
-        let split = t.reshape((heads, a.head_dim / 2, 2, columns))?.transpose(1, 2)?.contiguous()?;
-        split.reshape(t.shape())
-    };
-    let weight = linear.weight.t().and_then(|w| reorder(&w.contiguous()?)).and_then(|w| w.t()).map_err(device_error)?;
-    let bias = linear.bias.as_ref().map(reorder).transpose().map_err(device_error)?;
+/// `cap · tanh(x / cap)`, where there is a cap.
+fn capped(x: Tensor, cap: Option<f32>) -> Candle<Tensor> {
+    let Some(cap) = cap.map(f64::from) else { return Ok(x) };
+    (x / cap)?.tanh()? * cap
+}
+
+/// A query or key projection with its outputs in the order that the rotation here wants.
+fn turned(linear: Linear, a: &Architecture) -> Result<Linear> {
+    let weight = linear.weight.t().and_then(|w| in_decoder_order(&w, a)).and_then(|w| w.t()).map_err(device_error)?;
+    let bias = linear.bias.as_ref().map(|bias| in_decoder_order(bias, a)).transpose().map_err(device_error)?;
     Ok(Linear { weight, bias })
+}
+
+/// Rows of heads as [`Architecture::rotary_row`] orders them.
+fn in_decoder_order(rows: &Tensor, a: &Architecture) -> Candle<Tensor> {
+    if !a.rotary_interleaved {
+        return Ok(rows.clone());
+    }
+    let order: Vec<u32> = (0..rows.dim(0)?).map(|output| a.rotary_row(output) as u32).collect();
+    let order = Tensor::from_vec(order, rows.dim(0)?, rows.device())?;
+    rows.contiguous()?.index_select(&order, 0)
 }
 
 /// Reads tensors onto a device.

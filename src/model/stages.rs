@@ -14,7 +14,7 @@ use super::architecture::Architecture;
 use super::kernels::Isa;
 use super::kernels::activations::{Activations, Rows};
 use super::kernels::attention::{Heads, Layout, Scratch, Task, View, attend, prepare, remember};
-use super::kernels::pointwise::{gate, rms_norm, rotate};
+use super::kernels::pointwise::{gate, rms_norm, rotate, soft_cap};
 use super::kernels::team::{Member, Team};
 use super::linear::{Linear, PIECE, To};
 use super::profile::{Part, Profile};
@@ -22,15 +22,17 @@ use super::rotary::Rotary;
 
 /// Weights of one layer.
 pub(super) struct Layer {
-    pub attention_norm: Vec<f32>,
+    pub attention_norm: Option<Vec<f32>>,
     pub query_key_value: Linear,
     pub query_norm: Option<Vec<f32>>,
     pub key_norm: Option<Vec<f32>>,
     pub attention_output: Linear,
-    pub feed_forward_norm: Vec<f32>,
+    pub attention_post_norm: Option<Vec<f32>>,
+    pub feed_forward_norm: Option<Vec<f32>>,
     pub gate: Linear,
     pub up: Linear,
     pub down: Linear,
+    pub feed_forward_post_norm: Option<Vec<f32>>,
 }
 
 /// Memory and threads of the stages, kept from pass to pass.
@@ -43,6 +45,8 @@ pub(super) struct Workspace {
     attended: Vec<f32>,
     attended_rows: Activations,
     gated: Activations,
+    /// What a stage gives, where it is normed before it is added.
+    branch: Vec<f32>,
 }
 
 /// One member's own memory.
@@ -67,6 +71,7 @@ impl Workspace {
             gated: rows(a.feed_forward, &mut layers.iter().map(|layer| &layer.down)),
             projected: Vec::new(),
             attended: Vec::new(),
+            branch: Vec::new(),
             members: (0..threads).map(|_| Mutex::default()).collect(),
             team: Team::new(threads),
             profile: Mutex::default(),
@@ -142,26 +147,70 @@ impl Setting<'_> {
         }
     }
 
-    /// Norms `count` rows of `from` into `to`, as phase 0.
+    /// Writes `count` rows of `from` into `to`, normed where there is a norm, as phase 0.
     fn norm(
         &self,
         member: &Member,
         own: &mut Own,
         count: usize,
         from: &dyn Fn(usize) -> *const f32,
-        weight: &[f32],
+        weight: Option<&[f32]>,
         to: &Rows,
     ) {
-        own.normed.resize(weight.len(), 0.0);
+        own.normed.resize(to.inputs, 0.0);
         member.share(0, count, |row| {
-            // SAFETY: `from` gives rows of the weight's width, which only this member reads or
+            // SAFETY: `from` gives rows of the width of `to`, which only this member reads or
             // writes in this phase; `to` has a row for each.
             unsafe {
-                let row_in = std::slice::from_raw_parts(from(row), weight.len());
-                rms_norm(self.isa, row_in, weight, self.architecture.norm_epsilon, &mut own.normed);
-                to.write(self.isa, row, 0, &own.normed);
+                let row_in = std::slice::from_raw_parts(from(row), to.inputs);
+                match weight {
+                    Some(weight) => {
+                        rms_norm(self.isa, row_in, weight, self.architecture.norm_epsilon, &mut own.normed);
+                        to.write(self.isa, row, 0, &own.normed);
+                    }
+                    None => to.write(self.isa, row, 0, row_in),
+                }
             }
         });
+    }
+
+    /// Adds a row of a stage's results, normed, to the residual stream.
+    fn add_normed(&self, own: &mut Own, from: &[f32], weight: &[f32], to: &mut [f32]) {
+        own.normed.resize(weight.len(), 0.0);
+        rms_norm(self.isa, from, weight, self.architecture.norm_epsilon, &mut own.normed);
+        for (to, normed) in to.iter_mut().zip(&own.normed) {
+            *to += self.architecture.residual_scale * normed;
+        }
+    }
+
+    /// Norms the heads of a row's queries or keys, turns them by its position and scales them.
+    fn turn(
+        &self,
+        own: &mut Own,
+        heads: &mut [f32],
+        norm: Option<&[f32]>,
+        angles: Option<(&[f32], &[f32])>,
+        scale: f32,
+    ) {
+        let a = self.architecture;
+        if let Some(norm) = norm {
+            own.normed.resize(norm.len(), 0.0);
+            for part in heads.chunks_exact_mut(norm.len()) {
+                rms_norm(self.isa, part, norm, a.norm_epsilon, &mut own.normed);
+                part.copy_from_slice(&own.normed);
+            }
+        }
+        for head in heads.chunks_exact_mut(a.head_dim) {
+            let still = match angles {
+                Some((cosines, sines)) => {
+                    let (turned, still) = head.split_at_mut(a.rotary_dims);
+                    rotate(self.isa, turned, cosines, sines, scale);
+                    still
+                }
+                None => head,
+            };
+            still.iter_mut().for_each(|x| *x *= scale);
+        }
     }
 }
 
@@ -170,15 +219,17 @@ impl Pass<'_> {
         let setting = self.setting;
         let a = setting.architecture;
         let workspace = &mut **self.workspace.borrow_mut();
-        let Workspace { team, profile, members, normed, projected, attended, attended_rows, .. } = workspace;
+        let Workspace { team, profile, members, normed, projected, attended, attended_rows, branch, .. } = workspace;
         let rows = setting.views.len();
         let (query_width, kv_width) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
         let projected = Table::of(projected, rows, query_width + 2 * kv_width);
         let attended = Table::of(attended, rows, query_width);
+        let post_norm = layer.attention_post_norm.as_deref();
+        let (sum, branch) = into(hidden, post_norm, branch, rows, a.residual_scale);
         let (normed, attended_rows) = (normed.rows(rows), attended_rows.rows(rows));
         let layout = a.attention_layout();
         let offset = index * layout.layer_elements();
-        let is_rotary = a.is_rotary(index);
+        let (is_rotary, is_local, window) = (a.is_rotary(index), a.is_local(index), a.window(index));
         // Enough pieces for every member, and rows enough in each to share the blocks of a prefix.
         let chunk = rows.div_ceil(2 * team.size()).clamp(1, 32);
         let chunks = rows.div_ceil(chunk);
@@ -187,7 +238,7 @@ impl Pass<'_> {
             // SAFETY (here and below): phases touch disjoint rows, pieces or heads, as `Table` says,
             // and every buffer was made for `rows` rows.
             let from = |row: usize| unsafe { hidden.row(row) }.as_ptr();
-            setting.norm(member, &mut own, rows, &from, &layer.attention_norm, &normed);
+            setting.norm(member, &mut own, rows, &from, layer.attention_norm.as_deref(), &normed);
             Setting::lap(member, profile, Part::Norm);
             member.share(1, layer.query_key_value.pieces(), |piece| unsafe {
                 layer.query_key_value.piece(setting.isa, &normed, rows, piece, projected.to());
@@ -198,25 +249,12 @@ impl Pass<'_> {
                 if let Some(&next) = setting.views.get(row + 1) {
                     unsafe { prepare(setting.isa, layout, next, offset) };
                 }
-                let (cosines, sines) = setting.rotary.at(view.position);
+                let angles = is_rotary.then(|| setting.rotary.at(is_local, view.position));
                 let (query, rest) = unsafe { projected.row(row) }.split_at_mut(query_width);
                 let (key, value) = rest.split_at_mut(kv_width);
-                for (part, norm, scale) in
-                    [(query, &layer.query_norm, a.attention_scale), (&mut *key, &layer.key_norm, 1.0)]
-                {
-                    for head in part.chunks_exact_mut(a.head_dim) {
-                        if let Some(norm) = norm {
-                            own.normed.resize(a.head_dim, 0.0);
-                            rms_norm(setting.isa, head, norm, a.norm_epsilon, &mut own.normed);
-                            head.copy_from_slice(&own.normed);
-                        }
-                        if is_rotary {
-                            rotate(setting.isa, head, cosines, sines, scale);
-                        } else {
-                            head.iter_mut().for_each(|x| *x *= scale);
-                        }
-                    }
-                }
+                let scale = a.query_scale(view.position);
+                setting.turn(&mut own, query, layer.query_norm.as_deref(), angles, scale);
+                setting.turn(&mut own, key, layer.key_norm.as_deref(), angles, 1.0);
                 unsafe { remember(setting.isa, layout, view, offset, key, value) };
             });
             Setting::lap(member, profile, Part::Rotate);
@@ -235,6 +273,8 @@ impl Pass<'_> {
                     heads,
                     kv_head: piece % a.kv_heads,
                     rows: first..(first + chunk).min(rows),
+                    window,
+                    cap: a.score_cap,
                 };
                 unsafe { attend(setting.isa, &task, &mut own.scratch) };
             });
@@ -242,30 +282,33 @@ impl Pass<'_> {
             member.share(4, rows, |row| unsafe { attended_rows.write(setting.isa, row, 0, attended.row(row)) });
             Setting::lap(member, profile, Part::Norm);
             member.share(5, layer.attention_output.pieces(), |piece| unsafe {
-                layer.attention_output.piece(
-                    setting.isa,
-                    &attended_rows,
-                    rows,
-                    piece,
-                    hidden.plus(setting.architecture.residual_scale),
-                );
+                layer.attention_output.piece(setting.isa, &attended_rows, rows, piece, sum);
             });
             Setting::lap(member, profile, Part::AttentionOutput);
+            if let Some(norm) = post_norm {
+                member.share(6, rows, |row| unsafe {
+                    setting.add_normed(&mut own, branch.row(row), norm, hidden.row(row));
+                });
+                Setting::lap(member, profile, Part::Norm);
+            }
         });
     }
 
     fn feed_forward(&self, layer: &Layer, hidden: Table) {
         let setting = self.setting;
-        let width = setting.architecture.feed_forward;
+        let a = setting.architecture;
+        let width = a.feed_forward;
         let workspace = &mut **self.workspace.borrow_mut();
-        let Workspace { team, profile, members, normed, gated, .. } = workspace;
+        let Workspace { team, profile, members, normed, gated, branch, .. } = workspace;
         let rows = setting.views.len();
+        let post_norm = layer.feed_forward_post_norm.as_deref();
+        let (sum, branch) = into(hidden, post_norm, branch, rows, a.residual_scale);
         let (normed, gated) = (normed.rows(rows), gated.rows(rows));
         team.run(&|member| {
             let mut own = members[member.index].lock().expect("a member locks its own memory once");
             // SAFETY (here and below): as for attention.
             let from = |row: usize| unsafe { hidden.row(row) }.as_ptr();
-            setting.norm(member, &mut own, rows, &from, &layer.feed_forward_norm, &normed);
+            setting.norm(member, &mut own, rows, &from, layer.feed_forward_norm.as_deref(), &normed);
             Setting::lap(member, profile, Part::Norm);
             member.share(1, layer.gate.pieces(), |piece| {
                 let Own { gate: gates, up: ups, .. } = &mut *own;
@@ -276,7 +319,7 @@ impl Pass<'_> {
                     let to = |table: Table| To { first, ..table.to() };
                     layer.gate.piece(setting.isa, &normed, rows, piece, to(gate_table));
                     layer.up.piece(setting.isa, &normed, rows, piece, to(up_table));
-                    gate(setting.isa, &mut gates[..rows * PIECE], &ups[..rows * PIECE]);
+                    gate(setting.isa, a.activation, &mut gates[..rows * PIECE], &ups[..rows * PIECE]);
                     for (row, values) in gates[..rows * PIECE].chunks_exact(PIECE).enumerate() {
                         gated.write(setting.isa, row, first, &values[..PIECE.min(width - first)]);
                     }
@@ -284,9 +327,15 @@ impl Pass<'_> {
             });
             Setting::lap(member, profile, Part::GateUp);
             member.share(2, layer.down.pieces(), |piece| unsafe {
-                layer.down.piece(setting.isa, &gated, rows, piece, hidden.plus(setting.architecture.residual_scale));
+                layer.down.piece(setting.isa, &gated, rows, piece, sum);
             });
             Setting::lap(member, profile, Part::Down);
+            if let Some(norm) = post_norm {
+                member.share(3, rows, |row| unsafe {
+                    setting.add_normed(&mut own, branch.row(row), norm, hidden.row(row));
+                });
+                Setting::lap(member, profile, Part::Norm);
+            }
         });
     }
 
@@ -305,13 +354,17 @@ impl Pass<'_> {
         team.run(&|member| {
             let mut own = members[member.index].lock().expect("a member locks its own memory once");
             let from = |row: usize| hidden[wanted[row] * norm.len()..][..norm.len()].as_ptr();
-            setting.norm(member, &mut own, wanted.len(), &from, norm, &normed);
+            setting.norm(member, &mut own, wanted.len(), &from, Some(norm), &normed);
             member.share(1, pieces.div_ceil(step), |some| {
                 for piece in some * step..(some * step + step).min(pieces) {
                     // SAFETY: the pieces are disjoint, and the vector has room for all rows.
                     unsafe { head.piece(setting.isa, &normed, wanted.len(), piece, to) };
                 }
             });
+            if let Some(cap) = setting.architecture.logit_cap {
+                // SAFETY: each row is one member's, and its pieces were written in the phase before.
+                member.share(2, wanted.len(), |row| soft_cap(setting.isa, unsafe { table.row(row) }, cap));
+            }
             Setting::lap(member, profile, Part::Head);
         });
         // SAFETY: the pieces cover every output of every row.
@@ -337,7 +390,18 @@ impl Pass<'_> {
     }
 }
 
-/// `hidden += W_o · attention(norm(hidden))`.
+/// Where a stage's results go: they are added to the residual stream, or kept apart to be normed first.
+fn into(hidden: Table, post_norm: Option<&[f32]>, branch: &mut Vec<f32>, rows: usize, scale: f32) -> (To, Table) {
+    match post_norm {
+        None => (hidden.plus(scale), hidden),
+        Some(_) => {
+            let branch = Table::of(branch, rows, hidden.width);
+            (branch.to(), branch)
+        }
+    }
+}
+
+/// `hidden += W_o · attention(norm(hidden))`, with a norm around the sum's right side where there is one.
 pub(super) struct AttentionStage<'a> {
     pub pass: &'a Pass<'a>,
     pub layer: &'a Layer,
@@ -357,7 +421,8 @@ impl InplaceOp1 for AttentionStage<'_> {
     }
 }
 
-/// `hidden += W_down · (silu(W_gate · norm(hidden)) ∘ W_up · norm(hidden))`.
+/// `hidden += W_down · (f(W_gate · norm(hidden)) ∘ W_up · norm(hidden))`, with a norm around the sum's right side
+/// where there is one.
 pub(super) struct FeedForwardStage<'a> {
     pub pass: &'a Pass<'a>,
     pub layer: &'a Layer,

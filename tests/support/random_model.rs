@@ -1,8 +1,10 @@
 //! Small random models in GGUF, of any family and type of weights.
 
+#![allow(dead_code, reason = "each test takes its part of it")]
+
 use half::f16;
 use instil::gguf::write::{Tensor, to_bytes};
-use instil::gguf::{GgmlType, Gguf, Metadata, Value};
+use instil::gguf::{Array, GgmlType, Gguf, Metadata, Value};
 
 pub const VOCABULARY: usize = 99;
 pub const CONTEXT: usize = 256;
@@ -35,7 +37,21 @@ pub struct Shape {
     pub head_kind: GgmlType,
     pub tied: bool,
     pub biases: bool,
-    pub head_norms: bool,
+    /// Query, key and value in one matrix, gate and up in another.
+    pub joined: bool,
+    /// The tensor of rotary factors.
+    pub factors: Option<&'static str>,
+    /// Metadata below the family's name (or general), before those that every file has.
+    pub entries: &'static [(&'static str, Entry)],
+}
+
+/// A value of metadata.
+#[derive(Clone, Copy, Debug)]
+pub enum Entry {
+    Number(u64),
+    Real(f64),
+    Text(&'static str),
+    Flags(&'static [bool]),
 }
 
 pub const LLAMA: Shape = Shape {
@@ -50,10 +66,107 @@ pub const LLAMA: Shape = Shape {
     head_kind: GgmlType::Q8_0,
     tied: true,
     biases: false,
-    head_norms: false,
+    joined: false,
+    factors: None,
+    entries: &[],
 };
 
+const YARN: [(&str, Entry); 3] = [
+    ("rope.scaling.type", Entry::Text("yarn")),
+    ("rope.scaling.factor", Entry::Real(4.0)),
+    ("rope.scaling.original_context_length", Entry::Number(64)),
+];
+
+/// One model of each family, with everything that distinguishes it, and windows that sequences outgrow.
+pub const FAMILIES: [Shape; 13] = [
+    Shape { factors: Some("rope_freqs.weight"), ..LLAMA },
+    // Mistral's first models.
+    Shape { entries: &[("attention.sliding_window", Entry::Number(33))], ..LLAMA },
+    Shape { head_dim: 32, entries: &[("rope.dimension_count", Entry::Number(24))], ..LLAMA },
+    Shape {
+        family: "mistral3",
+        entries: &[
+            YARN[0],
+            YARN[1],
+            YARN[2],
+            ("rope.scaling.yarn_log_multiplier", Entry::Real(1.0)),
+            ("attention.temperature_scale", Entry::Real(0.5)),
+        ],
+        ..LLAMA
+    },
+    Shape { family: "qwen2", biases: true, kv_heads: 3, entries: &YARN, ..LLAMA },
+    Shape { family: "qwen3", head_dim: 32, tied: false, entries: &YARN, ..LLAMA },
+    Shape { family: "smollm3", layers: 4, ..LLAMA },
+    Shape {
+        family: "granite",
+        entries: &[
+            ("embedding_scale", Entry::Real(3.0)),
+            ("residual_scale", Entry::Real(0.5)),
+            ("logit_scale", Entry::Real(4.0)),
+            ("attention.scale", Entry::Real(0.2)),
+        ],
+        ..LLAMA
+    },
+    Shape {
+        family: "phi3",
+        joined: true,
+        tied: false,
+        factors: Some("rope_factors_short.weight"),
+        entries: &[
+            ("rope.dimension_count", Entry::Number(12)),
+            ("rope.scaling.original_context_length", Entry::Number(200)),
+            ("rope.scaling.attn_factor", Entry::Real(1.19)),
+            ("attention.sliding_window", Entry::Number(50)),
+        ],
+        ..LLAMA
+    },
+    Shape {
+        family: "olmo2",
+        layers: 5,
+        tied: false,
+        entries: &[
+            YARN[0],
+            YARN[1],
+            YARN[2],
+            ("attention.sliding_window", Entry::Number(40)),
+            ("attention.sliding_window_pattern", Entry::Flags(&[true, true, false, true, false])),
+        ],
+        ..LLAMA
+    },
+    Shape { family: "gemma", head_dim: 32, ..LLAMA },
+    Shape {
+        family: "gemma2",
+        layers: 4,
+        head_dim: 32,
+        entries: &[
+            ("attention.sliding_window", Entry::Number(24)),
+            ("attn_logit_softcapping", Entry::Real(2.0)),
+            ("final_logit_softcapping", Entry::Real(1.5)),
+        ],
+        ..LLAMA
+    },
+    Shape {
+        family: "gemma3",
+        layers: 7,
+        entries: &[
+            ("attention.sliding_window", Entry::Number(20)),
+            ("rope.freq_base", Entry::Real(1e6)),
+            ("rope.scaling.type", Entry::Text("linear")),
+            ("rope.scaling.factor", Entry::Real(8.0)),
+        ],
+        ..LLAMA
+    },
+];
+
 pub fn model(shape: Shape, seed: u64) -> Gguf {
+    Gguf::parse(&bytes(shape, seed), "random").expect("a file that was just written")
+}
+
+/// The file of a random model.
+pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
+    let family = shape.family;
+    let has_post_norms = ["olmo2", "gemma2", "gemma3"].contains(&family);
+    let has_pre_norms = family != "olmo2";
     let mut noise = Noise(seed);
     let mut tensors = Vec::new();
     let mut matrix = |name: &str, inputs: usize, outputs: usize, kind: GgmlType| {
@@ -94,12 +207,20 @@ pub fn model(shape: Shape, seed: u64) -> Gguf {
     }
     for layer in 0..shape.layers {
         let at = |part: &str| format!("blk.{layer}.{part}.weight");
-        matrix(&at("attn_q"), shape.hidden, query, shape.kind);
-        matrix(&at("attn_k"), shape.hidden, kv, shape.kind);
-        matrix(&at("attn_v"), shape.hidden, kv, if layer == 0 { shape.kind } else { shape.head_kind });
+        if shape.joined {
+            matrix(&at("attn_qkv"), shape.hidden, query + 2 * kv, shape.kind);
+        } else {
+            matrix(&at("attn_q"), shape.hidden, query, shape.kind);
+            matrix(&at("attn_k"), shape.hidden, kv, shape.kind);
+            matrix(&at("attn_v"), shape.hidden, kv, if layer == 0 { shape.kind } else { shape.head_kind });
+        }
         matrix(&at("attn_output"), query, shape.hidden, shape.kind);
-        matrix(&at("ffn_gate"), shape.hidden, shape.feed_forward, shape.kind);
-        matrix(&at("ffn_up"), shape.hidden, shape.feed_forward, shape.kind);
+        if shape.joined {
+            matrix(&at("ffn_up"), shape.hidden, 2 * shape.feed_forward, shape.kind);
+        } else {
+            matrix(&at("ffn_gate"), shape.hidden, shape.feed_forward, shape.kind);
+            matrix(&at("ffn_up"), shape.hidden, shape.feed_forward, shape.kind);
+        }
         matrix(&at("ffn_down"), shape.feed_forward, shape.hidden, shape.kind);
     }
     let mut vector = |name: String, length: usize, middle: f32| {
@@ -109,20 +230,47 @@ pub fn model(shape: Shape, seed: u64) -> Gguf {
     vector("output_norm.weight".into(), shape.hidden, 1.0);
     for layer in 0..shape.layers {
         let at = |part: &str| format!("blk.{layer}.{part}");
-        vector(at("attn_norm.weight"), shape.hidden, 1.0);
-        vector(at("ffn_norm.weight"), shape.hidden, 1.0);
+        for (has, norms) in [
+            (has_pre_norms, ["attn_norm.weight", "ffn_norm.weight"]),
+            (has_post_norms, ["post_attention_norm.weight", "post_ffw_norm.weight"]),
+        ] {
+            norms.iter().filter(|_| has).for_each(|norm| vector(at(norm), shape.hidden, 1.0));
+        }
         if shape.biases {
             vector(at("attn_q.bias"), query, 0.0);
             vector(at("attn_k.bias"), kv, 0.0);
             vector(at("attn_v.bias"), kv, 0.0);
         }
-        if shape.head_norms {
-            vector(at("attn_q_norm.weight"), shape.head_dim, 1.0);
-            vector(at("attn_k_norm.weight"), shape.head_dim, 1.0);
+        let norms = match family {
+            "qwen3" | "gemma3" => Some((shape.head_dim, shape.head_dim)),
+            "olmo2" => Some((query, kv)),
+            _ => None,
+        };
+        if let Some((of_query, of_key)) = norms {
+            vector(at("attn_q_norm.weight"), of_query, 1.0);
+            vector(at("attn_k_norm.weight"), of_key, 1.0);
         }
+    }
+    if let Some(factors) = shape.factors {
+        let turned = shape.entries.iter().find_map(|entry| match entry {
+            ("rope.dimension_count", Entry::Number(dims)) => Some(*dims as usize),
+            _ => None,
+        });
+        vector(factors.into(), turned.unwrap_or(shape.head_dim) / 2, 2.0);
     }
     let mut metadata = Metadata::new("random");
     metadata.insert("general.architecture", Value::String(shape.family.into()));
+    for (key, entry) in shape.entries {
+        let value = match entry {
+            Entry::Number(number) => Value::Unsigned(*number),
+            // In 32 bits, as files have them.
+            Entry::Real(number) => Value::Float(f64::from(*number as f32)),
+            Entry::Text(text) => Value::String((*text).into()),
+            Entry::Flags(flags) => Value::Array(Array::Bool(flags.to_vec())),
+        };
+        let key = if key.starts_with("general.") { (*key).into() } else { format!("{family}.{key}") };
+        metadata.insert(key, value);
+    }
     for (key, value) in [
         ("block_count", shape.layers),
         ("embedding_length", shape.hidden),
@@ -135,13 +283,6 @@ pub fn model(shape: Shape, seed: u64) -> Gguf {
     ] {
         metadata.insert(format!("{}.{key}", shape.family), Value::Unsigned(value as u64));
     }
-    if shape.family == "granite" {
-        for (key, value) in
-            [("embedding_scale", 3.0), ("residual_scale", 0.5), ("logit_scale", 4.0), ("attention.scale", 0.2)]
-        {
-            metadata.insert(format!("granite.{key}"), Value::Float(value));
-        }
-    }
-    metadata.insert(format!("{}.attention.layer_norm_rms_epsilon", shape.family), Value::Float(1e-5));
-    Gguf::parse(&to_bytes(&metadata, &tensors), "random").expect("a file that was just written")
+    metadata.insert(format!("{}.attention.layer_norm_rms_epsilon", shape.family), Value::Float(f64::from(1e-5_f32)));
+    to_bytes(&metadata, &tensors)
 }

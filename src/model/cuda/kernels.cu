@@ -2,7 +2,8 @@
 // key head) are defined before this text. No headers: halves are converted by their own instructions.
 //
 // A pass uploads one array of 64-bit words: addresses of blocks, sequence by sequence, then two words a row:
-// token in the low and position in the high half, and the index of the first address of the row's sequence.
+// token in the low and position in the high half; the index of the first address of the row's sequence in the low
+// half, and the factor of the row's queries, a float's bits, in the high one.
 // A block holds, layer by layer, keys (kv_heads, 32, HEAD_DIM), then values (kv_heads, 32, HEAD_DIM), as f16.
 
 typedef unsigned short half_bits;
@@ -63,14 +64,47 @@ extern "C" __global__ void rms_norm(
     for (int i = threadIdx.x; i < width; i += blockDim.x) to[i] = to_half(from[i] * scale * weight[i]);
 }
 
+// hidden (blocks, width) += branch / rms(branch) * weight * scale.
+extern "C" __global__ void add_normed(
+    const float* branch, const float* weight, float* hidden, int width, float epsilon, float scale
+) {
+    const float* from = branch + (size_t)blockIdx.x * width;
+    float* to = hidden + (size_t)blockIdx.x * width;
+    float sum = 0.0f;
+    for (int i = threadIdx.x; i < width; i += blockDim.x) sum = fmaf(from[i], from[i], sum);
+    __shared__ float sums[32];
+    sum = warp_sum(sum);
+    if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
+    __syncthreads();
+    float all = 0.0f;
+    for (int warp = 0; warp < blockDim.x / 32; warp++) all += sums[warp];
+    const float factor = rsqrtf(all / width + epsilon) * scale;
+    for (int i = threadIdx.x; i < width; i += blockDim.x) to[i] = fmaf(from[i] * factor, weight[i], to[i]);
+}
+
+// x = cap * tanh(x / cap).
+extern "C" __global__ void soft_cap(float* x, word count, float cap) {
+    const word i = (word)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < count) x[i] = cap * tanhf(x[i] / cap);
+}
+
+// The two values of a head that a lane holds for pair `pair`.
+__device__ __forceinline__ int first_of(int pair, int turned) {
+    return pair < turned / 2 ? pair : turned + 2 * (pair - turned / 2);
+}
+__device__ __forceinline__ int second_of(int pair, int turned) {
+    return pair < turned / 2 ? pair + turned / 2 : turned + 2 * (pair - turned / 2) + 1;
+}
+
 // Biases, norms of heads and rotary embedding of one head of one row, a warp each: grid (rows, heads + 2 kv_heads).
-// Queries stay where they are, scaled; keys and values go into the row's block.
+// Queries stay where they are, scaled; keys and values go into the row's block. Of each head the first `turned` values
+// turn, in pairs half of them apart; a lane holds two of them, or two neighbours of the rest.
 extern "C" __global__ void place(
     const word* rows, const word* tables, float* projected, const float* bias, int biased,
     const float* query_norm, const float* key_norm, int normed, float epsilon,
-    const float* cosines, const float* sines, int rotary, float scale, int heads, int kv_heads, word layer_offset
+    const float* cosines, const float* sines, int turned, int heads, int kv_heads, word layer_offset
 ) {
-    const int head = blockIdx.y, lane = threadIdx.x, half = HEAD_DIM / 2;
+    const int head = blockIdx.y, lane = threadIdx.x, half = turned / 2;
     const word position = rows[2 * blockIdx.x] >> 32;
     float* x = projected + ((size_t)blockIdx.x * (heads + 2 * kv_heads) + head) * HEAD_DIM;
     const int kind = head < heads ? 0 : head < heads + kv_heads ? 1 : 2;
@@ -78,55 +112,59 @@ extern "C" __global__ void place(
     float sum = 0.0f;
 #pragma unroll
     for (int n = 0; n < (HEAD_DIM + 63) / 64; n++) {
-        const int i = lane + 32 * n;
+        const int pair = lane + 32 * n, i = first_of(pair, turned), j = second_of(pair, turned);
         low[n] = high[n] = 0.0f;
-        if (i < half) {
+        if (pair < HEAD_DIM / 2) {
             low[n] = x[i] + (biased ? bias[head * HEAD_DIM + i] : 0.0f);
-            high[n] = x[i + half] + (biased ? bias[head * HEAD_DIM + i + half] : 0.0f);
+            high[n] = x[j] + (biased ? bias[head * HEAD_DIM + j] : 0.0f);
             sum = fmaf(low[n], low[n], fmaf(high[n], high[n], sum));
         }
     }
     const float* norm = kind == 0 ? query_norm : key_norm;
     const float inverse = normed && kind < 2 ? rsqrtf(warp_sum(sum) / HEAD_DIM + epsilon) : 1.0f;
-    const word* table = tables + rows[2 * blockIdx.x + 1];
+    const word* table = tables + (rows[2 * blockIdx.x + 1] & 0xffffffffu);
+    const float scale = __uint_as_float((unsigned)(rows[2 * blockIdx.x + 1] >> 32));
     half_bits* block = (half_bits*)table[position / POSITIONS] + layer_offset;
 #pragma unroll
     for (int n = 0; n < (HEAD_DIM + 63) / 64; n++) {
-        const int i = lane + 32 * n;
-        if (i >= half) break;
+        const int pair = lane + 32 * n, i = first_of(pair, turned), j = second_of(pair, turned);
+        if (pair >= HEAD_DIM / 2) break;
         float a = low[n], b = high[n];
         if (normed && kind < 2) {
             a *= inverse * norm[i];
-            b *= inverse * norm[i + half];
+            b *= inverse * norm[j];
         }
-        if (rotary && kind < 2) {
-            const float c = cosines[position * half + i], s = sines[position * half + i];
-            const float turned = a * c - b * s;
-            b = a * s + b * c;
-            a = turned;
+        if (pair < half && kind < 2) {
+            const float c = cosines[position * half + pair], s = sines[position * half + pair];
+            const float was = a;
+            a = was * c - b * s;
+            b = was * s + b * c;
         }
         if (kind == 0) {
             x[i] = a * scale;
-            x[i + half] = b * scale;
+            x[j] = b * scale;
         } else {
             const int at = head - heads;
             half_bits* to = block + ((size_t)at * POSITIONS + position % POSITIONS) * HEAD_DIM;
             to[i] = to_half(a);
-            to[i + half] = to_half(b);
+            to[j] = to_half(b);
         }
     }
 }
 
 // Attention of one row's query heads over one key head, a block of WARPS warps: grid (rows, kv_heads). Warps take
 // blocks of 32 positions in turn, a lane a position for the scores and two columns of the head for the values; running
-// maximum and sum as in Milakov and Gimelshein ("Online normalizer calculation for softmax", 2018).
+// maximum and sum as in Milakov and Gimelshein ("Online normalizer calculation for softmax", 2018). A row sees `window`
+// positions, its own the last; with a `cap` scores become cap * tanh(score / cap).
 extern "C" __global__ void attend(
-    const word* rows, const word* tables, const float* projected, half_bits* out, int heads, int kv_heads, word layer_offset
+    const word* rows, const word* tables, const float* projected, half_bits* out, int heads, int kv_heads, word layer_offset,
+    int window, float cap
 ) {
     const int kv = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     constexpr int PAIRS = (HEAD_DIM / 2 + 31) / 32;
     const int position = (int)(rows[2 * blockIdx.x] >> 32);
-    const word* table = tables + rows[2 * blockIdx.x + 1];
+    const int oldest = position >= window ? position - window + 1 : 0;
+    const word* table = tables + (rows[2 * blockIdx.x + 1] & 0xffffffffu);
     __shared__ float query[GROUP][HEAD_DIM];
     __shared__ float mixed[WARPS][GROUP][HEAD_DIM];
     __shared__ float greatest[WARPS][GROUP], sums[WARPS][GROUP];
@@ -142,7 +180,7 @@ extern "C" __global__ void attend(
 #pragma unroll
         for (int n = 0; n < PAIRS; n++) acc[g][n][0] = acc[g][n][1] = 0.0f;
     }
-    for (int index = warp; index <= position / POSITIONS; index += WARPS) {
+    for (int index = oldest / POSITIONS + warp; index <= position / POSITIONS; index += WARPS) {
         const half_bits* keys = (const half_bits*)table[index] + layer_offset + (size_t)kv * POSITIONS * HEAD_DIM;
         const half_bits* values = keys + (size_t)kv_heads * POSITIONS * HEAD_DIM;
         float score[GROUP];
@@ -163,12 +201,14 @@ extern "C" __global__ void attend(
                 }
             }
         }
-        const int count = min(POSITIONS, position - index * POSITIONS + 1);
+        const int count = min(POSITIONS, position - index * POSITIONS + 1), first = max(0, oldest - index * POSITIONS);
+        const bool seen = lane >= first && lane < count;
 #pragma unroll
         for (int g = 0; g < GROUP; g++) {
-            const float now = fmaxf(most[g], warp_max(lane < count ? score[g] : LOWEST));
+            if (cap > 0.0f) score[g] = cap * tanhf(score[g] / cap);
+            const float now = fmaxf(most[g], warp_max(seen ? score[g] : LOWEST));
             const float kept = __expf(most[g] - now);
-            score[g] = lane < count ? __expf(score[g] - now) : 0.0f;
+            score[g] = seen ? __expf(score[g] - now) : 0.0f;
             sum[g] = fmaf(sum[g], kept, warp_sum(score[g]));
             most[g] = now;
 #pragma unroll
@@ -177,7 +217,7 @@ extern "C" __global__ void attend(
                 acc[g][n][1] *= kept;
             }
         }
-        for (int t = 0; t < count; t++) {
+        for (int t = first; t < count; t++) {
             float weight[GROUP];
 #pragma unroll
             for (int g = 0; g < GROUP; g++) weight[g] = __shfl_sync(FULL, score[g], t);
@@ -227,11 +267,13 @@ extern "C" __global__ void attend(
     }
 }
 
-// out (rows, width) = silu(gate) * up, from both side by side.
-extern "C" __global__ void gate_up(const float* both, half_bits* out, int width) {
+// out (rows, width) = f(gate) * up, from both side by side; f is SiLU, or GELU by its tanh form.
+extern "C" __global__ void gate_up(const float* both, half_bits* out, int width, int gelu) {
     const float* gate = both + (size_t)blockIdx.x * 2 * width;
     for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < width; i += gridDim.y * blockDim.x) {
         const float x = gate[i];
-        out[(size_t)blockIdx.x * width + i] = to_half(x / (1.0f + __expf(-x)) * gate[width + i]);
+        const float f = gelu ? 0.5f * x * (1.0f + tanhf(0.7978845608f * (x + 0.044715f * x * x * x)))
+                             : x / (1.0f + __expf(-x));
+        out[(size_t)blockIdx.x * width + i] = to_half(f * gate[width + i]);
     }
 }

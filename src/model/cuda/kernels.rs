@@ -10,6 +10,8 @@ use candle_core::cuda_backend::cudarc::driver::{
 };
 use candle_core::cuda_backend::cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
 
+use crate::model::architecture::Activation;
+
 type Candle<T> = std::result::Result<T, candle_core::Error>;
 
 const SOURCE: &str = include_str!("kernels.cu");
@@ -28,6 +30,8 @@ pub(super) struct Kernels {
     rms_norm: CudaFunction,
     place: CudaFunction,
     attend: CudaFunction,
+    add_normed: CudaFunction,
+    soft_cap: CudaFunction,
     gate_up: CudaFunction,
 }
 
@@ -41,10 +45,8 @@ pub(super) struct Place<'a> {
     pub bias: Option<&'a CudaSlice<f32>>,
     /// Weights of query heads' and key heads' norms, and their epsilon.
     pub norms: Option<(&'a CudaSlice<f32>, &'a CudaSlice<f32>, f32)>,
-    /// Cosines and sines of positions; `None` leaves heads unturned.
-    pub angles: Option<(&'a CudaSlice<f32>, &'a CudaSlice<f32>)>,
-    /// Factor of queries.
-    pub scale: f32,
+    /// Cosines and sines of positions, and how many values of a head they turn; `None` leaves heads unturned.
+    pub angles: Option<(&'a CudaSlice<f32>, &'a CudaSlice<f32>, usize)>,
     /// Query heads, key heads.
     pub heads: (usize, usize),
     /// Where the layer begins in a block, in halves.
@@ -61,6 +63,10 @@ pub(super) struct Attend<'a> {
     pub count: usize,
     pub heads: (usize, usize),
     pub layer_offset: usize,
+    /// Positions that a row sees; `None` for all.
+    pub window: Option<usize>,
+    /// Soft cap of the scores.
+    pub cap: Option<f32>,
 }
 
 impl Kernels {
@@ -86,6 +92,8 @@ impl Kernels {
             rms_norm: function("rms_norm")?,
             place: function("place")?,
             attend: function("attend")?,
+            add_normed: function("add_normed")?,
+            soft_cap: function("soft_cap")?,
             gate_up: function("gate_up")?,
             blas: device.cublas_handle(),
             stream,
@@ -135,8 +143,8 @@ impl Kernels {
 
     pub fn place(&self, place: &mut Place) -> Candle<()> {
         let (heads, kv_heads, none) = (place.heads.0 as i32, place.heads.1 as i32, 0u64);
-        let (biased, normed, rotary) =
-            [place.bias.is_some(), place.norms.is_some(), place.angles.is_some()].map(i32::from).into();
+        let (biased, normed) = (i32::from(place.bias.is_some()), i32::from(place.norms.is_some()));
+        let turned = place.angles.map_or(0, |angles| angles.2 as i32);
         let epsilon = place.norms.map_or(0.0, |norms| norms.2);
         let layer_offset = place.layer_offset as u64;
         let mut launch = self.stream.launch_builder(&self.place);
@@ -152,10 +160,10 @@ impl Kernels {
         };
         launch.arg(&normed).arg(&epsilon);
         match place.angles {
-            Some((cosines, sines)) => launch.arg(cosines).arg(sines),
+            Some((cosines, sines, _)) => launch.arg(cosines).arg(sines),
             None => launch.arg(&none).arg(&none),
         };
-        launch.arg(&rotary).arg(&place.scale).arg(&heads).arg(&kv_heads).arg(&layer_offset);
+        launch.arg(&turned).arg(&heads).arg(&kv_heads).arg(&layer_offset);
         // SAFETY: each head of each row is one block's; blocks of keys and values exist for every position of the
         // pass, and no two rows have a position of a sequence in common.
         unsafe { launch.launch(blocks((place.count, place.heads.0 + 2 * place.heads.1), 32)) }.w()?;
@@ -167,17 +175,54 @@ impl Kernels {
         let layer_offset = attend.layer_offset as u64;
         let mut launch = self.stream.launch_builder(&self.attend);
         launch.arg(attend.rows).arg(attend.tables).arg(attend.projected).arg(&mut *attend.out);
-        launch.arg(&heads).arg(&kv_heads).arg(&layer_offset);
+        let window = attend.window.and_then(|window| i32::try_from(window).ok()).unwrap_or(i32::MAX);
+        let cap = attend.cap.unwrap_or(0.0);
+        launch.arg(&heads).arg(&kv_heads).arg(&layer_offset).arg(&window).arg(&cap);
         // SAFETY: blocks exist for every position up to each row's own, and were written by launches before this one.
         unsafe { launch.launch(blocks((attend.count, attend.heads.1), 32 * WARPS as u32)) }.w()?;
         Ok(())
     }
 
-    /// `to (count, width) = silu(both[.., ..width]) · both[.., width..]`.
-    pub fn gate_up(&self, both: &CudaSlice<f32>, to: &mut CudaSlice<u16>, count: usize, width: usize) -> Candle<()> {
-        let columns = width as i32;
+    /// `hidden (count, width) += scale · norm(branch)`.
+    pub fn add_normed(
+        &self,
+        branch: &CudaSlice<f32>,
+        (weight, epsilon): (&CudaSlice<f32>, f32),
+        hidden: &mut CudaSlice<f32>,
+        count: usize,
+        width: usize,
+        scale: f32,
+    ) -> Candle<()> {
+        let width = width as i32;
+        let mut launch = self.stream.launch_builder(&self.add_normed);
+        launch.arg(branch).arg(weight).arg(hidden).arg(&width).arg(&epsilon).arg(&scale);
+        // SAFETY: both buffers hold `count` rows.
+        unsafe { launch.launch(blocks((count, 1), THREADS)) }.w()?;
+        Ok(())
+    }
+
+    /// `x = cap · tanh(x / cap)` for the first `count` values.
+    pub fn soft_cap(&self, x: &mut CudaSlice<f32>, count: usize, cap: f32) -> Candle<()> {
+        let all = count as u64;
+        let mut launch = self.stream.launch_builder(&self.soft_cap);
+        launch.arg(x).arg(&all).arg(&cap);
+        // SAFETY: the kernel stops at `count`.
+        unsafe { launch.launch(blocks((count.div_ceil(THREADS as usize), 1), THREADS)) }.w()?;
+        Ok(())
+    }
+
+    /// `to (count, width) = f(both[.., ..width]) · both[.., width..]`.
+    pub fn gate_up(
+        &self,
+        activation: Activation,
+        both: &CudaSlice<f32>,
+        to: &mut CudaSlice<u16>,
+        count: usize,
+        width: usize,
+    ) -> Candle<()> {
+        let (columns, gelu) = (width as i32, i32::from(activation == Activation::GeluTanh));
         let mut launch = self.stream.launch_builder(&self.gate_up);
-        launch.arg(both).arg(to).arg(&columns);
+        launch.arg(both).arg(to).arg(&columns).arg(&gelu);
         // SAFETY: the buffers hold `count` rows.
         unsafe { launch.launch(blocks((count, width.div_ceil(THREADS as usize).min(64)), THREADS)) }.w()?;
         Ok(())

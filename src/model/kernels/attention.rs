@@ -3,10 +3,11 @@
 //! A row meets the blocks of its own sequence in order, and within a block all 32 positions at once
 //! (those beyond the row weigh 0), with the running maximum and sum of Milakov and Gimelshein
 //! ("Online normalizer calculation for softmax", 2018). So its result is the same whoever shares its
-//! blocks. Rows that stand next to each other and share a block read it together.
+//! blocks. Rows that stand next to each other and share a block read it together. With a sliding window
+//! a row meets only the blocks that its window touches, and what lies before the window weighs 0.
 
 use super::lanes::{BLOCK, LANES, Lanes};
-use super::pointwise::exp;
+use super::pointwise::{capped, exp};
 use super::{Isa, on_isa};
 
 /// Positions in a block.
@@ -164,6 +165,10 @@ pub struct Task<'a> {
     pub kv_head: usize,
     /// The rows.
     pub rows: std::ops::Range<usize>,
+    /// Positions that a row sees, its own and those before it; `None` for all, else at least 1.
+    pub window: Option<usize>,
+    /// Scores become `cap · tanh(score / cap)`.
+    pub cap: Option<f32>,
 }
 
 /// Computes the query heads over a key head of some rows.
@@ -181,6 +186,16 @@ impl Task<'_> {
     fn place(&self, first: usize, pair: usize) -> (usize, usize) {
         let group = self.layout.group();
         (first + pair / group, self.kv_head * group + pair % group)
+    }
+
+    /// First position that a row sees.
+    fn start(&self, row: usize) -> usize {
+        self.window.map_or(0, |window| (self.views[row].position + 1).saturating_sub(window))
+    }
+
+    /// Whether a row meets the blocks of that index.
+    fn meets(&self, row: usize, index: usize) -> bool {
+        (self.start(row) / POSITIONS..=self.views[row].position / POSITIONS).contains(&index)
     }
 
     unsafe fn query(&self, (row, head): (usize, usize)) -> *const f32 {
@@ -201,20 +216,20 @@ unsafe fn attend_lanes<L: Lanes>(task: &Task, scratch: &mut Scratch) {
     scratch.greatest.resize(count, f32::NEG_INFINITY);
     scratch.sums.clear();
     scratch.sums.resize(count, 0.0);
+    let first = task.rows.clone().map(|row| task.start(row) / POSITIONS).min().unwrap_or(0);
     let last = task.rows.clone().map(|row| task.views[row].position / POSITIONS).max().unwrap_or(0);
-    for index in 0..=last {
+    for index in first..=last {
         let mut row = task.rows.start;
         while row < task.rows.end {
-            if task.views[row].position / POSITIONS < index {
+            if !task.meets(row, index) {
                 row += 1;
                 continue;
             }
             // SAFETY: the view holds a block for every position up to its own.
             let block = unsafe { *task.views[row].blocks.add(index) };
             let shares = |row: usize| {
-                let view = task.views[row];
                 // SAFETY: as above.
-                view.position / POSITIONS >= index && unsafe { *view.blocks.add(index) } == block
+                task.meets(row, index) && unsafe { *task.views[row].blocks.add(index) } == block
             };
             let mut end = row + 1;
             while end < task.rows.end && shares(end) {
@@ -223,7 +238,7 @@ unsafe fn attend_lanes<L: Lanes>(task: &Task, scratch: &mut Scratch) {
             unsafe {
                 let keys = block.add(task.layer_offset + task.kv_head * head_dim * POSITIONS).cast_const();
                 let values = keys.add(kv_heads * head_dim * POSITIONS);
-                if end < task.rows.end && task.views[end].position / POSITIONS >= index {
+                if end < task.rows.end && task.meets(end, index) {
                     // The next rows' block comes from memory while this one is worked on.
                     let next = (*task.views[end].blocks.add(index)).wrapping_offset(keys.offset_from(block));
                     let further = values.offset_from(keys);
@@ -305,13 +320,18 @@ unsafe fn meet<L: Lanes, const T: usize>(task: &Task, at: At) {
         let mut weights = [[0f32; POSITIONS]; T];
         let mut outs = [std::ptr::null_mut(); T];
         for t in 0..T {
-            let position = task.views[places[t].0].position;
+            let (position, start) = (task.views[places[t].0].position, task.start(places[t].0));
             let count = position + 1 - at.index * POSITIONS;
+            let unseen = start.saturating_sub(at.index * POSITIONS);
             let to = weights[t].as_mut_ptr();
-            if count < POSITIONS {
+            if let Some(cap) = task.cap {
+                scores[t] = [capped::<L>(scores[t][0], cap), capped::<L>(scores[t][1], cap)];
+            }
+            if count < POSITIONS || unseen > 0 {
                 L::store(to, scores[t][0]);
                 L::store(to.add(LANES), scores[t][1]);
-                weights[t][count..].fill(f32::NEG_INFINITY);
+                weights[t][..unseen].fill(f32::NEG_INFINITY);
+                weights[t][count.min(POSITIONS)..].fill(f32::NEG_INFINITY);
                 scores[t] = [L::load(to), L::load(to.add(LANES))];
             }
             let before = *at.greatest.add(t);
@@ -324,7 +344,7 @@ unsafe fn meet<L: Lanes, const T: usize>(task: &Task, at: At) {
             let sum = L::sum(L::add(low, high));
             let out = task.out(places[t]);
             outs[t] = out;
-            if at.index == 0 {
+            if at.index == start / POSITIONS {
                 *at.sums.add(t) = sum;
                 for d in (0..head_dim).step_by(LANES) {
                     L::store(out.add(d), L::splat(0.0));

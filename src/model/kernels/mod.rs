@@ -12,7 +12,7 @@
 //! | [`packed`] | weight matrices re-ordered for the product |
 //! | [`activations`] | rows quantised to 8 bits a block of 32 |
 //! | [`product`] | packed matrix × rows |
-//! | [`pointwise`] | norms, rotary embedding, exp, SiLU |
+//! | [`pointwise`] | norms, rotary embedding, activations, soft caps, exp |
 //! | [`attention`] | rows over blocks of keys and values |
 //! | [`distribution`] | logits under a mask, as weights, for sampling |
 //! | [`team`] | the threads that share a pass |

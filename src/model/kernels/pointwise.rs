@@ -1,7 +1,8 @@
-//! What happens to single values between products: norms, rotary embedding, SiLU, exp.
+//! What happens to single values between products: norms, rotary embedding, activations, soft caps, exp.
 
 use super::lanes::{LANES, Lanes};
 use super::{Isa, on_isa};
+use crate::model::architecture::Activation;
 
 /// Below this, [`exp`] is 0.
 const LEAST_EXPONENT: f32 = -87.0;
@@ -100,21 +101,74 @@ unsafe fn rotate_lanes<L: Lanes>(head: &mut [f32], cosines: &[f32], sines: &[f32
     }
 }
 
-/// `gate = silu(gate) · up` with `silu(x) = x / (1 + e^−x)`; whole vectors of sixteen.
-pub fn gate(isa: Isa, gate: &mut [f32], up: &[f32]) {
+/// `gate = f(gate) · up`; whole vectors of sixteen.
+pub fn gate(isa: Isa, activation: Activation, gate: &mut [f32], up: &[f32]) {
     assert!(gate.len() == up.len() && gate.len().is_multiple_of(LANES), "whole vectors of equal length");
-    // SAFETY: the lengths were checked, and the kernel stays within them.
-    unsafe { on_isa!(isa, gate_lanes(gate: &mut [f32] = gate, up: &[f32] = up)) };
+    // SAFETY: the lengths were checked, and the kernels stay within them.
+    unsafe {
+        match activation {
+            Activation::Silu => on_isa!(isa, silu_lanes(gate: &mut [f32] = gate, up: &[f32] = up)),
+            Activation::GeluTanh => on_isa!(isa, gelu_lanes(gate: &mut [f32] = gate, up: &[f32] = up)),
+        }
+    };
 }
 
 #[inline(always)]
-unsafe fn gate_lanes<L: Lanes>(gate: &mut [f32], up: &[f32]) {
+unsafe fn silu_lanes<L: Lanes>(gate: &mut [f32], up: &[f32]) {
+    unsafe { gate_lanes::<L, false>(gate, up) }
+}
+
+#[inline(always)]
+unsafe fn gelu_lanes<L: Lanes>(gate: &mut [f32], up: &[f32]) {
+    unsafe { gate_lanes::<L, true>(gate, up) }
+}
+
+/// Both are `x / (1 + e^−2u)`: SiLU with `2u = x`, GELU since `(1 + tanh u) / 2 = 1 / (1 + e^−2u)`.
+#[inline(always)]
+unsafe fn gate_lanes<L: Lanes, const GELU: bool>(gate: &mut [f32], up: &[f32]) {
+    const TWICE_ROOT: f32 = 1.595_769_1; // 2 · √(2/π)
     unsafe {
         for at in (0..gate.len()).step_by(LANES) {
             let x = L::load(gate.as_ptr().add(at));
-            let e = exp::<L>(L::sub(L::splat(0.0), x));
-            let silu = L::div(x, L::add(L::splat(1.0), e));
-            L::store(gate.as_mut_ptr().add(at), L::mul(silu, L::load(up.as_ptr().add(at))));
+            let power = if GELU {
+                let cubic = L::fma(L::mul(x, x), L::splat(-0.044_715 * TWICE_ROOT), L::splat(-TWICE_ROOT));
+                L::mul(cubic, x)
+            } else {
+                L::sub(L::splat(0.0), x)
+            };
+            let gated = L::div(x, L::add(L::splat(1.0), exp::<L>(power)));
+            L::store(gate.as_mut_ptr().add(at), L::mul(gated, L::load(up.as_ptr().add(at))));
         }
+    }
+}
+
+/// `x = cap · tanh(x / cap)`, to about `cap · 10⁻⁷`.
+pub fn soft_cap(isa: Isa, x: &mut [f32], cap: f32) {
+    // SAFETY: the kernel stays within the slice.
+    unsafe { on_isa!(isa, soft_cap_lanes(x: &mut [f32] = x, cap: f32 = cap)) };
+}
+
+#[inline(always)]
+unsafe fn soft_cap_lanes<L: Lanes>(x: &mut [f32], cap: f32) {
+    unsafe {
+        let (whole, rest) = x.as_chunks_mut::<LANES>();
+        for part in whole {
+            L::store(part.as_mut_ptr(), capped::<L>(L::load(part.as_ptr()), cap));
+        }
+        let mut last = [0.0; LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        let values = capped::<L>(L::load(last.as_ptr()), cap);
+        L::store(last.as_mut_ptr(), values);
+        rest.copy_from_slice(&last[..rest.len()]);
+    }
+}
+
+/// `tanh y` is `1 − 2 / (1 + e^2y)`.
+#[inline(always)]
+pub(super) unsafe fn capped<L: Lanes>(x: L::F, cap: f32) -> L::F {
+    unsafe {
+        let e = exp::<L>(L::mul(x, L::splat(2.0 / cap)));
+        let part = L::div(L::splat(2.0 * cap), L::add(L::splat(1.0), e));
+        L::sub(L::splat(cap), part)
     }
 }

@@ -9,10 +9,11 @@ use super::blocks::Form;
 use super::distribution::{collect_from, greatest, mask_out, masses, weigh};
 use super::lanes::{BLOCK, LANES};
 use super::packed::{Packed, Stored};
-use super::pointwise::{gate, rms_norm, rotate};
+use super::pointwise::{gate, rms_norm, rotate, soft_cap};
 use super::product::{Sink, product};
 use super::{Isa, team::Team};
 use crate::gguf::GgmlType;
+use crate::model::architecture::Activation;
 
 /// Deterministic noise.
 struct Noise(u64);
@@ -164,8 +165,14 @@ proptest! {
             results.extend(found.iter().flat_map(|&(value, id)| [value.to_bits(), id]));
             let whole = vectors * LANES;
             let mut gated = x[..whole].to_vec();
-            gate(isa, &mut gated, &y[..whole]);
+            gate(isa, Activation::Silu, &mut gated, &y[..whole]);
             results.extend(bits(&gated));
+            gated.copy_from_slice(&x[..whole]);
+            gate(isa, Activation::GeluTanh, &mut gated, &y[..whole]);
+            results.extend(bits(&gated));
+            let mut capped = x.clone();
+            soft_cap(isa, &mut capped, 7.5);
+            results.extend(bits(&capped));
             let half = x.len() / 2;
             let mut head = x[..half * 2].to_vec();
             rotate(isa, &mut head, &y[..half], &y[half..half * 2], 0.125);
@@ -183,6 +190,21 @@ proptest! {
         collect_from(Isa::Portable, &x, 3.0, &mut found);
         let expected: Vec<(f32, u32)> = (0..).zip(&x).filter(|(_, x)| **x >= 3.0).map(|(id, x)| (*x, id)).collect();
         prop_assert_eq!(found, expected);
+        let ones = vec![1.0; vectors * LANES];
+        let mut gated = x[..vectors * LANES].to_vec();
+        gate(Isa::Portable, Activation::GeluTanh, &mut gated, &ones);
+        let mut capped = x.clone();
+        soft_cap(Isa::Portable, &mut capped, 7.5);
+        for (index, &x) in x.iter().enumerate() {
+            let x = f64::from(x);
+            let root = (2.0 / std::f64::consts::PI).sqrt();
+            let gelu = 0.5 * x * (1.0 + (root * (x + 0.044_715 * x.powi(3))).tanh());
+            if let Some(&found) = gated.get(index) {
+                prop_assert!((f64::from(found) - gelu).abs() < 1e-5, "gelu({}) is {}", x, found);
+            }
+            let found = f64::from(capped[index]);
+            prop_assert!((found - 7.5 * (x / 7.5).tanh()).abs() < 5e-6, "{} capped is {}", x, found);
+        }
         for (x, weight) in x.iter().zip(out) {
             let exact = f64::from(x - 30.0).exp();
             prop_assert!((f64::from(weight) - exact).abs() <= 4e-7 * exact, "exp({}) is {}", x - 30.0, weight);
@@ -197,6 +219,8 @@ proptest! {
         vectors in 1usize..6,
         lengths in prop::collection::vec(1usize..100, 1..6),
         shared_blocks in 0usize..3,
+        window in prop::option::of(1usize..90),
+        cap in prop::option::of(0.5f32..20.0),
         seed in any::<u64>(),
     ) {
         let layout = Layout { heads: 2 * group, kv_heads: 2, head_dim: vectors * LANES };
@@ -238,7 +262,8 @@ proptest! {
             let mut out = vec![0.0; views.len() * width];
             let heads = Heads { queries: queries.as_ptr(), query_stride: width, out: out.as_mut_ptr(), out_stride: width };
             for kv_head in 0..layout.kv_heads {
-                let task = Task { layout, layer_offset: 0, views: &views, heads, kv_head, rows: rows.clone() };
+                let rows = rows.clone();
+                let task = Task { layout, layer_offset: 0, views: &views, heads, kv_head, rows, window, cap };
                 // SAFETY: the results have room for every row, and one thread works.
                 unsafe { attend(isa, &task, &mut Scratch::default()) };
             }
@@ -255,8 +280,11 @@ proptest! {
             for head in 0..layout.heads {
                 let kv = head / group * layout.head_dim;
                 let query = &queries[sequence * width + head * layout.head_dim..][..layout.head_dim];
+                let seen = window.unwrap_or(rows.len()).min(rows.len());
+                let rows = &rows[rows.len() - seen..];
                 let scores: Vec<f64> = rows.iter().map(|(key, _)| {
-                    query.iter().zip(&key[kv..]).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum()
+                    let score: f64 = query.iter().zip(&key[kv..]).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum();
+                    cap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh())
                 }).collect();
                 let total: f64 = scores.iter().map(|score| score.exp()).sum();
                 for d in 0..layout.head_dim {

@@ -1,0 +1,570 @@
+//! An architecture from the metadata and the tensor names of a GGUF file.
+//!
+//! Metadata are untrusted, and what they ask for is computed exactly or refused by the name of the key: a
+//! key of the family that is not known here ends the reading unless it switches something off.
+
+use super::{Architecture, FAMILIES, Family, LocalRotary, RotaryForm, RotaryScaling, Sliding, Temperature};
+use crate::error::{Error, Result};
+use crate::gguf::{Array, Gguf, Metadata, Value};
+
+/// Largest sizes that are believed: allocations follow them.
+const MOST_LAYERS: usize = 1 << 10;
+const MOST_WIDTH: usize = 1 << 20;
+const MOST_CONTEXT: usize = 1 << 17;
+
+/// Keys below the family's name that are read here.
+const READ: &[&str] = &[
+    "attention.causal",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.layer_norm_rms_epsilon",
+    "attention.scale",
+    "attention.sliding_window",
+    "attention.sliding_window_pattern",
+    "attention.temperature_length",
+    "attention.temperature_scale",
+    "attention.value_length",
+    "attn_logit_softcapping",
+    "block_count",
+    "context_length",
+    "embedding_length",
+    "embedding_scale",
+    "expert_count",
+    "feed_forward_length",
+    "final_logit_softcapping",
+    "logit_scale",
+    "residual_scale",
+    "rope.dimension_count",
+    "rope.freq_base",
+    "rope.freq_base_swa",
+    "rope.scale_linear",
+    "rope.scaling.attn_factor",
+    "rope.scaling.factor",
+    "rope.scaling.finetuned",
+    "rope.scaling.original_context_length",
+    "rope.scaling.type",
+    "rope.scaling.yarn_attn_factor",
+    "rope.scaling.yarn_beta_fast",
+    "rope.scaling.yarn_beta_slow",
+    "rope.scaling.yarn_ext_factor",
+    "rope.scaling.yarn_log_multiplier",
+];
+
+/// Keys that change nothing of what is computed here: the vocabulary's size is that of the embeddings, and
+/// the layout's name tells where the rows came from.
+const IDLE: &[&str] = &["vocab_size", "tensor_data_layout", "expert_used_count"];
+
+/// Keys of other modalities.
+const ELSEWHERE: &[&str] = &["vision.", "audio.", "mm."];
+
+/// Divisors of the rotary frequencies: Llama 3.1's, and LongRoPE's for texts of the first training's length.
+const FACTORS: &str = "rope_freqs.weight";
+const SHORT_FACTORS: &str = "rope_factors_short.weight";
+
+/// A file and its family.
+struct Reader<'a> {
+    name: &'a str,
+    file: &'a Gguf,
+    metadata: &'a Metadata,
+    family: &'static Family,
+}
+
+impl Architecture {
+    /// Reads and checks the metadata of a file.
+    ///
+    /// # Errors
+    /// When the family is unknown, a key is missing or absurd, or a feature is asked for that the
+    /// decoder does not have; always naming the key, or the tensor that has no place in it.
+    pub fn from_gguf(name: &str, file: &Gguf) -> Result<Self> {
+        let metadata = file.metadata();
+        let named = metadata.str("general.architecture")?;
+        let Some(family) = FAMILIES.iter().find(|known| known.name == named) else {
+            let names: Vec<&str> = FAMILIES.iter().map(|known| known.name).collect();
+            return Err(Error::model(
+                name,
+                format!("architecture `{named}` is not supported"),
+                format!("use a GGUF file of one of these: {}", names.join(", ")),
+            ));
+        };
+        let reader = Reader { name, file, metadata, family };
+        reader.refuse_unknown_keys()?;
+        let architecture = reader.read()?;
+        reader.refuse_unknown_tensors(&architecture)?;
+        Ok(architecture)
+    }
+}
+
+impl Reader<'_> {
+    fn key(&self, part: &str) -> String {
+        format!("{}.{part}", self.family.name)
+    }
+
+    fn refuse(&self, what: impl Into<String>) -> Error {
+        Error::model(self.name, what, "use another file of this model, or another model")
+    }
+
+    fn absurd(&self, key: &str, value: impl std::fmt::Display) -> Error {
+        Error::model(self.name, format!("`{key}` is {value}"), "the file is damaged")
+    }
+
+    /// A size that must be there.
+    fn size(&self, part: &str, most: usize) -> Result<usize> {
+        let value = self.metadata.u32(&self.key(part))? as usize;
+        if value == 0 || value > most { Err(self.absurd(&self.key(part), value)) } else { Ok(value) }
+    }
+
+    fn count(&self, part: &str, default: usize) -> Result<usize> {
+        Ok(self.metadata.opt_u32(&self.key(part))?.map_or(default, |value| value as usize))
+    }
+
+    /// A positive number, whose default some writers spell 0.
+    fn factor(&self, part: &str, default: f32) -> Result<f32> {
+        Ok(self.option(part, default)?.unwrap_or(default))
+    }
+
+    /// A number that is 0 for what is not there.
+    fn option(&self, part: &str, default: f32) -> Result<Option<f32>> {
+        let value = self.metadata.opt_f32(&self.key(part))?.unwrap_or(default);
+        if !value.is_finite() || value < 0.0 {
+            return Err(self.absurd(&self.key(part), value));
+        }
+        Ok(Some(value).filter(|&value| value > 0.0))
+    }
+
+    fn refuse_unknown_keys(&self) -> Result<()> {
+        let prefix = self.key("");
+        for (key, value) in self.metadata.iter() {
+            let Some(part) = key.strip_prefix(&prefix) else { continue };
+            let known = READ.contains(&part) || IDLE.contains(&part);
+            let elsewhere = ELSEWHERE.iter().any(|prefix| part.starts_with(prefix));
+            let is_off = match value {
+                Value::Unsigned(number) => *number == 0,
+                Value::Signed(number) => *number == 0,
+                Value::Float(number) => *number == 0.0,
+                Value::Bool(truth) => !truth,
+                Value::String(_) | Value::Array(_) => false,
+            };
+            if !(known || elsewhere || is_off) {
+                return Err(self.refuse(format!("`{key}` asks for something that is not computed here")));
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_unknown_tensors(&self, a: &Architecture) -> Result<()> {
+        for tensor in self.file.tensors() {
+            let name = tensor.name.as_str();
+            if !self.has_place_for(name, a) {
+                let what = format!("tensor `{name}` has no place in a decoder of the family `{}`", a.family);
+                return Err(self.refuse(what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a decoder of this architecture computes with a tensor of that name.
+    fn has_place_for(&self, name: &str, a: &Architecture) -> bool {
+        let Some((layer, part)) = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else {
+            let is_long = name == "rope_factors_long.weight";
+            let outer = ["token_embd.weight", "output.weight", "output.bias", "output_norm.weight", a.rotary_factors];
+            return outer.contains(&name) || is_long && a.rotary_factors == SHORT_FACTORS;
+        };
+        let Some((part, kind)) = part.rsplit_once('.') else { return false };
+        // Frequencies that old files carry beside the base that says the same.
+        let is_old = part == "attn_rot_embd" || part == "attn_rotary_emb";
+        let has = |part: &str| self.file.has_tensor(&format!("blk.{layer}.{part}.weight"));
+        let is_map = match part {
+            "attn_q" | "attn_k" | "attn_v" => !has("attn_qkv"),
+            "attn_qkv" | "attn_output" | "ffn_gate" | "ffn_up" | "ffn_down" => true,
+            _ => false,
+        };
+        let is_norm = match part {
+            "attn_norm" | "ffn_norm" => a.pre_norms,
+            "post_attention_norm" | "post_ffw_norm" => a.post_norms,
+            "attn_q_norm" | "attn_k_norm" => a.query_key_norm.is_some(),
+            _ => false,
+        };
+        let is_layer = layer.parse::<usize>().is_ok_and(|layer| layer < a.layers);
+        is_layer && (is_old || kind == "weight" && (is_map || is_norm) || kind == "bias" && is_map && has(part))
+    }
+
+    fn read(&self) -> Result<Architecture> {
+        let family = self.family;
+        let layers = self.size("block_count", MOST_LAYERS)?;
+        let hidden = self.size("embedding_length", MOST_WIDTH)?;
+        let heads = self.size("attention.head_count", MOST_WIDTH)?;
+        let kv_heads = self.count("attention.head_count_kv", heads)?;
+        let head_dim = self.count("attention.key_length", hidden / heads)?;
+        if kv_heads == 0 || heads % kv_heads != 0 || head_dim == 0 || head_dim % 2 != 0 || head_dim > MOST_WIDTH {
+            return Err(self.refuse(format!("{heads} heads over {kv_heads} of width {head_dim} cannot be computed")));
+        }
+        if self.count("attention.value_length", head_dim)? != head_dim {
+            return Err(self.refuse(format!("`{}` differs from the key length", self.key("attention.value_length"))));
+        }
+        let rotary_dims = self.count("rope.dimension_count", head_dim)?;
+        if rotary_dims == 0 || rotary_dims % 2 != 0 || rotary_dims > head_dim {
+            return Err(self.absurd(&self.key("rope.dimension_count"), rotary_dims));
+        }
+        if self.count("expert_count", 0)? > 0 {
+            let key = self.key("expert_count");
+            return Err(self.refuse(format!("mixture-of-experts layers are not supported (`{key}`)")));
+        }
+        if self.metadata.opt_bool(&self.key("attention.causal"))? == Some(false) {
+            return Err(self.refuse(format!("`{}` is false: not a decoder", self.key("attention.causal"))));
+        }
+        let vocab_size = self.file.tensor("token_embd.weight")?.dims.get(1).map_or(0, |&rows| rows as usize);
+        if vocab_size == 0 || vocab_size > MOST_WIDTH {
+            return Err(self.absurd("token_embd.weight (rows)", vocab_size));
+        }
+
+        let mut context_length = (self.metadata.u32(&self.key("context_length"))? as usize).clamp(1, MOST_CONTEXT);
+        let has_short_factors = self.file.has_tensor(SHORT_FACTORS);
+        if has_short_factors {
+            context_length = context_length.min(self.size("rope.scaling.original_context_length", usize::MAX)?);
+            // Without it, the model's own factor would be known to nobody.
+            self.metadata.f32(&self.key("rope.scaling.attn_factor"))?;
+        }
+        let rotary = self.rotary(has_short_factors)?;
+        let unscaled = |base| RotaryForm { base, scaling: RotaryScaling::None, magnitude: 1.0 };
+        let base_of_local = |default: f32| self.base("rope.freq_base_swa", default);
+        let local_rotary = match family.local_rotary {
+            LocalRotary::Same => RotaryForm { base: base_of_local(rotary.base)?, ..rotary },
+            LocalRotary::Base(base) => unscaled(base_of_local(base)?),
+            LocalRotary::Unscaled => unscaled(base_of_local(rotary.base)?),
+        };
+        let switch = self.metadata.opt_bool(&self.key("rope.scaling.finetuned"))?;
+        let is_off = family.rotary_switch && switch == Some(false);
+        let (sliding_window, local_layers) = self.sliding(layers, context_length)?;
+
+        let attention_width = match family.scaled_by_width_at {
+            Some(at) if at as usize == layers => hidden / heads,
+            _ => head_dim,
+        };
+        let embedding_scale = if family.scales_embeddings { (hidden as f32).sqrt() } else { 1.0 };
+        Ok(Architecture {
+            family: family.name.to_owned(),
+            layers,
+            hidden,
+            feed_forward: self.size("feed_forward_length", MOST_WIDTH)?,
+            heads,
+            kv_heads,
+            head_dim,
+            vocab_size,
+            context_length,
+            norm_epsilon: self.epsilon()?,
+            rotary_dims,
+            local_rotary: Some(local_rotary).filter(|&local| local != rotary && local_layers.contains(&true)),
+            rotary,
+            rotary_factors: if has_short_factors { SHORT_FACTORS } else { FACTORS },
+            rotary_interleaved: family.rotary_interleaved,
+            rotary_skipped_every: if is_off { 1 } else { family.rotary_skipped_every },
+            sliding_window,
+            local_layers,
+            activation: family.activation,
+            pre_norms: family.pre_norms,
+            post_norms: family.post_norms,
+            query_key_norm: family.query_key_norm,
+            embedding_scale: self.factor("embedding_scale", embedding_scale)?,
+            attention_scale: self.factor("attention.scale", 1.0 / (attention_width.max(1) as f32).sqrt())?,
+            temperature: self.temperature()?,
+            score_cap: self.option("attn_logit_softcapping", family.caps.0)?,
+            residual_scale: self.factor("residual_scale", 1.0)?,
+            // The file holds the divisor.
+            logit_scale: 1.0 / self.factor("logit_scale", 1.0)?,
+            logit_cap: self.option("final_logit_softcapping", family.caps.1)?,
+        })
+    }
+
+    fn epsilon(&self) -> Result<f32> {
+        let key = self.key("attention.layer_norm_rms_epsilon");
+        let value = self.metadata.f32(&key)?;
+        if value.is_finite() && value >= 0.0 { Ok(value) } else { Err(self.absurd(&key, value)) }
+    }
+
+    /// A base of rotary frequencies, of which none is above 1.
+    fn base(&self, part: &str, default: f32) -> Result<f32> {
+        let base = self.metadata.opt_f32(&self.key(part))?.unwrap_or(default);
+        if base.is_finite() && base >= 1.0 { Ok(base) } else { Err(self.absurd(&self.key(part), base)) }
+    }
+
+    fn rotary(&self, has_short_factors: bool) -> Result<RotaryForm> {
+        let base = self.base("rope.freq_base", 10_000.0)?;
+        let key = self.key("rope.scaling.type");
+        let kind = self.metadata.opt_str(&key)?;
+        // An older name of the linear factor, from before there were types.
+        let older = self.factor("rope.scale_linear", 1.0)?;
+        let factor = self.factor("rope.scaling.factor", older)?;
+        let attention_factor = self.factor("rope.scaling.attn_factor", 1.0)?;
+        let (scaling, magnitude) = match kind {
+            Some("yarn") => self.yarn(base, factor, attention_factor)?,
+            Some("longrope") if !has_short_factors => {
+                return Err(self.refuse(format!("`{key}` is longrope, but `{SHORT_FACTORS}` is missing")));
+            }
+            Some("longrope") if factor == 1.0 => (RotaryScaling::None, attention_factor),
+            Some("none") if factor != 1.0 => {
+                return Err(
+                    self.refuse(format!("`{key}` is none, but `{}` is {factor}", self.key("rope.scaling.factor")))
+                );
+            }
+            // Files without a type, written before there were any, mean the linear one.
+            None | Some("none" | "linear") if factor == 1.0 => (RotaryScaling::None, attention_factor),
+            None | Some("linear") => (RotaryScaling::Linear { factor }, attention_factor),
+            Some(other) => return Err(self.refuse(format!("`{key}` is {other}, which is not supported"))),
+        };
+        if has_short_factors && scaling != RotaryScaling::None {
+            return Err(self.refuse(format!("`{key}` and `{SHORT_FACTORS}` exclude each other")));
+        }
+        if !matches!(scaling, RotaryScaling::Yarn { .. }) {
+            for part in ["yarn_attn_factor", "yarn_log_multiplier", "yarn_beta_fast", "yarn_beta_slow"] {
+                let part = self.key(&format!("rope.scaling.{part}"));
+                if self.metadata.opt_f32(&part)?.is_some_and(|value| value != 0.0) {
+                    return Err(self.refuse(format!("`{part}` is given, but `{key}` is not yarn")));
+                }
+            }
+        }
+        Ok(RotaryForm { base, scaling, magnitude })
+    }
+
+    /// YaRN's frequencies and magnitude.
+    fn yarn(&self, base: f32, factor: f32, extra: f32) -> Result<(RotaryScaling, f32)> {
+        let part = |part: &str| self.key(&format!("rope.scaling.{part}"));
+        if base <= 1.0 {
+            return Err(self.absurd(&self.key("rope.freq_base"), base));
+        }
+        let original_context =
+            self.count("rope.scaling.original_context_length", self.size("context_length", usize::MAX)?)?;
+        if original_context == 0 {
+            return Err(self.absurd(&part("original_context_length"), original_context));
+        }
+        let mix = self.metadata.opt_f32(&part("yarn_ext_factor"))?.unwrap_or(1.0);
+        if mix != 1.0 {
+            return Err(self.refuse(format!("`{}` is {mix}: only 1 is computed", part("yarn_ext_factor"))));
+        }
+        let growth = |weight: f32| if factor > 1.0 { 0.1 * weight * factor.ln() + 1.0 } else { 1.0 };
+        let usual = growth(1.0);
+        let magnitude = match self.option("rope.scaling.yarn_log_multiplier", 0.0)? {
+            Some(weight) => usual / growth(weight),
+            None => usual,
+        };
+        // Some writers give the whole magnitude, others a factor of YaRN's own: one value means the same in
+        // both readings only when it says nothing new.
+        let whole = self.factor("rope.scaling.yarn_attn_factor", magnitude)?;
+        for (name, value, says_nothing) in [("attn_factor", extra, extra == 1.0), ("yarn_attn_factor", whole, false)] {
+            if !says_nothing && (value - magnitude).abs() > 1e-3 {
+                let what = format!("`{}` is {value}, where YaRN's own factor is {magnitude}", part(name));
+                return Err(self.refuse(what));
+            }
+        }
+        let scaling = RotaryScaling::Yarn {
+            factor,
+            original_context,
+            beta_fast: self.factor("rope.scaling.yarn_beta_fast", 32.0)?,
+            beta_slow: self.factor("rope.scaling.yarn_beta_slow", 1.0)?,
+        };
+        Ok((scaling, magnitude))
+    }
+
+    /// The window, and which layers have it.
+    fn sliding(&self, layers: usize, context_length: usize) -> Result<(Option<usize>, Vec<bool>)> {
+        let key = self.key("attention.sliding_window");
+        let window = self.metadata.opt_u32(&key)?.unwrap_or(self.family.sliding_window) as usize;
+        if window == 0 {
+            return Ok((None, vec![false; layers]));
+        }
+        let every = |period: usize| (0..layers).map(|layer| period == 0 || layer % period < period - 1).collect();
+        let pattern = self.key("attention.sliding_window_pattern");
+        let flags = match self.metadata.get(&pattern) {
+            Some(Value::Array(Array::Bool(flags))) => Some(flags.clone()),
+            Some(Value::Array(_)) => {
+                let numbers = self.metadata.opt_integers(&pattern)?.unwrap_or_default();
+                Some(numbers.iter().map(|&number| number != 0).collect())
+            }
+            Some(_) => Some(every(self.metadata.u32(&pattern)? as usize)),
+            None => None,
+        };
+        let local = match (flags, self.family.sliding) {
+            (Some(flags), _) if flags.len() != layers => {
+                return Err(self.absurd(&format!("{pattern} (entries)"), flags.len()));
+            }
+            (Some(flags), _) => flags,
+            (None, Sliding::All) => every(0),
+            (None, Sliding::AllBut(period)) => every(period),
+            // A window that holds the whole context is none.
+            (None, Sliding::Stated) if window >= context_length => vec![false; layers],
+            (None, Sliding::Stated) => {
+                return Err(self.refuse(format!("`{key}` is {window}, but `{pattern}` does not say in which layers")));
+            }
+        };
+        Ok((Some(window).filter(|&window| window < context_length), local))
+    }
+
+    fn temperature(&self) -> Result<Option<Temperature>> {
+        let Some(scale) = self.option("attention.temperature_scale", 0.0)? else { return Ok(None) };
+        let length = match self.count("attention.temperature_length", 0)? {
+            0 => self.size("rope.scaling.original_context_length", usize::MAX)?,
+            length => length,
+        };
+        Ok(Some(Temperature { scale, length }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::GgmlType;
+    use crate::gguf::write::{Tensor, to_bytes};
+
+    fn file(family: &str, entries: &[(&str, Value)], tensors: &[&str]) -> Gguf {
+        let mut metadata = Metadata::new("made.gguf");
+        metadata.insert("general.architecture", Value::String(family.into()));
+        for (key, value) in entries {
+            metadata.insert(format!("{family}.{key}"), value.clone());
+        }
+        for (key, value) in [
+            ("block_count", 12),
+            ("embedding_length", 64),
+            ("feed_forward_length", 64),
+            ("attention.head_count", 4),
+            ("context_length", 8192),
+        ] {
+            metadata.insert(format!("{family}.{key}"), Value::Unsigned(value));
+        }
+        metadata.insert(format!("{family}.attention.layer_norm_rms_epsilon"), Value::Float(1e-6));
+        let tensor =
+            |name: &str| Tensor { name: name.into(), dims: vec![1, 7], kind: GgmlType::F32, bytes: vec![0; 28] };
+        let tensors: Vec<Tensor> = ["token_embd.weight"].iter().chain(tensors).map(|name| tensor(name)).collect();
+        Gguf::parse(&to_bytes(&metadata, &tensors), "made.gguf").expect("a file")
+    }
+
+    fn read(family: &str, entries: &[(&str, Value)]) -> Architecture {
+        Architecture::from_gguf("made", &file(family, entries, &[])).expect("an architecture")
+    }
+
+    fn refusal(family: &str, entries: &[(&str, Value)], tensors: &[&str]) -> String {
+        Architecture::from_gguf("made", &file(family, entries, tensors)).expect_err("refused").to_string()
+    }
+
+    fn text(text: &str) -> Value {
+        Value::String(text.into())
+    }
+
+    #[test]
+    fn families_differ_in_plain_values() {
+        let gemma3 = read("gemma3", &[("attention.sliding_window", Value::Unsigned(512))]);
+        let local: Vec<usize> = (0..12).filter(|&layer| gemma3.window(layer) == Some(512)).collect();
+        assert_eq!(local, [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]);
+        assert_eq!(gemma3.local_rotary, None, "both have the base 10,000 here");
+        assert_eq!((gemma3.embedding_scale, gemma3.attention_scale, gemma3.logit_cap), (8.0, 0.25, None));
+        let entries = [
+            ("attention.sliding_window", Value::Unsigned(512)),
+            ("rope.freq_base", Value::Float(1e6)),
+            ("rope.scaling.type", text("linear")),
+            ("rope.scaling.factor", Value::Float(8.0)),
+        ];
+        let gemma3 = read("gemma3", &entries);
+        assert_eq!(gemma3.rotary.scaling, RotaryScaling::Linear { factor: 8.0 });
+        let local = gemma3.local_rotary.expect("its own");
+        assert_eq!((local.base, local.scaling), (10_000.0, RotaryScaling::None));
+        let gemma2 = read("gemma2", &[]);
+        assert_eq!((gemma2.window(0), gemma2.window(1)), (Some(4096), None));
+        assert_eq!((gemma2.score_cap, gemma2.logit_cap), (Some(50.0), Some(30.0)));
+        let large = [("block_count", Value::Unsigned(46)), ("attention.key_length", Value::Unsigned(32))];
+        assert_eq!(read("gemma2", &large).attention_scale, 0.25, "by the width over the heads");
+        let flags = Value::Array(Array::Bool((0..12).map(|layer| layer == 3).collect()));
+        let entries = [("attention.sliding_window", Value::Unsigned(64)), ("attention.sliding_window_pattern", flags)];
+        let olmo2 = read("olmo2", &entries);
+        assert_eq!((0..12).filter(|&layer| olmo2.is_local(layer)).collect::<Vec<_>>(), [3]);
+        let whole = [("attention.sliding_window", Value::Unsigned(1 << 18))];
+        assert_eq!(read("phi3", &whole).sliding_window, None, "a window that holds the whole context is none");
+        let off = [("rope.scaling.finetuned", Value::Bool(false))];
+        assert!(!read("granite", &off).is_rotary(0) && read("llama", &off).is_rotary(0));
+    }
+
+    #[test]
+    fn yarn_is_read_and_its_factors_agree_or_are_refused() {
+        let yarn = |rest: &[(&'static str, Value)]| {
+            let mut entries = vec![
+                ("rope.scaling.type", text("yarn")),
+                ("rope.scaling.factor", Value::Float(4.0)),
+                ("rope.scaling.original_context_length", Value::Unsigned(2048)),
+            ];
+            entries.extend_from_slice(rest);
+            entries
+        };
+        let usual = 0.1 * 4f32.ln() + 1.0;
+        assert_eq!(read("qwen3", &yarn(&[])).rotary.magnitude, usual);
+        let cancelled = yarn(&[("rope.scaling.yarn_log_multiplier", Value::Float(1.0))]);
+        assert_eq!(read("mistral3", &cancelled).rotary.magnitude, 1.0);
+        let said = yarn(&[("rope.scaling.attn_factor", Value::Float(f64::from(usual)))]);
+        assert_eq!(read("olmo2", &said).rotary.magnitude, usual);
+        for (key, value) in [
+            ("rope.scaling.attn_factor", 2.0),
+            ("rope.scaling.yarn_attn_factor", 1.0),
+            ("rope.scaling.yarn_ext_factor", 0.5),
+            ("rope.scaling.yarn_beta_fast", -1.0),
+            ("rope.scaling.yarn_beta_slow", f64::NAN),
+            ("rope.scaling.yarn_log_multiplier", f64::INFINITY),
+        ] {
+            let told = refusal("qwen2", &yarn(&[(key, Value::Float(value))]), &[]);
+            assert!(told.contains(key), "{told}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_computed_is_refused_by_its_key() {
+        let number = Value::Unsigned;
+        for (family, key, value) in [
+            ("llama", "attention.max_alibi_bias", Value::Float(8.0)),
+            ("llama", "expert_count", number(8)),
+            ("llama", "attention.causal", Value::Bool(false)),
+            ("llama", "rope.dimension_sections", Value::Array(Array::Unsigned(vec![1, 2]))),
+            ("llama", "rope.dimension_count", number(0)),
+            ("llama", "rope.dimension_count", number(15)),
+            ("llama", "rope.dimension_count", number(18)),
+            ("llama", "rope.freq_base", Value::Float(0.5)),
+            ("llama", "rope.freq_base", Value::Float(f64::NAN)),
+            ("llama", "rope.scaling.type", text("dynamic")),
+            ("llama", "rope.scaling.type", text("longrope")),
+            ("llama", "rope.scaling.yarn_beta_fast", Value::Float(32.0)),
+            ("llama", "attention.layer_norm_rms_epsilon", Value::Float(f64::NAN)),
+            ("qwen3", "attention.sliding_window", number(100)),
+            ("gemma3", "attention.sliding_window", Value::Float(0.5)),
+            ("gemma2", "attention.sliding_window_pattern", Value::Array(Array::Bool(vec![true; 11]))),
+            ("gemma2", "attention.sliding_window_pattern", text("all")),
+            ("gemma2", "attn_logit_softcapping", Value::Float(-1.0)),
+            ("gemma2", "final_logit_softcapping", Value::Float(f64::NAN)),
+            ("mistral3", "attention.temperature_scale", Value::Float(f64::INFINITY)),
+            ("gemma", "attention.value_length", number(32)),
+            ("gemma", "block_count", number(u64::from(u32::MAX))),
+        ] {
+            let told = refusal(family, &[(key, value)], &[]);
+            assert!(told.contains(key), "{family} {key}: {told}");
+        }
+        let told = refusal("mistral3", &[("attention.temperature_scale", Value::Float(0.1))], &[]);
+        assert!(told.contains("original_context_length"), "{told}");
+        for tensor in
+            ["blk.0.attn_sinks.weight", "blk.12.attn_q.weight", "blk.0.attn_norm.bias", "rope_factors_long.weight"]
+        {
+            let told = refusal("llama", &[], &[tensor]);
+            assert!(told.contains(tensor), "{told}");
+        }
+        let told = refusal("qwen2", &[], &["blk.0.attn_q_norm.weight"]);
+        assert!(told.contains("attn_q_norm"), "{told}");
+        let told = refusal("phi3", &[], &["blk.1.attn_qkv.weight", "blk.1.attn_k.weight"]);
+        assert!(told.contains("blk.1.attn_k.weight"), "{told}");
+        let context = ("rope.scaling.original_context_length", number(4096));
+        let told = refusal("phi3", &[context], &[SHORT_FACTORS]);
+        assert!(told.contains("attn_factor"), "{told}");
+        // What is switched off, or does not concern the decoder, does no harm.
+        let zero = || Value::Float(0.0);
+        let off = [
+            ("attention.max_alibi_bias", zero()),
+            ("vision.block_count", number(2)),
+            ("rope.scaling.factor", zero()),
+            ("attention.scale", zero()),
+            ("rope.scaling.yarn_log_multiplier", zero()),
+        ];
+        assert_eq!(read("llama", &off), read("llama", &[]));
+    }
+}
