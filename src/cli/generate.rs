@@ -65,6 +65,7 @@ pub fn run(arguments: &GenerateArguments, quiet: bool, stop: &Arc<AtomicBool>) -
         Some(standing) => standing,
         None => planned(&arguments.run, &source, arguments.making.engine.unwrap_or(Engine::Instil))?,
     };
+    from_nothing(&plan)?;
     plan.shard = arguments.shard.or(plan.shard);
     make(plan, &model, output, &arguments.making, quiet, stop).map(|_| ())
 }
@@ -87,6 +88,15 @@ fn fill(source: &mut Source, data: &Path, quiet: bool) -> Result<()> {
     source.file.rows = Some(gaps.lacking);
     source.file.held = Some(gaps.held);
     Ok(())
+}
+
+/// Refuses a recipe that makes its rows from a data set, where none is named.
+pub fn from_nothing(plan: &Plan) -> Result<()> {
+    if plan.recipe.seeds.is_none() || plan.seeds.is_some() {
+        return Ok(());
+    }
+    let what = format!("the recipe {} makes its rows from those of a data set", plan.recipe.name);
+    Err(Error::usage(what, "name one: `instil evolve DATA --recipe …` (or answer, judge)"))
 }
 
 /// The plan that the run file and the flags make; its model is known once it is loaded.

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use instil::constraint::Settings;
+use instil::decode::Capacity;
 use instil::disk::write_whole;
-use instil::measure::Throughput;
 use instil::measure::report::THROUGHPUT;
+use instil::measure::{ModelMemory, Throughput};
 use instil::model::Arithmetic;
 use instil::run::driver::{Judge, Workshop};
+use instil::run::plan::ModelUsed;
 use instil::run::{Event, Plan, RunDirectory, Summary, directory};
 use instil::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -100,6 +102,11 @@ pub fn make(
         None => None,
     };
     plan.judge = judge.as_ref().map(|judge| judge.used.clone());
+    let weights = [Some(&loaded), judge.as_ref()].map(|model| model.map_or(0, |model| model.weight_bytes));
+    // Two models share what is there for keys and values.
+    let models = 1 + usize::from(judge.is_some());
+    let capacity = model.capacity(&*loaded.model);
+    let capacity = Capacity { key_value_bytes: (capacity.key_value_bytes / models).max(1), ..capacity };
     let mut directory = RunDirectory::open(&output, &plan, options.resume)?;
     tell_recovery(&directory, quiet);
     let template = "{wide_bar} {pos}/{len} rows  {msg}  ETA {eta}";
@@ -132,7 +139,6 @@ pub fn make(
         }
     };
     let judge = judge.as_mut().map(|judge| Judge { model: &mut *judge.model, tokenizer: judge.tokenizer.clone() });
-    let capacity = model.capacity(&*loaded.model);
     let workshop = Workshop {
         model: &mut *loaded.model,
         tokenizer: loaded.tokenizer.clone(),
@@ -150,11 +156,12 @@ pub fn make(
             return Err(cause);
         }
     };
-    record_throughput(&summary, directory.path())?;
+    let memory = memory(&summary, &plan, weights);
+    record_throughput(&summary, &memory, directory.path())?;
     if options.json {
-        terminal::print(&format!("{}\n", summary_json(&summary, &plan, &directory)))?;
+        terminal::print(&format!("{}\n", summary_json(&summary, &memory, &plan, &directory)))?;
     } else if !quiet {
-        show_summary(&summary, &plan, &directory);
+        show_summary(&summary, &memory, &plan, &directory);
     }
     verdict(&summary, &plan, directory.path())?;
     Ok(directory.path().to_owned())
@@ -199,8 +206,21 @@ fn progress(rows: u32, tokens: usize, elapsed: Duration, rejected: &BTreeMap<&st
     text
 }
 
+/// What the models of this session took.
+fn memory(summary: &Summary, plan: &Plan, weights: [u64; 2]) -> Vec<ModelMemory> {
+    let judging = summary.judging.map_or(0, |judging| judging.key_value_bytes);
+    let keys_and_values = [summary.statistics.key_value_bytes - judging, judging];
+    let models = [Some(&plan.model), plan.judge.as_ref()].into_iter().flatten();
+    let of = |(model, (weights, keys_and_values)): (&ModelUsed, (u64, usize))| ModelMemory {
+        model: model.name.clone(),
+        weight_bytes: weights,
+        key_value_bytes: keys_and_values as u64,
+    };
+    models.zip(weights.into_iter().zip(keys_and_values)).map(of).collect()
+}
+
 /// Keeps what the clock said of this session for the report.
-fn record_throughput(summary: &Summary, path: &Path) -> Result<()> {
+fn record_throughput(summary: &Summary, memory: &[ModelMemory], path: &Path) -> Result<()> {
     if summary.decoded == 0 {
         return Ok(());
     }
@@ -216,6 +236,8 @@ fn record_throughput(summary: &Summary, path: &Path) -> Result<()> {
         prompt_tokens: statistics.prompt_tokens as u64,
         tokens_per_s: tokens_per_second(summary),
         rows_per_s: rows as f64 / seconds.max(1e-9),
+        prompt_tokens_shared: statistics.prompt_tokens_shared as u64,
+        memory: memory.to_vec(),
     };
     let text = serde_json::to_string_pretty(&session).expect("plain data") + "\n";
     write_whole(&path.join(THROUGHPUT), text.as_bytes())
@@ -226,7 +248,7 @@ fn tokens_per_second(summary: &Summary) -> f64 {
     tokens as f64 / summary.elapsed.as_secs_f64().max(1e-9)
 }
 
-fn show_summary(summary: &Summary, plan: &Plan, directory: &RunDirectory) {
+fn show_summary(summary: &Summary, memory: &[ModelMemory], plan: &Plan, directory: &RunDirectory) {
     let statistics = &summary.statistics;
     let rejected: u32 = summary.rejected.values().sum();
     let reasons: Vec<String> = summary.rejected.iter().map(|(rule, count)| format!("{rule} {count}")).collect();
@@ -237,6 +259,9 @@ fn show_summary(summary: &Summary, plan: &Plan, directory: &RunDirectory) {
         plan.row_count(),
         summary.elapsed.as_secs_f64()
     );
+    if summary.unfit > 0 {
+        eprintln!("{} rows were not tried: no value of an attribute applies to them (`needs`)", summary.unfit);
+    }
     eprintln!(
         "{:.0} tokens/s: {} drawn, {} forced by the grammar; {} prompt tokens read, {} shared",
         tokens_per_second(summary),
@@ -245,10 +270,17 @@ fn show_summary(summary: &Summary, plan: &Plan, directory: &RunDirectory) {
         statistics.prompt_tokens,
         statistics.prompt_tokens_shared
     );
+    if memory.len() > 1 {
+        let told = |memory: &ModelMemory| {
+            let (weights, keys) = (terminal::size(memory.weight_bytes), terminal::size(memory.key_value_bytes));
+            format!("{} {weights} of weights, {keys} of keys and values", memory.model)
+        };
+        eprintln!("memory: {}", memory.iter().map(told).collect::<Vec<_>>().join("; judge "));
+    }
     eprintln!("{}", directory.path().join("records.jsonl").display());
 }
 
-fn summary_json(summary: &Summary, plan: &Plan, directory: &RunDirectory) -> Value {
+fn summary_json(summary: &Summary, memory: &[ModelMemory], plan: &Plan, directory: &RunDirectory) -> Value {
     let statistics = &summary.statistics;
     json!({
         "directory": directory.path(),
@@ -256,6 +288,7 @@ fn summary_json(summary: &Summary, plan: &Plan, directory: &RunDirectory) -> Val
         "accepted": summary.accepted,
         "rejected": summary.rejected,
         "given_up": summary.given_up,
+        "unfit": summary.unfit,
         "decoded": summary.decoded,
         "interrupted": summary.interrupted,
         "seconds": summary.elapsed.as_secs_f64(),
@@ -266,6 +299,7 @@ fn summary_json(summary: &Summary, plan: &Plan, directory: &RunDirectory) -> Val
         "prompt_tokens_shared": statistics.prompt_tokens_shared,
         "model_seconds": statistics.model_time.as_secs_f64(),
         "sampling_seconds": statistics.sampling_time.as_secs_f64(),
+        "memory": memory,
     })
 }
 
@@ -278,6 +312,15 @@ pub fn verdict(summary: &Summary, plan: &Plan, path: &Path) -> Result<()> {
     }
     if summary.accepted == rows || (plan.tries && summary.accepted > 0) {
         return Ok(());
+    }
+    if summary.unfit > 0 && summary.unfit == summary.given_up && summary.rejected.is_empty() {
+        return Err(Error::Unmet {
+            what: format!(
+                "{} of {rows} rows are in {path}; nothing that was planned applies to others",
+                summary.accepted
+            ),
+            remedy: "plan more values (--operators), or give other rows".to_owned(),
+        });
     }
     let most = summary.rejected.iter().max_by_key(|(_, count)| **count);
     let (rule, advice) = match most.map(|(rule, _)| rule.as_str()) {

@@ -17,7 +17,8 @@ Example:
   instil generate --resume -o whole                           makes what is missing
 
 Rows that look alike may have been made in different shards; the later one is turned down when they are
-merged, and the last command makes another. The result is what one run would have written.";
+merged, and the last command makes another. The result is what one run would have written. What people decided
+on the rows of the parts (`instil review`) comes along.";
 
 /// Join runs of one plan: shards, or what several machines made of it.
 #[derive(Debug, Args)]
@@ -54,6 +55,7 @@ pub fn run(arguments: &MergeArguments, quiet: bool) -> Result<()> {
             "given_up": merged.summary.given_up,
             "undecided": missing,
             "rejected": merged.summary.rejected,
+            "decided": merged.decided,
             "parts": merged.parts.iter().map(|part| json!({ "attempts": part.kept, "dropped_lines": part.dropped }))
                 .collect::<Vec<_>>(),
         });
@@ -62,6 +64,9 @@ pub fn run(arguments: &MergeArguments, quiet: bool) -> Result<()> {
     if !quiet {
         let output = arguments.output.display();
         terminal::note(&format!("{accepted} of {rows} rows are in {output}"));
+        if merged.decided > 0 {
+            terminal::note(&format!("people's decisions on {} rows came along", merged.decided));
+        }
         if missing > 0 {
             let wait = "the next row wants an attempt that no part holds";
             terminal::note(&format!("{wait}; `instil generate --resume -o {output}` makes the other {missing}"));

@@ -11,7 +11,7 @@ use instil::run::{Event, Plan, RunDirectory};
 use instil::{Error, Result};
 use serde_json::{Map, Value, json};
 
-use super::generate::planned;
+use super::generate::{from_nothing, planned};
 use super::making::verdict;
 use super::options::{Engine, validator};
 use super::run_options::{RunOptions, ShapeOptions};
@@ -49,6 +49,7 @@ struct Shown {
 pub fn run(arguments: &PreviewArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
     let source = arguments.run.source(&arguments.shape, None)?;
     let (plan, model) = planned(&arguments.run, &source, Engine::Instil)?;
+    from_nothing(&plan)?;
     let mut plan = Plan { rows: arguments.run.rows().unwrap_or(ROWS), ..plan };
     validator(&plan.schema)?;
     let mut loaded = setup::load(&model, quiet, stop)?;

@@ -6,13 +6,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use instil::constraint::{Compiler, Settings};
-use instil::gguf::Gguf;
+use instil::gguf::{Gguf, TensorInfo};
 use instil::model::catalog::Catalog;
 use instil::model::device::DeviceChoice;
 use instil::model::manifest::{Kind, Manifest, Origin};
 use instil::model::scripted::Scripted;
 use instil::model::source::{Located, Places, verify};
-use instil::model::{self, LoadOptions, Model};
+use instil::model::{self, Arithmetic, LoadOptions, Model};
 use instil::run::plan::ModelUsed;
 use instil::tokenizer::{EncodeOptions, Tokenizer};
 use instil::{Error, Result};
@@ -32,6 +32,8 @@ pub struct Loaded {
     pub tokenizer: Arc<Tokenizer>,
     /// What a plan records of it.
     pub used: ModelUsed,
+    /// Memory of its weights.
+    pub weight_bytes: u64,
 }
 
 /// Finds, fetches if need be, and loads the model that the flags name.
@@ -43,13 +45,20 @@ pub fn load(options: &ModelOptions, quiet: bool, stop: &Arc<AtomicBool>) -> Resu
     let located = download::fetch(&manifest, &places, None, quiet, stop)?;
     let sha256 = sums(&manifest, &located, &places)?;
     let start = Instant::now();
-    let (model, tokenizer) = match manifest.kind {
-        Kind::Scripted => scripted(&manifest)?,
+    let (model, tokenizer, weight_bytes) = match manifest.kind {
+        Kind::Scripted => {
+            let (model, tokenizer) = scripted(&manifest)?;
+            (model, tokenizer, 0)
+        }
         Kind::Candle => candle(&manifest, &located, &device, options.load_options())?,
     };
     if !quiet {
         let seconds = start.elapsed().as_secs_f64();
-        terminal::note(&format!("{} loaded on {} in {seconds:.1} s", manifest.name, device_name(&device)));
+        let weights = match weight_bytes {
+            0 => String::new(),
+            bytes => format!(", {} of weights", terminal::size(bytes)),
+        };
+        terminal::note(&format!("{} loaded on {} in {seconds:.1} s{weights}", manifest.name, device_name(&device)));
     }
     let used = ModelUsed {
         name: match &manifest.origin {
@@ -63,7 +72,7 @@ pub fn load(options: &ModelOptions, quiet: bool, stop: &Arc<AtomicBool>) -> Resu
         licence: Some(manifest.licence.clone()).filter(|licence| !licence.is_empty()),
         arithmetic: model.info().arithmetic,
     };
-    Ok(Loaded { model, tokenizer, used })
+    Ok(Loaded { model, tokenizer, used, weight_bytes })
 }
 
 /// What tells this model from another of the same name.
@@ -109,7 +118,7 @@ fn candle(
     located: &Located,
     device: &candle_core::Device,
     options: LoadOptions,
-) -> Result<(Box<dyn Model>, Arc<Tokenizer>)> {
+) -> Result<(Box<dyn Model>, Arc<Tokenizer>, u64)> {
     let weights: &Path = &located
         .weights()
         .ok_or_else(|| Error::model(&manifest.name, "the manifest names no weights", "add a [[files]] entry"))?
@@ -117,7 +126,13 @@ fn candle(
     let file = Gguf::open(weights)?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(file.metadata(), &manifest.name)?);
     let model = model::load(&manifest.name, &file, device, options)?;
-    Ok((model, tokenizer))
+    // The kernels compute with the weights as the file holds them, the reference with 32-bit floats.
+    let bytes_of = |tensor: &TensorInfo| match model.info().arithmetic {
+        Arithmetic::Quantised => tensor.size_bytes.unwrap_or_default(),
+        _ => tensor.elements() * 4,
+    };
+    let weight_bytes = file.tensors().iter().map(bytes_of).sum();
+    Ok((model, tokenizer, weight_bytes))
 }
 
 fn device_name(device: &candle_core::Device) -> &'static str {

@@ -56,6 +56,15 @@ pub fn note(text: &str) {
     eprintln!("{text}");
 }
 
+/// A number of bytes, as people say it.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        10_000_000..1_000_000_000 => format!("{:.0} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}
+
 /// A bar with ETA on a terminal; hidden elsewhere and when `quiet`.
 pub fn bar(length: u64, template: &str, quiet: bool) -> ProgressBar {
     let bar = ProgressBar::new(length);

@@ -53,10 +53,10 @@ pub fn run(arguments: &ValidateArguments, quiet: bool) -> Result<()> {
         None => None,
         Some(tokenizer) => {
             let compiler = setup::compiler(tokenizer, Engine::Instil, Settings::default());
-            let seeds = Seeds::default();
+            let seeds = if plan.recipe.seeds.is_some() { Seeds::stand_in() } else { Seeds::default() };
             let reader = Reader { tokenizer: tokenizer.clone(), context_length: usize::MAX };
             let mut steps = Steps::new(&plan, &seeds, reader, None, &compiler)?;
-            Some(Estimate::of(&plan, &mut steps)?)
+            Some(Estimate::of(&plan, &seeds, &mut steps)?)
         }
     };
     let assignments = plan.recipe.assignments(plan.seed).map_err(|fault| fault.as_usage(&plan.recipe.name))?;
@@ -122,9 +122,10 @@ fn describe(plan: &Plan, cells: &[(Value, f64)], estimate: Option<&Estimate>) ->
         let (least, most) = estimate.tokens();
         let rows = rows as usize;
         let prompt = estimate.prompt_tokens * rows as f64 + estimate.shared_prompt_tokens as f64;
+        let from = if plan.recipe.seeds.is_some() { " for rows of usual length" } else { "" };
         let _ = writeln!(
             text,
-            "about {prompt:.0} prompt tokens, and {} to {} decoded, if every first attempt is accepted",
+            "about {prompt:.0} prompt tokens{from}, and {} to {} decoded, if every first attempt is accepted",
             least * rows,
             most * rows
         );

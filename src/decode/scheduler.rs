@@ -45,6 +45,8 @@ pub struct Statistics {
     pub model_time: Duration,
     /// Time inside masks and sampling.
     pub sampling_time: Duration,
+    /// Most memory that keys and values took at once.
+    pub key_value_bytes: usize,
 }
 
 impl std::ops::Add for Statistics {
@@ -59,6 +61,7 @@ impl std::ops::Add for Statistics {
             passes: self.passes + other.passes,
             model_time: self.model_time + other.model_time,
             sampling_time: self.sampling_time + other.sampling_time,
+            key_value_bytes: self.key_value_bytes + other.key_value_bytes,
         }
     }
 }
@@ -212,6 +215,7 @@ impl<'a> Scheduler<'a> {
         let logits = self.model.forward(&segments)?;
         self.statistics.model_time += start.elapsed();
         self.statistics.passes += 1;
+        self.statistics.key_value_bytes = self.statistics.key_value_bytes.max(self.model.key_value_memory().used_bytes);
         let start = Instant::now();
         let mut ended = self.take(&reads, &logits)?;
         self.model.recycle(logits);

@@ -18,6 +18,7 @@ use super::leak::PromptLeak;
 use super::length::Length;
 use super::near::{LEAST_THRESHOLD, Near};
 use super::overlap::Overlap;
+use super::phrases::Phrases;
 use super::pii::Pii;
 use super::rouge::RougeL;
 use super::{Filter, decoding, echo, empty, loops, refusal, sentence_end, stop_words};
@@ -61,6 +62,9 @@ pub struct Filters {
     /// How many of a field's words stand in another.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub overlap: Vec<Overlap>,
+    /// Phrases that fields must not hold.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub phrases: Vec<Phrases>,
     /// Fields that must not speak of the prompt they were made with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_leak: Option<PromptLeak>,
@@ -152,6 +156,9 @@ impl Filters {
         }
         for overlap in &self.overlap {
             chain.push(Box::new(overlap.clone()));
+        }
+        for phrases in &self.phrases {
+            chain.push(Box::new(phrases.clone()));
         }
         if let Some(leak) = &self.prompt_leak {
             chain.push(Box::new(leak.clone()));
@@ -255,6 +262,7 @@ added: [{field: b, over: a, words: [1, 9]}]
 copied: [{field: b, from: [a]}]
 judged: [{score: quality, least: 2.5}]
 overlap: [{field: b, with: a, most: 0.9}]
+phrases: [{field: a, phrases: [the given]}]
 prompt_leak: {fields: [a]}
 language:
   - {field: a, is: en}

@@ -62,7 +62,7 @@ impl Filter for PromptLeak {
 }
 
 /// True when `phrase` stands in `text` and does not begin or end inside a word.
-fn holds(text: &str, phrase: &str) -> bool {
+pub(super) fn holds(text: &str, phrase: &str) -> bool {
     let is_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
     !phrase.is_empty()
         && text.match_indices(phrase).any(|(at, found)| {

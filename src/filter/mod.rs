@@ -27,6 +27,7 @@ pub mod length;
 pub mod loops;
 pub mod near;
 pub mod overlap;
+pub mod phrases;
 pub mod pii;
 pub mod refusal;
 pub mod rouge;
@@ -69,6 +70,7 @@ pub const RULES: &[&str] = &[
     "near_duplicate",
     "no_gain",
     "overlap",
+    "phrase",
     "pii",
     "prompt_leak",
     "refusal",

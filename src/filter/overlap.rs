@@ -1,6 +1,7 @@
 //! Two texts must share enough of their words, or not too many.
 //!
-//! A clause that says its parent again adds nothing; a rewrite that shares no word with it is of another task.
+//! A clause that says its parent again adds nothing; a rewrite that shares no word with it is of another task; an answer
+//! whose words all stand in its question says nothing.
 
 use std::collections::BTreeSet;
 
@@ -26,6 +27,9 @@ pub struct Overlap {
     /// Greatest share.
     #[serde(default = "one")]
     pub most: f64,
+    /// Fewest of its different words, stop words aside, that do not stand in the other field.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub own: usize,
     /// Rows that the rule is about: all when absent.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub when: Map<String, Value>,
@@ -33,6 +37,11 @@ pub struct Overlap {
 
 fn one() -> f64 {
     1.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Filter for Overlap {
@@ -44,10 +53,18 @@ impl Filter for Overlap {
             words(&text(row, field)).into_iter().filter(|word| !is_stop_word(word)).collect()
         };
         let (own, other) = (content(&self.field), content(&self.with));
+        let shared = own.intersection(&other).count();
+        if own.len() - shared < self.own {
+            let (field, with, own) = (&self.field, &self.with, own.len() - shared);
+            return Some(Reason::new(
+                "overlap",
+                format!("{field} has {own} words that {with} lacks, not {}", self.own),
+            ));
+        }
         if own.is_empty() {
             return None;
         }
-        let share = own.intersection(&other).count() as f64 / own.len() as f64;
+        let share = shared as f64 / own.len() as f64;
         (share < self.least || share > self.most).then(|| {
             let (field, with) = (&self.field, &self.with);
             Reason::new("overlap", format!("{field} shares {:.0} % of its words with {with}", share * 100.0))
@@ -75,5 +92,13 @@ mod tests {
         };
         assert!(check("Write about the story.") && check("Name a bird."));
         assert!(!check("Describe the lighthouse in a storm, with an old man.") && !check("of the"));
+        let rule = Overlap { least: 0.0, most: 1.0, own: 2, ..rule };
+        let check = |a: &str| {
+            let row = json!({"a": a, "b": "Write a story about the old lighthouse."});
+            rule.check(row.as_object().expect("an object")).map(|reason| reason.detail)
+        };
+        assert_eq!(check("A storm hides the old lighthouse."), None);
+        assert_eq!(check("A storm.").as_deref(), Some("a has 1 words that b lacks, not 2"));
+        assert!(check("").is_some());
     }
 }

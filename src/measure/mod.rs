@@ -18,4 +18,4 @@ pub mod sample;
 pub mod table;
 pub mod vendi;
 
-pub use report::{Report, Sources, Throughput, measure};
+pub use report::{ModelMemory, Report, Sources, Throughput, measure};

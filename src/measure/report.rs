@@ -67,6 +67,23 @@ pub struct Throughput {
     pub tokens_per_s: f64,
     /// `rows / seconds`.
     pub rows_per_s: f64,
+    /// Prompt tokens that were not read, because rows share them.
+    #[serde(default)]
+    pub prompt_tokens_shared: u64,
+    /// What the models took: the one that writes, and behind it the one that judges, where it is another.
+    #[serde(default)]
+    pub memory: Vec<ModelMemory>,
+}
+
+/// Memory that a model took.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelMemory {
+    /// The model's name.
+    pub model: String,
+    /// Its weights.
+    pub weight_bytes: u64,
+    /// Its keys and values, at their most.
+    pub key_value_bytes: u64,
 }
 
 impl Sources {

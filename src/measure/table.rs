@@ -32,6 +32,16 @@ fn write_table(report: &Report, out: &mut String) -> std::fmt::Result {
             "last session: {} rows in {:.1} s, {:.1} rows/s, {:.0} tokens/s",
             session.rows, session.seconds, session.rows_per_s, session.tokens_per_s
         )?;
+        let (read, shared) = (session.prompt_tokens, session.prompt_tokens_shared);
+        if shared > 0 {
+            let share = 100.0 * shared as f64 / (read + shared) as f64;
+            writeln!(out, "  prompt tokens: {read} read, {shared} shared between rows ({share:.0} %)")?;
+        }
+        for memory in &session.memory {
+            let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+            let (weights, keys) = (megabytes(memory.weight_bytes), megabytes(memory.key_value_bytes));
+            writeln!(out, "  {}: {weights} of weights, {keys} of keys and values at most", shortened(&memory.model))?;
+        }
     }
     if report.unreadable > 0 {
         writeln!(out, "{} lines are not JSON objects", report.unreadable)?;

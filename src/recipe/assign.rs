@@ -10,6 +10,7 @@
 //! of *pairs*: their values keep their shares, and go round within each cell. Continuous ranges follow a
 //! shifted Halton sequence.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use rustc_hash::FxHashMap;
@@ -51,7 +52,7 @@ pub enum Balance {
 
 /// The attributes of row 0, 1, 2, …: an endless iterator, a function of its inputs alone.
 pub struct Assignments<'a> {
-    attributes: &'a [Attribute],
+    attributes: Cow<'a, [Attribute]>,
     seed: u64,
     row: u32,
     way: Way,
@@ -82,9 +83,15 @@ impl<'a> Assignments<'a> {
     ///
     /// # Errors
     /// When cells or quotas are asked for and there are too many cells, or the quotas leave none.
-    pub fn new(attributes: &'a [Attribute], quotas: &[Quota], balance: Balance, seed: u64) -> Result<Self, Fault> {
+    pub fn new(
+        attributes: impl Into<Cow<'a, [Attribute]>>,
+        quotas: &[Quota],
+        balance: Balance,
+        seed: u64,
+    ) -> Result<Self, Fault> {
+        let attributes = attributes.into();
         let cells = match balance {
-            Balance::Auto | Balance::Cells => cells(attributes),
+            Balance::Auto | Balance::Cells => cells(&attributes),
             Balance::Pairs | Balance::Random => None,
         };
         let way = match (balance, cells) {
@@ -105,6 +112,12 @@ impl<'a> Assignments<'a> {
             (Balance::Auto | Balance::Pairs, None) => Way::Pairs,
         };
         Ok(Self { attributes, seed, row: 0, way, pairs: Pairs::default() })
+    }
+
+    /// The attributes of `row`, when rows come in ascending order but not all of them are dealt here.
+    pub fn deal(&mut self, row: u32) -> Map<String, Value> {
+        self.row = row;
+        self.next().expect("it is endless")
     }
 
     /// Counts rows that are there already: they and the dealt ones together keep the shares.

@@ -3,6 +3,7 @@
 //! Values come from a list, a stepped range, a topic tree or a file of lines, and may depend on the
 //! attributes above them. [`super::assign`] deals the values out; nothing here knows a row.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -46,6 +47,11 @@ pub struct Attribute {
     /// however many rows there are to a cell.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub apart: bool,
+    /// What values need of the `seed` and `parent` that a row is made from, as template expressions:
+    /// `{shorten: "parent.response | length > 200"}`. Rows are dealt the values whose need is met, in the
+    /// proportion of their weights.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub needs: BTreeMap<String, String>,
 }
 
 /// Numbers from `from` to `to`, both included.
@@ -183,6 +189,9 @@ impl Attribute {
             );
         }
         check_choices(&self.values, &self.weights, at)?;
+        if !self.needs.is_empty() && !self.when.is_empty() {
+            return fault("/needs", format!("`{name}` has both `needs` and `when`"), "make two attributes of it");
+        }
         for (index, case) in self.when.iter().enumerate() {
             let at = format!("{at}/when/{index}");
             let place = format!("{at}/is");

@@ -32,6 +32,7 @@ impl Recipe {
         for (index, quota) in self.quotas.iter().enumerate() {
             quota.check(&self.attributes, &format!("/quotas/{index}"))?;
         }
+        self.check_needs()?;
         self.assignments(0)?;
         let mut known: BTreeSet<&str> = self.attributes.iter().map(|attribute| attribute.name.as_str()).collect();
         known.extend(ALWAYS);
@@ -77,6 +78,7 @@ impl Recipe {
         if step.max_tokens == 0 {
             return Err(Fault::new(format!("{at}/max_tokens"), "`max_tokens` is 0", "use 1 or more"));
         }
+        self.sampling.with(step.sampling).check(&format!("{at}/sampling"))?;
         check(&step.prompt, known, "prompt")?;
         check(&step.begins, known, "begins")?;
         let mut in_prefix = BTreeSet::new();
@@ -124,11 +126,19 @@ impl Recipe {
                     let checked = templates.check(template.map_or("", String::as_str), known);
                     checked.map_err(|(what, remedy)| Fault::new(format!("{at}/{key}"), what, remedy))?;
                 }
-                let compares = likelihood.readings() > 1;
+                let compares = likelihood.readings() > 1 && !likelihood.is_alone();
+                if !compares && !(likelihood.neutral.is_empty() && likelihood.without.is_none()) {
+                    let what = "this measure compares with no other prompt";
+                    return Err(Fault::new(at, what, "leave `neutral` and `without` out"));
+                }
                 if compares && likelihood.neutral.is_empty() && likelihood.without.is_none() {
                     return Err(Fault::new(at, "there is nothing to compare with", "add `neutral` or `without`"));
                 }
                 return Ok(());
+            }
+            Output::Number(template) => {
+                let place = format!("{at}/output/number");
+                return templates.check(template, known).map_err(|(what, remedy)| Fault::new(place, what, remedy));
             }
             Output::Score(scale) => return Self::check_scale(scale, known, &format!("{at}/output/score")),
             Output::Choice(texts) if texts.is_empty() || texts.iter().any(String::is_empty) => {

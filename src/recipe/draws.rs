@@ -78,6 +78,11 @@ pub struct DrawsOverride {
 }
 
 impl DrawsOverride {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// These settings, and where they say nothing those of `under`.
     pub fn or(self, under: Self) -> Self {
         Self {

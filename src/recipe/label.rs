@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::attributes::Attribute;
-use super::{Form, Output, Recipe, Scale, Step};
+use super::{DrawsOverride, Form, Output, Recipe, Scale, Step};
 use crate::error::{Error, Result};
 
 /// Which text of a row is looked at.
@@ -89,6 +89,7 @@ fn step(attribute: &Attribute, observed: Observed, examples: &[Map<String, Value
             neutral: nothing.as_object().cloned().unwrap_or_default(),
             ..Scale::default()
         }),
+        sampling: DrawsOverride::default(),
         stop: String::new(),
         best_of: None,
         max_tokens: 1,

@@ -1,7 +1,7 @@
 //! Likelihoods: how well a text follows from its prompt, measured instead of asked.
 //!
-//! The text is read twice: after the prompt, and after the prompt with texts without content in it. What the
-//! content adds to the text's likelihood says how much the two have to do with each other.
+//! The text is read twice: after the prompt, and after the prompt with texts without content in it, or after nothing
+//! at all. What the content adds to the text's likelihood says how much the two have to do with each other.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -31,9 +31,14 @@ pub enum Measure {
     /// each other.
     #[default]
     Information,
-    /// Instruction-following difficulty as Li et al. 2023 (arXiv 2308.12032, equation 5) define it: the mean
-    /// negative log-likelihood of the answer after the instruction over that of the answer alone. (Their program
-    /// divides perplexities instead.)
+    /// Instruction-following difficulty as Cherry LLM defines it (Li et al. 2023, arXiv 2308.12032, equation 5): the
+    /// mean negative log-likelihood, in nats a token, of the answer after the instruction over that of the answer
+    /// alone. Alone means without instruction and template: after the beginning-of-sequence token where the
+    /// model's sequences begin with one; else the answer's first token has nothing before it, and the mean is
+    /// over the others.
+    ///
+    /// Superfiltering (arXiv 2402.00530) divides perplexities instead: `exp(nats_with - nats_without)` of a
+    /// record's score.
     Ifd,
     /// Logarithm of the probability, in nats, that the model ends its turn after the text: low where a text was cut
     /// off. Nothing is compared.
@@ -41,23 +46,31 @@ pub enum Measure {
 }
 
 impl Likelihood {
+    /// Whether the second reading is of the text alone, after no prompt.
+    pub fn is_alone(&self) -> bool {
+        self.measure == Measure::Ifd
+    }
+
     /// How many readings it takes.
     pub fn readings(&self) -> usize {
         if self.measure == Measure::Ending { 1 } else { 2 }
     }
 
-    /// The score from `[negative log-likelihood, tokens]` with and without the content, as a record holds it.
+    /// The score from `[negative log-likelihood, tokens]` with and without the content, as a record holds it. There is
+    /// none where nothing could be read.
     pub fn written(&self, readings: &[Vec<f64>]) -> Value {
-        let none = Vec::new();
-        let (with, without) = (readings.first().unwrap_or(&none), readings.get(1).unwrap_or(&none));
-        let tokens = with.get(1).copied().unwrap_or(0.0).max(1.0);
-        let (with, without) = (with.first().unwrap_or(&0.0) / tokens, without.first().unwrap_or(&0.0) / tokens);
-        let expected = match self.measure {
-            Measure::Information => without - with,
-            Measure::Ifd => with / without.max(1e-9),
-            Measure::Ending => -with,
+        let mean = |reading: usize| match readings.get(reading).map(Vec::as_slice) {
+            Some(&[nats, tokens]) if tokens > 0.0 => Some(nats / tokens),
+            _ => None,
         };
-        let round = |value: f64| (value * 1e4).round() / 1e4;
+        let (with, without) = (mean(0), mean(1));
+        let both = with.zip(without);
+        let expected = match self.measure {
+            Measure::Information => both.map(|(with, without)| without - with),
+            Measure::Ifd => both.map(|(with, without)| with / without.max(1e-9)),
+            Measure::Ending => with.map(|with| -with),
+        };
+        let round = |value: Option<f64>| value.map(|value| (value * 1e4).round() / 1e4);
         if self.measure == Measure::Ending {
             return json!({ "expected": round(expected) });
         }
@@ -79,5 +92,9 @@ mod tests {
         assert_eq!(of(Measure::Ifd)["expected"], 0.75);
         assert_eq!(of(Measure::Ifd)["nats_without"], 2.0);
         assert_eq!(of(Measure::Ending), json!({ "expected": -1.5 }));
+        // Alone, a token has nothing before it: the means are over different numbers of tokens.
+        let ifd = Likelihood { text: String::new(), neutral: Map::new(), without: None, measure: Measure::Ifd };
+        assert_eq!(ifd.written(&[vec![6.0, 4.0], vec![9.0, 3.0]])["expected"], 0.5);
+        assert_eq!(ifd.written(&[vec![6.0, 1.0], vec![0.0, 0.0]])["expected"], Value::Null);
     }
 }

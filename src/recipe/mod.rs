@@ -12,6 +12,7 @@ pub mod draws;
 pub mod examples;
 pub mod label;
 pub mod likelihood;
+pub mod needs;
 pub mod prompt;
 pub mod scale;
 pub mod text_output;
@@ -27,6 +28,7 @@ pub use assign::{Assignments, Balance};
 pub use attributes::{Attribute, Held, Quota};
 pub use draws::{Draws, DrawsOverride};
 pub use likelihood::Likelihood;
+pub use needs::Dealer;
 pub use scale::Scale;
 pub use text_output::TextOutput;
 pub use yaml::Fault;
@@ -141,6 +143,9 @@ pub struct Step {
     pub begins: String,
     /// What is decoded.
     pub output: Output,
+    /// How this step's tokens are drawn, where it is otherwise than the recipe's `sampling`.
+    #[serde(default, skip_serializing_if = "DrawsOverride::is_empty")]
+    pub sampling: DrawsOverride,
     /// Literal text that ends the decoded text and is not part of the field.
     #[serde(default)]
     pub stop: String,
@@ -205,6 +210,9 @@ pub enum Output {
     Score(Scale),
     /// Nothing is decoded: a text's likelihood is read, and goes into the row's scores.
     Likelihood(Likelihood),
+    /// Nothing is decoded or read: the number that this template gives, of the scores before it, goes into the row's
+    /// scores.
+    Number(String),
 }
 
 impl Output {
@@ -215,7 +223,7 @@ impl Output {
 
     /// Whether it goes into a row's scores.
     pub fn is_score(&self) -> bool {
-        matches!(self, Self::Score(_) | Self::Likelihood(_))
+        matches!(self, Self::Score(_) | Self::Likelihood(_) | Self::Number(_))
     }
 }
 
@@ -252,6 +260,6 @@ impl Recipe {
     /// # Errors
     /// When the quotas cannot be met, or there are too many cells for `balance: cells`.
     pub fn assignments(&self, seed: u64) -> Result<Assignments<'_>, Fault> {
-        Assignments::new(&self.attributes, &self.quotas, self.balance, seed)?.beside(&self.held)
+        Assignments::new(self.attributes.as_slice(), &self.quotas, self.balance, seed)?.beside(&self.held)
     }
 }

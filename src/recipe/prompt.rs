@@ -1,7 +1,7 @@
 //! Prompt templates (Jinja): attributes, examples and earlier fields → text.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
@@ -64,6 +64,35 @@ impl Templates {
         self.environment.borrow().get_template(template)?.render(minijinja::value::Serde(Context(values)))
     }
 
+    /// Whether `expression` is true of `values`.
+    ///
+    /// # Errors
+    /// As [`Templates::render`].
+    pub fn holds(&self, expression: &str, values: &Map<String, Value>, place: &str) -> Result<bool> {
+        let environment = self.environment.borrow();
+        let found = environment
+            .compile_expression(expression)
+            .and_then(|compiled| compiled.eval(minijinja::value::Serde(Context(values))));
+        found.map(|value| value.is_true()).map_err(|cause| {
+            let known: Vec<&str> = values.keys().map(String::as_str).collect();
+            let what = cause.detail().map_or_else(|| cause.kind().to_string(), str::to_owned).replace('\n', " ");
+            Error::usage(format!("{place}: {what}"), format!("an expression can use: {}", known.join(", ")))
+        })
+    }
+
+    /// As [`Templates::check`], for an expression without braces.
+    ///
+    /// # Errors
+    /// That finding.
+    pub fn check_expression(&self, expression: &str, known: &BTreeSet<&str>) -> Result<(), (String, String)> {
+        let environment = self.environment.borrow();
+        let compiled = environment.compile_expression(expression).map_err(|cause| {
+            let what = cause.detail().map_or_else(|| cause.to_string(), str::to_owned).replace('\n', " ");
+            (format!("the expression does not parse: {what}"), "write it as in `not parent.input`".to_owned())
+        })?;
+        only_known(compiled.undeclared_variables(false), known)
+    }
+
     /// Finds what makes `template` fail whatever the values are, as (what, remedy): its syntax, or a name that
     /// is not among `known`.
     ///
@@ -75,17 +104,7 @@ impl Templates {
             let what = cause.detail().map_or_else(|| cause.to_string(), str::to_owned).replace('\n', " ");
             (format!("the template does not parse: {what}"), "write names as {{ name }}".to_owned())
         })?;
-        let unknown = parsed.undeclared_variables(false).into_iter().filter(|name| !known.contains(name.as_str()));
-        match unknown.filter(|name| !GLOBALS.contains(&name.as_str())).min() {
-            None => Ok(()),
-            Some(name) => {
-                let remedy = match nearest(&name, known.iter().copied()) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("a template can use: {}", known.iter().copied().collect::<Vec<_>>().join(", ")),
-                };
-                Err((format!("`{name}` is not defined here"), remedy))
-            }
-        }
+        only_known(parsed.undeclared_variables(false), known)
     }
 
     /// The first name, in the order of the alphabet, that `template` uses and `values` lacks.
@@ -94,6 +113,21 @@ impl Templates {
         let pointer = |name: &String| format!("/{}", name.replace('.', "/"));
         let values = Value::Object(values.clone());
         names.into_iter().filter(|name| values.pointer(&pointer(name)).is_none()).min()
+    }
+}
+
+/// Refuses the first of `names`, in the order of the alphabet, that is not `known`, as (what, remedy).
+fn only_known(names: HashSet<String>, known: &BTreeSet<&str>) -> Result<(), (String, String)> {
+    let unknown = names.into_iter().filter(|name| !known.contains(name.as_str()));
+    match unknown.filter(|name| !GLOBALS.contains(&name.as_str())).min() {
+        None => Ok(()),
+        Some(name) => {
+            let remedy = match nearest(&name, known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("a template can use: {}", known.iter().copied().collect::<Vec<_>>().join(", ")),
+            };
+            Err((format!("`{name}` is not defined here"), remedy))
+        }
     }
 }
 

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{DECISIONS, RECORDS, fields_of, hash_of, id_of};
-use crate::disk::Lines;
+use super::{DECISIONS, RECORDS, fields_of, hash_of, id_of, parse_row};
+use crate::disk::{Lines, WholeFile};
 use crate::error::{Error, Result};
 
 /// What a person said of a row.
@@ -40,6 +40,13 @@ pub struct Decision {
     /// The fields of an edited row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fields: Option<Map<String, Value>>,
+}
+
+impl Decision {
+    /// Whether `other` makes the same of the row, whatever the comments.
+    fn says(&self, other: &Self) -> bool {
+        (self.decision, &self.fields) == (other.decision, &other.fields)
+    }
 }
 
 /// What became of a row under the decisions.
@@ -150,6 +157,82 @@ impl Decisions {
         Ok((decisions, whole))
     }
 
+    /// The decisions of several directories that hold rows of one run, each behind those of the directories before
+    /// it. Where directories hold different rows under one identifier, both decisions are there.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or people decided differently on the same fields of the same row.
+    pub fn gather(directories: &[PathBuf]) -> Result<Vec<Decision>> {
+        let mut gathered: Vec<Decision> = Vec::new();
+        let mut known: BTreeMap<(String, String), (usize, &Path)> = BTreeMap::new();
+        for directory in directories {
+            let path = directory.join(DECISIONS);
+            for decision in Self::load(&path)?.0.by_row.into_values() {
+                let key = (decision.id.clone(), decision.hash.clone());
+                match known.get(&key) {
+                    None => {
+                        known.insert(key, (gathered.len(), directory));
+                        gathered.push(decision);
+                    }
+                    Some(&(at, _)) if gathered[at].says(&decision) => {}
+                    Some((_, other)) => {
+                        let what = format!("row {} was decided on differently in {}", decision.id, other.display());
+                        return Err(Error::input(&path, what, "remove the line of one of them"));
+                    }
+                }
+            }
+        }
+        Ok(gathered)
+    }
+
+    /// One decision a row out of `gathered`: that on the fields which the row has in `records`, else the last one.
+    ///
+    /// # Errors
+    /// When the rows cannot be read.
+    pub fn settle(gathered: Vec<Decision>, records: &Path) -> Result<Self> {
+        let mut hashes: BTreeMap<String, String> = BTreeMap::new();
+        let mut lines = Lines::open(records)?;
+        let mut line = Vec::new();
+        while lines.next(&mut line)?.is_some() {
+            if let Ok(row) = parse_row(&line)
+                && let Some(id) = id_of(&row)
+            {
+                hashes.insert(id, hash_of(&fields_of(&row)));
+            }
+        }
+        let (held, others): (Vec<Decision>, Vec<Decision>) =
+            gathered.into_iter().partition(|decision| hashes.get(&decision.id) == Some(&decision.hash));
+        let mut settled = Self::default();
+        others.into_iter().chain(held).for_each(|decision| settled.insert(decision));
+        Ok(settled)
+    }
+
+    /// Writes all decisions anew to `path`: all of them appear at once. Returns the length of the file in bytes.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write(&self, path: &Path) -> Result<u64> {
+        let mut file = WholeFile::create(path)?;
+        let mut length = 0;
+        for decision in self.iter() {
+            let line = serde_json::to_string(decision).expect("a decision is plain data") + "\n";
+            length += line.len() as u64;
+            file.append(line.as_bytes())?;
+        }
+        file.finish()?;
+        Ok(length)
+    }
+
+    /// How many rows were decided on.
+    pub fn len(&self) -> usize {
+        self.by_row.len()
+    }
+
+    /// Whether nobody has decided on any row.
+    pub fn is_empty(&self) -> bool {
+        self.by_row.is_empty()
+    }
+
     /// Takes a decision in place of an earlier one on the same row.
     pub fn insert(&mut self, decision: Decision) {
         self.by_row.insert(decision.id.clone(), decision);
@@ -234,6 +317,35 @@ mod tests {
         // Notes about a row are not what a person decides on.
         let mut noted = row(json!({"id": "7-000001", "q": "Why?", "a": "So.", "meta": {"row": 1, "x": 2}}));
         assert_eq!(decisions.apply(&mut noted), Applied::Edited);
+    }
+
+    #[test]
+    fn decisions_of_several_directories_come_together() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let seen = |text: &str| row(json!({"id": "1-000001", "q": text}));
+        let directory = |name: &str, decision: Decision| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(&path).expect("a directory");
+            let mut decisions = Decisions::default();
+            decisions.insert(decision);
+            decisions.write(&path.join(DECISIONS)).expect("written");
+            path
+        };
+        let one = directory("one", decide(&seen("Why?"), Verdict::Accept, None));
+        let other = directory("other", decide(&seen("Thus."), Verdict::Reject, None));
+        let against = directory("against", decide(&seen("Why?"), Verdict::Reject, None));
+        let records = folder.path().join(RECORDS);
+        std::fs::write(&records, json!(seen("Why?")).to_string()).expect("written");
+        let none = folder.path().join("none");
+        for order in [[one.clone(), other.clone(), none.clone()], [other, one.clone(), none]] {
+            let gathered = Decisions::gather(&order).expect("they agree");
+            assert_eq!(gathered.len(), 2);
+            let settled = Decisions::settle(gathered, &records).expect("read");
+            assert_eq!((settled.len(), settled.get("1-000001").map(|d| d.decision)), (1, Some(Verdict::Accept)));
+        }
+        assert_eq!(Decisions::gather(&[one.clone(), one.clone()]).expect("they agree").len(), 1);
+        let told = Decisions::gather(&[one, against]).expect_err("they differ").to_string();
+        assert!(told.contains("row 1-000001 was decided on differently in") && told.contains("against"), "{told}");
     }
 
     #[test]

@@ -240,14 +240,7 @@ impl Desk {
 
     /// Writes all decisions anew: all of them appear at once.
     fn replace(&mut self, decisions: Decisions) -> Result<()> {
-        let mut file = WholeFile::create(&self.path)?;
-        let mut length = 0;
-        for decision in decisions.iter() {
-            let line = serde_json::to_string(decision).expect("a decision is plain data") + "\n";
-            length += line.len() as u64;
-            file.append(line.as_bytes())?;
-        }
-        file.finish()?;
+        let length = decisions.write(&self.path)?;
         (self.written, self.length, self.decisions) = (None, length, decisions);
         Ok(())
     }

@@ -73,14 +73,18 @@ pub struct Summary {
     pub accepted: u32,
     /// Attempts turned down, by rule.
     pub rejected: BTreeMap<String, u32>,
-    /// Rows given up after `max_attempts`.
+    /// Rows given up: after `max_attempts`, or because nothing applies to what they would be made from.
     pub given_up: u32,
+    /// Of these, the rows that nothing applies to.
+    pub unfit: u32,
     /// Attempts that were decoded in this session.
     pub decoded: u32,
     /// Rows written that were decoded before this session.
     pub known: u32,
-    /// What decoding cost.
+    /// What decoding cost, by both models where another one judges.
     pub statistics: Statistics,
+    /// What the judging model cost of that.
+    pub judging: Option<Statistics>,
     /// From the first prompt to the last row.
     pub elapsed: Duration,
     /// The user stopped the run.
@@ -105,7 +109,7 @@ pub struct Workshop<'a> {
     pub compiler: &'a Compiler,
     /// Another model for the scores.
     pub judge: Option<Judge<'a>>,
-    /// Sequences decoded at once, and their memory; a judge has as much again.
+    /// Sequences that each model decodes at once, and the memory of their keys and values.
     pub capacity: Capacity,
 }
 
@@ -178,7 +182,8 @@ pub fn generate<'a>(
         on_event(Event::Progress { accepted: rows.summary.accepted, statistics });
     }
     let mut summary = rows.finish()?;
-    summary.statistics = scheduler.statistics() + judge.as_ref().map(Scheduler::statistics).unwrap_or_default();
+    summary.judging = judge.as_ref().map(Scheduler::statistics);
+    summary.statistics = scheduler.statistics() + summary.judging.unwrap_or_default();
     summary.elapsed = start.elapsed();
     Ok(summary)
 }

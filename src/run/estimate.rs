@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::plan::Plan;
+use super::seeds::Seeds;
 use super::steps::{Decoding, Next, Steps};
 use crate::decode::StreamKey;
 use crate::error::Result;
@@ -34,11 +35,11 @@ pub struct StepEstimate {
 }
 
 impl Estimate {
-    /// Estimates the rows of `plan`; what is wrong with a template, a pattern or a limit comes out here too.
+    /// Estimates the rows of `plan`, made from `seeds` if there are any; what is wrong with a template, a pattern or a limit comes out here too.
     ///
     /// # Errors
     /// When a step cannot be set up.
-    pub fn of(plan: &Plan, steps: &mut Steps) -> Result<Self> {
+    pub fn of(plan: &Plan, seeds: &Seeds, steps: &mut Steps) -> Result<Self> {
         let mut estimate = Self {
             steps: plan
                 .recipe
@@ -55,7 +56,8 @@ impl Estimate {
         for (row, attributes) in (0..rows).zip(assignments) {
             let set = plan.recipe.example_set_of(plan.seed, row);
             let key = StreamKey { seed: plan.seed, row, step: 0, attempt: 0 };
-            let mut attempt = Decoding::new(key, attributes, set, None);
+            let origin = (!seeds.is_empty()).then(|| seeds.origin(row, None));
+            let mut attempt = Decoding::new(key, attributes, set, origin).supposed();
             let mut next = steps.begin(&mut attempt)?;
             while let Next::Request(request) = next {
                 let index = usize::from(request.key.step);

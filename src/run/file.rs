@@ -227,6 +227,9 @@ impl Source {
             recipe.examples.clone_from(examples);
         }
         recipe.sampling = recipe.sampling.with(file.sampling);
+        for step in recipe.steps.iter_mut().filter(|step| !step.sampling.is_empty()) {
+            step.sampling = file.sampling.or(step.sampling);
+        }
         recipe.sampling.check("/sampling").map_err(in_file)?;
         if let Some(limit) = file.max_tokens {
             if limit == 0 {

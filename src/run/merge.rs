@@ -1,15 +1,17 @@
 //! Joins runs of the same plan: shards into one, or what two machines made of it.
 //!
 //! Only attempts are joined. Decisions between rows are taken again in row order, so the result is what one
-//! run would have written, up to the first row that still wants an attempt.
+//! run would have written, up to the first row that still wants an attempt. What people decided on the rows of the
+//! parts (`decisions.jsonl`) comes along.
 
 use std::path::{Path, PathBuf};
 
-use super::directory::{self, RunDirectory};
+use super::directory::{self, RECORDS, RunDirectory};
 use super::driver::{Event, Summary, replay};
 use super::ledger::{Recovered, Scan};
 use super::plan::Plan;
 use crate::error::{Error, Result};
+use crate::review::{DECISIONS, Decision, Decisions};
 
 /// What was joined.
 #[derive(Debug)]
@@ -20,12 +22,15 @@ pub struct Merged {
     pub summary: Summary,
     /// What the parts' ledgers held, in the order given.
     pub parts: Vec<Recovered>,
+    /// Rows that people decided on in the parts.
+    pub decided: usize,
 }
 
 /// Joins the runs `parts` into a new run at `output`.
 ///
 /// # Errors
-/// When a part is no run, belongs to another plan or is being written, or `output` cannot be written.
+/// When a part is no run, belongs to another plan or is being written, people decided differently on the same row of
+/// two parts, or `output` cannot be written.
 pub fn merge(output: &Path, parts: &[PathBuf], on_event: &mut dyn FnMut(Event)) -> Result<Merged> {
     let Some(first) = parts.first() else {
         return Err(Error::usage("there is nothing to merge", "name the run directories"));
@@ -46,6 +51,7 @@ pub fn merge(output: &Path, parts: &[PathBuf], on_event: &mut dyn FnMut(Event)) 
         scans.push(Scan::read(part, &hash)?);
     }
     plan.shard = None;
+    let decisions = Decisions::gather(parts)?;
     let mut whole = RunDirectory::open(output, &plan, false)?;
     let joined = scans.iter_mut().try_for_each(|scan| {
         for (row, number) in scan.attempts() {
@@ -62,5 +68,22 @@ pub fn merge(output: &Path, parts: &[PathBuf], on_event: &mut dyn FnMut(Event)) 
         return Err(cause);
     }
     let summary = replay(&plan, &mut whole, on_event)?;
-    Ok(Merged { plan, summary, parts: scans.iter().map(Scan::recovered).collect() })
+    let decided = match carry(decisions, output) {
+        Ok(decided) => decided,
+        Err(cause) => {
+            whole.discard();
+            return Err(cause);
+        }
+    };
+    Ok(Merged { plan, summary, parts: scans.iter().map(Scan::recovered).collect(), decided })
+}
+
+/// Writes the parts' decisions beside the rows of the whole; on how many rows they are.
+fn carry(gathered: Vec<Decision>, output: &Path) -> Result<usize> {
+    if gathered.is_empty() {
+        return Ok(0);
+    }
+    let decisions = Decisions::settle(gathered, &output.join(RECORDS))?;
+    decisions.write(&output.join(DECISIONS))?;
+    Ok(decisions.len())
 }

@@ -19,9 +19,11 @@ use super::seeds::{Origin, Seeds, family, texts_of};
 use crate::decode::StreamKey;
 use crate::error::Result;
 use crate::filter::{Candidate, CrossRows, Other, Prepared, Reason};
+use crate::recipe::Dealer;
 
 /// A row that is not decided yet.
 struct Row {
+    /// What the plan gives it; where that depends on what it is made from, once that is decided.
     attributes: Map<String, Value>,
     /// Which set of few-shot examples its prompts show.
     set: u32,
@@ -42,6 +44,8 @@ enum State {
     Passed { attempt: Box<Attempt>, prepared: Box<Prepared>, was_known: bool },
     /// No attempt is left.
     GivenUp,
+    /// No value of an attribute applies to what it would be made from.
+    Unfit,
 }
 
 /// An attempt that has to be decoded.
@@ -66,6 +70,8 @@ pub struct Rows<'a> {
     seeds: &'a Seeds,
     directory: &'a mut RunDirectory,
     coming: std::iter::Peekable<Box<dyn Iterator<Item = (u32, Map<String, Value>)> + 'a>>,
+    /// Deals attributes where they depend on what rows are made from.
+    dealer: Option<Dealer<'a>>,
     open: BTreeMap<u32, Row>,
     /// The lowest row that is not decided.
     decided: u32,
@@ -85,6 +91,7 @@ impl<'a> Rows<'a> {
     pub fn new(plan: &'a Plan, seeds: &'a Seeds, directory: &'a mut RunDirectory) -> Result<Self> {
         let assignments = plan.recipe.assignments(plan.seed).map_err(|fault| fault.as_usage(&plan.recipe.name))?;
         let shard = plan.shard;
+        let dealer = Dealer::new(&plan.recipe, plan.seed);
         let coming = (0..plan.row_limit()).zip(assignments).filter(move |(row, _)| shard.is_none_or(|s| s.holds(*row)));
         let coming: Box<dyn Iterator<Item = _>> = Box::new(coming);
         let mut cross_rows = plan.recipe.filters.cross_rows()?;
@@ -103,6 +110,7 @@ impl<'a> Rows<'a> {
             seeds,
             directory,
             coming: coming.peekable(),
+            dealer,
             open: BTreeMap::new(),
             decided: 0,
             latest: vec![None; seeds.rows.len()],
@@ -134,10 +142,11 @@ impl<'a> Rows<'a> {
     pub fn open_next(&mut self) -> Result<Option<Option<Wanted>>> {
         let Some((index, attributes)) = self.coming.next() else { return Ok(None) };
         let set = self.plan.recipe.example_set_of(self.plan.seed, index);
-        let waits = self.seeds.before(index).is_some_and(|before| before >= self.decided);
-        let origin = if waits { None } else { self.origin_of(index) };
-        let state = if waits { State::Waiting } else { State::Wanting };
-        self.open.insert(index, Row { attributes, set, origin, number: 0, turned_down: Vec::new(), state });
+        let state = State::Waiting;
+        self.open.insert(index, Row { attributes, set, origin: None, number: 0, turned_down: Vec::new(), state });
+        if self.seeds.before(index).is_none_or(|before| before < self.decided) {
+            self.originate(index)?;
+        }
         self.go_on(index).map(Some)
     }
 
@@ -202,14 +211,16 @@ impl<'a> Rows<'a> {
                     on_event(Event::Accepted { row: index, fields: &attempt.fields, was_known: *was_known });
                 }
                 State::GivenUp | State::Wanting | State::Waiting => self.summary.given_up += 1,
+                State::Unfit => {
+                    self.summary.given_up += 1;
+                    self.summary.unfit += 1;
+                }
             }
             self.decided = index + 1;
             if let Some(after) = self.seeds.after(index)
                 && self.open.contains_key(&after)
             {
-                let origin = self.origin_of(after);
-                let row = self.open.get_mut(&after).expect("it was there a line ago");
-                (row.origin, row.state) = (origin, State::Wanting);
+                self.originate(after)?;
                 wanted.extend(self.go_on(after)?);
             }
         }
@@ -223,6 +234,25 @@ impl<'a> Rows<'a> {
     pub fn finish(self) -> Result<Summary> {
         self.directory.finish()?;
         Ok(self.summary)
+    }
+
+    /// Gives an open row what it is made from, now that everything below it in its chain is decided. Rows of one round
+    /// come here in ascending order, however the run goes.
+    fn originate(&mut self, index: u32) -> Result<()> {
+        let origin = self.origin_of(index);
+        let row = self.open.get_mut(&index).expect("it was opened and is not decided");
+        row.state = State::Wanting;
+        if let (Some(dealer), Some(origin)) = (&mut self.dealer, &origin) {
+            match dealer.deal(index, index / self.seeds.len(), &self.seeds.values(origin))? {
+                Some(attributes) => row.attributes = attributes,
+                None => {
+                    row.attributes.clear();
+                    row.state = State::Unfit;
+                }
+            }
+        }
+        row.origin = origin;
+        Ok(())
     }
 
     /// What `row` is made from; everything below it in its chain is decided.

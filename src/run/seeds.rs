@@ -132,6 +132,18 @@ impl Seeds {
         Ok(seeds)
     }
 
+    /// One row of usual length in place of a data set, for estimates.
+    pub fn stand_in() -> Self {
+        let texts = json!({
+            "instruction": "Describe in a few sentences how a small town could make its streets safer for children.",
+            "input": "",
+            "response": "Slower cars help most, so narrow streets and wide crossings come first. Light and short ways do the rest.",
+        });
+        let fields = texts.as_object().cloned().unwrap_or_default();
+        let row = Seed { line: 1, id: None, texts: Arc::new(fields.clone()), fields, meta: None };
+        Self { rows: vec![row], rounds: 1 }
+    }
+
     /// How many seeds there are; 0 for a run that has none.
     pub fn len(&self) -> u32 {
         self.rows.len() as u32
@@ -166,6 +178,13 @@ impl Seeds {
             None => (None, self.rows[seed as usize].texts.clone()),
         };
         Origin { seed, round: round as u16 + 1, parent, texts }
+    }
+
+    /// What templates see of a row's origin: `seed` and `parent`.
+    pub fn values(&self, origin: &Origin) -> Map<String, Value> {
+        let seed = &self.rows[origin.seed as usize];
+        let texts = [("seed", &seed.texts), ("parent", &origin.texts)];
+        texts.into_iter().map(|(name, texts)| (name.to_owned(), Value::Object((**texts).clone()))).collect()
     }
 
     /// What `meta.lineage` of a row says.

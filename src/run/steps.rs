@@ -43,6 +43,8 @@ pub struct Decoding {
     /// Probabilities that the present judging step has read.
     readings: Vec<Vec<f64>>,
     choosing: Option<Choosing>,
+    /// Its texts are supposed: no rule holds, and none compete.
+    supposed: bool,
 }
 
 /// The best of several texts is being found.
@@ -114,7 +116,13 @@ impl Decoding {
             begun: String::new(),
             readings: Vec::new(),
             choosing: None,
+            supposed: false,
         }
+    }
+
+    /// The same, of which every text will be supposed ([`Steps::suppose`]).
+    pub fn supposed(self) -> Self {
+        Self { supposed: true, ..self }
     }
 }
 
@@ -239,6 +247,17 @@ impl<'a> Steps<'a> {
                         let text = self.templates.render(template, &self.values(row), &place)?;
                         insert(row, step, json!(text.trim()));
                     }
+                    Output::Number(template) => {
+                        let place = format!("recipe {}, step {}, output", recipe.name, step.field);
+                        let text = self.templates.render(template, &self.values(row), &place)?;
+                        let number: Option<f64> = text.trim().parse().ok().filter(|number: &f64| number.is_finite());
+                        let Some(number) = number else {
+                            let what = format!("{place}: `{text}` is no number");
+                            return Err(Error::usage(what, "correct the template"));
+                        };
+                        let rounded = (number * 1e4).round() / 1e4;
+                        row.attempt.scores.insert(step.field.clone(), json!({ "expected": rounded }));
+                    }
                     Output::Score(scale) => {
                         if let Some(request) = self.reading(row, step, scale)? {
                             return Ok(request);
@@ -267,6 +286,9 @@ impl<'a> Steps<'a> {
         let recipe = &self.plan.recipe;
         let done = row.step;
         row.step += 1;
+        if row.supposed {
+            return None;
+        }
         recipe.filters.mask(&mut row.attempt.fields);
         let rules = &self.chain[done];
         let reason = match reason {
@@ -278,7 +300,9 @@ impl<'a> Steps<'a> {
             return reason.map(|reason| Next::Ended(Box::new(std::mem::take(&mut row.attempt)), Some(reason)));
         };
         let best_of = recipe.steps[choosing.step].best_of.as_ref().expect("only such a step begins a choice");
-        let score = row.attempt.scores.get(&best_of.by).and_then(|score| score["expected"].as_f64());
+        // A score that could not be read ranks last.
+        let score = row.attempt.scores.get(&best_of.by);
+        let score = score.map(|score| score["expected"].as_f64().unwrap_or(f64::NEG_INFINITY));
         match (reason, score) {
             (Some(reason), _) => choosing.texts.push(Err((std::mem::take(&mut row.attempt), reason))),
             (None, Some(score)) => choosing.texts.push(Ok((score, std::mem::take(&mut row.attempt)))),
@@ -320,9 +344,7 @@ impl<'a> Steps<'a> {
     fn values(&self, row: &Decoding) -> Map<String, Value> {
         let mut values = row.attributes.clone();
         if let Some(origin) = &row.origin {
-            let seed = &self.seeds.rows[origin.seed as usize];
-            values.insert("seed".into(), Value::Object((*seed.texts).clone()));
-            values.insert("parent".into(), Value::Object((*origin.texts).clone()));
+            values.extend(self.seeds.values(origin));
         }
         values.extend(row.attempt.fields.clone());
         values.insert("schema".into(), Value::String(self.schema_text.clone()));
@@ -378,7 +400,7 @@ impl<'a> Steps<'a> {
     /// The request of an attempt's present step.
     fn request(&mut self, row: &mut Decoding, step: &Step) -> Result<Next> {
         let plan = self.plan;
-        if step.best_of.is_some() && row.choosing.is_none() {
+        if step.best_of.is_some() && row.choosing.is_none() && !row.supposed {
             row.choosing = Some(Choosing { step: row.step, before: row.attempt.clone(), texts: Vec::new() });
         }
         let candidate = match &row.choosing {
@@ -390,7 +412,7 @@ impl<'a> Steps<'a> {
         let place = format!("recipe {}, step {}, output", plan.recipe.name, step.field);
         let source = self.grammar(step, &values, &place)?;
         let constraint = self.constraint(&source, step, &place)?;
-        let draws = &plan.recipe.sampling;
+        let draws = plan.recipe.sampling.with(step.sampling);
         let request = self.fitting(
             row,
             Request {
@@ -454,6 +476,9 @@ impl<'a> Steps<'a> {
             row.readings = vec![vec![0.0, 0.0]; likelihood.readings()];
             return self.proceed(row);
         }
+        if likelihood.is_alone() && !row.readings.is_empty() {
+            return self.reading_alone(row, step, text);
+        }
         let mut template = &step.prompt;
         if !row.readings.is_empty() {
             values.extend(likelihood.neutral.clone());
@@ -466,6 +491,20 @@ impl<'a> Steps<'a> {
             return Ok(self.measuring(row, (prefix, prompt), 1, Measure::Text(end)));
         }
         Ok(self.measuring(row, (prefix, prompt), text.len(), Measure::Text(text)))
+    }
+
+    /// The reading of a text that nothing stands before, but what every sequence of the model begins with.
+    fn reading_alone(&mut self, row: &mut Decoding, step: &Step, mut text: Vec<TokenId>) -> Result<Next> {
+        let options = EncodeOptions { special: false, add_bos: true };
+        let mut before = self.reader(step).tokenizer.encode("", options)?;
+        if before.is_empty() {
+            before.push(text.remove(0));
+        }
+        if text.is_empty() {
+            row.readings.push(vec![0.0, 0.0]);
+            return self.proceed(row);
+        }
+        Ok(self.measuring(row, (Arc::from([]), before), text.len(), Measure::Text(text)))
     }
 
     fn measuring(
@@ -530,7 +569,7 @@ impl<'a> Steps<'a> {
                 return Err(Error::usage(format!("{place}: `text` cannot have a `stop`"), "use a regex"));
             }
             Output::Schema => GrammarSource::JsonSchema(self.plan.schema.clone()),
-            Output::Template(_) | Output::Score(_) | Output::Likelihood(_) => {
+            Output::Template(_) | Output::Score(_) | Output::Likelihood(_) | Output::Number(_) => {
                 unreachable!("nothing is decoded for them")
             }
         })

@@ -181,6 +181,149 @@ fn malformed_seeds_are_told_in_one_line() {
     assert_eq!(place.lines("run/records.jsonl").len(), 1);
 }
 
+#[test]
+fn tables_are_read_as_seeds_and_bad_rows_are_told() {
+    let place = Place::new();
+    evolving_model(&place, 0);
+    let recipe = fixture("evolve.yaml");
+    let run = |file: &str, rest: &[&str]| {
+        let _ = fs::remove_dir_all(place.at("run"));
+        let evolve = ["evolve", file, "--model", "model.toml", "--recipe", &recipe, "-o", "run", "--rounds", "1"];
+        place.run(&[&evolve[..], rest].concat())
+    };
+    let csv = |content: &[u8], rest: &[&str]| {
+        place.write("seeds.csv", content);
+        run("seeds.csv", rest)
+    };
+    let head = "\u{feff}id,instruction,input\r\n1,Describe a tree.,\r\n";
+    csv(head.as_bytes(), &["--strict"]).succeeded();
+    assert_eq!(place.lines("run/records.jsonl")[0]["meta"]["lineage"]["seed_id"], "1");
+    for (bad, told) in [
+        (&b"2,Describe a rock.\r\n"[..], "line 3 was left out: 2 cells, but the header has 3"),
+        (b"2,\xff,\r\n", "line 3 was left out: `instruction` is not UTF-8 text"),
+        (b"1,Describe a rock.,\r\n", "line 3 has the id of line 2"),
+        (b"2,,\r\n", "line 3 was left out: "),
+    ] {
+        let outcome = csv(&[head.as_bytes(), bad].concat(), &[]).succeeded();
+        assert!(outcome.stderr.lines().any(|line| line.contains(told)), "{told}: {}", outcome.stderr);
+    }
+    csv(&[head.as_bytes(), b"2,Describe a rock.\r\n"].concat(), &["--strict"]).refused(3, &["seeds.csv", "line 3"]);
+    csv(b"", &[]).refused(3, &["seeds.csv", "is empty"]);
+    csv(b"id,instruction,input\r\n", &[]).refused(3, &["seeds.csv", "there is no row"]);
+    csv(b"id,name\r\n1,x\r\n", &[]).refused(3, &["seeds.csv", "no row has an instruction", "--prompt-field"]);
+    assert!(!place.at("run").exists());
+
+    place.write("rows.jsonl", lines([json!({"id": "a", "instruction": "Describe a tree."}), json!({"id": "a"})]));
+    place.run(&["export", "rows.jsonl", "--format", "parquet", "-o", "table"]);
+    if !place.at("table/train.parquet").exists() {
+        place.write("rows.jsonl", lines([json!({"id": "a", "instruction": "Describe a tree.", "response": "It is."})]));
+        place.run(&["export", "rows.jsonl", "--format", "parquet", "-o", "table"]).succeeded();
+    }
+    run("table/train.parquet", &["--strict"]).succeeded();
+    assert_eq!(place.lines("run/records.jsonl").len(), 1);
+    let whole = fs::read(place.at("table/train.parquet")).expect("a table");
+    for (cut, told) in [(0, "is empty"), (5, "not a Parquet file"), (whole.len() / 2, "not a Parquet file")] {
+        place.write("cut.parquet", &whole[..cut]);
+        run("cut.parquet", &[]).refused(3, &["cut.parquet", told]);
+    }
+}
+
+#[test]
+fn operators_are_dealt_to_the_rows_that_they_apply_to() {
+    let place = Place::new();
+    evolving_model(&place, 0);
+    place.write(
+        "data.yaml",
+        "name: data\nschema: instruction-input-response\nmax_attempts: 2\nseeds: {rounds: 2}\n\
+         attributes:\n  - name: operator\n    values: [add, widen, data]\n    needs: {data: not parent.input}\n\
+         steps:\n  - {field: instruction, output: {template: '{{ parent.instruction }} {{ operator }}'}}\n\
+         \x20 - {field: input, when: {operator: data}, output: {template: '1, 2'}}\n\
+         \x20 - {field: input, when: {operator: [add, widen]}, output: {template: '{{ parent.input }}'}}\n\
+         \x20 - {field: response, output: {template: Yes.}}\n",
+    );
+    let row = |at: usize| json!({"instruction": format!("Task {at}"), "input": if at % 2 == 0 { "3, 4" } else { "" }});
+    place.write("seeds.jsonl", lines((0..60).map(row)));
+    place.run(&evolve("data.yaml", &["-o", "run"])).succeeded();
+    place.run(&evolve("data.yaml", &["-o", "narrow", "--batch", "1"])).succeeded();
+    same(&place, "run", "narrow");
+    let rows = place.lines("run/records.jsonl");
+    let by_id: BTreeMap<&str, &Value> = rows.iter().filter_map(|row| Some((row["id"].as_str()?, row))).collect();
+    let mut counts: BTreeMap<(u64, bool, &str), u32> = BTreeMap::new();
+    for row in &rows {
+        let lineage = &row["meta"]["lineage"];
+        let has_data = match lineage["parent"].as_str() {
+            Some(parent) => by_id[parent]["input"] != "",
+            None => lineage["seed"].as_u64().expect("a seed") % 2 == 0,
+        };
+        let operator = row["meta"]["attributes"]["operator"].as_str().expect("an operator");
+        *counts.entry((lineage["round"].as_u64().expect("a round"), has_data, operator)).or_default() += 1;
+    }
+    // Thirty rows of the first round have data, thirty have none; ten of these get some, so the second has forty.
+    for (round, operators, each) in
+        [(1, ["add", "widen"].as_slice(), 15), (1, &["add", "widen", "data"], 10), (2, &["add", "widen"], 20)]
+    {
+        let has_data = operators.len() == 2;
+        for operator in operators {
+            assert_eq!(counts.get(&(round, has_data, operator)), Some(&each), "{round} {operator}: {counts:?}");
+        }
+    }
+    assert!(!counts.keys().any(|(_, has_data, operator)| *has_data && *operator == "data"), "{counts:?}");
+    // A row that no operator applies to is not tried.
+    let told = place.run(&evolve("data.yaml", &["-o", "some", "--operators", "data", "--rounds", "1"])).succeeded();
+    assert!(told.stderr.contains("30 rows were not tried"), "{}", told.stderr);
+    place.write("seeds.jsonl", lines([row(0), row(2)]));
+    let told = place.run(&evolve("data.yaml", &["-o", "none", "--operators", "data"]));
+    told.refused(5, &["0 of 4 rows", "nothing that was planned applies", "--operators"]);
+    let recipe = place.read("data.yaml").replace("not parent.input", "not parnt.input");
+    place.write("data.yaml", recipe);
+    let told = place.run(&evolve("data.yaml", &["-o", "other"]));
+    told.refused(3, &["data.yaml: line 8", "`parnt` is not defined", "did you mean `parent`?"]);
+}
+
+#[test]
+fn a_step_draws_and_ranks_as_it_says() {
+    let place = Place::new();
+    evolving_model(&place, 0);
+    let recipe = "name: rank\nschema: any\nseeds: {rounds: 1}\nsteps:\n\
+        - {field: word, prompt: 'Other:', best_of: {count: 8, by: worth}, sampling: {temperature: 1.5},\n\
+        \x20  output: {regex: '(?: [A-Za-z]+){2,12}\\.'}, stop: \"\\n\"}\n\
+        - {field: length, prompt: 'Other:', output: {likelihood: {text: ' {{ word }}', without: 'Fit:'}}}\n\
+        - {field: worth, output: {number: '{{ word | length }}'}}\n";
+    place.write("rank.yaml", recipe);
+    seeds(&place, 6);
+    place.run(&evolve("rank.yaml", &["-o", "run"])).succeeded();
+    for row in place.lines("run/records.jsonl") {
+        let length = row["word"].as_str().expect("a text").len();
+        assert_eq!(row["meta"]["scores"]["worth"]["expected"].as_f64(), Some(length as f64), "{row}");
+        // The longest of twelve texts has 13 letters, and most have fewer: the best of eight is among the longest.
+        assert!(length >= 12, "{row}");
+    }
+    let lock: Value = serde_json::from_str(&place.read("run/run.lock.json")).expect("JSON");
+    assert_eq!(lock["recipe"]["steps"][0]["sampling"], json!({"temperature": 1.5}));
+    // Flags win over a step's own draws.
+    place.run(&evolve("rank.yaml", &["-o", "cold", "--temperature", "0.25"])).succeeded();
+    let lock: Value = serde_json::from_str(&place.read("cold/run.lock.json")).expect("JSON");
+    assert_eq!(lock["recipe"]["steps"][0]["sampling"], json!({"temperature": 0.25}));
+    place.write("rank.yaml", recipe.replace("{{ word | length }}", "{{ word }}"));
+    place.run(&evolve("rank.yaml", &["-o", "words"])).refused(2, &["step worth", "is no number"]);
+    place.write("rank.yaml", recipe.replace("temperature: 1.5", "temperature: -1"));
+    place.run(&evolve("rank.yaml", &["-o", "negative"])).refused(3, &["rank.yaml", "/steps/0/sampling/temperature"]);
+}
+
+#[test]
+fn recipes_from_rows_are_checked_without_rows_and_made_with_some() {
+    let place = Place::new();
+    evolving_model(&place, 0);
+    for recipe in ["evolve", "vary", "answer", "judge", "preference"] {
+        let told = place.run(&["validate", "--recipe", recipe, "--model", "model.toml"]).succeeded();
+        assert!(told.stdout.contains("prompt tokens for rows of usual length"), "{recipe}: {}", told.stdout);
+        for command in [&["generate", "-o", "run"][..], &["preview"]] {
+            let told = place.run(&[command, &["--recipe", recipe, "--model", "model.toml"]].concat());
+            told.refused(2, &[&format!("the recipe {recipe} makes its rows from those of a data set"), "evolve DATA"]);
+        }
+    }
+}
+
 /// A model that tells tones by the text before.
 fn labelling_model(place: &Place) {
     let reply = |text: &str| vec![format!(" {text}")];

@@ -166,6 +166,46 @@ fn shards_merged_and_resumed_are_the_whole_run() {
 }
 
 #[test]
+fn decisions_on_shards_survive_their_merge() {
+    let place = Place::new();
+    let recipe = fixture("recipe.yaml");
+    model(&place, 0);
+    for part in ["1/2", "2/2"] {
+        let folder = part.replace('/', "of");
+        place.run(&arguments(&recipe, &["-n", "12", "--shard", part, "-o", &folder])).succeeded();
+        place.run(&["review", &folder]).succeeded();
+    }
+    let decide = |folder: &str, row: &str, decision: &str| {
+        let mut queue = place.lines(&format!("{folder}/review.jsonl"));
+        let line = queue.iter_mut().find(|line| line["id"] == row).expect("the row is queued");
+        line["decision"] = decision.into();
+        let text: String = queue.iter().map(|line| format!("{line}\n")).collect();
+        place.write("filled.jsonl", text);
+        place.run(&["review", folder, "--apply", "filled.jsonl"]).succeeded();
+    };
+    decide("1of2", "3-000002", "reject");
+    decide("2of2", "3-000001", "accept");
+    let told = place.run(&["merge", "1of2", "2of2", "-o", "merged"]).succeeded();
+    assert!(told.stderr.contains("people's decisions on 2 rows came along"), "{}", told.stderr);
+    place.run(&["generate", "--resume", "-o", "merged"]).succeeded();
+    let told = place.run(&["report", "merged"]).succeeded().stdout;
+    assert!(told.contains("2 of 12 rows reviewed (17 %): 1 accepted, 0 edited, 1 rejected"), "{told}");
+    place.run(&["export", "merged", "--format", "jsonl", "-o", "data"]).succeeded();
+    assert_eq!(place.lines("data/train.jsonl").len(), 11);
+    // The same row, decided on in two copies of a part: alike is taken, otherwise is refused before anything is
+    // written.
+    for file in ["run.lock.json", "ledger.jsonl", "records.jsonl", "rejects.jsonl", "decisions.jsonl"] {
+        fs::create_dir_all(place.at("copy")).expect("a directory");
+        place.write(&format!("copy/{file}"), place.read(&format!("1of2/{file}")));
+    }
+    place.run(&["merge", "1of2", "copy", "-o", "alike"]).succeeded();
+    place.write("copy/decisions.jsonl", place.read("1of2/decisions.jsonl").replace("reject", "accept"));
+    let told = place.run(&["merge", "1of2", "copy", "-o", "other"]);
+    told.refused(3, &["copy", "decisions.jsonl", "row 3-000002 was decided on differently in 1of2"]);
+    assert!(!place.at("other").exists());
+}
+
+#[test]
 fn another_plan_is_refused_with_the_difference() {
     let place = Place::new();
     let recipe = fixture("recipe.yaml");

@@ -1,6 +1,8 @@
 //! Runs with weights: a random decoder of two kilobytes a layer, whose rows only the grammar makes sense of.
 
-use instil::gguf::{Array, GgmlType, Metadata, Value, write};
+use instil::gguf::{Array, GgmlType, Gguf, Metadata, Value, write};
+use instil::model::{self, LoadOptions, Segment};
+use instil::tokenizer::{EncodeOptions, Tokenizer};
 
 use crate::Place;
 
@@ -18,6 +20,11 @@ fn noise(state: &mut u64, count: usize) -> Vec<u8> {
 
 /// A llama of one layer over bytes, with random weights.
 fn random_model() -> Vec<u8> {
+    model_with(&[])
+}
+
+/// The same with further metadata.
+fn model_with(more: &[(&str, Value)]) -> Vec<u8> {
     // GPT-2's letters for bytes: printable ones stand for themselves, the others come after them.
     let printable = |byte: &u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     let mut others = 256..;
@@ -44,6 +51,9 @@ fn random_model() -> Vec<u8> {
         ("tokenizer.ggml.eos_token_id", Value::Unsigned(256)),
     ] {
         metadata.insert(key, value);
+    }
+    for (key, value) in more {
+        metadata.insert(*key, value.clone());
     }
     let mut state = 1;
     let mut tensors = Vec::new();
@@ -101,4 +111,90 @@ fn a_run_goes_on_in_its_own_engine_and_arithmetic() {
     planned(&["-n", "4", "-o", "baseline-whole", "--engine", "outlines"]);
     assert_eq!(place.read("baseline/records.jsonl"), place.read("baseline-whole/records.jsonl"));
     assert!(place.read("baseline/run.lock.json").contains("\"engine\": \"outlines\""));
+}
+
+/// Mean surprise of the last `count` of `tokens`, in nats, worked out from the logits.
+fn surprise(model: &mut dyn model::Model, tokens: &[u32], count: usize) -> f64 {
+    let sequence = model.create();
+    let logits = model.forward(&[Segment { sequence, tokens, logits: tokens.len() }]).expect("it computes");
+    model.free(sequence);
+    let of = |at: usize| {
+        let row: Vec<f64> = logits.row(at - 1).iter().map(|logit| f64::from(*logit)).collect();
+        row.iter().map(|logit| logit.exp()).sum::<f64>().ln() - row[tokens[at] as usize]
+    };
+    (tokens.len() - count..tokens.len()).map(of).sum::<f64>() / count as f64
+}
+
+#[test]
+fn the_difficulty_of_an_answer_is_measured_against_the_answer_alone() {
+    let place = Place::new();
+    place.write(
+        "difficulty.yaml",
+        "name: difficulty\nschema: any\nseeds: {keep: true}\nsteps:\n\
+         - field: ifd\n  prompt: 'Q: {{ seed.instruction }} A:'\n\
+         \x20 output: {likelihood: {text: ' {{ seed.response }}', measure: ifd}}\n",
+    );
+    let rows = [("Name a tree.", "An old oak."), ("Why?", "So"), ("Count.", "1 2 3 4 5 6 7 8 9")];
+    let lines = rows.map(|(ask, answer)| serde_json::json!({"instruction": ask, "response": answer}).to_string());
+    place.write("rows.jsonl", lines.join("\n"));
+    let begins: &[(&str, Value)] =
+        &[("tokenizer.ggml.bos_token_id", Value::Unsigned(256)), ("tokenizer.ggml.add_bos_token", Value::Bool(true))];
+    for (name, more) in [("none", &[][..]), ("begins", begins)] {
+        let weights = format!("{name}.gguf");
+        place.write(&weights, model_with(more));
+        let judge = ["judge", "rows.jsonl", "--recipe", "difficulty.yaml", "--model", &weights, "-o", name];
+        place.run(&judge).succeeded();
+        let file = Gguf::open(place.at(&weights)).expect("a model");
+        let tokenizer = Tokenizer::from_gguf(file.metadata(), "random").expect("a tokenizer");
+        let device = candle_core::Device::Cpu;
+        let mut model = model::load("random", &file, &device, LoadOptions::default()).expect("weights");
+        let encode = |text: &str, add_bos| tokenizer.encode(text, EncodeOptions { special: false, add_bos });
+        for (row, (ask, answer)) in place.lines(&format!("{name}/records.jsonl")).iter().zip(rows) {
+            let answer = encode(&format!(" {answer}"), false).expect("tokens");
+            let asked = encode(&format!("Q: {ask} A:"), true).expect("tokens");
+            let with = surprise(&mut *model, &[&asked[..], &answer].concat(), answer.len());
+            // Alone: after the beginning of a sequence, or else from the second token on.
+            let alone = [encode("", true).expect("tokens"), answer.clone()].concat();
+            let without = surprise(&mut *model, &alone, alone.len() - 1);
+            let score = &row["meta"]["scores"]["ifd"];
+            for (key, by_hand) in [("nats_with", with), ("nats_without", without), ("expected", with / without)] {
+                let told = score[key].as_f64().expect("a number");
+                assert!((told - by_hand).abs() < 1e-3, "{name}, {key}: {told}, by hand {by_hand}: {row}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_memory_of_two_models_is_told() {
+    let place = Place::new();
+    place.write("writer.gguf", random_model());
+    place.write("judge.gguf", model_with(&[("general.name", Value::String("judge".into()))]));
+    place.write("rows.jsonl", "{\"instruction\": \"Why?\", \"response\": \"So it is.\"}\n");
+    place.write(
+        "both.yaml",
+        "name: both\nschema: any\nseeds: {rounds: 1}\nsteps:\n\
+         - {field: text, prompt: 'Ask:', output: {regex: '[a-z ]{12,30}'}}\n\
+         - {field: fit, prompt: '{{ text }}', output: {score: {choices: [a, b]}}}\n",
+    );
+    let run = |rest: &[&str]| {
+        let judge = ["answer", "rows.jsonl", "--recipe", "both.yaml", "--model", "writer.gguf"];
+        place.run(&[&judge[..], &["--judge-model", "judge.gguf"], rest].concat()).succeeded()
+    };
+    let told = run(&["-o", "told"]).stderr;
+    assert!(told.contains("memory: writer 0.1 MB of weights, 0.0 MB of keys and values; judge judge 0.1 MB"), "{told}");
+    let summary: serde_json::Value = serde_json::from_str(&run(&["-o", "run", "--json"]).stdout).expect("JSON");
+    let memory = &summary["memory"];
+    // 21,120 weights of four bytes; blocks of 32 positions of one layer with 16 keys and 16 values of two bytes.
+    let weights = 4 * (257 * 32 + 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 3 * 32);
+    for (at, name, blocks) in [(0, "writer", 2), (1, "judge", 1)] {
+        let model = &memory[at];
+        assert_eq!(
+            (model["model"].as_str(), model["weight_bytes"].as_u64(), model["key_value_bytes"].as_u64()),
+            (Some(name), Some(weights), Some(blocks * 32 * 32 * 2)),
+            "{memory}"
+        );
+    }
+    let report = place.run(&["report", "run"]).succeeded().stdout;
+    assert!(report.contains("judge: 0.1 MB of weights, 0.0 MB of keys and values at most"), "{report}");
 }
