@@ -27,7 +27,8 @@ Examples:
   instil bench decode --batches 1,8 --json
   instil bench decode --batches 32 --profile        where the time of a step goes
   instil bench rows rows.json --rows 64             valid rows a minute under a schema
-  instil bench masks maskbench.jsonl.gz --tokenizer tokenizer.json --json";
+  instil bench masks maskbench.jsonl.gz --tokenizer tokenizer.json --json
+  instil bench pipeline                             what a row costs outside the model";
 
 /// Measure decoding on this machine.
 #[derive(Debug, Args)]
@@ -42,6 +43,7 @@ enum What {
     Decode(DecodeBench),
     Rows(RowsBench),
     Masks(super::masks::MasksBench),
+    Pipeline(super::pipeline::PipelineBench),
 }
 
 /// Prompt and decode tokens a second, by batch.
@@ -102,6 +104,7 @@ pub fn run(arguments: &BenchArguments, quiet: bool, stop: &Arc<AtomicBool>) -> R
         What::Decode(bench) => decode(bench, quiet, stop),
         What::Rows(bench) => rows(bench, quiet, stop),
         What::Masks(bench) => super::masks::run(bench, quiet),
+        What::Pipeline(bench) => super::pipeline::run(bench, stop),
     }
 }
 

@@ -30,6 +30,7 @@ pub mod overlap;
 pub mod pii;
 pub mod refusal;
 pub mod rouge;
+pub mod semantic;
 pub mod sentence_end;
 pub mod stop_words;
 pub mod text;
@@ -74,6 +75,7 @@ pub const RULES: &[&str] = &[
     "refusal",
     "rouge_l",
     "schema",
+    "semantic_duplicate",
     "sentence_end",
     "sorry",
     "stop_words",

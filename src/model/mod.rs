@@ -5,13 +5,14 @@
 //! the seam, chosen by the manifest: the decoder, and [`scripted`] (replays written replies, so that
 //! the whole program is tested in milliseconds without weights). The decoder is [`decoder`] on the
 //! CPU, with stages in `stages` over [`kernels`], and [`reference`](mod@reference) in Candle's own
-//! operations elsewhere. What models there are and where their files come from is told by
+//! operations elsewhere. [`embedder`] stands apart: it turns whole texts into vectors. What models there are and where their files come from is told by
 //! [`catalog`], [`manifest`] and [`source`].
 
 pub mod architecture;
 pub mod catalog;
 pub mod decoder;
 pub mod device;
+pub mod embedder;
 pub mod kernels;
 mod kv;
 mod linear;
@@ -24,7 +25,7 @@ pub mod source;
 mod stages;
 mod weights;
 
-pub use catalog::{Catalog, DEFAULT_MODEL};
+pub use catalog::{Catalog, DEFAULT_EMBEDDER, DEFAULT_MODEL};
 
 use std::num::NonZeroUsize;
 use std::ops::Range;

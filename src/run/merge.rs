@@ -4,12 +4,14 @@
 //! run would have written, up to the first row that still wants an attempt.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::directory::{self, RunDirectory};
 use super::driver::{Event, Summary, replay};
 use super::ledger::{Recovered, Scan};
 use super::plan::Plan;
 use crate::error::{Error, Result};
+use crate::model::embedder::Embedder;
 
 /// What was joined.
 #[derive(Debug)]
@@ -22,11 +24,16 @@ pub struct Merged {
     pub parts: Vec<Recovered>,
 }
 
-/// Joins the runs `parts` into a new run at `output`.
+/// Joins the runs `parts` into a new run at `output`; `embedder` is the one that the parts' plan names.
 ///
 /// # Errors
 /// When a part is no run, belongs to another plan or is being written, or `output` cannot be written.
-pub fn merge(output: &Path, parts: &[PathBuf], on_event: &mut dyn FnMut(Event)) -> Result<Merged> {
+pub fn merge(
+    output: &Path,
+    parts: &[PathBuf],
+    embedder: Option<Arc<Embedder>>,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<Merged> {
     let Some(first) = parts.first() else {
         return Err(Error::usage("there is nothing to merge", "name the run directories"));
     };
@@ -61,6 +68,6 @@ pub fn merge(output: &Path, parts: &[PathBuf], on_event: &mut dyn FnMut(Event)) 
         whole.discard();
         return Err(cause);
     }
-    let summary = replay(&plan, &mut whole, on_event)?;
+    let summary = replay(&plan, embedder, &mut whole, on_event)?;
     Ok(Merged { plan, summary, parts: scans.iter().map(Scan::recovered).collect() })
 }
