@@ -17,7 +17,7 @@
 //! | [`tokenizer`] | `tokenizer.json` or GGUF metadata → text ↔ ids; chat templates |
 //! | [`grammar`] | JSON Schema, regex, choice → a program; validating values |
 //! | [`constraint`] | program × vocabulary → masks and sessions |
-//! | [`model`] | manifests, sources, weights, the decoder and its CPU kernels, the scripted model |
+//! | [`model`] | manifests, sources, weights, the decoder and its CPU kernels, the scripted model; the sentence embedder |
 //! | [`decode`] | sampler, measurements and batch scheduler: `Request` → `Completion` |
 //! | [`review`] | people's decisions about the rows of a run: the queue, and what they change |
 //! | [`filter`] | rules that turn rows down, one a file; the same rules over any JSONL |

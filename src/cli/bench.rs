@@ -33,7 +33,8 @@ Examples:
   instil bench decode --batches 32 --profile        where the time of a step goes
   instil bench machine                              what the processor can do at most
   instil bench rows rows.json --rows 64             valid rows a minute under a schema
-  instil bench masks maskbench.jsonl.gz --tokenizer tokenizer.json --json";
+  instil bench masks maskbench.jsonl.gz --tokenizer tokenizer.json --json
+  instil bench pipeline                             what a row costs outside the model";
 
 /// Measure decoding on this machine.
 #[derive(Debug, Args)]
@@ -49,6 +50,7 @@ enum What {
     Rows(RowsBench),
     Machine(MachineBench),
     Masks(super::masks::MasksBench),
+    Pipeline(super::pipeline::PipelineBench),
 }
 
 /// Prompt and decode tokens a second, by batch.
@@ -127,6 +129,7 @@ pub fn run(arguments: &BenchArguments, quiet: bool, stop: &Arc<AtomicBool>) -> R
         What::Rows(bench) => rows(bench, quiet, stop),
         What::Machine(bench) => machine(bench),
         What::Masks(bench) => super::masks::run(bench, quiet),
+        What::Pipeline(bench) => super::pipeline::run(bench, stop),
     }
 }
 

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use instil::filter::file::{Progress, Summary, Task, filter, text_fields};
+use instil::filter::file::{Progress, Summary, Task, check_fields, filter, text_fields};
 use instil::filter::near::Near;
 use instil::filter::rouge::RougeL;
+use instil::filter::semantic::Semantic;
 use instil::filter::{Filters, decontaminate, language, leak, length, pii};
 use instil::measure::Sources;
 use instil::{Error, Result};
 use serde_json::json;
 
-use super::terminal;
+use super::{setup, terminal};
 
 /// Lines that could not be read which are shown to a person.
 const BAD_LINES_SHOWN: usize = 3;
@@ -23,6 +24,7 @@ Examples:
   instil filter rows.jsonl -o clean.jsonl --exact --minhash
   instil filter rows.jsonl -o clean.jsonl --rejects out.jsonl --field instruction --rouge-l --refusal
   instil filter rows.jsonl -o clean.jsonl --pii mask --decontaminate gsm8k.jsonl
+  instil filter rows.jsonl -o clean.jsonl --field instruction --semantic --best-by meta.scores.quality.expected
   instil filter rows.jsonl -o clean.jsonl --config filters.yaml --json
 
 --config takes what stands under `filters:` in a recipe; flags add to it. A field can be a path
@@ -107,6 +109,12 @@ struct ComparedRows {
     /// No two rows have a ROUGE-L F1 above this.
     #[arg(long, value_name = "F1", num_args = 0..=1, require_equals = true, default_missing_value = "0.7")]
     rouge_l: Option<f64>,
+    /// No two rows have a cosine of their sentence embeddings above this.
+    #[arg(long, value_name = "COSINE", num_args = 0..=1, require_equals = true, default_missing_value = "0.9")]
+    semantic: Option<f64>,
+    /// The sentence embedder of --semantic [default: all-minilm-l6-v2].
+    #[arg(long, value_name = "MODEL", requires = "semantic")]
+    embedder: Option<String>,
     /// Rows that must not be repeated either.
     #[arg(long, value_name = "FILE")]
     seeds: Option<PathBuf>,
@@ -137,7 +145,7 @@ fn bounds(text: &str) -> Result<(usize, usize), String> {
 /// Filters the file.
 pub fn run(arguments: &FilterArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
     let filters = filters(arguments)?;
-    let task = Task {
+    let mut task = Task {
         input: Sources::of(&arguments.input)?.records,
         output: arguments.output.clone(),
         rejects: arguments.rejects.clone(),
@@ -145,10 +153,12 @@ pub fn run(arguments: &FilterArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
         best_by: arguments.compared.best_by.clone(),
         lineage: arguments.compared.lineage.clone(),
         strict: arguments.strict,
+        embedder: None,
     };
     if task.rejects.as_ref() == Some(&task.output) {
         return Err(Error::usage("-o and --rejects are the same file", "give two files"));
     }
+    task.embedder = setup::embedder(filters.semantic.as_ref(), quiet, stop)?.map(|(embedder, _)| embedder);
     let bar = terminal::bar(0, "{wide_bar} {percent} %  {msg}  ETA {eta}", quiet);
     let mut on_progress = |progress: Progress| {
         bar.set_length(progress.of);
@@ -205,7 +215,8 @@ fn filters(arguments: &FilterArguments) -> Result<Filters> {
         || !single.decontaminate.is_empty()
         || compared.exact
         || compared.minhash.is_some()
-        || compared.rouge_l.is_some();
+        || compared.rouge_l.is_some()
+        || compared.semantic.is_some();
     if !named {
         if filters == Filters::default() {
             return Err(Error::usage("no rule is named", "add one, such as --exact or --minhash, or a --config"));
@@ -214,7 +225,10 @@ fn filters(arguments: &FilterArguments) -> Result<Filters> {
     }
     let fields = match arguments.field.as_slice() {
         [] => text_fields(&Sources::of(&arguments.input)?.records)?,
-        named => named.to_vec(),
+        named => {
+            check_fields(&Sources::of(&arguments.input)?.records, named)?;
+            named.to_vec()
+        }
     };
     let every = |on: bool, list: &mut Vec<String>| {
         if on {
@@ -252,7 +266,14 @@ fn filters(arguments: &FilterArguments) -> Result<Filters> {
         filters.near = Some(Near { threshold, ..Near::new(fields.clone()) });
     }
     if let Some(threshold) = compared.rouge_l {
-        filters.rouge_l = Some(RougeL { threshold, ..RougeL::new(fields) });
+        filters.rouge_l = Some(RougeL { threshold, ..RougeL::new(fields.clone()) });
+    }
+    if let Some(threshold) = compared.semantic {
+        let rule = Semantic { threshold, ..Semantic::new(fields) };
+        filters.semantic = Some(match &compared.embedder {
+            Some(model) => Semantic { model: model.clone(), ..rule },
+            None => rule,
+        });
     }
     match filters.problem() {
         Some(problem) => Err(Error::usage(problem, "change the flag or the rule")),

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
+use instil::model::Catalog;
+use instil::model::source::Places;
 use instil::run::file::Source;
 use instil::run::fill::Gaps;
 use instil::run::{Plan, Shard};
@@ -110,10 +112,14 @@ pub fn planned(options: &RunOptions, source: &Source, engine: Engine) -> Result<
         seed: source.file.seed.unwrap_or(0),
         model: instil::run::plan::ModelUsed::default(),
         judge: None,
+        embedder: None,
         engine: engine.name().to_owned(),
         schema: resolved.schema,
         seeds: None,
         recipe: resolved.recipe,
     };
-    Ok((plan, options.model_of(source)))
+    let model = options.model_of(source);
+    let catalog = Catalog::load(&Places::from_environment())?;
+    catalog.resolve(model.name()).map_err(|cause| source.at("/model", model.name(), cause))?;
+    Ok((plan, model))
 }

@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 
 use super::options::{Engine, ModelOptions, validator};
 use super::run_options::RunOptions;
+use super::speed::{self, Speed};
 use super::{setup, terminal};
 
 /// Rows shown in full while they come.
@@ -107,6 +108,8 @@ pub fn make(
     let models = 1 + usize::from(judge.is_some());
     let capacity = model.capacity(&*loaded.model);
     let capacity = Capacity { key_value_bytes: (capacity.key_value_bytes / models).max(1), ..capacity };
+    let (embedder, used) = setup::embedder(plan.recipe.filters.semantic.as_ref(), quiet, stop)?.unzip();
+    plan.embedder = used;
     let mut directory = RunDirectory::open(&output, &plan, options.resume)?;
     tell_recovery(&directory, quiet);
     let template = "{wide_bar} {pos}/{len} rows  {msg}  ETA {eta}";
@@ -144,6 +147,7 @@ pub fn make(
         tokenizer: loaded.tokenizer.clone(),
         compiler: &compiler,
         judge,
+        embedder,
         capacity,
     };
     let summary = instil::run::generate(&plan, workshop, &mut directory, stop, &mut on_event);
@@ -158,6 +162,10 @@ pub fn make(
     };
     let memory = memory(&summary, &plan, weights);
     record_throughput(&summary, &memory, directory.path())?;
+    if summary.decoded > 0 {
+        let speed = Speed { tokens_per_s: tokens_per_second(&summary), batch: capacity.slots };
+        speed::note(model.name(), speed, summary.elapsed.as_secs_f64());
+    }
     if options.json {
         terminal::print(&format!("{}\n", summary_json(&summary, &memory, &plan, &directory)))?;
     } else if !quiet {
@@ -300,6 +308,7 @@ fn summary_json(summary: &Summary, memory: &[ModelMemory], plan: &Plan, director
         "model_seconds": statistics.model_time.as_secs_f64(),
         "sampling_seconds": statistics.sampling_time.as_secs_f64(),
         "memory": memory,
+        "stepping_seconds": summary.stepping.as_secs_f64(),
     })
 }
 
@@ -325,7 +334,7 @@ pub fn verdict(summary: &Summary, plan: &Plan, path: &Path) -> Result<()> {
     let most = summary.rejected.iter().max_by_key(|(_, count)| **count);
     let (rule, advice) = match most.map(|(rule, _)| rule.as_str()) {
         Some(rule @ ("token_limit" | "closed_by_budget")) => (rule, "raise --max-tokens"),
-        Some(rule @ ("duplicate" | "near_duplicate" | "rouge_l")) => {
+        Some(rule @ ("duplicate" | "near_duplicate" | "rouge_l" | "semantic_duplicate")) => {
             (rule, "give more topics, or a higher --temperature")
         }
         Some(rule) => (rule, "raise max_attempts, or use a larger model"),

@@ -1,13 +1,16 @@
 //! `instil merge`: shards of one plan into one run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use instil::Result;
-use instil::run::Event;
+use instil::model::embedder::Embedder;
+use instil::run::{Event, directory};
+use instil::{Error, Result};
 use serde_json::json;
 
-use super::terminal;
+use super::{setup, terminal};
 
 const EXAMPLES: &str = "\
 Example:
@@ -35,15 +38,32 @@ pub struct MergeArguments {
     json: bool,
 }
 
+/// The sentence embedder of a run's plan, to the sum.
+fn embedder(run: &Path, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Option<Arc<Embedder>>> {
+    let plan = directory::read_plan(run)?;
+    let Some((embedder, used)) = setup::embedder(plan.recipe.filters.semantic.as_ref(), quiet, stop)? else {
+        return Ok(None);
+    };
+    if plan.embedder.as_ref().is_some_and(|planned| planned.sha256 != used.sha256) {
+        let what = format!("was planned with other files of {} than are here", used.name);
+        return Err(Error::input(run, what, "restore the embedder's manifest and files"));
+    }
+    Ok(Some(embedder))
+}
+
 /// Joins them.
-pub fn run(arguments: &MergeArguments, quiet: bool) -> Result<()> {
+pub fn run(arguments: &MergeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
+    let embedder = match arguments.runs.first() {
+        Some(first) => embedder(first, quiet, stop)?,
+        None => None,
+    };
     let bar = terminal::bar(0, "{spinner} {pos} rows", quiet);
     let mut on_event = |event: Event| {
         if matches!(event, Event::Accepted { .. }) {
             bar.inc(1);
         }
     };
-    let merged = instil::run::merge(&arguments.output, &arguments.runs, &mut on_event)?;
+    let merged = instil::run::merge(&arguments.output, &arguments.runs, embedder, &mut on_event)?;
     bar.finish_and_clear();
     let (accepted, rows) = (merged.summary.accepted, merged.plan.rows);
     let missing = rows - accepted - merged.summary.given_up;

@@ -23,11 +23,13 @@ mod masks;
 mod merge;
 mod models;
 mod options;
+mod pipeline;
 mod preview;
 mod report;
 mod review;
 mod run_options;
 mod setup;
+mod speed;
 mod terminal;
 mod tree;
 mod validate;
@@ -115,12 +117,12 @@ fn run(arguments: Arguments, stop: &Arc<AtomicBool>) -> Result<()> {
         Command::Judge(arguments) => judge::run(&arguments, quiet, stop),
         Command::Label(arguments) => label::run(&arguments, quiet, stop),
         Command::Evolve(arguments) => evolve::run(&arguments, quiet, stop),
-        Command::Merge(arguments) => merge::run(&arguments, quiet),
+        Command::Merge(arguments) => merge::run(&arguments, quiet, stop),
         Command::Decode(arguments) => decode::run(&arguments, quiet, stop),
         Command::Check(arguments) => check::run(&arguments),
         Command::Filter(arguments) => filter::run(&arguments, quiet, stop),
         Command::Review(arguments) => review::run(&arguments, quiet, stop),
-        Command::Report(arguments) => report::run(&arguments, quiet),
+        Command::Report(arguments) => report::run(&arguments, quiet, stop),
         Command::Tree(arguments) => tree::run(&arguments, quiet),
         Command::Export(arguments) => export::run(&arguments, quiet),
         Command::Models(arguments) => models::run(&arguments, quiet, stop),

@@ -171,7 +171,7 @@ fn show(manifest: &Manifest, places: &Places, as_json: bool) -> Result<()> {
     line("architecture", &manifest.architecture);
     line("licence", &manifest.licence);
     line("context", &manifest.context_length.map(|tokens| format!("{tokens} tokens")).unwrap_or_default());
-    line("prompt form", &manifest.prompt_form.to_string());
+    line("prompt form", &manifest.prompt_form.map(|form| form.to_string()).unwrap_or_default());
     line("template notes", &manifest.template_notes);
     for file in &manifest.files {
         match &file.check {

@@ -55,6 +55,8 @@ pub fn run(arguments: &PreviewArguments, quiet: bool, stop: &Arc<AtomicBool>) ->
     let mut loaded = setup::load(&model, quiet, stop)?;
     let compiler = setup::compiler(&loaded.tokenizer, Engine::Instil, Settings::default());
     plan.model = loaded.used.clone();
+    let (embedder, used) = setup::embedder(plan.recipe.filters.semantic.as_ref(), quiet, stop)?.unzip();
+    plan.embedder = used;
     let folder = tempfile::tempdir().map_err(|cause| Error::io("create", std::env::temp_dir(), cause))?;
     let mut directory = RunDirectory::open(folder.path(), &plan, false)?;
     let vocab = loaded.tokenizer.vocab().clone();
@@ -88,6 +90,7 @@ pub fn run(arguments: &PreviewArguments, quiet: bool, stop: &Arc<AtomicBool>) ->
         tokenizer: loaded.tokenizer.clone(),
         compiler: &compiler,
         judge: None,
+        embedder,
         capacity,
     };
     let summary = instil::run::generate(&plan, workshop, &mut directory, stop, &mut on_event)?;

@@ -1,14 +1,17 @@
 //! `instil report`: balance, diversity, lengths and rejects of a run or of any file of rows.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use instil::Result;
 use instil::disk::write_whole;
+use instil::filter::semantic::Semantic;
 use instil::measure::table::table;
 use instil::measure::{Sources, measure};
 
-use super::terminal;
+use super::{setup, terminal};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,20 +33,26 @@ pub struct ReportArguments {
     /// Seed of the samples.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Take the Vendi score of sentence embeddings by this model, rather than of words [default: all-minilm-l6-v2].
+    #[arg(long, value_name = "MODEL", num_args = 0..=1, require_equals = true,
+        default_missing_value = instil::model::DEFAULT_EMBEDDER)]
+    embedder: Option<String>,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
 }
 
 /// Measures and shows.
-pub fn run(arguments: &ReportArguments, quiet: bool) -> Result<()> {
+pub fn run(arguments: &ReportArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
     let sources = Sources::of(&arguments.path)?;
+    let rule = arguments.embedder.as_ref().map(|model| Semantic { model: model.clone(), ..Semantic::new(Vec::new()) });
+    let embedder = setup::embedder(rule.as_ref(), quiet, stop)?.map(|(embedder, _)| embedder);
     let bar = terminal::bar(0, "{wide_bar} {percent} %  ETA {eta}", quiet);
     let mut on_progress = |read, of| {
         bar.set_length(of);
         bar.set_position(read);
     };
-    let report = measure(&sources, &arguments.field, arguments.seed, &mut on_progress);
+    let report = measure(&sources, &arguments.field, arguments.seed, embedder.as_deref(), &mut on_progress);
     bar.finish_and_clear();
     let report = report?;
     let json = serde_json::to_string_pretty(&report).expect("a report is plain data") + "\n";

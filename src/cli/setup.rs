@@ -6,13 +6,15 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use instil::constraint::{Compiler, Settings};
+use instil::filter::semantic::Semantic;
 use instil::gguf::{Gguf, TensorInfo};
 use instil::model::catalog::Catalog;
 use instil::model::device::DeviceChoice;
+use instil::model::embedder::Embedder;
 use instil::model::manifest::{Kind, Manifest, Origin};
-use instil::model::scripted::Scripted;
+use instil::model::scripted::{Script, Scripted};
 use instil::model::source::{Located, Places, verify};
-use instil::model::{self, Arithmetic, LoadOptions, Model};
+use instil::model::{self, Arithmetic, DEFAULT_EMBEDDER, LoadOptions, Model};
 use instil::run::plan::ModelUsed;
 use instil::tokenizer::{EncodeOptions, Tokenizer};
 use instil::{Error, Result};
@@ -50,6 +52,10 @@ pub fn load(options: &ModelOptions, quiet: bool, stop: &Arc<AtomicBool>) -> Resu
             let (model, tokenizer) = scripted(&manifest)?;
             (model, tokenizer, 0)
         }
+        Kind::Embedder => {
+            let what = "is a sentence embedder and writes no text";
+            return Err(Error::model(&manifest.name, what, "`instil models list` shows the models that do"));
+        }
         Kind::Candle => candle(&manifest, &located, &device, options.load_options())?,
     };
     if !quiet {
@@ -60,7 +66,40 @@ pub fn load(options: &ModelOptions, quiet: bool, stop: &Arc<AtomicBool>) -> Resu
         };
         terminal::note(&format!("{} loaded on {} in {seconds:.1} s{weights}", manifest.name, device_name(&device)));
     }
-    let used = ModelUsed {
+    let used = used(&manifest, sha256, model.info().arithmetic);
+    Ok(Loaded { model, tokenizer, used, weight_bytes })
+}
+
+/// Finds, fetches if need be, and loads the sentence embedder that a rule wants, if there is one.
+pub fn embedder(
+    rule: Option<&Semantic>,
+    quiet: bool,
+    stop: &Arc<AtomicBool>,
+) -> Result<Option<(Arc<Embedder>, ModelUsed)>> {
+    let Some(rule) = rule else { return Ok(None) };
+    let places = Places::from_environment();
+    let manifest = embedder_manifest(rule)?;
+    let located = download::fetch(&manifest, &places, None, quiet, stop)?;
+    let embedder = Embedder::load(&manifest, &located)?;
+    let sha256 = sums(&manifest, &located, &places)?;
+    Ok(Some((Arc::new(embedder), used(&manifest, sha256, Arithmetic::F32Cpu))))
+}
+
+/// The embedder that a rule names.
+///
+/// # Errors
+/// When there is no such model, or it is of another kind.
+pub fn embedder_manifest(rule: &Semantic) -> Result<Manifest> {
+    let manifest = Catalog::load(&Places::from_environment())?.resolve(&rule.model)?;
+    if manifest.kind == Kind::Embedder {
+        return Ok(manifest);
+    }
+    Err(Error::model(&manifest.name, "writes texts and embeds none", format!("use {DEFAULT_EMBEDDER}")))
+}
+
+/// What a plan records of a model.
+fn used(manifest: &Manifest, sha256: Vec<String>, arithmetic: Arithmetic) -> ModelUsed {
+    ModelUsed {
         name: match &manifest.origin {
             Origin::Weights(path) => {
                 path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
@@ -70,9 +109,8 @@ pub fn load(options: &ModelOptions, quiet: bool, stop: &Arc<AtomicBool>) -> Resu
         path: manifest.origin.path().and_then(|path| std::path::absolute(path).ok()),
         sha256,
         licence: Some(manifest.licence.clone()).filter(|licence| !licence.is_empty()),
-        arithmetic: model.info().arithmetic,
-    };
-    Ok(Loaded { model, tokenizer, used, weight_bytes })
+        arithmetic,
+    }
 }
 
 /// What tells this model from another of the same name.
@@ -106,10 +144,15 @@ pub fn scripted(manifest: &Manifest) -> Result<(Box<dyn Model>, Arc<Tokenizer>)>
         .scripted
         .clone()
         .ok_or_else(|| Error::model(&manifest.name, "a scripted model has no [scripted] table", "add one"))?;
-    let mut tokenizer = Tokenizer::from_vocab(&script.vocab(), &manifest.name)?;
+    speaker(&manifest.name, script)
+}
+
+/// A model that speaks a script, with the tokenizer of its words.
+pub fn speaker(name: &str, script: Script) -> Result<(Box<dyn Model>, Arc<Tokenizer>)> {
+    let mut tokenizer = Tokenizer::from_vocab(&script.vocab(), name)?;
     tokenizer.set_chat_template(PLAIN_CHAT)?;
     let tokenizer = Arc::new(tokenizer);
-    let model = Scripted::new(&manifest.name, script, tokenizer.clone())?;
+    let model = Scripted::new(name, script, tokenizer.clone())?;
     Ok((Box::new(model), tokenizer))
 }
 

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::generate::planned;
 use super::options::{Engine, ModelOptions, validator};
 use super::run_options::{RunOptions, ShapeOptions};
+use super::speed::{self, Speed};
 use super::{setup, terminal};
 
 /// Cells listed for a person.
@@ -29,7 +30,7 @@ Examples:
   instil validate -c run.yaml
   instil validate --recipe my-recipe.yaml -n 1000 --json | jq .cells";
 
-/// Check a run file without generating: schema, cells, quotas, limits, an estimate of tokens.
+/// Check a run file without generating: schema, cells, quotas, limits, an estimate of tokens and time.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ValidateArguments {
@@ -48,6 +49,9 @@ pub fn run(arguments: &ValidateArguments, quiet: bool) -> Result<()> {
     let (plan, model) = planned(&arguments.run, &source, Engine::Instil)?;
     validator(&plan.schema)?;
     instil::constraint::enforcement(&plan.schema, Engine::Instil.into())?;
+    if let Some(rule) = &plan.recipe.filters.semantic {
+        setup::embedder_manifest(rule)?;
+    }
     let tokenizer = tokenizer(&model)?;
     let estimate = match &tokenizer {
         None => None,
@@ -62,6 +66,7 @@ pub fn run(arguments: &ValidateArguments, quiet: bool) -> Result<()> {
     let assignments = plan.recipe.assignments(plan.seed).map_err(|fault| fault.as_usage(&plan.recipe.name))?;
     let cells: Vec<(Value, f64)> =
         assignments.shares().filter(|(_, share)| *share > 0.0).map(|(cell, share)| (json!(cell), share)).collect();
+    let speed = speed::known(model.name());
     if arguments.json {
         let cells: Vec<Value> = cells
             .iter()
@@ -69,7 +74,10 @@ pub fn run(arguments: &ValidateArguments, quiet: bool) -> Result<()> {
             .collect();
         let found = json!({
             "recipe": plan.recipe.name, "rows": plan.rows, "seed": plan.seed, "model": model.name(),
-            "cells": cells, "estimate": estimate,
+            "cells": cells, "estimate": estimate, "seconds": estimate.as_ref().and_then(|estimate| {
+                let (least, most) = seconds(estimate, plan.rows, speed?);
+                Some(json!({ "least": least, "most": most, "tokens_per_s": speed?.tokens_per_s }))
+            }),
         });
         return terminal::print(&format!("{found}\n"));
     }
@@ -79,7 +87,27 @@ pub fn run(arguments: &ValidateArguments, quiet: bool) -> Result<()> {
             "{name} is not on this machine, so tokens are not estimated; `instil models pull {name}`"
         ));
     }
-    terminal::print(&describe(&plan, &cells, estimate.as_ref()))
+    let mut text = describe(&plan, &cells, estimate.as_ref());
+    if let Some(estimate) = &estimate {
+        text += &match speed {
+            Some(speed) => {
+                let (least, most) = seconds(estimate, plan.rows, speed);
+                let Speed { tokens_per_s, batch } = speed;
+                let (least, most) = (speed::time(least), speed::time(most));
+                let last = format!("{tokens_per_s:.0} tokens/s of the last run with this model here, batch {batch}");
+                format!("{least} to {most} for that, at the {last}\n")
+            }
+            None => "how long that takes is told once a run with this model has ended here\n".to_owned(),
+        };
+    }
+    terminal::print(&text)
+}
+
+/// Shortest and longest time of a run whose first attempts are all accepted.
+fn seconds(estimate: &Estimate, rows: u32, speed: Speed) -> (f64, f64) {
+    let (least, most) = estimate.tokens();
+    let time = |tokens: usize| tokens as f64 * f64::from(rows) / speed.tokens_per_s;
+    (time(least), time(most))
 }
 
 /// The tokenizer of a model that is on this machine already.

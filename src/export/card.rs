@@ -111,6 +111,8 @@ fn write_plan(plan: &Value, out: &mut String) -> std::fmt::Result {
         .filter_map(Value::as_str)
         .collect();
     fact("SHA-256 of the model's files", Some(sums.join(", ")).filter(|sums| !sums.is_empty()))?;
+    fact("scores by", text("/judge/name").map(str::to_owned))?;
+    fact("rows of one meaning found by embeddings of", text("/embedder/name").map(str::to_owned))?;
     fact("recipe", text("/recipe/name").map(str::to_owned))?;
     fact("what it asks for", text("/recipe/description").map(str::to_owned))?;
     fact("seed", plan.get("seed").map(Value::to_string))?;
@@ -186,7 +188,7 @@ fn write_texts(report: &Report, out: &mut String) -> std::fmt::Result {
         out,
         "\nDistinct 2-grams are counted on at most 10,000 words, self-BLEU on at most 1,000 texts. The Vendi \
          score uses the {}.",
-        crate::measure::vendi::KERNEL
+        report.fields.first().map_or(crate::measure::vendi::KERNEL, |field| &field.vendi_kernel)
     )
 }
 

@@ -104,7 +104,7 @@ pub fn export(task: &Task) -> Result<Exported> {
     })?;
     // A report needs JSON Lines; other files are described by their counts alone.
     let is_lines = exported.found.file_type == FileType::Jsonl;
-    let report = if is_lines { Some(measure(&sources, &[], 0, &mut |_, _| {})?) } else { None };
+    let report = if is_lines { Some(measure(&sources, &[], 0, None, &mut |_, _| {})?) } else { None };
     let plan = sources.plan.as_deref().and_then(|path| std::fs::read(path).ok());
     let plan: Option<Value> = plan.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let card = card(task, &exported, report.as_ref(), plan.as_ref());

@@ -3,6 +3,7 @@
 //! Rules are asked in the order in which [`Filters`] lists them, the cheap ones first.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,8 +22,10 @@ use super::overlap::Overlap;
 use super::phrases::Phrases;
 use super::pii::Pii;
 use super::rouge::RougeL;
+use super::semantic::Semantic;
 use super::{Filter, decoding, echo, empty, loops, refusal, sentence_end, stop_words};
 use crate::error::{Error, Result};
+use crate::model::embedder::Embedder;
 
 /// Most bytes of a file of rules.
 const MOST_BYTES: u64 = 1 << 20;
@@ -96,6 +99,9 @@ pub struct Filters {
     /// No row may share most of its words, in order, with another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rouge_l: Option<RougeL>,
+    /// No row may mean what another says already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub semantic: Option<Semantic>,
 }
 
 impl Filters {
@@ -187,12 +193,50 @@ impl Filters {
         decoding::check(self.closed_by_budget, self.tension, note)
     }
 
-    /// The rules that compare rows, with nothing accepted yet. Reads the benchmark files.
+    /// The rules that compare rows, with nothing accepted yet.
     ///
     /// # Errors
-    /// When a benchmark file cannot be read, or holds nothing to compare with.
-    pub fn cross_rows(&self) -> Result<CrossRows> {
-        CrossRows::new(self)
+    /// As [`CrossRows::new`].
+    pub fn cross_rows(&self, embedder: Option<Arc<Embedder>>) -> Result<CrossRows> {
+        CrossRows::new(self, embedder)
+    }
+
+    /// Every field of a row that a rule looks at, with the pointer to where it is named: `/loops/0`.
+    pub fn fields(&self) -> Vec<(String, &str)> {
+        let mut found: Vec<(String, &str)> = Vec::new();
+        for (key, fields) in [
+            ("empty", Some(&self.empty)),
+            ("sentence_end", Some(&self.sentence_end)),
+            ("loops", Some(&self.loops)),
+            ("refusal", Some(&self.refusal)),
+            ("sorry", Some(&self.sorry)),
+            ("stop_words", Some(&self.stop_words)),
+            ("exact", Some(&self.exact)),
+            ("prompt_leak/fields", self.prompt_leak.as_ref().map(|rule| &rule.fields)),
+            ("pii/fields", self.pii.as_ref().map(|rule| &rule.fields)),
+            ("decontaminate/fields", self.decontaminate.as_ref().map(|rule| &rule.fields)),
+            ("near/fields", self.near.as_ref().map(|rule| &rule.fields)),
+            ("rouge_l/fields", self.rouge_l.as_ref().map(|rule| &rule.fields)),
+            ("semantic/fields", self.semantic.as_ref().map(|rule| &rule.fields)),
+        ] {
+            found.extend(
+                (0..).zip(fields.into_iter().flatten()).map(|(at, field)| (format!("/{key}/{at}"), field.as_str())),
+            );
+        }
+        for (key, fields) in [
+            ("length", self.length.iter().map(|rule| &rule.field).collect::<Vec<_>>()),
+            ("added", self.added.iter().map(|rule| &rule.field).collect()),
+            ("copied", self.copied.iter().map(|rule| &rule.field).collect()),
+            ("overlap", self.overlap.iter().map(|rule| &rule.field).collect()),
+            ("language", self.language.iter().map(|rule| &rule.field).collect()),
+        ] {
+            found.extend((0..).zip(fields).map(|(at, field)| (format!("/{key}/{at}/field"), field.as_str())));
+        }
+        if let Some((source, echo)) = &self.echo {
+            found.extend([("/echo/0".to_owned(), source.as_str()), ("/echo/1".to_owned(), echo.as_str())]);
+        }
+        found.extend(self.distinct.as_deref().map(|field| ("/distinct".to_owned(), field)));
+        found
     }
 
     /// What is wrong with the bounds, if anything: one clause that names the key.
@@ -203,6 +247,7 @@ impl Filters {
             ("decontaminate.fields", self.decontaminate.as_ref().map(|rule| &rule.fields)),
             ("near.fields", self.near.as_ref().map(|rule| &rule.fields)),
             ("rouge_l.fields", self.rouge_l.as_ref().map(|rule| &rule.fields)),
+            ("semantic.fields", self.semantic.as_ref().map(|rule| &rule.fields)),
         ];
         if let Some((key, _)) = fields.iter().find(|(_, fields)| fields.is_some_and(Vec::is_empty)) {
             return Some(format!("{key} is empty"));
@@ -210,6 +255,7 @@ impl Filters {
         let shares = [
             ("near.threshold", self.near.as_ref().map(|rule| rule.threshold)),
             ("rouge_l.threshold", self.rouge_l.as_ref().map(|rule| rule.threshold)),
+            ("semantic.threshold", self.semantic.as_ref().map(|rule| rule.threshold)),
             ("decontaminate.coverage", self.decontaminate.as_ref().map(|rule| rule.coverage)),
         ];
         for (key, share) in shares {
@@ -274,12 +320,15 @@ distinct: a
 exact: [a, b]
 near: {fields: [a], threshold: 0.8, shingles: chars}
 rouge_l: {fields: [a]}
+semantic: {fields: [a]}
 ",
         )
         .expect("readable");
         assert_eq!(filters.chain().len(), 16);
         assert_eq!(filters.problem(), None);
         assert_eq!(filters.rouge_l.as_ref().map(|rule| rule.threshold), Some(0.7));
+        let semantic = filters.semantic.as_ref().map(|rule| (rule.threshold, rule.model.as_str()));
+        assert_eq!(semantic, Some((0.9, "all-minilm-l6-v2")));
         let text = serde_json::to_string(&filters).expect("plain data");
         assert_eq!(serde_json::from_str::<Filters>(&text).expect("plain data"), filters);
     }
@@ -290,6 +339,7 @@ rouge_l: {fields: [a]}
             ("near: {fields: [a], threshold: 1.5}", "near.threshold is 1.5"),
             ("near: {fields: [a], threshold: 0.2}", "near.threshold is below 0.5"),
             ("rouge_l: {fields: []}", "rouge_l.fields is empty"),
+            ("semantic: {fields: [a], threshold: 90}", "semantic.threshold is 90"),
             ("length: [{field: a, words: [9, 3]}]", "length of a has a least above its most"),
             ("decontaminate: {fields: [a], files: []}", "decontaminate.files is empty"),
             ("language: [{field: a, is: klingon}]", "no language has the code `klingon`"),

@@ -6,17 +6,21 @@
 //! without checking them, and goes on as if it had never stopped.
 //!
 //! How memory grows with the accepted rows stands with each rule: [`super::distinct`], [`super::near`],
-//! [`super::rouge`]; [`super::decontaminate`] does not grow.
+//! [`super::rouge`], [`super::semantic`]; [`super::decontaminate`] does not grow.
+
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::decontaminate::Benchmarks;
 use super::distinct::{Distinct, Print, print};
 use super::near::{NearIndex, Shingled, Shingles};
-use super::rouge::{RougeIndex, Words};
+use super::rouge::{Pairs, RougeIndex, Words};
+use super::semantic::{self, SemanticIndex, Sentence};
 use super::text::{hash, joined};
 use super::{Filters, Other, Reason};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::model::embedder::Embedder;
 
 /// A row that asks to be accepted.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +46,7 @@ pub struct Prepared {
     prints: Vec<Print>,
     shingled: Option<Shingled>,
     words: Option<Words>,
+    sentence: Option<Sentence>,
 }
 
 /// How rows are prepared: shared by threads while the stage itself goes on.
@@ -50,6 +55,7 @@ pub struct Preparer {
     exact: Vec<Exact>,
     near: Option<(Vec<String>, Shingles)>,
     rouge: Option<Vec<String>>,
+    semantic: Option<Vec<String>>,
 }
 
 struct Exact {
@@ -59,18 +65,36 @@ struct Exact {
 
 /// The stage.
 pub struct CrossRows {
-    preparer: std::sync::Arc<Preparer>,
+    preparer: Arc<Preparer>,
     accepted: Vec<Distinct>,
     near: Option<NearIndex>,
     rouge: Option<RougeIndex>,
+    semantic: Option<Semantics>,
+}
+
+struct Semantics {
+    index: SemanticIndex,
+    embedder: Arc<Embedder>,
 }
 
 impl CrossRows {
-    /// The rules of `filters`, with nothing accepted yet. Reads the benchmark files.
+    /// The rules of `filters`, with nothing accepted yet. Reads the benchmark files; `embedder` is the one that
+    /// [`Filters::semantic`] names.
     ///
     /// # Errors
-    /// When a benchmark file cannot be read, or holds nothing to compare with.
-    pub fn new(filters: &Filters) -> Result<Self> {
+    /// When a benchmark file cannot be read, or holds nothing to compare with, or a rule wants an embedder and
+    /// there is none.
+    pub fn new(filters: &Filters, embedder: Option<Arc<Embedder>>) -> Result<Self> {
+        let semantic = match (&filters.semantic, embedder) {
+            (None, _) => None,
+            (Some(rule), Some(embedder)) => {
+                Some(Semantics { index: SemanticIndex::new(rule.threshold, embedder.dimensions()), embedder })
+            }
+            (Some(rule), None) => {
+                let remedy = format!("`instil models pull {}` gets it", rule.model);
+                return Err(Error::model(&rule.model, "the rule `semantic` needs this sentence embedder", remedy));
+            }
+        };
         let distinct = filters.distinct.iter().map(|field| vec![field.clone()]);
         let exact = (!filters.exact.is_empty()).then(|| filters.exact.clone());
         let exact: Vec<Exact> =
@@ -79,18 +103,20 @@ impl CrossRows {
             benchmarks: filters.decontaminate.as_ref().map(Benchmarks::read).transpose()?,
             near: filters.near.as_ref().map(|rule| (rule.fields.clone(), rule.shingles)),
             rouge: filters.rouge_l.as_ref().map(|rule| rule.fields.clone()),
+            semantic: filters.semantic.as_ref().map(|rule| rule.fields.clone()),
             exact,
         };
         Ok(Self {
             accepted: preparer.exact.iter().map(|_| Distinct::default()).collect(),
             near: filters.near.as_ref().map(|rule| NearIndex::new(rule.threshold)),
             rouge: filters.rouge_l.as_ref().map(|rule| RougeIndex::new(rule.threshold)),
-            preparer: std::sync::Arc::new(preparer),
+            semantic,
+            preparer: Arc::new(preparer),
         })
     }
 
     /// What other threads prepare rows with.
-    pub fn preparer(&self) -> std::sync::Arc<Preparer> {
+    pub fn preparer(&self) -> Arc<Preparer> {
         self.preparer.clone()
     }
 
@@ -99,10 +125,24 @@ impl CrossRows {
         self.preparer.prepare(row)
     }
 
+    /// Works out for many rows at once what would otherwise be worked out for each in its turn: embeddings, and
+    /// how near the rows accepted by now are. Changes no answer.
+    ///
+    /// # Errors
+    /// When a text cannot be embedded.
+    pub fn prepare_together<'r>(&self, rows: impl IntoIterator<Item = &'r Prepared>) -> Result<()> {
+        let Some(semantic) = &self.semantic else { return Ok(()) };
+        let rows: Vec<_> = rows.into_iter().filter_map(|row| Some((row.sentence.as_ref()?, row.family))).collect();
+        let sentences: Vec<&Sentence> = rows.iter().map(|(sentence, _)| *sentence).collect();
+        semantic::embed(&semantic.embedder, &sentences)?;
+        semantic.index.ahead(&rows);
+        Ok(())
+    }
+
     /// The reason to turn a row down, from what was accepted so far.
     ///
     /// # Errors
-    /// When the temporary file of a large index cannot be read.
+    /// When the temporary file of a large index cannot be read, or a text cannot be embedded.
     pub fn check(&mut self, row: &Prepared) -> Result<Option<Reason>> {
         if row.contaminated.is_some() {
             return Ok(row.contaminated.clone());
@@ -117,14 +157,21 @@ impl CrossRows {
         {
             return Ok(Some(reason));
         }
-        let rouge = self.rouge.as_mut().zip(row.words.as_ref());
-        Ok(rouge.and_then(|(rouge, words)| rouge.check(words, row.family)))
+        if let (Some(rouge), Some(words)) = (&mut self.rouge, &row.words)
+            && let Some(reason) = rouge.check(words, row.family)
+        {
+            return Ok(Some(reason));
+        }
+        match (&self.semantic, &row.sentence) {
+            (Some(semantic), Some(sentence)) => semantic.index.check(&semantic.embedder, sentence, row.family),
+            _ => Ok(None),
+        }
     }
 
     /// Remembers an accepted row, or a seed.
     ///
     /// # Errors
-    /// When the temporary file of a large index cannot be written.
+    /// When the temporary file of a large index cannot be written, or a text cannot be embedded.
     pub fn accept(&mut self, other: Other, row: &Prepared) -> Result<()> {
         for (accepted, print) in self.accepted.iter_mut().zip(&row.prints) {
             accepted.accept_print(other, *print);
@@ -135,7 +182,15 @@ impl CrossRows {
         if let (Some(rouge), Some(words)) = (&mut self.rouge, &row.words) {
             rouge.accept(other, row.family, words);
         }
+        if let (Some(semantic), Some(sentence)) = (&mut self.semantic, &row.sentence) {
+            semantic.index.accept(&semantic.embedder, other, row.family, sentence)?;
+        }
         Ok(())
+    }
+
+    /// What the comparisons by ROUGE-L took, where they were asked for.
+    pub fn rouge_pairs(&self) -> Option<Pairs> {
+        self.rouge.as_ref().map(RougeIndex::pairs)
     }
 
     /// Checks a row and accepts it as `index` if nothing speaks against it.
@@ -164,6 +219,7 @@ impl Preparer {
                 .as_ref()
                 .map(|(fields, shingles)| Shingled::new(&joined(row.fields, fields), *shingles)),
             words: self.rouge.as_ref().map(|fields| Words::new(&joined(row.fields, fields))),
+            sentence: self.semantic.as_ref().map(|fields| Sentence::new(&joined(row.fields, fields))),
         }
     }
 }
@@ -186,7 +242,7 @@ mod tests {
             rouge_l: Some(RougeL::new(q())),
             ..Filters::default()
         };
-        filters.cross_rows().expect("no files to read")
+        filters.cross_rows(None).expect("no files to read")
     }
 
     fn verdicts(stage: &mut CrossRows, texts: &[&str]) -> Vec<Option<&'static str>> {

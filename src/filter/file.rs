@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
@@ -16,10 +17,12 @@ use serde_json::{Map, Value, json};
 
 use super::cross_row::{Candidate, CrossRows, Prepared, Preparer};
 use super::decoding::Decoded;
+use super::rouge::Pairs;
 use super::text::{text, text_of};
 use super::{Filter, Filters, Other, Reason, first_reason};
 use crate::disk::{Line, Lines, MOST_LINE_BYTES, WholeFile};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
+use crate::model::embedder::Embedder;
 use crate::review::{Applied, Decisions};
 
 /// Lines of a batch, and bytes after which it ends early.
@@ -45,6 +48,8 @@ pub struct Task {
     pub lineage: Option<String>,
     /// A line that is not a JSON object ends the work, rather than being counted.
     pub strict: bool,
+    /// The sentence embedder of the rule `semantic`.
+    pub embedder: Option<Arc<Embedder>>,
 }
 
 /// What came of it.
@@ -60,6 +65,9 @@ pub struct Summary {
     pub masked: u64,
     /// The first lines that are not JSON objects, with what is wrong.
     pub bad_lines: Vec<(u64, String)>,
+    /// What the comparisons by ROUGE-L took, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rouge_l_pairs: Option<Pairs>,
 }
 
 /// How far the work is.
@@ -98,6 +106,36 @@ pub fn text_fields(input: &Path) -> Result<Vec<String>> {
     Err(Error::input(input, "there is no row in this file", "give JSON Lines: one JSON object a line"))
 }
 
+/// Rows looked at for fields that a user names.
+const ROWS_LOOKED_AT: usize = 1000;
+
+/// Checks that fields hold text in some of the first rows of `input`: a rule on a field that no row has would pass
+/// every row, or find all of them alike.
+///
+/// # Errors
+/// When the file cannot be read, or a field holds text nowhere.
+pub fn check_fields(input: &Path, fields: &[String]) -> Result<()> {
+    let mut lines = Lines::open(input)?;
+    let mut line = Vec::new();
+    let mut missing: Vec<&String> = fields.iter().collect();
+    let mut names: Vec<String> = Vec::new();
+    for _ in 0..ROWS_LOOKED_AT {
+        if missing.is_empty() || lines.next(&mut line)?.is_none() {
+            break;
+        }
+        let Ok(row) = parse(&line) else { continue };
+        missing.retain(|field| text(&row, field).is_empty());
+        names.extend(row.keys().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
+    }
+    let Some(field) = missing.first() else { return Ok(()) };
+    let known = names.iter().map(String::as_str).filter(|name| !matches!(*name, "id" | "meta"));
+    let remedy = match nearest(field, known.clone()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("it has: {}", known.collect::<Vec<_>>().join(", ")),
+    };
+    Err(Error::input(input, format!("no row has text in a field `{field}`"), remedy))
+}
+
 /// Filters a file. Nothing is written under the names of the output files until all of it is done.
 ///
 /// # Errors
@@ -109,7 +147,7 @@ pub fn filter(
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary> {
-    let mut cross_rows = filters.cross_rows()?;
+    let mut cross_rows = filters.cross_rows(task.embedder.clone())?;
     let decisions = Decisions::beside(&task.input)?;
     let judge = Judge { filters, chain: filters.chain(), preparer: cross_rows.preparer(), task, decisions };
     if let Some(seeds) = &task.seeds {
@@ -120,6 +158,7 @@ pub fn filter(
         None => in_order(task, &judge, &mut cross_rows, &mut sink, stop, on_progress)?,
         Some(field) => best_first(task, field, &judge, &mut cross_rows, &mut sink, stop, on_progress)?,
     }
+    sink.summary.rouge_l_pairs = cross_rows.rouge_pairs();
     sink.finish()
 }
 
@@ -137,6 +176,7 @@ fn in_order(
     while let Some(batch) = lines.batch(BATCH_LINES, BATCH_BYTES)? {
         check_stop(stop)?;
         let judged: Vec<Judged> = batch.par_iter().map(|line| judge.judge(&line.bytes)).collect();
+        cross_rows.prepare_together(judged.iter().filter_map(Judged::compared))?;
         for (line, judged) in batch.iter().zip(judged) {
             let verdict = match judged.verdict {
                 Verdict::Compare(prepared) => cross_rows.admit(row, &prepared)?,
@@ -181,6 +221,7 @@ fn best_first(
             texts.push((*row, lines.at(*offset)?));
         }
         let judged: Vec<(u32, Judged)> = texts.par_iter().map(|(row, line)| (*row, judge.judge(line))).collect();
+        cross_rows.prepare_together(judged.iter().filter_map(|(_, judged)| judged.compared()))?;
         for (row, judged) in judged {
             if let Verdict::Compare(prepared) = judged.verdict
                 && let Some(reason) = cross_rows.admit(row, &prepared)?
@@ -247,7 +288,7 @@ fn accept_seeds(path: &Path, judge: &Judge<'_>, cross_rows: &mut CrossRows) -> R
 struct Judge<'a> {
     filters: &'a Filters,
     chain: Vec<Box<dyn Filter>>,
-    preparer: std::sync::Arc<Preparer>,
+    preparer: Arc<Preparer>,
     task: &'a Task,
     decisions: Option<Decisions>,
 }
@@ -257,6 +298,15 @@ struct Judged {
     masked: usize,
     /// The line as it is to be written, where it is not the line that was read.
     changed: Option<String>,
+}
+
+impl Judged {
+    fn compared(&self) -> Option<&Prepared> {
+        match &self.verdict {
+            Verdict::Compare(prepared) => Some(prepared),
+            Verdict::Reject(_) => None,
+        }
+    }
 }
 
 enum Verdict {

@@ -31,6 +31,7 @@ pub mod phrases;
 pub mod pii;
 pub mod refusal;
 pub mod rouge;
+pub mod semantic;
 pub mod sentence_end;
 pub mod stop_words;
 pub mod text;
@@ -76,6 +77,7 @@ pub const RULES: &[&str] = &[
     "refusal",
     "rouge_l",
     "schema",
+    "semantic_duplicate",
     "sentence_end",
     "sorry",
     "stop_words",

@@ -76,6 +76,18 @@ pub struct RougeIndex {
     holders: FxHashMap<u64, Vec<u32>>,
     /// Words met in each kept text during a check; all zero between checks.
     met: Vec<u32>,
+    pairs: Pairs,
+}
+
+/// How many pairs of texts it took to find those over the threshold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Pairs {
+    /// Pairs of a text and one that was kept before it.
+    pub all: u64,
+    /// Pairs that share a word rare enough to be looked at.
+    pub sharing: u64,
+    /// Pairs whose lengths and common words leave the answer open, and that were compared in full.
+    pub compared: u64,
 }
 
 struct Kept {
@@ -87,14 +99,21 @@ struct Kept {
 impl RougeIndex {
     /// An index without texts.
     pub fn new(threshold: f64) -> Self {
-        Self { threshold, kept: Vec::new(), holders: FxHashMap::default(), met: Vec::new() }
+        Self { threshold, kept: Vec::new(), holders: FxHashMap::default(), met: Vec::new(), pairs: Pairs::default() }
+    }
+
+    /// What the checks so far took.
+    pub fn pairs(&self) -> Pairs {
+        self.pairs
     }
 
     /// The reason to turn a text down, if a kept text outside of `family` is over the threshold. The
     /// first such text in the order of keeping is named.
     pub fn check(&mut self, text: &Words, family: Option<u64>) -> Option<Reason> {
         let mut pattern = None;
+        self.pairs.all += self.kept.len() as u64;
         for index in self.candidates(&text.hashes) {
+            self.pairs.sharing += 1;
             let kept = &self.kept[index as usize];
             if family.is_some() && family == kept.family {
                 continue;
@@ -108,6 +127,7 @@ impl RougeIndex {
             if !self.is_over(shared, text.hashes.len(), kept.words.len()) {
                 continue;
             }
+            self.pairs.compared += 1;
             let common = pattern.common_subsequence(&kept.words);
             if self.is_over(common, text.hashes.len(), kept.words.len()) {
                 let f1 = 2.0 * common as f64 / (text.hashes.len() + kept.words.len()) as f64;
@@ -181,16 +201,30 @@ struct Pattern {
     words: FxHashMap<u64, usize>,
     /// `blocks()` numbers of 64 bits a word.
     places: Vec<u64>,
+    /// How often each word stands in the text, and room to count down from there.
+    counts: Vec<u32>,
+    left: Vec<u32>,
+    /// Room for the bits of a comparison.
+    growth: Vec<u64>,
 }
 
 impl Pattern {
     fn new(text: &[u64]) -> Self {
-        let mut pattern = Self { length: text.len(), words: FxHashMap::default(), places: Vec::new() };
+        let mut pattern = Self {
+            length: text.len(),
+            words: FxHashMap::default(),
+            places: Vec::new(),
+            counts: Vec::new(),
+            left: Vec::new(),
+            growth: Vec::new(),
+        };
         let blocks = pattern.blocks();
         for (at, word) in text.iter().enumerate() {
             let next = pattern.words.len();
             let place = *pattern.words.entry(*word).or_insert(next);
             pattern.places.resize(pattern.words.len() * blocks, 0);
+            pattern.counts.resize(pattern.words.len(), 0);
+            pattern.counts[place] += 1;
             pattern.places[place * blocks + at / 64] |= 1 << (at % 64);
         }
         pattern
@@ -200,21 +234,12 @@ impl Pattern {
         self.length.div_ceil(64)
     }
 
-    fn bits(&self, word: u64) -> Option<&[u64]> {
-        let blocks = self.blocks();
-        self.words.get(&word).map(|place| &self.places[place * blocks..][..blocks])
-    }
-
     /// Words that both texts hold, as often as both hold them.
-    fn shared(&self, text: &[u64]) -> usize {
-        let mut left: Vec<u32> = vec![u32::MAX; self.words.len()];
-        let counts = |bits: &[u64]| bits.iter().map(|block| block.count_ones()).sum::<u32>();
+    fn shared(&mut self, text: &[u64]) -> usize {
+        self.left.clone_from(&self.counts);
+        let (words, left) = (&self.words, &mut self.left);
         let taken = text.iter().filter(|word| {
-            let Some(place) = self.words.get(word) else { return false };
-            let left = &mut left[*place];
-            if *left == u32::MAX {
-                *left = self.bits(**word).map_or(0, counts);
-            }
+            let Some(left) = words.get(word).map(|place| &mut left[*place]) else { return false };
             let some = *left > 0;
             *left -= u32::from(some);
             some
@@ -223,12 +248,16 @@ impl Pattern {
     }
 
     /// Length of the longest common subsequence.
-    fn common_subsequence(&self, text: &[u64]) -> usize {
+    fn common_subsequence(&mut self, text: &[u64]) -> usize {
         // V has a 0 bit at each place of the pattern where the subsequence grows:
         // V ← (V + (V & M)) | (V & !M), with M the places of the text's next word.
-        let mut growth = vec![u64::MAX; self.blocks()];
+        let blocks = self.blocks();
+        let mut growth = std::mem::take(&mut self.growth);
+        growth.clear();
+        growth.resize(blocks, u64::MAX);
         for word in text {
-            let Some(bits) = self.bits(*word) else { continue };
+            let Some(place) = self.words.get(word) else { continue };
+            let bits = &self.places[place * blocks..][..blocks];
             let mut carry = false;
             for (v, m) in growth.iter_mut().zip(bits) {
                 let (sum, over) = v.overflowing_add(*v & m);
@@ -241,7 +270,9 @@ impl Pattern {
             bits @ 0..64 => (1u64 << bits) - 1,
             _ => u64::MAX,
         };
-        growth.iter().enumerate().map(|(block, v)| (!v & used(block)).count_ones() as usize).sum()
+        let common = growth.iter().enumerate().map(|(block, v)| (!v & used(block)).count_ones() as usize).sum();
+        self.growth = growth;
+        common
     }
 }
 

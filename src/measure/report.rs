@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::filter::decoding::Decoded;
 use crate::filter::text::{text, text_of};
 use crate::filter::words;
+use crate::model::embedder::Embedder;
 use crate::review::{Applied, Decisions, Tally};
 
 /// Words on which distinct n-grams are counted: they fall with the length of a text.
@@ -162,7 +163,7 @@ pub struct FieldReport {
     /// Texts that it was taken of: its greatest value.
     pub vendi_texts: usize,
     /// What its similarities are.
-    pub vendi_kernel: &'static str,
+    pub vendi_kernel: String,
 }
 
 /// Lengths of texts.
@@ -210,15 +211,16 @@ pub struct StepReport {
     pub closed_by_budget: f64,
 }
 
-/// Measures the rows of `sources`; `fields` are the texts to look at, none for every text field.
-/// `on_progress` gets the bytes read and their sum.
+/// Measures the rows of `sources`; `fields` are the texts to look at, none for every text field. With an `embedder`
+/// the Vendi score is that of meanings. `on_progress` gets the bytes read and their sum.
 ///
 /// # Errors
-/// When a file cannot be read, or holds no row.
+/// When a file cannot be read, or holds no row, or a text cannot be embedded.
 pub fn measure(
     sources: &Sources,
     fields: &[String],
     seed: u64,
+    embedder: Option<&Embedder>,
     on_progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Report> {
     let plan: Option<Value> = sources.plan.as_deref().map(read_json).transpose()?;
@@ -289,7 +291,7 @@ pub fn measure(
         report.model = plan.get("model").cloned();
     }
     (report.attributes, report.pairs) = counts.spreads(report.planned);
-    report.fields = texts.into_iter().map(FieldMeter::report).collect();
+    report.fields = texts.into_iter().map(|meter| meter.report(embedder)).collect::<Result<_>>()?;
     for step in &mut steps {
         let texts = step.texts.max(1) as f64;
         (step.tokens, step.tension_mean) = (step.tokens / texts, step.tension_mean / texts);
@@ -374,6 +376,8 @@ struct FieldMeter {
     for_distinct: Sample,
     for_bleu: Sample,
     for_vendi: Sample,
+    /// The same texts as `for_vendi`, whole.
+    for_embedder: Sample,
     compressed: Compressed,
 }
 
@@ -386,6 +390,7 @@ impl FieldMeter {
             for_distinct: Sample::new(seed, usize::MAX, DISTINCT_WORDS),
             for_bleu: Sample::new(seed, BLEU_TEXTS, usize::MAX),
             for_vendi: Sample::new(seed, VENDI_TEXTS, usize::MAX),
+            for_embedder: Sample::new(seed, VENDI_TEXTS, usize::MAX),
             compressed: Compressed::default(),
         }
     }
@@ -402,13 +407,22 @@ impl FieldMeter {
             self.for_distinct.offer(place, &words);
             self.for_bleu.offer(place, &words);
             self.for_vendi.offer(place, &words);
+            self.for_embedder.offer(place, &[text.to_owned()]);
         }
     }
 
-    fn report(self) -> FieldReport {
+    fn report(self, embedder: Option<&Embedder>) -> Result<FieldReport> {
         let (of_distinct, of_bleu) = (self.for_distinct.texts(), self.for_bleu.texts());
         let of_vendi = self.for_vendi.texts();
-        FieldReport {
+        let (vendi, vendi_kernel) = match embedder {
+            None => (vendi::vendi_score(&of_vendi), vendi::KERNEL.to_owned()),
+            Some(embedder) => {
+                let texts = self.for_embedder.texts().concat();
+                let score = vendi::vendi_score_of_embeddings(&embedder.embed(&texts)?);
+                (score, format!("cosine of embeddings by {}", embedder.name()))
+            }
+        };
+        Ok(FieldReport {
             field: self.field,
             words: Lengths::of(self.words),
             chars: Lengths::of(self.chars),
@@ -417,10 +431,10 @@ impl FieldMeter {
             self_bleu: self_bleu(&of_bleu),
             self_bleu_texts: of_bleu.len(),
             gzip_ratio: self.compressed.ratio(),
-            vendi: vendi::vendi_score(&of_vendi),
+            vendi,
             vendi_texts: of_vendi.len(),
-            vendi_kernel: vendi::KERNEL,
-        }
+            vendi_kernel,
+        })
     }
 }
 
@@ -552,7 +566,7 @@ mod tests {
         if let Some(plan) = plan {
             write("run.lock.json", &[plan]);
         }
-        measure(&Sources::of(folder.path())?, &[], 0, &mut |_, _| {})
+        measure(&Sources::of(folder.path())?, &[], 0, None, &mut |_, _| {})
     }
 
     fn row(id: u32, a: &str, b: &str, text: &str) -> Value {

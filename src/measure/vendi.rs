@@ -1,8 +1,9 @@
 //! The Vendi score (Friedman and Dieng 2023): how many texts that share nothing are as diverse.
 //!
 //! It is the exponential of the entropy of the eigenvalues of K / n, K being the similarities of n texts.
-//! Without a model the similarity of two texts is the cosine of their word counts, averaged with that
-//! of their word pair counts: the n-gram kernel of the package `vendi-score`.
+//! The similarity of two texts is the cosine of their sentence embeddings, or, without a model for these, the cosine
+//! of their word counts, averaged with that of their word pair counts: the n-gram kernel of the package
+//! `vendi-score`.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -14,12 +15,22 @@ pub const KERNEL: &str = "cosine of word 1-grams and 2-grams";
 ///
 /// Time grows with the cube of their number: 500 texts take about 0.1 s.
 pub fn vendi_score(texts: &[Vec<String>]) -> Option<f64> {
-    if texts.is_empty() {
-        return None;
-    }
-    let n = texts.len();
     let vectors = [1, 2].map(|order| texts.iter().map(|words| unit_counts(words, order)).collect::<Vec<_>>());
     let similarity = |a: usize, b: usize| vectors.iter().map(|of| cosine(&of[a], &of[b])).sum::<f64>() / 2.0;
+    of_similarities(texts.len(), similarity)
+}
+
+/// The Vendi score of texts by their embeddings, each of length 1; None without texts.
+pub fn vendi_score_of_embeddings(embeddings: &[Vec<f32>]) -> Option<f64> {
+    let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+    of_similarities(embeddings.len(), |a, b| product(&embeddings[a], &embeddings[b]))
+}
+
+/// The score of `n` things that are all like themselves by 1.
+fn of_similarities(n: usize, similarity: impl Fn(usize, usize) -> f64) -> Option<f64> {
+    if n == 0 {
+        return None;
+    }
     let below: Vec<Vec<f64>> = (0..n).map(|row| (0..row).map(|column| similarity(row, column)).collect()).collect();
     let element = |row: usize, column: usize| match row.cmp(&column) {
         Ordering::Greater => below[row][column],
@@ -167,6 +178,17 @@ mod tests {
         assert!((score(&["a b", "a b", "c d", "c d"]) - 2.0).abs() < 1e-9);
         assert!((score(&["", "a"]) - 2.0).abs() < 1e-9);
         assert_eq!(vendi_score(&[]), None);
+    }
+
+    #[test]
+    fn embeddings_count_by_their_angles() {
+        let half = std::f32::consts::FRAC_1_SQRT_2;
+        let apart = [vec![1.0, 0.0], vec![0.0, 1.0], vec![1.0, 0.0]];
+        let entropy = -(2.0f64 / 3.0) * (2.0f64 / 3.0).ln() - (1.0f64 / 3.0) * (1.0f64 / 3.0).ln();
+        assert!(vendi_score_of_embeddings(&apart).is_some_and(|score| (score - entropy.exp()).abs() < 1e-6));
+        let between = vendi_score_of_embeddings(&[vec![1.0, 0.0], vec![half, half]]).expect("two texts");
+        assert!(between > 1.0 && between < 2.0, "{between}");
+        assert_eq!(vendi_score_of_embeddings(&[]), None);
     }
 
     #[test]

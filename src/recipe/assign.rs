@@ -7,11 +7,12 @@
 //! independent draws. In all three, more rows never change earlier ones.
 //!
 //! Attributes that stand apart from the cells ([`Attribute::apart`]) are dealt after the others, in the way
-//! of *pairs*: their values keep their shares, and go round within each cell. Continuous ranges follow a
-//! shifted Halton sequence.
+//! of *pairs*: their values keep their shares, and go round within each cell. As the cells of the next rows are
+//! known, a value is not given to a row when one soon to come needs it more. Continuous ranges follow a shifted
+//! Halton sequence.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use rustc_hash::FxHashMap;
 use schemars::JsonSchema;
@@ -31,6 +32,9 @@ const MOST_COMPARED: usize = 256;
 
 /// Most rows that are looked ahead for values that must get them; rarer values may come later than they should.
 const MOST_AHEAD: u32 = 4096;
+
+/// Rows to come that a value of an attribute apart may be kept for; more change little.
+const ROWS_KEPT_FOR: usize = 8;
 
 /// `attempt` of the streams that plan rather than decode; decoding attempts stay below it.
 pub(super) const PLANNING: u16 = u16::MAX;
@@ -61,7 +65,12 @@ pub struct Assignments<'a> {
 }
 
 enum Way {
-    Cells { cells: Vec<Cell>, marginals: Vec<HashMap<usize, f64>> },
+    Cells {
+        cells: Vec<Cell>,
+        marginals: Vec<HashMap<usize, f64>>,
+        /// Cells of this row and of some rows to come, where attributes stand apart from them.
+        coming: VecDeque<usize>,
+    },
     Pairs,
     Random,
 }
@@ -98,7 +107,7 @@ impl<'a> Assignments<'a> {
             (_, Some(mut cells)) => {
                 share_out(&mut cells, quotas)?;
                 let marginals = attributes.iter().map(|_| HashMap::new()).collect();
-                Way::Cells { cells, marginals }
+                Way::Cells { cells, marginals, coming: VecDeque::new() }
             }
             (Balance::Cells, None) => {
                 let what = format!("the attributes have more than {MOST_CELLS} combinations");
@@ -127,7 +136,7 @@ impl<'a> Assignments<'a> {
     pub fn beside(mut self, held: &[Held]) -> Result<Self, Fault> {
         for (index, held) in held.iter().enumerate() {
             let fault = |what: &str, remedy: &str| Err(Fault::new(format!("/held/{index}"), what, remedy));
-            let Way::Cells { cells, marginals } = &mut self.way else {
+            let Way::Cells { cells, marginals, .. } = &mut self.way else {
                 return fault("rows that are there already need cells", "use `balance: cells` and fewer values");
             };
             let Some(cell) = cells.iter_mut().find(|cell| cell.values == held.is) else {
@@ -144,10 +153,11 @@ impl<'a> Assignments<'a> {
     /// Total variation between the cells' rows so far and their shares, 0 to 1; 0 where rows are not spread by
     /// cells.
     pub fn total_variation(&self) -> f64 {
-        let Way::Cells { cells, .. } = &self.way else { return 0.0 };
-        let total: f64 = cells.iter().map(|cell| f64::from(cell.rows)).sum();
-        let apart = |cell: &Cell| (f64::from(cell.rows) / total.max(1.0) - cell.share).abs();
-        cells.iter().map(apart).sum::<f64>() / 2.0
+        let Way::Cells { cells, coming, .. } = &self.way else { return 0.0 };
+        let mut rows: Vec<f64> = cells.iter().map(|cell| f64::from(cell.rows)).collect();
+        coming.iter().for_each(|&cell| rows[cell] -= 1.0);
+        let total = rows.iter().sum::<f64>().max(1.0);
+        rows.iter().zip(cells).map(|(rows, cell)| (rows / total - cell.share).abs()).sum::<f64>() / 2.0
     }
 
     /// Number of cells; `None` where rows are not spread by cells.
@@ -176,19 +186,27 @@ impl Iterator for Assignments<'_> {
         let mut deal = Deal::default();
         let listed = || self.attributes.iter().enumerate().filter(|(_, attribute)| !attribute.is_continuous());
         match &mut self.way {
-            Way::Cells { cells, marginals } => {
-                let chosen = apportion(cells, marginals, tie_break);
-                cells[chosen].rows += 1;
-                for (counts, &place) in marginals.iter_mut().zip(&cells[chosen].places) {
-                    *counts.entry(place).or_default() += 1.0;
+            Way::Cells { cells, marginals, coming } => {
+                let ahead = if listed().any(|(_, attribute)| attribute.apart) { ROWS_KEPT_FOR } else { 0 };
+                while coming.len() <= ahead {
+                    let row = self.row.wrapping_add(coming.len() as u32);
+                    let chosen = apportion(cells, marginals, StreamKey { row, ..tie_break });
+                    cells[chosen].rows += 1;
+                    for (counts, &place) in marginals.iter_mut().zip(&cells[chosen].places) {
+                        *counts.entry(place).or_default() += 1.0;
+                    }
+                    coming.push_back(chosen);
                 }
-                deal.values.clone_from(&cells[chosen].values);
-                deal.places = listed()
-                    .filter(|(_, a)| !a.apart)
-                    .map(|(at, _)| at)
-                    .zip(cells[chosen].places.iter().copied())
-                    .collect();
-                deal.places.push((self.attributes.len(), chosen));
+                let in_cells: Vec<usize> = listed().filter(|(_, a)| !a.apart).map(|(at, _)| at).collect();
+                let places = |cell: usize| -> Vec<(usize, usize)> {
+                    let values = in_cells.iter().copied().zip(cells[cell].places.iter().copied());
+                    values.chain([(self.attributes.len(), cell)]).collect()
+                };
+                if let Some(chosen) = coming.pop_front() {
+                    deal.values.clone_from(&cells[chosen].values);
+                    deal.places = places(chosen);
+                }
+                deal.coming = coming.iter().map(|&cell| places(cell)).collect();
             }
             Way::Pairs => {
                 for (at, attribute) in listed().filter(|(_, attribute)| !attribute.apart) {
@@ -307,13 +325,16 @@ struct Deal {
     values: Map<String, Value>,
     /// Each attribute's index and the place of its value; a cell counts as an attribute behind the last one.
     places: Vec<(usize, usize)>,
+    /// The same of rows to come, as far as it is known.
+    coming: Vec<Vec<(usize, usize)>>,
 }
 
 /// Values dealt one attribute at a time, each within one row of its share, joined so that pairs are met evenly.
 ///
 /// The shares are kept as in Tijdeman's chairman assignment ("The chairman assignment problem", 1980): a value
 /// may get its next row once its share has passed its count, and has a turn by which it must. Among those that
-/// leave every other value its turn, the one that was met least with what the row has is dealt.
+/// leave every other value its turn, the one that was met least with what the row has is dealt; where a round of
+/// values is dealt, that is weighed against what the rows to come in this round have.
 #[derive(Default)]
 struct Pairs {
     /// By attribute and case: values of different cases are counted apart.
@@ -339,12 +360,16 @@ impl Pairs {
         let turns = self.turns.entry((index, case)).or_insert_with(|| Turns::new(values.len(), weights));
         let place = |at: usize| case * (1 << 20) + at;
         let joined = &self.joined;
-        let met = |at: usize| -> u32 {
+        let met = |at: usize, places: &[(usize, usize)]| -> f64 {
             let with = |&(other, chosen): &(usize, usize)| joined.get(&(other, chosen, index, place(at)));
-            deal.places.iter().filter_map(with).sum()
+            f64::from(places.iter().filter_map(with).sum::<u32>())
         };
+        // Under a condition it is not known which rows to come are of this case.
+        let in_round = if attribute.when.is_empty() { turns.left_after_this() } else { 0 };
+        let coming = &deal.coming[..in_round.min(deal.coming.len())];
+        let needed = |at: usize| coming.iter().map(|places| met(at, places)).sum::<f64>() / coming.len().max(1) as f64;
         let chance = |at: usize| tie_break.words((index as u32) << 20 | at as u32)[0];
-        let at = turns.next(|at, share| (f64::from(met(at)) / share, chance(at)), tie_break);
+        let at = turns.next(|at, share| ((met(at, &deal.places) - needed(at)) / share, chance(at)), tie_break);
         for &(other, chosen) in &deal.places {
             *self.joined.entry((other, chosen, index, place(at))).or_default() += 1;
         }
@@ -359,6 +384,11 @@ impl Turns {
         let total: f64 = if weights.is_empty() { count as f64 } else { weights.iter().sum() };
         let shares = (0..count).map(|at| weights.get(at).copied().unwrap_or(1.0) / total).collect();
         Self { shares, counts: vec![0; count], rows: 0, left: alike.then(Vec::new) }
+    }
+
+    /// Rows of the present round that come after the next one.
+    fn left_after_this(&self) -> usize {
+        self.left.as_ref().map_or(0, |left| if left.is_empty() { self.shares.len() } else { left.len() } - 1)
     }
 
     /// Deals the value of the least rank; `rank` gets a value's place and share.
@@ -565,9 +595,9 @@ mod tests {
                 let met = joined(&rows, other, "c");
                 let unmet = values * count - met.len();
                 let off = |count: &u32| count.abs_diff(even);
-                prop_assert!(met.iter().all(|count| off(count) <= 3) && (unmet == 0 || even < 3), "{met:?} of {even}");
-                let mean = met.iter().map(off).sum::<u32>() as usize + unmet * even as usize;
-                prop_assert!(mean <= values * count * 2, "{met:?} of {even}");
+                prop_assert!(met.iter().all(|count| off(count) <= 2) && (unmet == 0 || even < 3), "{met:?} of {even}");
+                let total = met.iter().map(off).sum::<u32>() as usize + unmet * even as usize;
+                prop_assert!(total <= values * count, "{met:?} of {even}: more than 1 apart in the mean");
             }
         }
     }

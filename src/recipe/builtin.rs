@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Recipe;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 
 const RECIPES: &[(&str, &str)] = &[
     ("instruction-response", include_str!("../../recipes/instruction-response.yaml")),
@@ -51,7 +51,11 @@ pub fn grammar(name: &str) -> Result<&'static str> {
 fn find(table: &[(&str, &'static str)], kind: &str, name: &str) -> Result<&'static str> {
     table.iter().find(|entry| entry.0 == name).map(|entry| entry.1).ok_or_else(|| {
         let names: Vec<&str> = table.iter().map(|entry| entry.0).collect();
-        Error::usage(format!("there is no built-in {kind} `{name}`"), format!("use one of: {}", names.join(", ")))
+        let remedy = match nearest(name, names.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("use one of: {}", names.join(", ")),
+        };
+        Error::usage(format!("there is no built-in {kind} `{name}`"), remedy)
     })
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::attributes::check_condition;
 use super::prompt::Templates;
 use super::{BestOf, Fault, Form, Output, Recipe, Scale, Step};
+use crate::error::nearest;
 use crate::grammar::{GrammarSource, Options, Program};
 
 /// Names that every template can use.
@@ -60,6 +61,28 @@ impl Recipe {
         let fills = |step: &Step| !step.aside && !step.output.is_score();
         if !keeps && !self.steps.iter().any(fills) {
             return fault("/steps", "every step is `aside`, so rows have no fields", "let one step fill a field");
+        }
+        self.check_filters()
+    }
+
+    /// A rule on a field that no row has would pass every row.
+    fn check_filters(&self) -> Result<(), Fault> {
+        // Fields of seeds and of whole schemas are known with the rows only.
+        let is_open = self.steps.iter().any(|step| step.field == "*");
+        if is_open || self.seeds.is_some() {
+            return Ok(());
+        }
+        let steps = self.steps.iter().filter(|step| !step.output.is_score()).map(|step| step.field.as_str());
+        let known: Vec<&str> = steps.chain(self.attributes.iter().map(|attribute| attribute.name.as_str())).collect();
+        for (at, field) in self.filters.fields() {
+            let root = field.split('.').next().unwrap_or(field);
+            if !known.contains(&field) && !known.contains(&root) {
+                let remedy = match nearest(field, known.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("it can be: {}", known.join(", ")),
+                };
+                return Err(Fault::new(format!("/filters{at}"), format!("no step fills `{field}`"), remedy));
+            }
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ use crate::decode::{Capacity, Scheduler, Statistics, StreamKey};
 use crate::error::Result;
 use crate::filter::Reason;
 use crate::model::Model;
+use crate::model::embedder::Embedder;
 use crate::tokenizer::Tokenizer;
 use crate::vocab::TokenId;
 
@@ -87,6 +88,8 @@ pub struct Summary {
     pub judging: Option<Statistics>,
     /// From the first prompt to the last row.
     pub elapsed: Duration,
+    /// Part of that in the schedulers' steps: model, masks, draws and keeping the batch full.
+    pub stepping: Duration,
     /// The user stopped the run.
     pub interrupted: bool,
 }
@@ -109,6 +112,8 @@ pub struct Workshop<'a> {
     pub compiler: &'a Compiler,
     /// Another model for the scores.
     pub judge: Option<Judge<'a>>,
+    /// The sentence embedder of the rule `semantic`.
+    pub embedder: Option<Arc<Embedder>>,
     /// Sequences that each model decodes at once, and the memory of their keys and values.
     pub capacity: Capacity,
 }
@@ -138,7 +143,7 @@ pub fn generate<'a>(
     let mut scheduler = Scheduler::new(workshop.model, workshop.tokenizer.vocab().clone(), workshop.capacity);
     let mut judge =
         workshop.judge.map(|judge| Scheduler::new(judge.model, judge.tokenizer.vocab().clone(), workshop.capacity));
-    let mut rows = Rows::new(plan, &seeds, directory)?;
+    let mut rows = Rows::new(plan, &seeds, directory, workshop.embedder)?;
     let mut decoding: HashMap<(u32, u16), Decoding> = HashMap::new();
     let mut wanted: Vec<Wanted> = Vec::new();
     while !rows.all_decided() {
@@ -166,8 +171,10 @@ pub fn generate<'a>(
         if outstanding(&scheduler, judge.as_ref()) == 0 {
             continue;
         }
+        let step = Instant::now();
         scheduler.step()?;
         judge.as_mut().map_or(Ok(()), Scheduler::step)?;
+        rows.summary.stepping += step.elapsed();
         while let Some(completion) =
             scheduler.take_finished().or_else(|| judge.as_mut().and_then(Scheduler::take_finished))
         {
@@ -238,9 +245,14 @@ impl Desk<'_, '_, '_> {
 ///
 /// # Errors
 /// When the ledger cannot be read or a line cannot be written.
-pub fn replay(plan: &Plan, directory: &mut RunDirectory, on_event: &mut dyn FnMut(Event)) -> Result<Summary> {
+pub fn replay(
+    plan: &Plan,
+    embedder: Option<Arc<Embedder>>,
+    directory: &mut RunDirectory,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<Summary> {
     let seeds = Seeds::of(plan)?;
-    let mut rows = Rows::new(plan, &seeds, directory)?;
+    let mut rows = Rows::new(plan, &seeds, directory, embedder)?;
     let mut wanted = Vec::new();
     while wanted.is_empty() && !rows.all_decided() {
         if let Some(want) = rows.open_next()? {

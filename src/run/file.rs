@@ -254,6 +254,22 @@ impl Source {
         Ok(Resolved { schema: self.schema(&recipe)?, recipe })
     }
 
+    /// `cause`, with the line of the file where `value` stands at `pointer`; as it is when a flag gave the value, or
+    /// when it names a line of another file already.
+    pub fn at(&self, pointer: &str, value: &str, cause: Error) -> Error {
+        let line = yaml::line_of(&self.text, pointer);
+        let written = line.and_then(|line| self.text.lines().nth(line.saturating_sub(1) as usize));
+        let name = value.rsplit(std::path::MAIN_SEPARATOR).next().unwrap_or(value);
+        match (line, written, &cause) {
+            (Some(line), Some(written), Error::Usage { .. } | Error::Model { .. } | Error::Io { .. })
+                if written.contains(name) =>
+            {
+                Error::input(&self.path, format!("line {line}: {pointer}: {cause}"), "")
+            }
+            _ => cause,
+        }
+    }
+
     fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new(""))
     }
@@ -276,7 +292,8 @@ impl Source {
             Some(RecipeChoice::Named(name)) => {
                 let path = self.folder().join(name);
                 let is_path = path.exists() || Path::new(name).extension().is_some();
-                if is_path { Recipe::read(&path) } else { builtin::recipe(name) }
+                let found = if is_path { Recipe::read(&path) } else { builtin::recipe(name) };
+                found.map_err(|cause| self.at("/recipe", name, cause))
             }
         }
     }
@@ -286,7 +303,8 @@ impl Source {
             return Ok(serde_json::from_str(builtin::grammar(&recipe.schema)?).expect("bundled grammars are JSON"));
         };
         let path = self.folder().join(path);
-        let bytes = std::fs::read(&path).map_err(|cause| Error::io("read", &path, cause))?;
+        let bytes = std::fs::read(&path)
+            .map_err(|cause| self.at("/schema", &path.to_string_lossy(), Error::io("read", &path, cause)))?;
         let text = String::from_utf8(bytes).map_err(|_| Error::input(&path, "not UTF-8 text", "save it as UTF-8"))?;
         let schema: Value = serde_json::from_str(&text)
             .map_err(|cause| Error::input(&path, format!("not JSON: {cause}"), "a schema is a JSON object"))?;

@@ -23,7 +23,8 @@ use crate::filter::Reason;
 pub const FILE: &str = "ledger.jsonl";
 /// Longest line that is read; a longer one is no attempt.
 const MOST_LINE_BYTES: u64 = 64 << 20;
-/// Lines reach the disk itself at least this often; a crash of the machine loses no more.
+/// Lines that were appended survive the end of the process at once. The first one appended so long after the last
+/// wait for the disk is followed by another wait, as is the end of a run: a crash of the machine loses what came since.
 const SYNC_EVERY: Duration = Duration::from_secs(2);
 
 /// One attempt at a row, as it ended.

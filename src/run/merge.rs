@@ -5,12 +5,14 @@
 //! parts (`decisions.jsonl`) comes along.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::directory::{self, RECORDS, RunDirectory};
 use super::driver::{Event, Summary, replay};
 use super::ledger::{Recovered, Scan};
 use super::plan::Plan;
 use crate::error::{Error, Result};
+use crate::model::embedder::Embedder;
 use crate::review::{DECISIONS, Decision, Decisions};
 
 /// What was joined.
@@ -26,12 +28,17 @@ pub struct Merged {
     pub decided: usize,
 }
 
-/// Joins the runs `parts` into a new run at `output`.
+/// Joins the runs `parts` into a new run at `output`; `embedder` is the one that the parts' plan names.
 ///
 /// # Errors
 /// When a part is no run, belongs to another plan or is being written, people decided differently on the same row of
 /// two parts, or `output` cannot be written.
-pub fn merge(output: &Path, parts: &[PathBuf], on_event: &mut dyn FnMut(Event)) -> Result<Merged> {
+pub fn merge(
+    output: &Path,
+    parts: &[PathBuf],
+    embedder: Option<Arc<Embedder>>,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<Merged> {
     let Some(first) = parts.first() else {
         return Err(Error::usage("there is nothing to merge", "name the run directories"));
     };
@@ -67,7 +74,7 @@ pub fn merge(output: &Path, parts: &[PathBuf], on_event: &mut dyn FnMut(Event)) 
         whole.discard();
         return Err(cause);
     }
-    let summary = replay(&plan, &mut whole, on_event)?;
+    let summary = replay(&plan, embedder, &mut whole, on_event)?;
     let decided = match carry(decisions, output) {
         Ok(decided) => decided,
         Err(cause) => {

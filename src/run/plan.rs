@@ -32,6 +32,9 @@ pub struct Plan {
     /// Another model that gives the scores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge: Option<ModelUsed>,
+    /// The sentence embedder of the rule `semantic`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedder: Option<ModelUsed>,
     /// Constraint engine, as `--engine` names it.
     pub engine: String,
     /// The schema that every row satisfies.
@@ -145,7 +148,7 @@ impl Plan {
         if let Some(seeds) = plan.get_mut("seeds").and_then(Value::as_object_mut) {
             seeds.shift_remove("path");
         }
-        for model in ["model", "judge"] {
+        for model in ["model", "judge", "embedder"] {
             if let Some(model) = plan.get_mut(model).and_then(Value::as_object_mut) {
                 model.shift_remove("path");
             }
@@ -197,6 +200,7 @@ mod tests {
             seed: 1,
             model: ModelUsed { name: "m".into(), ..ModelUsed::default() },
             judge: None,
+            embedder: None,
             engine: "instil".into(),
             schema: Value::Bool(true),
             seeds: None,

@@ -19,6 +19,7 @@ use super::seeds::{Origin, Seeds, family, texts_of};
 use crate::decode::StreamKey;
 use crate::error::Result;
 use crate::filter::{Candidate, CrossRows, Other, Prepared, Reason};
+use crate::model::embedder::Embedder;
 use crate::recipe::Dealer;
 
 /// A row that is not decided yet.
@@ -88,13 +89,18 @@ impl<'a> Rows<'a> {
     ///
     /// # Errors
     /// When the attributes cannot be dealt out, or a file that filters compare with cannot be read.
-    pub fn new(plan: &'a Plan, seeds: &'a Seeds, directory: &'a mut RunDirectory) -> Result<Self> {
+    pub fn new(
+        plan: &'a Plan,
+        seeds: &'a Seeds,
+        directory: &'a mut RunDirectory,
+        embedder: Option<Arc<Embedder>>,
+    ) -> Result<Self> {
         let assignments = plan.recipe.assignments(plan.seed).map_err(|fault| fault.as_usage(&plan.recipe.name))?;
         let shard = plan.shard;
         let dealer = Dealer::new(&plan.recipe, plan.seed);
         let coming = (0..plan.row_limit()).zip(assignments).filter(move |(row, _)| shard.is_none_or(|s| s.holds(*row)));
         let coming: Box<dyn Iterator<Item = _>> = Box::new(coming);
-        let mut cross_rows = plan.recipe.filters.cross_rows()?;
+        let mut cross_rows = plan.recipe.filters.cross_rows(embedder)?;
         for (seed, index) in seeds.rows.iter().zip(0..) {
             let family = family(index);
             let prepared = cross_rows.prepare(Candidate { fields: &seed.texts, family: Some(&family) });

@@ -46,6 +46,23 @@ fn filter_keeps_lines_and_says_why_others_went() {
 }
 
 #[test]
+fn filter_refuses_fields_that_no_row_has_and_counts_what_rouge_l_compared() {
+    let place = Place::new();
+    let texts =
+        ["Name three rivers of Europe.", "Name three big rivers of Europe.", "Bake bread.", "Draw an old ship."];
+    rows(&place, "in.jsonl", &texts.map(|text| json!({"instruction": text, "note": ""})));
+    let told = place.run(&["filter", "in.jsonl", "-o", "out.jsonl", "--field", "instrction", "--exact"]);
+    told.refused(3, &["no row has text in a field `instrction`; did you mean `instruction`?"]);
+    place.run(&["filter", "in.jsonl", "-o", "out.jsonl", "--field", "note", "--exact"]).refused(3, &["`note`"]);
+    assert!(!place.at("out.jsonl").exists());
+    let outcome = place.run(&["filter", "in.jsonl", "-o", "out.jsonl", "--rouge-l", "--json"]).succeeded();
+    let summary: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    assert_eq!(summary["rejected"], json!({"rouge_l": 1}));
+    // Of the pairs with a kept row (0 + 1 + 1 + 2) one shares words, and is compared in full.
+    assert_eq!(summary["rouge_l_pairs"], json!({"all": 4, "sharing": 1, "compared": 1}));
+}
+
+#[test]
 fn filter_reads_rules_from_a_file() {
     let place = Place::new();
     rows(&place, "in.jsonl", &[json!({"q": "one two three"}), json!({"q": "one"})]);

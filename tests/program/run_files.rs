@@ -67,8 +67,19 @@ const BROKEN: &[(&str, &str)] = &[
         "recipe:\n  name: mine\n  schema: instruction-response\n  steps: []\n",
         "run.yaml: line 4: /recipe/steps: `steps` is empty; add at least one step",
     ),
-    ("recipe: instruction-respose\n", "there is no built-in recipe `instruction-respose`"),
-    ("schema: nowhere.json\n", "nowhere.json"),
+    (
+        "rows: 3\nrecipe: instruction-respose\n",
+        "run.yaml: line 2: /recipe: there is no built-in recipe `instruction-respose`; did you mean `instruction-response`?",
+    ),
+    ("schema: nowhere.json\n", "run.yaml: line 1: /schema: cannot read "),
+    (
+        "filters:\n  loops: [response]\n  rouge_l: {fields: [instrction]}\n",
+        "run.yaml: line 3: /filters/rouge_l/fields/0: no step fills `instrction`; did you mean `instruction`?",
+    ),
+    (
+        "filters:\n  semantic: {fields: [instruction], treshold: 0.8}\n",
+        "run.yaml: line 2: unknown key `treshold`; did you mean `threshold`?",
+    ),
     ("filters: {sentence_ends: [a]}\n", "run.yaml: line 1: unknown key `sentence_ends`; did you mean `sentence_end`?"),
 ];
 
@@ -100,6 +111,38 @@ fn every_fault_of_a_run_file_is_one_line_that_names_its_place() {
         assert!(outcome.stdout.is_empty());
     }
     assert!(BROKEN.len() >= 20);
+}
+
+#[test]
+fn a_run_tells_the_next_validation_how_long_it_will_take() {
+    let place = place();
+    let validate = ["validate", "--model", "model.toml", "--recipe", &fixture("recipe.yaml"), "-n", "400"];
+    let told = place.run(&validate).succeeded().stdout;
+    assert!(told.contains("how long that takes is told once a run"), "{told}");
+    let speed = place.at(".cache/instil/speed");
+    let name = instil::model::source::verify::sha256_of(b"model.toml");
+    std::fs::create_dir_all(&speed).expect("a folder");
+    std::fs::write(speed.join(format!("{}.json", &name[..16])), "{\"tokens_per_s\": 50.0, \"batch\": 8}")
+        .expect("written");
+    let told = place.run(&validate).succeeded().stdout;
+    assert!(told.contains("at the 50 tokens/s of the last run with this model here, batch 8"), "{told}");
+    let told = place.run(&[&validate[..], &["--json"]].concat()).succeeded().stdout;
+    let found: Value = serde_json::from_str(&told).expect("JSON");
+    let (least, most) = (&found["seconds"]["least"], &found["seconds"]["most"]);
+    assert!(least.as_f64() < most.as_f64() && least.as_f64() > Some(0.0), "{found}");
+}
+
+#[test]
+fn a_model_that_a_run_file_names_wrongly_is_told_with_its_line() {
+    let place = place();
+    place.write("run.yaml", "rows: 3\nmodel: smollm2-135m\n");
+    let told = place.run(&["validate", "-c", "run.yaml"]);
+    told.refused(
+        3,
+        &["run.yaml: line 2: /model: model smollm2-135m: unknown model; did you mean smollm2-135m-instruct?"],
+    );
+    let told = place.run(&["validate", "-c", "run.yaml", "--model", "smollm3"]);
+    assert!(!told.refused(3, &["model smollm3: unknown model"]).contains("line"));
 }
 
 #[test]
