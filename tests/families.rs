@@ -17,10 +17,12 @@ use candle_core::quantized::gguf_file::Content;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models;
-use instil::gguf::{GgmlType, Gguf};
+use instil::gguf::write::{Tensor as Stored, to_bytes};
+use instil::gguf::{Array, GgmlType, Gguf, Metadata, Value as Entered};
 use instil::model::decoder::Decoder;
 use instil::model::reference::Reference;
 use instil::model::{Model, Segment};
+use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -455,5 +457,96 @@ fn temperature_begins_after_the_first_training_context() {
         // Row `at` is that of position `PROMPT + at − 1`.
         let apart = difference(found, plain);
         assert_eq!(apart > 0.01, at >= 4, "{at}: {apart}");
+    }
+}
+
+/// Keys below a family's name, of which the hostile files get some.
+const KEYS: [&str; 31] = [
+    "attention.causal",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.layer_norm_rms_epsilon",
+    "attention.scale",
+    "attention.sliding_window",
+    "attention.sliding_window_pattern",
+    "attention.temperature_length",
+    "attention.temperature_scale",
+    "attention.value_length",
+    "attn_logit_softcapping",
+    "block_count",
+    "context_length",
+    "embedding_length",
+    "embedding_scale",
+    "feed_forward_length",
+    "final_logit_softcapping",
+    "logit_scale",
+    "residual_scale",
+    "rope.dimension_count",
+    "rope.freq_base",
+    "rope.freq_base_swa",
+    "rope.scaling.attn_factor",
+    "rope.scaling.factor",
+    "rope.scaling.original_context_length",
+    "rope.scaling.type",
+    "rope.scaling.yarn_beta_fast",
+    "rope.scaling.yarn_beta_slow",
+    "rope.scaling.yarn_log_multiplier",
+    "an.unknown.key",
+];
+
+fn hostile() -> impl Strategy<Value = Entered> {
+    let numbers = vec![0, 1, 2, 3, 8, 16, 33, 1 << 16, 1 << 20, u64::from(u32::MAX), u64::MAX];
+    let reals = vec![0.0, -1.0, 0.5, 1.0, 4.0, 1e-30, 1e30, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+    let texts = vec!["yarn", "linear", "longrope", "none", "", "dynamic"];
+    prop_oneof![
+        3 => prop::sample::select(numbers).prop_map(Entered::Unsigned),
+        1 => any::<i64>().prop_map(Entered::Signed),
+        3 => prop::sample::select(reals).prop_map(Entered::Float),
+        1 => any::<bool>().prop_map(Entered::Bool),
+        2 => prop::sample::select(texts).prop_map(|text| Entered::String(text.into())),
+        1 => prop::collection::vec(any::<bool>(), 0..9).prop_map(|flags| Entered::Array(Array::Bool(flags))),
+        1 => prop::collection::vec(any::<i64>(), 0..9).prop_map(|numbers| Entered::Array(Array::Signed(numbers))),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    /// A file that says anything at all is a model that computes, or an error; reference and decoder agree
+    /// on which.
+    #[test]
+    fn hostile_metadata_end_in_an_error_or_in_logits(
+        shape in prop::sample::select(&FAMILIES[..]),
+        entries in prop::collection::vec((prop::sample::select(&KEYS[..]), hostile()), 1..3),
+    ) {
+        let file = Gguf::parse(&bytes(shape, SEED), "random").expect("a file");
+        let mut metadata = Metadata::new("hostile");
+        for (key, value) in &entries {
+            metadata.insert(format!("{}.{key}", shape.family), value.clone());
+        }
+        for (key, value) in file.metadata().iter() {
+            metadata.insert(key, value.clone());
+        }
+        let tensors: Vec<Stored> = file.tensors().iter().map(|tensor| Stored {
+            name: tensor.name.clone(),
+            dims: tensor.dims.clone(),
+            kind: tensor.ggml_type().expect("a type"),
+            bytes: file.bytes(tensor).expect("bytes").to_vec(),
+        }).collect();
+        let file = Gguf::parse(&to_bytes(&metadata, &tensors), "hostile").expect("a file");
+        let decoder = Decoder::load("hostile", &file, 1);
+        let reference = Reference::load("hostile", &file, &Device::Cpu);
+        prop_assert_eq!(decoder.is_ok(), reference.is_ok(), "{:?}", entries);
+        let (Ok(mut decoder), Ok(mut reference)) = (decoder, reference) else { return Ok(()) };
+        let tokens: Vec<u32> = (0..45).collect();
+        for model in [&mut decoder as &mut dyn Model, &mut reference] {
+            let sequence = model.create();
+            let logits = model.forward(&[Segment { sequence, tokens: &tokens, logits: 1 }]);
+            match logits {
+                Ok(logits) => prop_assert_eq!(logits.values.len(), VOCABULARY),
+                Err(error) => prop_assert!(error.to_string().contains("exceeds the context"), "{}", error),
+            }
+        }
     }
 }

@@ -126,7 +126,7 @@ unsafe fn gelu_lanes<L: Lanes>(gate: &mut [f32], up: &[f32]) {
 /// Both are `x / (1 + e^−2u)`: SiLU with `2u = x`, GELU since `(1 + tanh u) / 2 = 1 / (1 + e^−2u)`.
 #[inline(always)]
 unsafe fn gate_lanes<L: Lanes, const GELU: bool>(gate: &mut [f32], up: &[f32]) {
-    const TWICE_ROOT: f32 = 1.595_769_1; // 2 · √(2/π)
+    const TWICE_ROOT: f32 = 1.595_769; // 2 · √(2/π)
     unsafe {
         for at in (0..gate.len()).step_by(LANES) {
             let x = L::load(gate.as_ptr().add(at));
