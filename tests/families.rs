@@ -124,10 +124,9 @@ fn weights(shape: Shape) -> VarBuilder<'static> {
             // The file holds 1 + w.
             value = (value - 1.0).expect("a tensor");
         }
-        if ["llama", "granite", "smollm3"].contains(&shape.family) {
-            if name.ends_with("attn_q") || name.ends_with("attn_k") {
-                value = apart(&value, shape.head_dim);
-            }
+        let is_interleaved = ["llama", "granite", "smollm3"].contains(&shape.family);
+        if is_interleaved && (name.ends_with("attn_q") || name.ends_with("attn_k")) {
+            value = apart(&value, shape.head_dim);
         }
         named.insert(theirs(name, shape), value);
     }
