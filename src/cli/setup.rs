@@ -169,9 +169,10 @@ fn candle(
     let file = Gguf::open(weights)?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(file.metadata(), &manifest.name)?);
     let model = model::load(&manifest.name, &file, device, options)?;
-    // The kernels compute with the weights as the file holds them, the reference with 32-bit floats.
+    // The CPU's kernels compute with the weights as the file holds them, the reference with 32-bit floats.
     let bytes_of = |tensor: &TensorInfo| match model.info().arithmetic {
         Arithmetic::Quantised => tensor.size_bytes.unwrap_or_default(),
+        Arithmetic::F16Cuda => tensor.elements() * 2,
         _ => tensor.elements() * 4,
     };
     let weight_bytes = file.tensors().iter().map(bytes_of).sum();
