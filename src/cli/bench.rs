@@ -28,6 +28,8 @@ use super::{setup, terminal};
 
 const EXAMPLES: &str = "\
 Examples:
+  instil bench                                      models and batches side by side, to choose by
+  instil bench --models small.gguf,large.gguf --batches 1,16,64
   instil bench decode                               prompt and decode speed by batch
   instil bench decode --batches 1,8 --json
   instil bench decode --batches 32 --profile        where the time of a step goes
@@ -38,10 +40,12 @@ Examples:
 
 /// Measure decoding on this machine.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct BenchArguments {
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
+    #[command(flatten)]
+    comparison: super::compare::Comparison,
 }
 
 #[derive(Debug, Subcommand)]
@@ -125,24 +129,25 @@ struct RowsBench {
 /// Runs a bench.
 pub fn run(arguments: &BenchArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
     match &arguments.what {
-        What::Decode(bench) => decode(bench, quiet, stop),
-        What::Rows(bench) => rows(bench, quiet, stop),
-        What::Machine(bench) => machine(bench),
-        What::Masks(bench) => super::masks::run(bench, quiet),
-        What::Pipeline(bench) => super::pipeline::run(bench, stop),
+        None => super::compare::run(&arguments.comparison, quiet, stop),
+        Some(What::Decode(bench)) => decode(bench, quiet, stop),
+        Some(What::Rows(bench)) => rows(bench, quiet, stop),
+        Some(What::Machine(bench)) => machine(bench),
+        Some(What::Masks(bench)) => super::masks::run(bench, quiet),
+        Some(What::Pipeline(bench)) => super::pipeline::run(bench, stop),
     }
 }
 
 /// Median, least and greatest of some figures.
 #[derive(Clone, Copy, Default)]
-struct Spread {
-    median: f64,
-    least: f64,
-    greatest: f64,
+pub struct Spread {
+    pub median: f64,
+    pub least: f64,
+    pub greatest: f64,
 }
 
 impl Spread {
-    fn of(values: impl IntoIterator<Item = f64>) -> Self {
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
         match (values.first(), values.last()) {
@@ -152,7 +157,7 @@ impl Spread {
     }
 }
 
-fn check_stop(stop: &AtomicBool) -> Result<()> {
+pub fn check_stop(stop: &AtomicBool) -> Result<()> {
     if stop.load(Ordering::Relaxed) {
         return Err(Error::Interrupted { what: "nothing was measured to the end".into() });
     }
@@ -304,16 +309,16 @@ fn peak_memory_bytes() -> Option<u64> {
 }
 
 /// One run: seconds of the prompt and of all decode steps, and where the latter went.
-struct Measured {
-    prompt_seconds: f64,
-    decode_seconds: f64,
+pub struct Measured {
+    pub prompt_seconds: f64,
+    pub decode_seconds: f64,
     /// Memory of keys and values at the end.
     key_value_bytes: usize,
     parts: Vec<(String, f64)>,
 }
 
 /// Reads a prompt once, then decodes `batch` sequences that share it.
-fn measure(model: &mut dyn Model, prompt: &[TokenId], batch: usize, tokens: usize) -> Result<Measured> {
+pub fn measure(model: &mut dyn Model, prompt: &[TokenId], batch: usize, tokens: usize) -> Result<Measured> {
     let first = model.create();
     let start = Instant::now();
     model.forward(&[Segment { sequence: first, tokens: prompt, logits: 1 }])?;

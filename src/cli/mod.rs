@@ -5,6 +5,7 @@
 mod answer;
 mod bench;
 mod check;
+mod compare;
 mod completions;
 mod cost;
 mod decode;

@@ -38,7 +38,6 @@ pub struct ModelOptions {
     pub reference: bool,
 }
 
-/// Sequences decoded at once unless told otherwise: beyond this, a CPU gains little.
 /// Rows nest no deeper than the usual JSON readers take.
 const READERS_DEPTH: u32 = 120;
 /// Memory for keys and values where the system does not say what is free.

@@ -221,7 +221,7 @@ pub trait Model: Send {
     fn key_value_memory(&self) -> KeyValueMemory {
         KeyValueMemory::default()
     }
-    /// How many sequences at once keep the device busy.
+    /// How many sequences at once keep the device busy; beyond so many, a CPU gains little.
     fn usual_batch(&self) -> usize {
         32
     }
