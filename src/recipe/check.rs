@@ -150,7 +150,7 @@ impl Recipe {
                     checked.map_err(|(what, remedy)| Fault::new(format!("{at}/{key}"), what, remedy))?;
                 }
                 let compares = likelihood.readings() > 1 && !likelihood.is_alone();
-                if !compares && !(likelihood.neutral.is_empty() && likelihood.without.is_none()) {
+                if !(compares || likelihood.neutral.is_empty() && likelihood.without.is_none()) {
                     let what = "this measure compares with no other prompt";
                     return Err(Fault::new(at, what, "leave `neutral` and `without` out"));
                 }
