@@ -32,6 +32,10 @@ fn default_threshold() -> f64 {
     0.7
 }
 
+/// Words that a text must share with the new one before it is looked at, where so many must be shared at all.
+/// Counting one word more in all texts costs less than looking at those that share a single rare word.
+const LEAST_MET: usize = 3;
+
 impl RougeL {
     /// The rule over `fields` with Self-Instruct's threshold.
     pub fn new(fields: Vec<String>) -> Self {
@@ -75,7 +79,7 @@ pub struct RougeIndex {
     /// Word → kept texts that hold it, each once.
     holders: FxHashMap<u64, Vec<u32>>,
     /// Words met in each kept text during a check; all zero between checks.
-    met: Vec<u32>,
+    met: Vec<u16>,
     pairs: Pairs,
 }
 
@@ -168,15 +172,15 @@ impl RougeIndex {
             .map(|(word, count)| (self.holders.get(&word).map_or(0, Vec::len), word, count))
             .collect();
         by_holders.sort_unstable();
-        // Words held by most texts are skipped as long as the others must still be met.
+        // Words held by most texts are skipped as long as enough of the others must still be met.
         let mut skipped = 0;
         while let Some((_, _, count)) = by_holders.last()
-            && skipped + (*count as usize) < needed
+            && skipped + (*count as usize) + LEAST_MET <= needed
         {
             skipped += *count as usize;
             by_holders.pop();
         }
-        let least = needed.saturating_sub(skipped).max(1) as u32;
+        let least = u16::try_from(needed.saturating_sub(skipped).max(1)).unwrap_or(u16::MAX);
         let mut touched = Vec::new();
         for (_, word, count) in &by_holders {
             for index in self.holders.get(word).into_iter().flatten() {
@@ -184,7 +188,7 @@ impl RougeIndex {
                 if *met == 0 {
                     touched.push(*index);
                 }
-                *met += count;
+                *met = met.saturating_add(u16::try_from(*count).unwrap_or(u16::MAX));
             }
         }
         let enough = |index: &u32| std::mem::take(&mut self.met[*index as usize]) >= least;

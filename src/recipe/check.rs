@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::attributes::check_condition;
-use super::prompt::Templates;
+use super::prompt::{Templates, is_template};
 use super::{BestOf, Fault, Form, Output, Recipe, Scale, Step};
 use crate::error::nearest;
 use crate::grammar::{GrammarSource, Options, Program};
@@ -219,9 +219,4 @@ impl Recipe {
         let checked = Templates::default().check(swapped, known);
         checked.map_err(|(what, remedy)| Fault::new(format!("{at}/swapped"), what, remedy))
     }
-}
-
-/// Whether a text changes when it is rendered.
-fn is_template(text: &str) -> bool {
-    text.contains("{{") || text.contains("{%")
 }

@@ -221,6 +221,15 @@ impl Output {
         !matches!(self, Self::Template(_)) && !self.is_score()
     }
 
+    /// Whether its grammar depends on the row.
+    pub fn varies(&self) -> bool {
+        match self {
+            Self::Regex(pattern) => prompt::is_template(pattern),
+            Self::Text(text) => text.templates().any(|(_, template)| prompt::is_template(template)),
+            Self::Choice(_) | Self::Schema | Self::Template(_) | Self::Score(_) | Self::Likelihood(_) => false,
+        }
+    }
+
     /// Whether it goes into a row's scores.
     pub fn is_score(&self) -> bool {
         matches!(self, Self::Score(_) | Self::Likelihood(_) | Self::Number(_))

@@ -21,6 +21,11 @@ pub struct Templates {
     environment: RefCell<Environment<'static>>,
 }
 
+/// Whether a text changes when it is rendered.
+pub fn is_template(text: &str) -> bool {
+    ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark))
+}
+
 impl Default for Templates {
     fn default() -> Self {
         let mut environment = Environment::new();
@@ -41,7 +46,7 @@ impl Templates {
     /// # Errors
     /// When the template does not parse, or names a value that is not there.
     pub fn render(&self, template: &str, values: &Map<String, Value>, place: &str) -> Result<String> {
-        if !template.contains('{') {
+        if !is_template(template) {
             return Ok(template.to_owned());
         }
         self.rendered(template, values).map_err(|cause| {

@@ -78,6 +78,8 @@ pub struct Steps<'a> {
     templates: Templates,
     seeds: &'a Seeds,
     constraints: HashMap<String, Arc<dyn Constraint>>,
+    /// Those of steps whose grammar is the same for every row.
+    fixed: HashMap<usize, Arc<dyn Constraint>>,
     /// Tokens that the rows of one step and set share.
     prefixes: HashMap<(usize, u32), Arc<[TokenId]>>,
     /// The same in the chat form.
@@ -86,7 +88,8 @@ pub struct Steps<'a> {
     choices: HashMap<usize, Arc<[Vec<TokenId>]>>,
     /// What judging steps read of texts without content.
     neutral: HashMap<(usize, u32, bool), Vec<f64>>,
-    schema_text: String,
+    /// The schema as templates see it; none when no template speaks of it.
+    schema_text: Option<Value>,
     /// The rules about single rows, each at the last step that it needs.
     chain: Vec<Vec<Box<dyn Filter>>>,
 }
@@ -148,11 +151,14 @@ impl<'a> Steps<'a> {
             templates: Templates::default(),
             seeds,
             constraints: HashMap::new(),
+            fixed: HashMap::new(),
             prefixes: HashMap::new(),
             beginnings: HashMap::new(),
             choices: HashMap::new(),
             neutral: HashMap::new(),
-            schema_text: plan.schema.to_string(),
+            schema_text: serde_json::to_string(&plan.recipe.steps)
+                .is_ok_and(|steps| steps.contains("schema"))
+                .then(|| Value::String(plan.schema.to_string())),
             chain: by_step(&plan.recipe),
         })
     }
@@ -347,7 +353,7 @@ impl<'a> Steps<'a> {
             values.extend(self.seeds.values(origin));
         }
         values.extend(row.attempt.fields.clone());
-        values.insert("schema".into(), Value::String(self.schema_text.clone()));
+        values.extend(self.schema_text.iter().map(|text| ("schema".to_owned(), text.clone())));
         values.extend(row.attempt.aside.clone());
         values.insert("scores".into(), Value::Object(row.attempt.scores.clone()));
         values
@@ -356,7 +362,9 @@ impl<'a> Steps<'a> {
     /// What rules about single rows can read.
     fn view(&self, row: &Decoding) -> Map<String, Value> {
         let mut view = self.values(row);
-        view.insert("examples".into(), self.examples(row).into());
+        if !self.plan.recipe.filters.copied.is_empty() {
+            view.insert("examples".into(), self.examples(row).into());
+        }
         view
     }
 
@@ -410,8 +418,17 @@ impl<'a> Steps<'a> {
         let values = self.values(row);
         let (prefix, prompt) = self.prompt(row, step, &step.prompt, &values)?;
         let place = format!("recipe {}, step {}, output", plan.recipe.name, step.field);
-        let source = self.grammar(step, &values, &place)?;
-        let constraint = self.constraint(&source, step, &place)?;
+        let constraint = match self.fixed.get(&row.step) {
+            Some(constraint) => constraint.clone(),
+            None => {
+                let source = self.grammar(step, &values, &place)?;
+                let constraint = self.constraint(&source, step, &place)?;
+                if !step.output.varies() {
+                    self.fixed.insert(row.step, constraint.clone());
+                }
+                constraint
+            }
+        };
         let draws = plan.recipe.sampling.with(step.sampling);
         let request = self.fitting(
             row,
@@ -576,7 +593,10 @@ impl<'a> Steps<'a> {
     }
 
     fn constraint(&mut self, source: &GrammarSource, step: &Step, place: &str) -> Result<Arc<dyn Constraint>> {
-        let name = format!("{source:?}");
+        let name = match source {
+            GrammarSource::Regex(pattern) => format!("regex {pattern}"),
+            other => format!("{other:?}"),
+        };
         if let Some(known) = self.constraints.get(&name) {
             return Ok(known.clone());
         }
