@@ -226,7 +226,9 @@ impl Output {
         match self {
             Self::Regex(pattern) => prompt::is_template(pattern),
             Self::Text(text) => text.templates().any(|(_, template)| prompt::is_template(template)),
-            Self::Choice(_) | Self::Schema | Self::Template(_) | Self::Score(_) | Self::Likelihood(_) => false,
+            Self::Choice(_) | Self::Schema => false,
+            // None of these has a grammar.
+            Self::Template(_) | Self::Score(_) | Self::Likelihood(_) | Self::Number(_) => false,
         }
     }
 
