@@ -5,8 +5,15 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use instil::Result;
+use instil::disk::Lines;
+use instil::run::directory;
+use serde_json::{Map, Value};
 
 use super::from_seeds::FromSeeds;
+use super::terminal;
+
+/// Rows that are named as the least sure.
+const LEAST_SURE: usize = 3;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,7 +32,83 @@ pub struct JudgeArguments {
     from: FromSeeds,
 }
 
-/// Reads the rows.
+/// Reads the rows, and shows what was found.
 pub fn run(arguments: &JudgeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
-    arguments.from.make("judge", &|_| Ok(()), quiet, stop).map(|_| ())
+    let output = arguments.from.make("judge", &|_| Ok(()), quiet, stop)?;
+    if quiet || arguments.from.making.json {
+        return Ok(());
+    }
+    let mut found = Found::default();
+    let mut lines = Lines::open(&output.join(directory::RECORDS))?;
+    let mut line = Vec::new();
+    while lines.next(&mut line)?.is_some() {
+        if let Ok(row) = serde_json::from_slice(&line) {
+            found.add(&row);
+        }
+    }
+    found.lines().iter().for_each(|line| terminal::note(line));
+    Ok(())
+}
+
+/// The scores of a run, summed up.
+#[derive(Default)]
+struct Found {
+    scores: Vec<(String, Sums)>,
+    /// The least sure rows, the least first: entropy, id, and what it is of.
+    least_sure: Vec<(f64, String, String)>,
+}
+
+/// Sums over the rows that have a score.
+#[derive(Default)]
+struct Sums {
+    rows: u32,
+    expected: f64,
+    squares: f64,
+    with_entropy: u32,
+    entropy: f64,
+}
+
+impl Found {
+    fn add(&mut self, row: &Map<String, Value>) {
+        let Some(scores) = row.get("meta").and_then(|meta| meta.get("scores")).and_then(Value::as_object) else {
+            return;
+        };
+        for (name, score) in scores {
+            let Some(expected) = score.get("expected").and_then(Value::as_f64) else { continue };
+            let at = self.scores.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
+                self.scores.push((name.clone(), Sums::default()));
+                self.scores.len() - 1
+            });
+            let sums = &mut self.scores[at].1;
+            sums.rows += 1;
+            sums.expected += expected;
+            sums.squares += expected * expected;
+            let Some(entropy) = score.get("entropy").and_then(Value::as_f64) else { continue };
+            sums.with_entropy += 1;
+            sums.entropy += entropy;
+            let id = row.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+            self.least_sure.push((entropy, id, format!("{name} {expected:.2}")));
+        }
+        self.least_sure.sort_by(|a, b| b.0.total_cmp(&a.0));
+        self.least_sure.truncate(LEAST_SURE);
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!("{:16} {:>6} {:>9} {:>9} {:>9}", "score", "rows", "mean", "deviation", "entropy")];
+        for (name, sums) in &self.scores {
+            let rows = f64::from(sums.rows);
+            let mean = sums.expected / rows;
+            let deviation = (sums.squares / rows - mean * mean).max(0.0).sqrt();
+            let entropy = match sums.with_entropy {
+                0 => "-".to_owned(),
+                with => format!("{:.2}", sums.entropy / f64::from(with)),
+            };
+            lines.push(format!("{name:16} {:>6} {mean:>9.3} {deviation:>9.3} {entropy:>9}", sums.rows));
+        }
+        let told = |(entropy, id, score): &(f64, String, String)| format!("{id} ({score}, entropy {entropy:.2})");
+        if !self.least_sure.is_empty() {
+            lines.push(format!("least sure: {}", self.least_sure.iter().map(told).collect::<Vec<_>>().join(", ")));
+        }
+        lines
+    }
 }

@@ -143,19 +143,16 @@ fn describe(plan: &Plan, cells: &[(Value, f64)], estimate: Option<&Estimate>) ->
         }
     }
     if let Some(estimate) = estimate {
-        for step in &estimate.steps {
+        for step in estimate.steps.iter().filter(|step| step.texts > 0.0) {
             let (field, least, most) = (&step.field, step.min_tokens, step.max_tokens);
             let _ = writeln!(text, "step {field}: {least} to {most} tokens");
         }
-        let (least, most) = estimate.tokens();
-        let rows = rows as usize;
-        let prompt = estimate.prompt_tokens * rows as f64 + estimate.shared_prompt_tokens as f64;
+        let (least, most) = estimate.tokens(rows);
+        let prompt = estimate.prompt_tokens * f64::from(rows) + estimate.shared_prompt_tokens as f64;
         let from = if plan.recipe.seeds.is_some() { " for rows of usual length" } else { "" };
         let _ = writeln!(
             text,
-            "about {prompt:.0} prompt tokens{from}, and {} to {} decoded, if every first attempt is accepted",
-            least * rows,
-            most * rows
+            "about {prompt:.0} prompt tokens{from}, and {least:.0} to {most:.0} decoded, if every first attempt is accepted"
         );
     }
     text

@@ -32,10 +32,13 @@ pub struct StepEstimate {
     pub min_tokens: usize,
     /// The step's limit.
     pub max_tokens: usize,
+    /// Texts of it that a row takes: those that compete, and none in rows that pass it over.
+    pub texts: f64,
 }
 
 impl Estimate {
-    /// Estimates the rows of `plan`, made from `seeds` if there are any; what is wrong with a template, a pattern or a limit comes out here too.
+    /// Estimates the rows of `plan`, made from `seeds` if there are any; what is wrong with a template, a pattern or a
+    /// limit comes out here too.
     ///
     /// # Errors
     /// When a step cannot be set up.
@@ -45,7 +48,11 @@ impl Estimate {
                 .recipe
                 .steps
                 .iter()
-                .map(|step| StepEstimate { field: step.field.clone(), min_tokens: 0, max_tokens: step.max_tokens })
+                .map(|step| StepEstimate {
+                    field: step.field.clone(),
+                    max_tokens: step.max_tokens,
+                    ..StepEstimate::default()
+                })
                 .collect(),
             ..Self::default()
         };
@@ -67,18 +74,24 @@ impl Estimate {
                     estimate.shared_prompt_tokens += request.prefix.len();
                 }
                 prompt_tokens += request.prompt.len();
-                let least = request.constraint.map_or(1, |constraint| constraint.min_tokens());
-                step.min_tokens = step.min_tokens.max(least);
+                if let Some(constraint) = request.constraint {
+                    step.min_tokens = step.min_tokens.max(constraint.min_tokens());
+                    let competing = plan.recipe.steps[index].best_of.as_ref().map_or(1, |best_of| best_of.count);
+                    step.texts += f64::from(competing);
+                }
                 next = steps.suppose(&mut attempt, json!("(what the model writes here)"))?;
             }
         }
-        estimate.prompt_tokens = prompt_tokens as f64 / f64::from(rows.max(1));
+        let tried = f64::from(rows.max(1));
+        estimate.steps.iter_mut().for_each(|step| step.texts /= tried);
+        estimate.prompt_tokens = prompt_tokens as f64 / tried;
         Ok(estimate)
     }
 
-    /// Fewest and most tokens that one attempt at a row decodes.
-    pub fn tokens(&self) -> (usize, usize) {
-        let sum = |of: fn(&StepEstimate) -> usize| self.steps.iter().map(of).sum();
-        (sum(|step| step.min_tokens), sum(|step| step.max_tokens))
+    /// Fewest and most tokens that one attempt at each of `rows` rows decodes.
+    pub fn tokens(&self, rows: u32) -> (f64, f64) {
+        let sum =
+            |of: fn(&StepEstimate) -> usize| self.steps.iter().map(|step| of(step) as f64 * step.texts).sum::<f64>();
+        (sum(|step| step.min_tokens) * f64::from(rows), sum(|step| step.max_tokens) * f64::from(rows))
     }
 }

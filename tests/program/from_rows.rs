@@ -412,7 +412,11 @@ fn rows_are_judged_as_they_are_and_answers_compete() {
             ),
         ],
     );
-    place.run(&["judge", "rows.jsonl", "--model", "model.toml", "-o", "judged"]).succeeded();
+    let told = place.run(&["judge", "rows.jsonl", "--model", "model.toml", "-o", "judged"]).succeeded();
+    assert!(
+        told.stderr.contains("complexity            2     2.") && told.stderr.contains("least sure: 0-00000"),
+        "{told:?}"
+    );
     let rows = place.lines("judged/records.jsonl");
     assert_eq!((rows.len(), &rows[0]["extra"]), (2, &json!([1])));
     for name in ["quality", "complexity", "relevance", "ifd"] {
