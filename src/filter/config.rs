@@ -277,7 +277,7 @@ rouge_l: {fields: [a]}
 ",
         )
         .expect("readable");
-        assert_eq!(filters.chain().len(), 16);
+        assert_eq!(filters.chain().len(), 17);
         assert_eq!(filters.problem(), None);
         assert_eq!(filters.rouge_l.as_ref().map(|rule| rule.threshold), Some(0.7));
         let text = serde_json::to_string(&filters).expect("plain data");
