@@ -272,12 +272,23 @@ fn csv(reader: &mut Reader<'_>) -> Result<()> {
     let names: Result<Vec<String>, _> =
         header.iter().map(|name| std::str::from_utf8(name).map(|name| name.trim().to_owned())).collect();
     let names = names.map_err(|_| Error::input(path, "line 1 is not UTF-8 text", "save the file as UTF-8"))?;
+    // The reader counts the end of a line that is CR LF with the record after it.
+    let behind = u64::from(ends_lines_with_crlf(path)?);
     let mut record = csv::ByteRecord::new();
     while rows.read_byte_record(&mut record).map_err(fail)? {
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = record.position().map_or(0, csv::Position::line) + behind;
         reader.row(line, csv_row(&names, &record))?;
     }
     Ok(())
+}
+
+/// Whether the first line of a file ends with CR LF.
+fn ends_lines_with_crlf(path: &Path) -> Result<bool> {
+    let fail = |cause| Error::io("read", path, cause);
+    let mut head = Vec::new();
+    File::open(path).map_err(fail)?.take(1 << 16).read_to_end(&mut head).map_err(fail)?;
+    let end = head.iter().position(|byte| *byte == b'\n');
+    Ok(end.is_some_and(|end| end > 0 && head[end - 1] == b'\r'))
 }
 
 fn csv_row(names: &[String], record: &csv::ByteRecord) -> Result<Value, String> {

@@ -324,7 +324,7 @@ semantic: {fields: [a]}
 ",
         )
         .expect("readable");
-        assert_eq!(filters.chain().len(), 16);
+        assert_eq!(filters.chain().len(), 17);
         assert_eq!(filters.problem(), None);
         assert_eq!(filters.rouge_l.as_ref().map(|rule| rule.threshold), Some(0.7));
         let semantic = filters.semantic.as_ref().map(|rule| (rule.threshold, rule.model.as_str()));

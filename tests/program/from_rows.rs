@@ -410,6 +410,8 @@ fn rows_are_judged_as_they_are_and_answers_compete() {
                 "assistant: ",
                 vec!["An oak is a tree that grows old.".into(), "A birch is a tree with a white bark.".into()],
             ),
+            // To another message it says something else, so that its answers have to do with their questions.
+            ("Say something.\nassistant: ", vec!["Nothing.".into()]),
         ],
     );
     let told = place.run(&["judge", "rows.jsonl", "--model", "model.toml", "-o", "judged"]).succeeded();
