@@ -241,7 +241,7 @@ fn operators_are_dealt_to_the_rows_that_they_apply_to() {
          \x20 - {field: input, when: {operator: [add, widen]}, output: {template: '{{ parent.input }}'}}\n\
          \x20 - {field: response, output: {template: Yes.}}\n",
     );
-    let row = |at: usize| json!({"instruction": format!("Task {at}"), "input": if at % 2 == 0 { "3, 4" } else { "" }});
+    let row = |at: usize| json!({"instruction": format!("Task {at}"), "input": if at.is_multiple_of(2) { "3, 4" } else { "" }});
     place.write("seeds.jsonl", lines((0..60).map(row)));
     place.run(&evolve("data.yaml", &["-o", "run"])).succeeded();
     place.run(&evolve("data.yaml", &["-o", "narrow", "--batch", "1"])).succeeded();

@@ -179,7 +179,7 @@ fn decisions_on_shards_survive_their_merge() {
         let mut queue = place.lines(&format!("{folder}/review.jsonl"));
         let line = queue.iter_mut().find(|line| line["id"] == row).expect("the row is queued");
         line["decision"] = decision.into();
-        let text: String = queue.iter().map(|line| format!("{line}\n")).collect();
+        let text = queue.iter().fold(String::new(), |text, line| text + &line.to_string() + "\n");
         place.write("filled.jsonl", text);
         place.run(&["review", folder, "--apply", "filled.jsonl"]).succeeded();
     };
