@@ -303,14 +303,14 @@ struct Judged {
 impl Judged {
     fn compared(&self) -> Option<&Prepared> {
         match &self.verdict {
-            Verdict::Compare(prepared) => Some(prepared),
+            Verdict::Compare(prepared) => Some(&**prepared),
             Verdict::Reject(_) => None,
         }
     }
 }
 
 enum Verdict {
-    Compare(Prepared),
+    Compare(Box<Prepared>),
     Reject(Reason),
 }
 
@@ -332,7 +332,7 @@ impl Judge<'_> {
         let decoding = || Decoded::of_record(&row).find_map(|note| self.filters.check_decoding(&note));
         let verdict = match decoding().or_else(|| first_reason(&self.chain, &row)) {
             Some(reason) => Verdict::Reject(reason),
-            None => Verdict::Compare(self.prepare(&row)),
+            None => Verdict::Compare(Box::new(self.prepare(&row))),
         };
         let changed = (masked > 0 || applied == Applied::Edited).then(|| Value::Object(row).to_string());
         Judged { verdict, masked, changed }
