@@ -303,7 +303,7 @@ struct Judged {
 impl Judged {
     fn compared(&self) -> Option<&Prepared> {
         match &self.verdict {
-            Verdict::Compare(prepared) => Some(prepared),
+            Verdict::Compare(prepared) => Some(&**prepared),
             Verdict::Reject(_) => None,
         }
     }
