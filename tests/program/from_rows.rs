@@ -213,12 +213,8 @@ fn tables_are_read_as_seeds_and_bad_rows_are_told() {
     csv(b"id,name\r\n1,x\r\n", &[]).refused(3, &["seeds.csv", "no row has an instruction", "--prompt-field"]);
     assert!(!place.at("run").exists());
 
-    place.write("rows.jsonl", lines([json!({"id": "a", "instruction": "Describe a tree."}), json!({"id": "a"})]));
-    place.run(&["export", "rows.jsonl", "--format", "parquet", "-o", "table"]);
-    if !place.at("table/train.parquet").exists() {
-        place.write("rows.jsonl", lines([json!({"id": "a", "instruction": "Describe a tree.", "response": "It is."})]));
-        place.run(&["export", "rows.jsonl", "--format", "parquet", "-o", "table"]).succeeded();
-    }
+    place.write("rows.jsonl", lines([json!({"id": "a", "instruction": "Describe a tree.", "response": "It is."})]));
+    place.run(&["export", "rows.jsonl", "--format", "parquet", "-o", "table"]).succeeded();
     run("table/train.parquet", &["--strict"]).succeeded();
     assert_eq!(place.lines("run/records.jsonl").len(), 1);
     let whole = fs::read(place.at("table/train.parquet")).expect("a table");
