@@ -55,7 +55,8 @@ pub fn run(comparison: &Comparison, quiet: bool, stop: &Arc<AtomicBool>) -> Resu
         models => models.to_vec(),
     };
     if !comparison.json {
-        let columns: String = batches.iter().map(|batch| format!(" {:>9}", format!("batch {batch}"))).collect();
+        let columns =
+            batches.iter().fold(String::new(), |all, batch| all + &format!(" {:>9}", format!("batch {batch}")));
         println!("{:<32} {:>8} {:>7} {:>9}{columns}  KV/token  best", "", "weights", "load s", "prompt");
     }
     for name in names {
@@ -112,7 +113,7 @@ pub fn run(comparison: &Comparison, quiet: bool, stop: &Arc<AtomicBool>) -> Resu
             println!("{line}");
             continue;
         }
-        let columns: String = decodes.iter().map(|rate| format!(" {rate:>9.0}")).collect();
+        let columns = decodes.iter().fold(String::new(), |all, rate| all + &format!(" {rate:>9.0}"));
         println!(
             "{:<32} {:>8} {load_seconds:>7.1} {prompt:>9.0}{columns} {:>9}  --batch {best}",
             loaded.used.name,

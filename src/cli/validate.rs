@@ -105,9 +105,8 @@ pub fn run(arguments: &ValidateArguments, quiet: bool) -> Result<()> {
 
 /// Shortest and longest time of a run whose first attempts are all accepted.
 fn seconds(estimate: &Estimate, rows: u32, speed: Speed) -> (f64, f64) {
-    let (least, most) = estimate.tokens();
-    let time = |tokens: usize| tokens as f64 * f64::from(rows) / speed.tokens_per_s;
-    (time(least), time(most))
+    let (least, most) = estimate.tokens(rows);
+    (least / speed.tokens_per_s, most / speed.tokens_per_s)
 }
 
 /// The tokenizer of a model that is on this machine already.
