@@ -171,7 +171,7 @@ pub struct LoadOptions {
     pub reference: bool,
 }
 
-/// Loads the decoder of a weight file: the quantised one on the CPU, that of [`cuda`] on NVIDIA's GPUs, and the reference
+/// Loads the decoder of a weight file: the quantised one on the CPU, that of `cuda` on NVIDIA's GPUs, and the reference
 /// where it is asked for, on other devices, and for what the others cannot compute.
 ///
 /// # Errors
