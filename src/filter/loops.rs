@@ -1,7 +1,6 @@
 //! A text must not loop: the same line or the same run of words again and again.
 
-use std::collections::HashSet;
-
+use rustc_hash::FxHashSet;
 use serde_json::{Map, Value};
 
 use super::text::{text, words};
@@ -47,7 +46,7 @@ pub fn repeated_share(words: &[String]) -> f64 {
     if words.len() < 4 * RUN {
         return 0.0;
     }
-    let mut seen: HashSet<&[String]> = HashSet::new();
+    let mut seen: FxHashSet<&[String]> = FxHashSet::default();
     let runs = words.windows(RUN);
     let all = runs.len();
     let repeated = runs.filter(|run| !seen.insert(run)).count();

@@ -62,6 +62,15 @@ fn role_of(message: &Value) -> Option<&str> {
 ///
 /// In scripts that are written without spaces every character is a word of its own.
 pub fn words(text: &str) -> Vec<String> {
+    if text.is_ascii() {
+        // Most texts are, and need no tables of letters.
+        let runs = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|run| !run.is_empty());
+        return runs.map(str::to_ascii_lowercase).collect();
+    }
+    words_of_any_script(text)
+}
+
+fn words_of_any_script(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
     for c in text.chars() {
@@ -125,6 +134,14 @@ mod tests {
         assert_eq!(words("用 Rust写代码。"), ["用", "rust", "写", "代", "码"]);
         assert_eq!(words("Ünïcode ÉTÉ"), ["ünïcode", "été"]);
         assert!(words(" ,.;\n").is_empty());
+    }
+
+    #[test]
+    fn plain_texts_have_the_same_words_by_either_way() {
+        let plain: String = (0..128u8).map(char::from).collect();
+        for text in [&plain, "", "a", "A b", "x1-Y2", " end", "The CAT sat; 3 times!\n\"No\""] {
+            assert_eq!(words(text), words_of_any_script(text), "{text:?}");
+        }
     }
 
     #[test]
