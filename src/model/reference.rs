@@ -1,7 +1,7 @@
 //! The generic decoder in Candle operations, for every device: the numerical reference.
 //!
-//! Weights are dequantised to f32 when loaded. GPUs run it, and the CPU decoder of [`super::decoder`]
-//! is held against it. Everything that differs between model families is data in [`Architecture`]; nothing
+//! Weights are dequantised to f32 when loaded. Apple's GPUs run it, and whatever the decoders for the CPU and for
+//! NVIDIA's GPUs do not compute; both are held against it. Everything that differs between model families is data in [`Architecture`]; nothing
 //! here asks for a family by name. Rotary embeddings are always of the half-split kind: rows of the
 //! query and key projections that a file stores interleaved are re-ordered once, at load, which
 //! leaves every attention score as it was.
