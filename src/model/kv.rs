@@ -4,7 +4,6 @@
 //! memory once; whoever writes into a block that others hold gets a copy first. Truncating and
 //! freeing let references go; a block whose last one went is used again.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::SequenceId;
@@ -51,6 +50,8 @@ pub(super) struct Memory<S: Store = Host> {
     sequences: Vec<Option<Sequence<S>>>,
     /// Blocks that no sequence holds any more. What is in them is finite, which is all that a new block needs.
     free: Vec<S::Block>,
+    /// Blocks made so far: each is free, or held by a sequence or several.
+    made: usize,
 }
 
 struct Sequence<S: Store> {
@@ -63,7 +64,7 @@ const IN_USE: &str = "a sequence is used between create and free";
 impl<S: Store> Memory<S> {
     /// Blocks of so many halves in `store`.
     pub fn new(store: S, block_elements: usize) -> Self {
-        Self { store, block_elements, sequences: Vec::new(), free: Vec::new() }
+        Self { store, block_elements, sequences: Vec::new(), free: Vec::new(), made: 0 }
     }
 
     fn get(&self, sequence: SequenceId) -> &Sequence<S> {
@@ -115,7 +116,12 @@ impl<S: Store> Memory<S> {
     }
 
     fn new_block(&mut self) -> Candle<S::Block> {
-        self.free.pop().map_or_else(|| self.store.zeroed(self.block_elements), Ok)
+        if let Some(block) = self.free.pop() {
+            return Ok(block);
+        }
+        let block = self.store.zeroed(self.block_elements)?;
+        self.made += 1;
+        Ok(block)
     }
 
     /// Grows a sequence by `count` positions, whose blocks are its own from now on, and returns
@@ -131,11 +137,20 @@ impl<S: Store> Memory<S> {
         let is_shared = self.get(sequence).blocks.get(shared).is_some_and(|block| Arc::strong_count(block) > 1);
         if count > 0 && is_shared {
             let mut own = self.new_block()?;
-            self.store.copy(&self.get(sequence).blocks[shared], &mut own)?;
+            if let Err(cause) = self.store.copy(&self.get(sequence).blocks[shared], &mut own) {
+                self.free.push(own);
+                return Err(cause);
+            }
             self.get_mut(sequence).blocks[shared] = Arc::new(own);
         }
         for _ in held..(length + count).div_ceil(POSITIONS) {
-            fresh.push(Arc::new(self.new_block()?));
+            match self.new_block() {
+                Ok(block) => fresh.push(Arc::new(block)),
+                Err(cause) => {
+                    self.release(fresh);
+                    return Err(cause);
+                }
+            }
         }
         let sequence = self.get_mut(sequence);
         sequence.length += count;
@@ -145,13 +160,38 @@ impl<S: Store> Memory<S> {
 
     /// Memory of all blocks that sequences hold, each counted once.
     pub fn size_bytes(&self) -> usize {
-        let blocks: HashSet<*const S::Block> =
-            self.sequences.iter().flatten().flat_map(|sequence| &sequence.blocks).map(Arc::as_ptr).collect();
-        blocks.len() * self.block_bytes()
+        (self.made - self.free.len()) * self.block_bytes()
     }
 
     /// Memory of a block.
     pub fn block_bytes(&self) -> usize {
         self.block_elements * 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_counted_once_and_used_again() {
+        let mut memory = Memory::new(Host, 4);
+        let held = |memory: &Memory| memory.size_bytes() / memory.block_bytes();
+        let first = memory.create();
+        memory.grow(first, 2 * POSITIONS + 1).expect("memory");
+        assert_eq!(held(&memory), 3);
+        let second = memory.fork(first, POSITIONS + 1);
+        assert_eq!(held(&memory), 3, "a fork shares");
+        memory.grow(second, 1).expect("memory");
+        assert_eq!(held(&memory), 4, "a shared block is copied before it is written");
+        memory.truncate(first, POSITIONS);
+        assert_eq!(held(&memory), 2, "the first sequence's other two blocks are free");
+        memory.free(first);
+        assert_eq!(held(&memory), 2);
+        memory.free(second);
+        assert_eq!((held(&memory), memory.made), (0, 4));
+        let third = memory.create();
+        memory.grow(third, 3 * POSITIONS).expect("memory");
+        assert_eq!((held(&memory), memory.made), (3, 4), "free blocks are used again");
     }
 }
