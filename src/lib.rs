@@ -51,20 +51,15 @@
 #![warn(clippy::unwrap_used)]
 
 pub mod bench;
-pub mod constraint;
-pub mod decode;
+pub mod catalog;
 pub mod disk;
 pub mod error;
 pub mod export;
 pub mod filter;
-pub mod gguf;
-pub mod grammar;
 pub mod measure;
-pub mod model;
 pub mod recipe;
 pub mod review;
 pub mod run;
-pub mod tokenizer;
-pub mod vocab;
+pub mod validator;
 
 pub use error::{Error, Result};

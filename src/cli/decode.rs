@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use instil::decode::{Completion, Finish, Request, Sampling, Scheduler, StreamKey};
-use instil::grammar::GrammarSource;
-use instil::grammar::validator::Validator;
+use instil_model::decode::{Completion, Finish, Request, Sampling, Scheduler, StreamKey};
+use instil_grammar::grammar::GrammarSource;
+use instil::validator::Validator;
 use instil::recipe::Draws;
-use instil::tokenizer::EncodeOptions;
-use instil::tokenizer::chat::Message;
+use instil_model::tokenizer::EncodeOptions;
+use instil_model::tokenizer::chat::Message;
 use instil::{Error, Result};
 use serde_json::{Value, json};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use instil::model::embedder::Embedder;
+use instil_model::model::embedder::Embedder;
 use instil::run::{Event, directory};
 use instil::{Error, Result};
 use serde_json::json;

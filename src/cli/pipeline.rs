@@ -11,9 +11,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::Args;
-use instil::constraint::Settings;
-use instil::decode::Capacity;
-use instil::model::scripted::{Scene, Script};
+use instil_grammar::constraint::Settings;
+use instil_model::decode::Capacity;
+use instil_model::model::scripted::{Scene, Script};
 use instil::recipe::{Recipe, builtin};
 use instil::run::driver::{Workshop, replay};
 use instil::run::plan::ModelUsed;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use instil::constraint::Settings;
+use instil_grammar::constraint::Settings;
 use instil::run::driver::Workshop;
 use instil::run::{Event, Plan, RunDirectory};
 use instil::{Error, Result};

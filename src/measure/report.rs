@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::filter::decoding::Decoded;
 use crate::filter::text::{text, text_of};
 use crate::filter::words;
-use crate::model::embedder::Embedder;
+use instil_model::model::embedder::Embedder;
 use crate::review::{Applied, Decisions, Tally};
 
 /// Words on which distinct n-grams are counted: they fall with the length of a text.

@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 
 use super::Fault;
 use super::attributes::{Attribute, Held, Quota, Range, number};
-use crate::decode::StreamKey;
+use instil_model::decode::StreamKey;
 use crate::filter::condition::fits;
 
 /// Most combinations of values that are apportioned as cells.

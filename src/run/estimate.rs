@@ -6,7 +6,7 @@ use serde_json::json;
 use super::plan::Plan;
 use super::seeds::Seeds;
 use super::steps::{Decoding, Next, Steps};
-use crate::decode::StreamKey;
+use instil_model::decode::StreamKey;
 use crate::error::Result;
 
 /// Rows that are tried; their mean stands for the others.

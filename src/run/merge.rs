@@ -12,7 +12,7 @@ use super::driver::{Event, Summary, replay};
 use super::ledger::{Recovered, Scan};
 use super::plan::Plan;
 use crate::error::{Error, Result};
-use crate::model::embedder::Embedder;
+use instil_model::model::embedder::Embedder;
 use crate::review::{DECISIONS, Decision, Decisions};
 
 /// What was joined.

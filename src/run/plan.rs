@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::seeds::SeedsUsed;
-use crate::model::Arithmetic;
-use crate::model::source::verify::sha256_of;
+use instil_model::model::Arithmetic;
+use crate::catalog::source::verify::sha256_of;
 use crate::recipe::Recipe;
 
 /// A resolved plan. Runs of plans with the same [`Plan::hash`] write the same rows; `rows` and `shard` only

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::decode::{Completion, StreamKey};
+use instil_model::decode::{Completion, StreamKey};
 use crate::filter::Reason;
 use crate::filter::decoding::Decoded;
 

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::export::form::Pair;
 use crate::export::read::{Found, Options, read};
 use crate::export::{Example, Role};
-use crate::model::source::verify::sha256_of;
+use crate::catalog::source::verify::sha256_of;
 
 /// The data set of a run, as found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

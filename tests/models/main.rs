@@ -8,8 +8,8 @@ use std::process::{Command, Output};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use instil::model::manifest::{Manifest, Origin, Source, SourceKind};
-use instil::model::source::{FetchEvent, FetchOptions, Located, Places, Presence, fetch, locate, sha256_of_file};
+use instil::catalog::manifest::{Manifest, Origin, Source, SourceKind};
+use instil::catalog::source::{FetchEvent, FetchOptions, Located, Places, Presence, fetch, locate, sha256_of_file};
 use instil::{Error, Result};
 use stand_in::{Faults, Server, hub, package_index};
 

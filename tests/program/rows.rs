@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::time::{Duration, Instant};
 
-use instil::grammar::validator::Validator;
+use instil::validator::Validator;
 use instil::recipe::builtin;
 use serde_json::Value;
 
