@@ -4,10 +4,10 @@
 #[path = "support/random_bert.rs"]
 mod random_bert;
 
-use instil::catalog::{Catalog, DEFAULT_EMBEDDER};
-use instil_model::model::embedder::Embedder;
 use instil::catalog::manifest::{Manifest, Origin};
 use instil::catalog::source::{Places, Presence, locate};
+use instil::catalog::{Catalog, DEFAULT_EMBEDDER};
+use instil_model::model::embedder::Embedder;
 use serde_json::Value;
 
 const WORDS: [&str; 12] =
@@ -130,7 +130,12 @@ fn files_that_are_no_embedder_are_refused() {
     let writer = Catalog::load(&Places::under(folder.path())).expect("manifests");
     let writer = writer.find("smollm2-135m-instruct").expect("bundled");
     let none = instil::catalog::source::Located { files: Vec::new(), fetched: false };
-    assert!(instil::catalog::embedder::load(writer, &none).expect_err("no embedder").to_string().contains("use all-minilm-l6-v2"));
+    assert!(
+        instil::catalog::embedder::load(writer, &none)
+            .expect_err("no embedder")
+            .to_string()
+            .contains("use all-minilm-l6-v2")
+    );
 }
 
 #[test]

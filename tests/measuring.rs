@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use instil_grammar::vocab::{TokenKind, Vocab};
 use instil_model::decode::{Capacity, Completion, Measure, Request, Sampling, Scheduler, StreamKey};
 use instil_model::gguf::Gguf;
 use instil_model::model::decoder::Decoder;
 use instil_model::model::{Model, Segment};
-use instil_grammar::vocab::{TokenKind, Vocab};
 use proptest::prelude::*;
 
 #[path = "support/random_model.rs"]

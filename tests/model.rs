@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use instil_model::gguf::Gguf;
+use instil::catalog::source::{Places, Presence, locate};
 use instil::catalog::{Catalog, DEFAULT_MODEL};
+use instil_model::gguf::Gguf;
 use instil_model::model::decoder::Decoder;
 use instil_model::model::reference::Reference;
-use instil::catalog::source::{Places, Presence, locate};
 use instil_model::model::{Model, Segment, SequenceId};
 use instil_model::tokenizer::chat::Message;
 use instil_model::tokenizer::{EncodeOptions, Tokenizer};

@@ -8,10 +8,10 @@
 
 use std::path::{Path, PathBuf};
 
+use instil_grammar::vocab::{TokenId, TokenKind};
 use instil_model::gguf::write::to_bytes;
 use instil_model::gguf::{Array, Gguf, Metadata, Value};
 use instil_model::tokenizer::{EncodeOptions, Message, Tokenizer};
-use instil_grammar::vocab::{TokenId, TokenKind};
 use proptest::prelude::*;
 
 const PLAIN: EncodeOptions = EncodeOptions { special: false, add_bos: false };

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use instil_model::model::scripted::{Scene, Script};
 use crate::error::suggest;
 use crate::{Error, Result};
+use instil_model::model::scripted::{Scene, Script};
 
 /// A model, as its manifest describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,19 +7,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
-use instil_grammar::constraint::Settings;
-use instil_model::decode::{Capacity, Completion, Finish, Request, Sampling, Scheduler, Statistics, StreamKey};
-use instil_grammar::grammar::GrammarSource;
+use instil::recipe::Draws;
 use instil::validator::Validator;
+use instil::{Error, Result};
+use instil_grammar::constraint::Settings;
+use instil_grammar::grammar::GrammarSource;
+use instil_grammar::vocab::TokenId;
+use instil_model::decode::{Capacity, Completion, Finish, Request, Sampling, Scheduler, Statistics, StreamKey};
 use instil_model::model::kernels::Isa;
 use instil_model::model::kernels::ceiling::{bytes_read_per_second, multiply_adds_per_second};
 use instil_model::model::kernels::team::Team;
 use instil_model::model::profile::PARTS;
 use instil_model::model::{Model, Segment};
-use instil::recipe::Draws;
 use instil_model::tokenizer::EncodeOptions;
-use instil_grammar::vocab::TokenId;
-use instil::{Error, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

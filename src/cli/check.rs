@@ -4,9 +4,9 @@ use std::io::BufRead;
 use std::path::PathBuf;
 
 use clap::Args;
-use instil_grammar::constraint::{Backend, enforcement};
 use instil::validator::Validator;
 use instil::{Error, Result};
+use instil_grammar::constraint::{Backend, enforcement};
 use serde_json::{Value, json};
 
 use super::options::{Engine, LayoutOptions, read_schema, validator};

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::Args;
-use instil_grammar::vocab::TokenId;
 use instil::{Error, Result};
+use instil_grammar::vocab::TokenId;
 use serde_json::{Value, json};
 
 use super::bench::{Spread, check_stop, measure};

@@ -4,13 +4,13 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
-use instil_grammar::constraint::{KeyOrder, Settings, Whitespace};
-use instil_model::decode::Capacity;
-use instil::validator::Validator;
-use instil_grammar::grammar::{GrammarSource, Program};
-use instil_model::model::{LoadOptions, Model};
 use instil::recipe::DrawsOverride;
+use instil::validator::Validator;
 use instil::{Error, Result};
+use instil_grammar::constraint::{KeyOrder, Settings, Whitespace};
+use instil_grammar::grammar::{GrammarSource, Program};
+use instil_model::decode::Capacity;
+use instil_model::model::{LoadOptions, Model};
 
 /// Which model, where.
 #[derive(Debug, Clone, Args)]

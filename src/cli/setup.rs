@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use instil_grammar::constraint::{Compiler, Settings};
-use instil::filter::semantic::Semantic;
-use instil_model::gguf::{Gguf, TensorInfo};
+use instil::catalog::manifest::{Kind, Manifest, Origin};
+use instil::catalog::source::{Located, Places, verify};
 use instil::catalog::{self, Catalog, DEFAULT_EMBEDDER};
+use instil::filter::semantic::Semantic;
+use instil::run::plan::ModelUsed;
+use instil::{Error, Result};
+use instil_grammar::constraint::{Compiler, Settings};
+use instil_model::gguf::{Gguf, TensorInfo};
 use instil_model::model::device::DeviceChoice;
 use instil_model::model::embedder::Embedder;
-use instil::catalog::manifest::{Kind, Manifest, Origin};
 use instil_model::model::scripted::{Script, Scripted};
-use instil::catalog::source::{Located, Places, verify};
 use instil_model::model::{self, Arithmetic, LoadOptions, Model};
-use instil::run::plan::ModelUsed;
 use instil_model::tokenizer::{EncodeOptions, Tokenizer};
-use instil::{Error, Result};
 
 use super::options::{Engine, ModelOptions};
 use super::{download, terminal};

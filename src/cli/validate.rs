@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use clap::Args;
 use instil::Result;
-use instil_grammar::constraint::Settings;
-use instil_model::gguf::Gguf;
 use instil::catalog::Catalog;
 use instil::catalog::manifest::Kind;
 use instil::catalog::source::{Places, Presence, locate};
 use instil::run::seeds::Seeds;
 use instil::run::steps::{Reader, Steps};
 use instil::run::{Estimate, Plan};
+use instil_grammar::constraint::Settings;
+use instil_model::gguf::Gguf;
 use instil_model::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 

@@ -17,8 +17,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Other, Reason};
-use crate::error::Result;
 use crate::catalog::DEFAULT_EMBEDDER;
+use crate::error::Result;
 use instil_model::model::embedder::Embedder;
 
 /// Kept embeddings that one thread compares at a time: half a mebibyte of 384 numbers each.

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use hf_hub::api::sync::{ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
-use ureq::config::RedirectAuthHeaders;
 use ureq::Agent;
+use ureq::config::RedirectAuthHeaders;
 
 use super::verify::{self, Sum};
 use super::{Failure, FetchEvent, FetchOptions, Job, lock, sync_directory};
@@ -27,6 +27,13 @@ pub(super) struct Repository<'a> {
     pub(super) repo: &'a str,
     pub(super) revision: &'a str,
     pub(super) folder: &'a str,
+}
+
+impl Repository<'_> {
+    /// As hf-hub names it.
+    fn named(&self) -> Repo {
+        Repo::with_revision(self.repo.to_owned(), RepoType::Model, self.revision.to_owned())
+    }
 }
 
 /// Fetches `file` into the hub's cache.
@@ -54,6 +61,9 @@ pub(super) fn fetch(
         download(job, repository, file, check, &blob, on_event)?;
     }
     link(&blob, &pointer)?;
+    // By its name a commit is found in the snapshots; hf-hub looks for it among the references only.
+    let cached = Cache::new(job.places.hub_cache.clone()).repo(repository.named());
+    cached.create_ref(repository.revision).map_err(|source| Error::io("write", &root, source))?;
     verify::remember(&pointer, &check.sha256, job.places);
     Ok(())
 }
@@ -256,11 +266,9 @@ impl Transfer<'_> {
         if let Some(endpoint) = &self.options.endpoint {
             builder = builder.with_endpoint(endpoint.trim_end_matches('/').to_owned());
         }
-        let Repository { repo, revision, folder } = self.repository;
-        let repository = Repo::with_revision((*repo).to_owned(), RepoType::Model, (*revision).to_owned());
-        let name = &self.file.name;
+        let (folder, name) = (self.repository.folder, &self.file.name);
         let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
-        Ok(builder.build()?.repo(repository).url(&path))
+        Ok(builder.build()?.repo(self.repository.named()).url(&path))
     }
 
     /// Connections through the proxies of the environment; a token stays with the host that it is meant for.

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 
 use super::sampler::{Context, Sampler, landing_tokens};
 use super::{Completion, Finish, Request, Tension};
-use instil_grammar::constraint::TextSession;
 use crate::error::Result;
+use instil_grammar::constraint::TextSession;
 use instil_grammar::vocab::{TokenId, Vocab};
 
 /// A text so far.
@@ -123,8 +123,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use instil_grammar::constraint::{Constraint, Engine, Settings, Tables};
     use crate::decode::{Sampling, StreamKey};
+    use instil_grammar::constraint::{Constraint, Engine, Settings, Tables};
     use instil_grammar::grammar::{GrammarSource, Options};
     use instil_grammar::vocab::TokenKind;
 

@@ -4,9 +4,9 @@
 //! enough to be drawn are looked at one by one.
 
 use super::random::StreamKey;
-use instil_grammar::constraint::Mask;
 use crate::model::kernels::Isa;
 use crate::model::kernels::distribution::{collect_from, greatest, mask_out, masses, weigh};
+use instil_grammar::constraint::Mask;
 use instil_grammar::vocab::TokenId;
 
 /// How a token is drawn. The defaults are plain sampling from the model's own distribution.

@@ -16,8 +16,8 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::tokenizer::{EncodeOptions, Tokenizer};
-use instil_grammar::vocab::TokenId;
 use bert::{Bert, Config};
+use instil_grammar::vocab::TokenId;
 
 /// Bytes of a text that are read: as many as hold the model's tokens, but for texts made of blanks.
 const MOST_TEXT_BYTES: usize = 32 << 10;

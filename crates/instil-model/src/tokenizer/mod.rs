@@ -25,8 +25,8 @@ use rustc_hash::FxHashMap;
 
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
-use instil_grammar::vocab::{TokenId, TokenKind, Vocab};
 pub use chat::{ChatTemplate, Message};
+use instil_grammar::vocab::{TokenId, TokenKind, Vocab};
 use longest::LongestMatch;
 use special::{Matcher, Piece};
 
