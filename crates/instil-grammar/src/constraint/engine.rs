@@ -5,9 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::Settings;
 use super::generation::{Generation, REJECTED};
-use super::least::ENDLESS;
 use super::session::Session;
-use super::step::DEEPEST;
+use super::step::{DEEPEST, ENDLESS};
 use super::tables::Tables;
 use super::trie::{NONE, ROOT};
 use crate::grammar::{Expansion, GrammarSource, Options, Program};

@@ -14,13 +14,11 @@ use super::Settings;
 use super::budget::Costs;
 use super::costed::Costed;
 use super::document::Exact;
-use super::frame::{Kind, Thread};
-use super::hint::Bytes;
-use super::least::ENDLESS;
+use super::frame::Thread;
 use super::mask::Mask;
-use super::step::{Assume, Checks, Machine};
+use super::step::{Assume, Bytes, Checks, ENDLESS, Machine};
 use super::tables::Tables;
-use super::walk::{Accepted, Walk};
+use super::walk::{StateSets, Suffixes, Walk};
 use crate::grammar::Expansion;
 use crate::vocab::TokenId;
 
@@ -91,11 +89,12 @@ pub(crate) struct Inner {
     stacks_by_text: Vec<bool>,
     /// Masks by configuration, counters saturated.
     masks: FxHashMap<Box<[Thread]>, Mask>,
-    suffixes: FxHashMap<Thread, Accepted>,
+    suffixes: Suffixes,
+    state_sets: StateSets,
     costs: Costs,
     /// Masks with what is needed after each token, by configuration.
     costed: FxHashMap<ConfigId, Arc<Costed>>,
-    costed_suffixes: FxHashMap<Thread, Accepted>,
+    costed_suffixes: Suffixes,
     mask_bytes: usize,
     memory_bytes: usize,
     /// Threads of all configurations and masks.
@@ -121,10 +120,11 @@ impl Generation {
             paths: NO_PATH,
             stacks_by_text: Vec::new(),
             masks: FxHashMap::default(),
-            suffixes: FxHashMap::default(),
+            suffixes: Suffixes::default(),
+            state_sets: StateSets::default(),
             costs: Costs::default(),
             costed: FxHashMap::default(),
-            costed_suffixes: FxHashMap::default(),
+            costed_suffixes: Suffixes::default(),
             mask_bytes: 0,
             memory_bytes: settings.memory_bytes.max(LEAST_MEMORY),
             threads: 0,
@@ -233,33 +233,14 @@ impl Inner {
         let machine = &self.machine;
         for stack in self.stacks_by_text.len()..machine.stacks.len() {
             let (frame, parent) = machine.stacks.pop(stack as u32);
-            let own = match frame.kind {
-                Kind::Guard => true,
-                Kind::ArrayOpen | Kind::ArrayComma | Kind::ArrayAfter | Kind::ArrayClose => {
-                    machine.rules.array(frame.a).unique
-                }
-                Kind::ObjectKey | Kind::ObjectAfter => machine.rules.state(frame.a).has_others,
-                _ => false,
-            };
             let known = &self.stacks_by_text;
             let below = match machine.stacks.members(stack as u32) {
                 Some(members) => members.iter().any(|&member| known[member as usize]),
                 None => stack > 0 && known[parent as usize],
             };
-            self.stacks_by_text.push(own || below);
+            self.stacks_by_text.push(below || machine.depends_on_text(frame));
         }
-        let frame = thread.frame;
-        self.stacks_by_text[thread.stack as usize]
-            || match frame.kind {
-                Kind::AnyKey | Kind::OtherKey => true,
-                Kind::ArrayOpen | Kind::ArrayComma | Kind::ArrayAfter | Kind::ArrayClose => {
-                    machine.rules.array(frame.a).unique
-                }
-                Kind::ObjectOpen | Kind::ObjectComma | Kind::ObjectAfter | Kind::ObjectClose => {
-                    machine.rules.state(frame.a).has_others
-                }
-                _ => false,
-            }
+        self.stacks_by_text[thread.stack as usize] || machine.depends_on_text(thread.frame)
     }
 
     /// The configuration of these threads, sorted and without repeats.
@@ -272,12 +253,7 @@ impl Inner {
         }
         let machine = &self.machine;
         let accepting = threads.iter().any(|thread| machine.accepts(thread));
-        let in_other_key = threads.iter().any(|thread| {
-            matches!(thread.frame.kind, Kind::OtherKey | Kind::AnyKey) && {
-                let (below, _) = machine.stacks.pop(thread.stack);
-                machine.rules.state(below.a).has_others
-            }
-        });
+        let in_other_key = threads.iter().any(|thread| machine.is_among_other_keys(thread));
         let by_text = threads.iter().any(|thread| self.depends_on_text(thread));
         let threads: Arc<[Thread]> = threads.into();
         let config = u32::try_from(self.configs.len()).expect("memory ends before 2^32 configurations");
@@ -378,13 +354,14 @@ impl Inner {
         }
         self.keep_within_memory();
         let threads = self.configs[config as usize].threads.clone();
-        let mut saturated: Vec<Thread> = threads.iter().map(|&thread| self.saturate(thread, tables.longest)).collect();
+        let mut saturated: Vec<Thread> =
+            threads.iter().map(|&thread| self.machine.saturate(thread, tables.longest)).collect();
         self.machine.unify(&mut saturated, 0);
         let mask = if let Some(mask) = self.masks.get(saturated.as_slice()) {
             mask.clone()
         } else {
             let arena = std::mem::take(&mut self.scratch);
-            let mut walk = Walk::new(&mut self.machine, tables, &mut self.suffixes, arena);
+            let mut walk = Walk::new(&mut self.machine, tables, &mut self.suffixes, &mut self.state_sets, arena);
             walk.run(&saturated);
             let (arena, mut parts, visited) = (walk.arena, walk.parts, walk.visited);
             self.scratch = arena;
@@ -413,12 +390,12 @@ impl Inner {
         let mut now = self.configs[config as usize].threads.to_vec();
         let mut bytes = Vec::new();
         while bytes.len() < LONGEST_FORCED && !now.iter().any(|thread| self.machine.accepts(thread)) {
-            let mut hints: Bytes = [0; 4];
+            let mut hints = Bytes::default();
             if !now.iter().all(|&thread| self.machine.hint(thread, &mut hints)) {
                 break;
             }
             let mut only: Option<(u8, Vec<Thread>)> = None;
-            for byte in (0..=255u8).filter(|&byte| hints[byte as usize / 64] >> (byte % 64) & 1 == 1) {
+            for byte in hints.iter() {
                 let mut next = Vec::new();
                 for &thread in &now {
                     self.machine.step(thread, byte, &mut next, &mut Assume);
@@ -426,7 +403,7 @@ impl Inner {
                 if next.is_empty() {
                     continue;
                 }
-                if only.is_some() || next.iter().any(|thread| thread.frame.conditional) {
+                if only.is_some() || next.iter().any(|thread| thread.conditional) {
                     return bytes;
                 }
                 self.machine.unify(&mut next, 0);
@@ -451,8 +428,7 @@ impl Inner {
 
     /// Memory of what can be forgotten: masks, steps and paths.
     fn droppable_bytes(&self) -> usize {
-        let stays = self.machine.stays.values().next().map_or(0, |bits| 4 * bits.len() * self.machine.stays.len());
-        self.mask_bytes + STEP_BYTES * self.next.len() + stays
+        self.mask_bytes + STEP_BYTES * self.next.len() + self.state_sets.token_bytes()
     }
 
     /// Memory of what everything else is numbered by: configurations, stacks, languages; and of bounds on tokens.
@@ -462,6 +438,9 @@ impl Inner {
             + self.stacks_by_text.len()
             + self.costs.size_bytes()
             + self.machine.size_bytes()
+            + self.state_sets.size_bytes()
+            + self.suffixes.size_bytes()
+            + self.costed_suffixes.size_bytes()
     }
 
     /// Forgets masks and steps when all has grown past the limit; sessions keep the masks that they hold. Where the
@@ -475,7 +454,7 @@ impl Inner {
             return;
         }
         self.mask_bytes = 0;
-        self.machine.stays = FxHashMap::default();
+        self.state_sets.forget_tokens();
         self.masks = FxHashMap::default();
         self.text_masks = FxHashMap::default();
         self.next = FxHashMap::default();
@@ -521,7 +500,7 @@ impl Inner {
     fn worst(&mut self, config: ConfigId, tables: &Arc<Tables>) -> u32 {
         let threads = self.configs[config as usize].threads.clone();
         let arena = std::mem::take(&mut self.scratch);
-        let mut walk = Walk::new(&mut self.machine, tables, &mut self.costed_suffixes, arena);
+        let mut walk = Walk::new(&mut self.machine, tables, &mut self.costed_suffixes, &mut self.state_sets, arena);
         walk.costs = Some(&mut self.costs);
         let worst = walk.worst(&threads);
         self.scratch = walk.arena;
@@ -537,7 +516,7 @@ impl Inner {
         self.keep_within_memory();
         let threads = self.configs[config as usize].threads.clone();
         let arena = std::mem::take(&mut self.scratch);
-        let mut walk = Walk::new(&mut self.machine, tables, &mut self.costed_suffixes, arena);
+        let mut walk = Walk::new(&mut self.machine, tables, &mut self.costed_suffixes, &mut self.state_sets, arena);
         walk.costs = Some(&mut self.costs);
         walk.run(&threads);
         let (arena, costed) = (walk.arena, Arc::new(walk.costed));
@@ -545,27 +524,6 @@ impl Inner {
         self.mask_bytes += costed.size_bytes();
         self.costed.insert(config, costed.clone());
         costed
-    }
-
-    /// A thread with the same mask, its counters cut to what one token can reach.
-    fn saturate(&mut self, mut thread: Thread, longest: u32) -> Thread {
-        let frame = &mut thread.frame;
-        match frame.kind {
-            Kind::String | Kind::Text => {
-                let bounds = &self.machine.rules.strings[frame.a as usize];
-                let (min, max) = (bounds.min_chars, bounds.max_chars.unwrap_or(u32::MAX));
-                if frame.c < min && min - frame.c > longest {
-                    frame.c = 0;
-                } else if frame.c >= min && max.saturating_sub(frame.c) > longest {
-                    frame.c = min;
-                }
-                frame.b = self.machine.expansion.lang_horizon(frame.b, longest);
-            }
-            Kind::OtherKey => frame.b = self.machine.expansion.lang_horizon(frame.b, longest),
-            Kind::Number => frame.a = self.machine.expansion.lang_horizon(frame.a, longest),
-            _ => {}
-        }
-        thread
     }
 }
 

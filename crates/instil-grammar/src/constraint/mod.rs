@@ -81,13 +81,13 @@
 //! 2. `rules` turns shapes into what can be run: alternatives by first byte, objects as sets of members read, bounds
 //!    of strings.
 //! 3. `frame`: a *frame* is a place within one value, a *thread* a frame on a stack of enclosing places, a
-//!    *configuration* an interned set of threads. `step` (with `step/object` and `step/array`) moves a thread by one byte;
-//!    `escape` reads the inside of strings.
+//!    *configuration* an interned set of threads. `step` moves a thread by one byte, names the bytes that it may take, and
+//!    completes it; each kind of value has a file of its own in it. `escape` reads the inside of strings.
 //! 4. `tables` and `classes` sort the vocabulary once: a byte trie (`trie`), the tokens that stay inside a free string,
 //!    those that leave one by what follows the quote, and the classes of characters that tokens are made of.
-//! 5. `walk` finds the tokens that pass from a configuration: strings over every text by the tables (`free`), strings
-//!    over a language by classes (`over_language`), all else down the trie, where `hint` says which bytes are worth a look.
-//!    The outcome is a [`Mask`]: shared sets and short lists.
+//! 5. `walk` finds the tokens that pass from a configuration: strings over every text by the tables (`walk/free`), strings
+//!    over a language by classes (`walk/over_language`), all else down the trie. The outcome is a [`Mask`]: shared sets
+//!    and short lists.
 //! 6. `generation` keeps what was found for all sessions of an `engine`: masks by configuration (counters far from their
 //!    bounds put out of sight), where tokens lead, and, where guards or unique keys make that depend on the text, both by
 //!    *path*: the tokens since the last configuration that depended on none.
@@ -105,14 +105,10 @@ mod document;
 mod engine;
 mod escape;
 mod frame;
-mod free;
 mod generation;
-mod hint;
-mod least;
 mod mask;
 #[cfg(feature = "outlines")]
 pub mod outlines;
-mod over_language;
 mod rules;
 mod session;
 mod step;

@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 
 use super::KeyOrder;
 use crate::grammar::{
-    ArrayShape, Expansion, GuardId, LangId, NodeId, ObjectShape, Shape, ShapeKind, StringShape, least_cover,
+    ArrayShape, Expansion, GuardId, LangId, NodeId, ObjectShape, Shape, ShapeKind, StateId, StringShape, least_cover,
 };
 
 /// First bytes of values fall into these classes.
@@ -36,21 +36,81 @@ impl First {
     }
 }
 
-/// Number of [`First`] classes.
-pub(crate) const FIRSTS: usize = 7;
+impl First {
+    /// All classes.
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Null, Self::False, Self::True, Self::Number, Self::String, Self::Array, Self::Object];
+
+    /// The bytes of the class.
+    pub(crate) fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::Null => b"n",
+            Self::False => b"f",
+            Self::True => b"t",
+            Self::Number => b"-0123456789",
+            Self::String => b"\"",
+            Self::Array => b"[",
+            Self::Object => b"{",
+        }
+    }
+}
 
 /// One shape of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Alternative {
-    pub(crate) first: First,
-    /// Number: start state. String: index of its bounds. Array, object: index of it.
-    pub(crate) index: u32,
-    /// List of guards, or [`NO_GUARDS`].
-    pub(crate) guards: u32,
+    pub(crate) start: Start,
+    /// List of guards, where there are any.
+    pub(crate) guards: Option<u32>,
 }
 
-/// No guard at all.
-pub(crate) const NO_GUARDS: u32 = u32::MAX;
+/// How a shape begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    Constant(Constant),
+    /// The first state of its literals.
+    Number(StateId),
+    /// Index of its bounds.
+    String(u32),
+    /// Index of it.
+    Array(u32),
+    /// Index of it.
+    Object(u32),
+}
+
+/// A value with one spelling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Constant {
+    Null,
+    False,
+    True,
+}
+
+impl Constant {
+    /// How it is spelt.
+    #[inline]
+    pub(crate) fn spelling(self) -> &'static [u8] {
+        match self {
+            Self::Null => b"null",
+            Self::False => b"false",
+            Self::True => b"true",
+        }
+    }
+}
+
+impl Start {
+    /// The class of the first byte.
+    pub(crate) fn first(self) -> First {
+        match self {
+            Self::Constant(Constant::Null) => First::Null,
+            Self::Constant(Constant::False) => First::False,
+            Self::Constant(Constant::True) => First::True,
+            Self::Number(_) => First::Number,
+            Self::String(_) => First::String,
+            Self::Array(_) => First::Array,
+            Self::Object(_) => First::Object,
+        }
+    }
+}
 
 /// An object as it is run; names are sorted by bytes, and members are numbered so.
 #[derive(Debug)]
@@ -373,7 +433,7 @@ impl Object {
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     nodes: FxHashMap<NodeId, u32>,
-    alternatives: Vec<[Box<[Alternative]>; FIRSTS]>,
+    alternatives: Vec<[Box<[Alternative]>; First::ALL.len()]>,
     pub(crate) objects: Vec<Object>,
     states: Vec<ObjectState>,
     state_index: FxHashMap<(u32, ObjectKey), u32>,
@@ -417,10 +477,10 @@ impl Rules {
         if let Some(&index) = self.nodes.get(&node) {
             return index;
         }
-        let mut lists: [Vec<Alternative>; FIRSTS] = Default::default();
+        let mut lists: [Vec<Alternative>; First::ALL.len()] = Default::default();
         for shape in expansion.shapes(node).iter() {
             let alternative = self.alternative(shape, expansion);
-            let list = &mut lists[alternative.first as usize];
+            let list = &mut lists[alternative.start.first() as usize];
             if !list.contains(&alternative) {
                 list.push(alternative);
             }
@@ -433,42 +493,40 @@ impl Rules {
 
     /// One list of [`Self::alternatives`].
     #[inline]
-    pub(crate) fn list(&self, index: u32, first: usize) -> &[Alternative] {
-        &self.alternatives[index as usize][first]
+    pub(crate) fn list(&self, index: u32, first: First) -> &[Alternative] {
+        &self.alternatives[index as usize][first as usize]
     }
 
     fn alternative(&mut self, shape: &Shape, expansion: &mut Expansion) -> Alternative {
         let guards = match &shape.guards {
-            none if none.is_empty() => NO_GUARDS,
-            guards => *self.guard_index.entry(guards.clone()).or_insert_with(|| {
+            none if none.is_empty() => None,
+            guards => Some(*self.guard_index.entry(guards.clone()).or_insert_with(|| {
                 self.guards.push(guards.clone());
                 index(self.guards.len() - 1)
-            }),
+            })),
         };
-        let (first, index) = match &shape.kind {
-            ShapeKind::Null => (First::Null, 0),
-            ShapeKind::Bool(false) => (First::False, 0),
-            ShapeKind::Bool(true) => (First::True, 0),
-            ShapeKind::Number(lang) => (First::Number, expansion.lang_start(*lang)),
-            ShapeKind::String(string) => (First::String, self.string(string)),
+        let start = match &shape.kind {
+            ShapeKind::Null => Start::Constant(Constant::Null),
+            ShapeKind::Bool(false) => Start::Constant(Constant::False),
+            ShapeKind::Bool(true) => Start::Constant(Constant::True),
+            ShapeKind::Number(lang) => Start::Number(expansion.lang_start(*lang)),
+            ShapeKind::String(string) => Start::String(self.string(string)),
             ShapeKind::Array(array) => {
                 let arrays = &mut self.arrays;
-                let index = *self.array_index.entry(array.clone()).or_insert_with(|| {
+                Start::Array(*self.array_index.entry(array.clone()).or_insert_with(|| {
                     arrays.push(array.clone());
                     index(arrays.len() - 1)
-                });
-                (First::Array, index)
+                }))
             }
             ShapeKind::Object(object) => {
                 let objects = &mut self.objects;
-                let index = *self.object_index.entry(object.clone()).or_insert_with(|| {
+                Start::Object(*self.object_index.entry(object.clone()).or_insert_with(|| {
                     objects.push(Object::new(object, expansion));
                     index(objects.len() - 1)
-                });
-                (First::Object, index)
+                }))
             }
         };
-        Alternative { first, index, guards }
+        Alternative { start, guards }
     }
 
     /// The index of a string's bounds.

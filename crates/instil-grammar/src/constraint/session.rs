@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::document::{self, Answers, Document, Exact};
 use super::engine::Engine;
-use super::escape::{self, Escapes, PLAIN, Step};
+use super::escape::{self, Escapes, PLAIN, Spelt};
 use super::generation::{ConfigId, Generation, NO_PATH, Place, REJECTED};
-use super::least::ENDLESS;
 use super::mask::Mask;
+use super::step::ENDLESS;
 use super::trie::{NONE, ROOT, Trie};
 use crate::vocab::{TokenId, TokenKind};
 
@@ -460,9 +460,9 @@ fn match_key(key: &[u8], open: u32, at: usize, byte: u8, escapes: Escapes) -> Op
         };
     }
     match escape::step(open, byte, escapes) {
-        Step::Bad => None,
-        Step::Open(open) => Some((open, at)),
-        Step::Char(c) => {
+        Spelt::Bad => None,
+        Spelt::Open(open) => Some((open, at)),
+        Spelt::Char(c) => {
             let spelt = c.encode_utf8(&mut [0; 4]).len();
             key[at..].starts_with(&c.to_string().as_bytes()[..spelt]).then_some((PLAIN, at + spelt))
         }

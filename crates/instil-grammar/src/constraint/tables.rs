@@ -273,9 +273,9 @@ fn scan(bytes: &[u8], escapes: Escapes) -> Scan {
                         return Scan::Bad;
                     }
                     match escape::step(open, byte, escapes) {
-                        escape::Step::Open(next) => open = next,
-                        escape::Step::Char(_) => break,
-                        escape::Step::Bad => return Scan::Bad,
+                        escape::Spelt::Open(next) => open = next,
+                        escape::Spelt::Char(_) => break,
+                        escape::Spelt::Bad => return Scan::Bad,
                     }
                 }
                 at += 1;

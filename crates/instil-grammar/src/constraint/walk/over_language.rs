@@ -7,22 +7,52 @@
 
 use std::sync::Arc;
 
-use super::classes::{
+use rustc_hash::FxHashMap;
+
+use super::{Found, Walk};
+use crate::constraint::classes::{
     CLASSES, FIRST_LETTERS, LONG, Letters, SEPARATORS, WIDE, class_of, class_of_char, is_separator, may_separate,
 };
-use super::costed::PARTIAL;
-use super::escape::{Escapes, PLAIN};
-use super::frame::{Frame, Kind, Thread};
-use super::step::Assume;
-use super::tables::Tables;
-use super::trie::{NONE, ROOT};
-use super::walk::{Found, Walk};
+use crate::constraint::costed::PARTIAL;
+use crate::constraint::escape::{Escapes, PLAIN};
+use crate::constraint::frame::{Frame, Thread};
+use crate::constraint::step::Assume;
+use crate::constraint::tables::Tables;
+use crate::constraint::trie::{NONE, ROOT};
 use crate::grammar::{CharSet, DEAD, StateId, UNIVERSAL};
 use crate::vocab::TokenId;
 
+/// What has been found out of the states of languages, kept between walks.
+#[derive(Debug, Default)]
+pub(crate) struct StateSets {
+    /// Where the classes of characters lead.
+    targets: FxHashMap<StateId, Arc<[StateId; CLASSES]>>,
+    /// How tokens fare.
+    runs: FxHashMap<StateId, Run>,
+    /// Tokens that stay inside a string.
+    stays: FxHashMap<StateId, Arc<[u32]>>,
+}
+
+impl StateSets {
+    /// Memory held, roughly, but for sets of tokens.
+    pub(crate) fn size_bytes(&self) -> usize {
+        (4 * CLASSES + 48) * self.targets.len() + 48 * self.runs.len()
+    }
+
+    /// Memory held by sets of tokens.
+    pub(crate) fn token_bytes(&self) -> usize {
+        self.stays.values().next().map_or(0, |bits| 4 * bits.len() * self.stays.len())
+    }
+
+    /// Forgets sets of tokens.
+    pub(crate) fn forget_tokens(&mut self) {
+        self.stays = FxHashMap::default();
+    }
+}
+
 /// How tokens fare from a state: those of passing classes alone, up to so many characters, stay alive.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Run {
+struct Run {
     pass: u64,
     /// Any number of characters, where none.
     chars: Option<u32>,
@@ -80,11 +110,11 @@ impl<'a> Walk<'a> {
             return;
         }
         let near = self.machine.expansion.lang_horizon(state, LONGEST_RUN);
-        let stays = match self.machine.stays.get(&near) {
+        let stays = match self.state_sets.stays.get(&near) {
             Some(known) => known.clone(),
             None => {
                 let stays: Arc<[u32]> = self.stays(near).into();
-                self.machine.stays.insert(near, stays.clone());
+                self.state_sets.stays.insert(near, stays.clone());
                 stays
             }
         };
@@ -231,7 +261,7 @@ impl<'a> Walk<'a> {
 
     /// How tokens fare from a state, by the classes of their characters.
     fn run_of(&mut self, state: StateId) -> Run {
-        if let Some(&run) = self.machine.runs.get(&state) {
+        if let Some(&run) = self.state_sets.runs.get(&state) {
             return run;
         }
         // Characters that a repeated part takes for ever pass without a look at the states they lead to.
@@ -247,7 +277,7 @@ impl<'a> Walk<'a> {
                 Err(less) => pass = less,
             }
         };
-        self.machine.runs.insert(state, run);
+        self.state_sets.runs.insert(state, run);
         run
     }
 
@@ -282,34 +312,31 @@ impl<'a> Walk<'a> {
     }
 
     /// [`Self::worst`] of a string over a language; none where a walk is short, or the language says nothing.
-    pub(crate) fn worst_over_language(&mut self, thread: Thread) -> Option<u32> {
-        let frame = thread.frame;
-        let whole = frame.d == PLAIN && frame.b != UNIVERSAL;
-        if frame.kind == Kind::Text {
-            let bounds = &self.machine.rules.strings[frame.a as usize];
-            let free = frame.b == UNIVERSAL;
-            if !free && bounds.min_chars > frame.c {
-                return None;
-            }
-            if free {
+    pub(super) fn worst_over_language(&mut self, thread: Thread) -> Option<u32> {
+        if let Frame::Text(place) = thread.frame {
+            if place.state == UNIVERSAL {
                 return Some(self.cost(thread).saturating_add(PARTIAL));
             }
-            return self.machine.expansion.lang_worst_bytes(frame.b, self.tables.longest, false);
+            if self.machine.rules.strings[place.bounds as usize].min_chars > place.chars {
+                return None;
+            }
+            return self.machine.expansion.lang_worst_bytes(place.state, self.tables.longest, false);
         }
-        if !whole || !self.is_unbounded(thread) || self.is_narrow(frame.b) {
+        let (state, _) = thread.frame.content()?;
+        if state == UNIVERSAL || !self.is_unbounded(thread) || self.is_narrow(state) {
             return None;
         }
-        let inside = self.machine.expansion.lang_worst_bytes(frame.b, self.tables.longest, true)?;
+        let inside = self.machine.expansion.lang_worst_bytes(state, self.tables.longest, true)?;
         let mut worst = 0;
         for found in self.after_string(thread).iter() {
             worst = worst.max(found.cost);
         }
         // The closing quote, and what follows it.
         let start = self.arena.len();
-        let closed = Thread { frame: Frame { b: UNIVERSAL, ..frame }, ..thread };
+        let closed = thread.at(thread.frame.with_state(UNIVERSAL));
         self.machine.step(closed, b'"', &mut self.arena, &mut Assume);
         let closed = self.arena.split_off(start);
-        let slack = if frame.kind == Kind::OtherKey { 2 } else { 0 };
+        let slack = if let Frame::OtherKey(_) = thread.frame { 2 } else { 0 };
         let least = closed.into_iter().map(|thread| self.cost(thread)).min()?;
         let rest = least.saturating_add(1 + slack + PARTIAL);
         Some(worst.max(inside.saturating_add(rest)))
@@ -322,24 +349,20 @@ impl<'a> Walk<'a> {
     }
 
     /// A string (or key) over a language that counts no characters, at a character boundary.
-    pub(crate) fn is_unbounded(&self, thread: Thread) -> bool {
-        let frame = thread.frame;
-        if frame.d != PLAIN {
-            return false;
-        }
-        match frame.kind {
-            Kind::String => {
-                let bounds = &self.machine.rules.strings[frame.a as usize];
-                bounds.min_chars == 0 && bounds.max_chars.is_none()
+    pub(super) fn is_unbounded(&self, thread: Thread) -> bool {
+        match thread.frame {
+            Frame::String(place) => {
+                let bounds = &self.machine.rules.strings[place.bounds as usize];
+                place.open == PLAIN && bounds.min_chars == 0 && bounds.max_chars.is_none()
             }
-            Kind::OtherKey => true,
+            Frame::OtherKey(place) => place.open == PLAIN,
             _ => false,
         }
     }
 
     /// A thread inside a string over a language, with the whole vocabulary before it.
-    pub(crate) fn over_language(&mut self, thread: Thread) {
-        let state = thread.frame.b;
+    pub(super) fn over_language(&mut self, thread: Thread) {
+        let Some((state, _)) = thread.frame.content() else { return };
         if self.is_narrow(state) {
             self.arena.push(thread);
             return;
@@ -350,20 +373,20 @@ impl<'a> Walk<'a> {
             return;
         }
         self.stay_over_language(state);
-        self.leave_over_language(thread);
+        self.leave_over_language(thread, state);
     }
 
     /// Adds the tokens that leave the string.
-    fn leave_over_language(&mut self, thread: Thread) {
+    fn leave_over_language(&mut self, thread: Thread, state: StateId) {
         let classes = &self.sets.classes;
         let mut accepting = vec![false; classes.content_count];
-        self.contents_below(ROOT, thread.frame.b, PLAIN, &mut accepting);
+        self.contents_below(ROOT, state, PLAIN, &mut accepting);
         if !accepting.contains(&true) {
             return;
         }
         for &Found { group, conditional, cost } in self.after_string(thread).iter() {
             // What a key's uniqueness rules out, the session sees to.
-            let conditional = conditional && thread.frame.kind == Kind::String;
+            let conditional = conditional && matches!(thread.frame, Frame::String(_));
             for &id in self.sets.group(group) {
                 if accepting[classes.content_of[id as usize] as usize] {
                     self.list(id, conditional, cost);
@@ -400,7 +423,7 @@ impl<'a> Walk<'a> {
 
     /// Where each class of characters leads from a state: a state, [`DEAD`], or [`DIVIDED`].
     fn targets(&mut self, state: StateId) -> Arc<[StateId; CLASSES]> {
-        if let Some(known) = self.machine.targets.get(&state) {
+        if let Some(known) = self.state_sets.targets.get(&state) {
             return known.clone();
         }
         let row = *self.machine.expansion.lang_row(state);
@@ -456,7 +479,7 @@ impl<'a> Walk<'a> {
         targets[WIDE] = if wide == NONE { DEAD } else { wide };
         targets[SEPARATORS] = if separators == NONE { DEAD } else { separators };
         let targets = Arc::new(targets);
-        self.machine.targets.insert(state, targets.clone());
+        self.state_sets.targets.insert(state, targets.clone());
         targets
     }
 }
