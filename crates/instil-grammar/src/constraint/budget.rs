@@ -7,11 +7,11 @@
 //! configuration the first of those tokens leads to one whose D is lower by one.
 
 use std::sync::Arc;
-
-use rustc_hash::FxHashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::escape::PLAIN;
 use super::frame::{BOTTOM, Frame, StackId, StringPlace, Thread};
+use super::shared::Map;
 use super::step::{ENDLESS, LONGEST_COMPLETION, Machine, Piece};
 use super::tables::Tables;
 use super::trie::{NONE, ROOT};
@@ -20,12 +20,12 @@ use crate::grammar::UNIVERSAL;
 /// Bounds known so far.
 #[derive(Debug, Default)]
 pub(crate) struct Costs {
-    tails: FxHashMap<StackId, Tails>,
-    threads: FxHashMap<Thread, u32>,
+    tails: Map<StackId, Tails>,
+    threads: Map<Thread, u32>,
     /// By string bounds and stack: tokens needed inside a free string that still lacks so many characters.
-    fillers: FxHashMap<(u32, StackId), Arc<[u32]>>,
+    fillers: Map<(u32, StackId), Arc<[u32]>>,
     /// Memory of tails and fillers, roughly.
-    bytes: usize,
+    bytes: AtomicUsize,
 }
 
 /// The beginning of the completion of a stack, with the tokens needed from each byte on.
@@ -61,17 +61,17 @@ impl Tail {
 impl Costs {
     /// Memory held, roughly.
     pub(crate) fn size_bytes(&self) -> usize {
-        self.bytes + 40 * self.tails.len() + 48 * self.threads.len()
+        self.bytes.load(Ordering::Relaxed) + 40 * self.tails.len() + 48 * self.threads.len()
     }
 
     /// The bound of a thread.
-    pub(crate) fn thread(&mut self, machine: &mut Machine, tables: &Tables, mut thread: Thread) -> u32 {
+    pub(crate) fn thread(&self, machine: &Machine, tables: &Tables, mut thread: Thread) -> u32 {
         thread.conditional = false;
         if let Frame::String(place @ StringPlace { state: UNIVERSAL, open: PLAIN, .. }) = thread.frame {
-            let missing = machine.rules.strings[place.bounds as usize].min_chars.saturating_sub(place.chars);
+            let missing = machine.rules.bounds(place.bounds).min_chars.saturating_sub(place.chars);
             return self.fillers(machine, tables, place.bounds, thread.stack)[missing as usize];
         }
-        if let Some(&known) = self.threads.get(&thread) {
+        if let Some(known) = self.threads.get(&thread) {
             return known;
         }
         let mut text = Vec::new();
@@ -84,23 +84,16 @@ impl Costs {
             }
             None => ENDLESS,
         };
-        self.threads.insert(thread, tokens);
-        tokens
+        self.threads.insert(thread, tokens)
     }
 
     /// The bounds of a free string by the characters that it lacks, given those that its length has.
-    pub(crate) fn fillers(
-        &mut self,
-        machine: &mut Machine,
-        tables: &Tables,
-        bounds: u32,
-        stack: StackId,
-    ) -> Arc<[u32]> {
+    pub(crate) fn fillers(&self, machine: &Machine, tables: &Tables, bounds: u32, stack: StackId) -> Arc<[u32]> {
         let at = (bounds, stack);
         if let Some(known) = self.fillers.get(&at) {
-            return known.clone();
+            return known;
         }
-        let missing = machine.rules.strings[at.0 as usize].min_chars as usize;
+        let missing = machine.rules.bounds(bounds).min_chars as usize;
         let mut text = vec![tables.filler.0; missing];
         text.push(b'"');
         let mut least = vec![ENDLESS; missing + 1];
@@ -110,21 +103,22 @@ impl Costs {
             least.iter_mut().zip(tokens.iter().rev()).for_each(|(least, tokens)| *least = (*least).min(*tokens));
         }
         let least: Arc<[u32]> = least.into();
-        self.bytes += 32 + size_of_val(&*least);
-        self.fillers.insert(at, least.clone());
-        least
+        self.bytes.fetch_add(32 + size_of_val(&*least), Ordering::Relaxed);
+        self.fillers.insert(at, least)
     }
 
     /// The completions of a stack.
-    fn tails(&mut self, machine: &mut Machine, tables: &Tables, stack: StackId) -> Tails {
+    fn tails(&self, machine: &Machine, tables: &Tables, stack: StackId) -> Tails {
         let mut open = Vec::new();
         let mut at = stack;
-        while at != BOTTOM && !self.tails.contains_key(&at) && machine.stacks.members(at).is_none() {
+        let mut known = self.tails.get(&at);
+        while at != BOTTOM && known.is_none() && machine.stacks.members(at).is_none() {
             open.push(at);
             at = machine.stacks.pop(at).1;
+            known = self.tails.get(&at);
         }
-        let mut tails: Tails = match (self.tails.get(&at), machine.stacks.members(at)) {
-            (Some(tails), _) => tails.clone(),
+        let mut tails: Tails = match (known, machine.stacks.members(at)) {
+            (Some(tails), _) => tails,
             (None, Some(members)) => {
                 let mut tails: Vec<Arc<Tail>> = Vec::new();
                 for &member in members.iter() {
@@ -136,9 +130,7 @@ impl Costs {
                 }
                 tails.sort_by_key(|tail| tail.tokens[0]);
                 tails.truncate(MOST_TAILS);
-                let tails: Tails = tails.into();
-                self.tails.insert(at, tails.clone());
-                tails
+                self.tails.insert(at, tails.into())
             }
             (None, None) => [Arc::new(Tail { text: Vec::new(), tokens: vec![0] })].into(),
         };
@@ -151,13 +143,13 @@ impl Costs {
                 for tail in tails.iter() {
                     let tail = Arc::new(tail.after(&text, slack, tables));
                     if !longer.contains(&tail) {
-                        self.bytes += 96 + tail.text.len() + 4 * tail.tokens.len();
+                        self.bytes.fetch_add(96 + tail.text.len() + 4 * tail.tokens.len(), Ordering::Relaxed);
                         longer.push(tail);
                     }
                 }
                 tails = longer.into();
             }
-            self.tails.insert(stack, tails.clone());
+            tails = self.tails.insert(stack, tails);
         }
         tails
     }
@@ -165,7 +157,7 @@ impl Costs {
     /// Writes the completion of a thread's own frame, up to where the frame below comes to the top. The number is
     /// what must be allowed for keys to differ from those before them, which only the session knows: a token to
     /// make one differ, and one to spare.
-    fn complete(machine: &mut Machine, tables: &Tables, thread: Thread, out: &mut Vec<u8>) -> Option<u32> {
+    fn complete(machine: &Machine, tables: &Tables, thread: Thread, out: &mut Vec<u8>) -> Option<u32> {
         let base = base(machine, thread);
         let mut slack = 0;
         let mut now = Some(thread);

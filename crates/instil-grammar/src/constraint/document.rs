@@ -4,8 +4,8 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
 
+use super::expansion::SharedExpansion;
 use super::step::{Check, Checks, Verdict};
-use crate::grammar::Expansion;
 
 /// A stretch of the text.
 type Span = (usize, usize);
@@ -270,7 +270,7 @@ impl<'a> Exact<'a> {
         self.reading = true;
     }
 
-    fn answer(&mut self, before: bool, check: Check<'_>, expansion: &mut Expansion) -> bool {
+    fn answer(&mut self, before: bool, check: Check<'_>, expansion: &SharedExpansion) -> bool {
         let end = self.text.len() - usize::from(before && self.reading);
         if self.document.marked.is_none() {
             self.document.read(self.text, self.settled.min(end));
@@ -284,8 +284,9 @@ impl<'a> Exact<'a> {
         match check {
             Check::Guards(guards) => {
                 let (start, end) = self.document.ended_value();
-                value(&text[start..end])
-                    .is_some_and(|value| guards.iter().all(|&guard| expansion.guard_check(guard, &value)))
+                value(&text[start..end]).is_some_and(|value| {
+                    expansion.ask(|expansion| guards.iter().all(|&guard| expansion.guard_check(guard, &value)))
+                })
             }
             Check::UniqueKey => self.document.is_new(text, key),
             Check::UniqueItem => self.document.is_new(text, |raw| {
@@ -305,7 +306,7 @@ impl Drop for Exact<'_> {
 }
 
 impl Checks for Exact<'_> {
-    fn value(&mut self, before: bool, check: Check<'_>, expansion: &mut Expansion) -> Verdict {
+    fn value(&mut self, before: bool, check: Check<'_>, expansion: &SharedExpansion) -> Verdict {
         self.asked = true;
         // The answer depends on the check and on the bytes tried up to the value's end.
         let mut key = std::mem::take(&mut self.answers.key);

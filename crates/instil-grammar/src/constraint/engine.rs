@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::Settings;
-use super::generation::{Generation, REJECTED};
+use super::generation::{Generation, REJECTED, Statistics};
 use super::session::Session;
 use super::step::{DEEPEST, ENDLESS};
 use super::tables::Tables;
@@ -60,17 +60,13 @@ impl Engine {
             ));
         }
         let program = expansion.program().clone();
-        let generation = Generation::new(expansion, &settings);
-        {
-            let mut inner = generation.write();
-            if inner.start() == REJECTED {
-                return Err(Error::grammar("", "no text satisfies the grammar", "loosen it"));
-            }
-            let start = inner.start();
-            if inner.machine.expansion.is_emptiness_open() && inner.needed(start, &tables) >= ENDLESS {
-                let what = format!("no value of at most {DEEPEST} levels of nesting satisfies the grammar");
-                return Err(Error::grammar("", what, "loosen what contradicts itself"));
-            }
+        let generation = Generation::new(expansion, tables.clone(), &settings);
+        if generation.start() == REJECTED {
+            return Err(Error::grammar("", "no text satisfies the grammar", "loosen it"));
+        }
+        if generation.is_emptiness_open() && generation.needed(generation.start()) >= ENDLESS {
+            let what = format!("no value of at most {DEEPEST} levels of nesting satisfies the grammar");
+            return Err(Error::grammar("", what, "loosen what contradicts itself"));
         }
         let generation = RwLock::new(Arc::new(generation));
         Ok(Arc::new(Self { tokenise: RwLock::default(), tables, settings, program, generation }))
@@ -104,9 +100,7 @@ impl Engine {
     /// A limit that every text can be closed within, from its beginning: not always the least one.
     pub fn min_tokens(&self) -> usize {
         let generation = self.generation();
-        let mut inner = generation.write();
-        let start = inner.start();
-        inner.needed(start, &self.tables) as usize
+        generation.needed(generation.start()) as usize
     }
 
     /// Says how the model's tokenizer cuts a text, for [`Session::forced`]. Without it the longest
@@ -159,15 +153,14 @@ impl Engine {
         }
         let mut slot = self.generation.write().unwrap_or_else(PoisonError::into_inner);
         if slot.is_outgrown() {
-            *slot = Arc::new(Generation::new(self.program.expand(), &self.settings));
+            *slot = Arc::new(Generation::new(self.program.expand(), self.tables.clone(), &self.settings));
         }
         slot.clone()
     }
 
-    /// Configurations, stacks, masks, bytes of masks, trie nodes visited, all bytes: of the present generation, for
-    /// reports.
-    pub fn statistics(&self) -> [u64; 6] {
-        self.generation().read().statistics()
+    /// What the present generation has come to, for reports.
+    pub fn statistics(&self) -> Statistics {
+        self.generation().statistics()
     }
 }
 

@@ -7,10 +7,10 @@
 //! as many as the alternatives of one level, not their product.
 
 use std::sync::Arc;
-
-use rustc_hash::FxHashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::rules::Constant;
+use super::shared::{List, Map};
 use crate::grammar::{NodeId, StateId};
 
 /// Index of a stack in [`Stacks`].
@@ -219,51 +219,54 @@ struct Entry {
     frame: Frame,
     parent: StackId,
     depth: u32,
+    /// What follows can depend on the text.
+    by_text: bool,
 }
 
-/// All stacks of one grammar.
+/// All stacks of one grammar. Any thread may add to them.
 #[derive(Debug)]
 pub(crate) struct Stacks {
-    entries: Vec<Entry>,
-    index: FxHashMap<(Frame, StackId), StackId>,
-    unions: Vec<Arc<[StackId]>>,
-    union_index: FxHashMap<Arc<[StackId]>, StackId>,
+    entries: List<Entry>,
+    index: Map<(Frame, StackId), StackId>,
+    unions: List<Arc<[StackId]>>,
+    union_index: Map<Arc<[StackId]>, StackId>,
     /// Members of all unions.
-    united: usize,
+    united: AtomicUsize,
 }
 
 impl Stacks {
     pub(crate) fn new() -> Self {
-        let bottom = Entry { frame: Frame::Done, parent: BOTTOM, depth: 0 };
+        let entries = List::default();
+        entries.push(Entry { frame: Frame::Done, parent: BOTTOM, depth: 0, by_text: false });
         Self {
-            entries: vec![bottom],
-            index: FxHashMap::default(),
-            unions: Vec::new(),
-            union_index: FxHashMap::default(),
-            united: 0,
+            entries,
+            index: Map::default(),
+            unions: List::default(),
+            union_index: Map::default(),
+            united: AtomicUsize::new(0),
         }
     }
 
-    /// The stack with one more frame.
-    pub(crate) fn push(&mut self, frame: Frame, parent: StackId) -> StackId {
-        let entries = &mut self.entries;
-        *self.index.entry((frame, parent)).or_insert_with(|| {
-            let open = !matches!(frame, Frame::Guard { .. });
-            let depth = entries[parent as usize].depth + u32::from(open);
-            entries.push(Entry { frame, parent, depth });
-            u32::try_from(entries.len() - 1).expect("memory ends before 2^32 stacks")
-        })
+    /// The stack with one more frame, of which `by_text` says whether what follows it can depend on the text.
+    pub(crate) fn push(&self, frame: Frame, parent: StackId, by_text: impl FnOnce() -> bool) -> StackId {
+        if let Some(known) = self.index.get(&(frame, parent)) {
+            return known;
+        }
+        let below = self.entries.get(parent);
+        let depth = below.depth + u32::from(!matches!(frame, Frame::Guard { .. }));
+        let by_text = below.by_text || by_text();
+        self.index.get_or((frame, parent), || self.entries.push(Entry { frame, parent, depth, by_text }))
     }
 
     /// The top frame and what lies below it. The bottom yields [`Frame::Done`] forever.
     #[inline]
     pub(crate) fn pop(&self, stack: StackId) -> (Frame, StackId) {
-        let entry = &self.entries[stack as usize];
+        let entry = self.entries.get(stack);
         (entry.frame, entry.parent)
     }
 
     /// The union of stacks of equal depth.
-    pub(crate) fn unite(&mut self, stacks: &[Thread]) -> StackId {
+    pub(crate) fn unite(&self, stacks: &[Thread]) -> StackId {
         let mut members: Vec<StackId> = Vec::with_capacity(stacks.len());
         for thread in stacks {
             match self.members(thread.stack) {
@@ -273,25 +276,25 @@ impl Stacks {
         }
         members.sort_unstable();
         members.dedup();
-        if let Some(&known) = self.union_index.get(members.as_slice()) {
+        if let Some(known) = self.union_index.get(members.as_slice()) {
             return known;
         }
         let members: Arc<[StackId]> = members.into();
-        let at = u32::try_from(self.unions.len()).expect("memory ends before 2^32 stacks");
         let depth = self.depth(members[0]);
         debug_assert!(members.iter().all(|&member| self.depth(member) == depth), "a place has one depth");
-        self.united += members.len();
-        self.unions.push(members.clone());
-        self.entries.push(Entry { frame: Frame::Union { union: at }, parent: members[0], depth });
-        let stack = u32::try_from(self.entries.len() - 1).expect("memory ends before 2^32 stacks");
-        self.union_index.insert(members, stack);
-        stack
+        let by_text = members.iter().any(|&member| self.is_by_text(member));
+        self.union_index.get_or(members.clone(), || {
+            self.united.fetch_add(members.len(), Ordering::Relaxed);
+            let parent = members[0];
+            let union = self.unions.push(members);
+            self.entries.push(Entry { frame: Frame::Union { union }, parent, depth, by_text })
+        })
     }
 
     /// The stacks of a union, none of which is one; none for other stacks.
-    pub(crate) fn members(&self, stack: StackId) -> Option<Arc<[StackId]>> {
-        match self.entries[stack as usize].frame {
-            Frame::Union { union } => Some(self.unions[union as usize].clone()),
+    pub(crate) fn members(&self, stack: StackId) -> Option<&Arc<[StackId]>> {
+        match self.entries.get(stack).frame {
+            Frame::Union { union } => Some(self.unions.get(union)),
             _ => None,
         }
     }
@@ -299,13 +302,19 @@ impl Stacks {
     /// Number of containers on the stack.
     #[inline]
     pub(crate) fn depth(&self, stack: StackId) -> u32 {
-        self.entries[stack as usize].depth
+        self.entries.get(stack).depth
+    }
+
+    /// What follows can depend on the text.
+    #[inline]
+    pub(crate) fn is_by_text(&self, stack: StackId) -> bool {
+        self.entries.get(stack).by_text
     }
 
     /// Memory held, roughly.
     pub(crate) fn size_bytes(&self) -> usize {
         let entry = 2 * size_of::<Entry>() + 8;
-        entry * self.entries.len() + 48 * self.unions.len() + 4 * self.united
+        entry * self.entries.len() + 48 * self.unions.len() + 4 * self.united.load(Ordering::Relaxed)
     }
 
     /// Number of stacks.

@@ -88,7 +88,8 @@
 //! 5. `walk` finds the tokens that pass from a configuration: strings over every text by the tables (`walk/free`), strings
 //!    over a language by classes (`walk/over_language`), all else down the trie. The outcome is a [`Mask`]: shared sets
 //!    and short lists.
-//! 6. `generation` keeps what was found for all sessions of an `engine`: masks by configuration (counters far from their
+//! 6. `generation` keeps what was found for all sessions of an `engine`, which may ask from many threads at once (`shared`,
+//!    and `expansion` in the same way for the grammar's nodes and languages): masks by configuration (counters far from their
 //!    bounds put out of sight), where tokens lead, and, where guards or unique keys make that depend on the text, both by
 //!    *path*: the tokens since the last configuration that depended on none.
 //! 7. `session` is one text. It asks what the text itself decides (`document` answers guards and uniqueness), and keeps
@@ -104,6 +105,7 @@ mod costed;
 mod document;
 mod engine;
 mod escape;
+mod expansion;
 mod frame;
 mod generation;
 mod mask;
@@ -111,6 +113,7 @@ mod mask;
 pub mod outlines;
 mod rules;
 mod session;
+mod shared;
 mod step;
 mod tables;
 #[cfg(test)]
@@ -121,6 +124,7 @@ mod walk;
 pub use backend::{Backend, Compiler, Constraint, Enforcement, TextSession, enforcement};
 pub use engine::{Engine, Tokenise};
 pub use escape::Escapes;
+pub use generation::Statistics;
 pub use mask::Mask;
 pub use session::{Rejected, Session};
 pub use tables::Tables;

@@ -1,9 +1,12 @@
 //! Shapes as the engine runs them: values by first byte, objects with sorted names, arrays with
 //! bounded counters. Built from the expansion when a node is first entered.
 
-use rustc_hash::FxHashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::KeyOrder;
+use super::expansion::SharedExpansion;
+use super::frame::ObjectId;
+use super::shared::{Cells, List, Map};
 use crate::grammar::{
     ArrayShape, Expansion, GuardId, LangId, NodeId, ObjectShape, Shape, ShapeKind, StateId, StringShape, least_cover,
 };
@@ -429,23 +432,27 @@ impl Object {
     }
 }
 
-/// Interned rules of one grammar.
+/// The shapes of a node, by the class of their first byte.
+pub(crate) type Alternatives = [Box<[Alternative]>; First::ALL.len()];
+
+/// Interned rules of one grammar. Any thread may add to them.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
-    nodes: FxHashMap<NodeId, u32>,
-    alternatives: Vec<[Box<[Alternative]>; First::ALL.len()]>,
-    pub(crate) objects: Vec<Object>,
-    states: Vec<ObjectState>,
-    state_index: FxHashMap<(u32, ObjectKey), u32>,
-    state_next: FxHashMap<(u32, u32), u32>,
-    arrays: Vec<ArrayShape>,
-    pub(crate) strings: Vec<StringShape>,
-    pub(crate) guards: Vec<Vec<GuardId>>,
+    alternatives: Cells<Alternatives>,
+    objects: List<Object>,
+    states: List<ObjectState>,
+    state_index: Map<(u32, ObjectKey), ObjectId>,
+    state_next: Map<(ObjectId, u32), ObjectId>,
+    arrays: List<ArrayShape>,
+    strings: List<StringShape>,
+    guards: List<Vec<GuardId>>,
     // Equal shapes are one, so that threads over them meet.
-    object_index: FxHashMap<ObjectShape, u32>,
-    array_index: FxHashMap<ArrayShape, u32>,
-    string_index: FxHashMap<StringShape, u32>,
-    guard_index: FxHashMap<Vec<GuardId>, u32>,
+    object_index: Map<ObjectShape, u32>,
+    array_index: Map<ArrayShape, u32>,
+    string_index: Map<StringShape, u32>,
+    guard_index: Map<Vec<GuardId>, u32>,
+    /// Names of the object that has most of them.
+    widest: AtomicUsize,
     order: KeyOrder,
 }
 
@@ -467,43 +474,30 @@ impl Rules {
 
     /// Memory of the states, which grow with the texts, roughly.
     pub(crate) fn size_bytes(&self) -> usize {
-        let widest = self.objects.iter().map(|object| object.names.len()).max().unwrap_or(0);
-        let state = 2 * size_of::<ObjectState>() + 3 * widest / 8;
+        let state = 2 * size_of::<ObjectState>() + 3 * self.widest.load(Ordering::Relaxed) / 8;
         state * self.states.len() + 16 * self.state_next.len()
     }
 
-    /// The shapes of a node that begin with a class of bytes.
-    pub(crate) fn alternatives(&mut self, node: NodeId, expansion: &mut Expansion) -> u32 {
-        if let Some(&index) = self.nodes.get(&node) {
-            return index;
-        }
-        let mut lists: [Vec<Alternative>; First::ALL.len()] = Default::default();
-        for shape in expansion.shapes(node).iter() {
-            let alternative = self.alternative(shape, expansion);
-            let list = &mut lists[alternative.start.first() as usize];
-            if !list.contains(&alternative) {
-                list.push(alternative);
-            }
-        }
-        let index = u32::try_from(self.alternatives.len()).expect("fewer nodes than 2^32");
-        self.alternatives.push(lists.map(Vec::into_boxed_slice));
-        self.nodes.insert(node, index);
-        index
-    }
-
-    /// One list of [`Self::alternatives`].
+    /// The shapes of a node.
     #[inline]
-    pub(crate) fn list(&self, index: u32, first: First) -> &[Alternative] {
-        &self.alternatives[index as usize][first as usize]
+    pub(crate) fn alternatives(&self, node: NodeId, expansion: &SharedExpansion) -> &Alternatives {
+        self.alternatives.get_or(node, || {
+            let mut lists: [Vec<Alternative>; First::ALL.len()] = Default::default();
+            for shape in expansion.ask(|expansion| expansion.shapes(node)).iter() {
+                let alternative = self.alternative(shape, expansion);
+                let list = &mut lists[alternative.start.first() as usize];
+                if !list.contains(&alternative) {
+                    list.push(alternative);
+                }
+            }
+            lists.map(Vec::into_boxed_slice)
+        })
     }
 
-    fn alternative(&mut self, shape: &Shape, expansion: &mut Expansion) -> Alternative {
+    fn alternative(&self, shape: &Shape, expansion: &SharedExpansion) -> Alternative {
         let guards = match &shape.guards {
             none if none.is_empty() => None,
-            guards => Some(*self.guard_index.entry(guards.clone()).or_insert_with(|| {
-                self.guards.push(guards.clone());
-                index(self.guards.len() - 1)
-            })),
+            guards => Some(self.guard_index.get_or(guards.clone(), || self.guards.push(guards.clone()))),
         };
         let start = match &shape.kind {
             ShapeKind::Null => Start::Constant(Constant::Null),
@@ -512,64 +506,71 @@ impl Rules {
             ShapeKind::Number(lang) => Start::Number(expansion.lang_start(*lang)),
             ShapeKind::String(string) => Start::String(self.string(string)),
             ShapeKind::Array(array) => {
-                let arrays = &mut self.arrays;
-                Start::Array(*self.array_index.entry(array.clone()).or_insert_with(|| {
-                    arrays.push(array.clone());
-                    index(arrays.len() - 1)
-                }))
+                Start::Array(self.array_index.get_or(array.clone(), || self.arrays.push(array.clone())))
             }
-            ShapeKind::Object(object) => {
-                let objects = &mut self.objects;
-                Start::Object(*self.object_index.entry(object.clone()).or_insert_with(|| {
-                    objects.push(Object::new(object, expansion));
-                    index(objects.len() - 1)
-                }))
-            }
+            ShapeKind::Object(object) => Start::Object(self.object_index.get_or(object.clone(), || {
+                self.widest.fetch_max(object.members.len() + object.forbidden.len(), Ordering::Relaxed);
+                self.objects.push(expansion.ask(|expansion| Object::new(object, expansion)))
+            })),
         };
         Alternative { start, guards }
     }
 
     /// The index of a string's bounds.
-    pub(crate) fn string(&mut self, string: &StringShape) -> u32 {
-        let strings = &mut self.strings;
-        *self.string_index.entry(string.clone()).or_insert_with(|| {
-            strings.push(string.clone());
-            index(strings.len() - 1)
-        })
+    pub(crate) fn string(&self, string: &StringShape) -> u32 {
+        self.string_index.get_or(string.clone(), || self.strings.push(string.clone()))
+    }
+
+    /// A string's bounds.
+    #[inline]
+    pub(crate) fn bounds(&self, bounds: u32) -> &StringShape {
+        self.strings.get(bounds)
+    }
+
+    /// A list of guards.
+    #[inline]
+    pub(crate) fn guards(&self, guards: u32) -> &[GuardId] {
+        self.guards.get(guards)
     }
 
     /// An array.
     #[inline]
     pub(crate) fn array(&self, array: u32) -> &ArrayShape {
-        &self.arrays[array as usize]
+        self.arrays.get(array)
+    }
+
+    /// An object, however far it has come.
+    #[inline]
+    pub(crate) fn object(&self, object: u32) -> &Object {
+        self.objects.get(object)
     }
 
     /// An object's state.
     #[inline]
-    pub(crate) fn state(&self, state: u32) -> &ObjectState {
-        &self.states[state as usize]
+    pub(crate) fn state(&self, state: ObjectId) -> &ObjectState {
+        self.states.get(state)
     }
 
     /// The object of a state.
     #[inline]
-    pub(crate) fn object_of(&self, state: u32) -> &Object {
-        &self.objects[self.states[state as usize].object as usize]
+    pub(crate) fn object_of(&self, state: ObjectId) -> &Object {
+        self.objects.get(self.state(state).object)
     }
 
     /// The state of an object before its first member.
-    pub(crate) fn open(&mut self, object: u32) -> u32 {
-        let used = Bits::new(self.objects[object as usize].names.len());
+    pub(crate) fn open(&self, object: u32) -> ObjectId {
+        let used = Bits::new(self.object(object).names.len());
         self.intern(object, ObjectKey { used, next: 0, count: 0, has_others: false, met: 0 })
     }
 
     /// The state after one more member ([`other`]: one that has no name).
-    pub(crate) fn with_member(&mut self, state: u32, member: u32) -> u32 {
-        if let Some(&next) = self.state_next.get(&(state, member)) {
+    pub(crate) fn with_member(&self, state: ObjectId, member: u32) -> ObjectId {
+        if let Some(next) = self.state_next.get(&(state, member)) {
             return next;
         }
-        let from = &self.states[state as usize];
+        let from = self.state(state);
         let (object, mut key) = (from.object, from.key.clone());
-        let rules = &self.objects[object as usize];
+        let rules = self.object(object);
         key.count = (key.count + 1).min(rules.count_cap());
         if member >= OTHER {
             key.met |= rules.serves.get((member & !OTHER) as usize).copied().unwrap_or(0);
@@ -584,14 +585,12 @@ impl Rules {
         if self.order == KeyOrder::Any {
             key.next = 0;
         }
-        let next = self.intern(object, key);
-        self.state_next.insert((state, member), next);
-        next
+        self.state_next.insert((state, member), self.intern(object, key))
     }
 
     /// The member that an object needs next, in the schema's order.
-    pub(crate) fn next_required(&self, state: u32) -> Option<u32> {
-        let key = &self.states[state as usize].key;
+    pub(crate) fn next_required(&self, state: ObjectId) -> Option<u32> {
+        let key = &self.state(state).key;
         let object = self.object_of(state);
         let missing = match (self.order, object.implies.is_empty()) {
             (KeyOrder::Schema, true) => {
@@ -603,16 +602,15 @@ impl Rules {
         missing.into_iter().min_by_key(|&member| object.position[member as usize])
     }
 
-    fn intern(&mut self, object: u32, key: ObjectKey) -> u32 {
+    fn intern(&self, object: u32, key: ObjectKey) -> ObjectId {
         let at = (object, key);
-        if let Some(&state) = self.state_index.get(&at) {
-            return state;
+        match self.state_index.get(&at) {
+            Some(known) => known,
+            None => {
+                let state = self.object(object).state(object, at.1.clone(), self.order);
+                self.state_index.get_or(at, || self.states.push(state))
+            }
         }
-        let state = self.objects[object as usize].state(object, at.1.clone(), self.order);
-        self.states.push(state);
-        let state = index(self.states.len() - 1);
-        self.state_index.insert(at, state);
-        state
     }
 }
 

@@ -12,11 +12,14 @@ mod object;
 mod string;
 mod value;
 
+use std::sync::Mutex;
+
 use rustc_hash::FxHashMap;
 
 pub(crate) use self::least::ENDLESS;
 use self::least::Least;
 use super::escape::Escapes;
+use super::expansion::SharedExpansion;
 use super::frame::{BOTTOM, Frame, ObjectId, StackId, Stacks, StringPlace, Thread};
 use super::rules::Rules;
 use super::{MOST_DEPTH, Settings, Whitespace};
@@ -25,7 +28,7 @@ use crate::grammar::{DEAD, Expansion, GuardId, ItemPlan, Root};
 /// What a step meets that the bytes alone do not decide: uniqueness and guards.
 pub(crate) trait Checks {
     /// A value has just ended; `end` bytes back from the byte being read (0: with it, 1: before it).
-    fn value(&mut self, before: bool, check: Check<'_>, expansion: &mut Expansion) -> Verdict;
+    fn value(&mut self, before: bool, check: Check<'_>, expansion: &SharedExpansion) -> Verdict;
 }
 
 /// A question about the text.
@@ -52,7 +55,7 @@ pub(crate) enum Verdict {
 pub(crate) struct Assume;
 
 impl Checks for Assume {
-    fn value(&mut self, _: bool, _: Check<'_>, _: &mut Expansion) -> Verdict {
+    fn value(&mut self, _: bool, _: Check<'_>, _: &SharedExpansion) -> Verdict {
         Verdict::Depends
     }
 }
@@ -98,10 +101,11 @@ pub(crate) const DEEPEST: u32 = 2 * MOST_DEPTH;
 /// Longest completion of one frame, in bytes.
 pub(crate) const LONGEST_COMPLETION: usize = 1 << 22;
 
-/// A grammar being run: expansion, rules and stacks, without any text.
+/// A grammar being run: expansion, rules and stacks, without any text. Any number of threads may run it; what they find
+/// out is there for all of them.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    pub(crate) expansion: Expansion,
+    pub(crate) expansion: SharedExpansion,
     pub(crate) rules: Rules,
     pub(crate) stacks: Stacks,
     pub(crate) escapes: Escapes,
@@ -110,20 +114,20 @@ pub(crate) struct Machine {
     max_depth: u32,
     least: Least,
     /// Items that arrays under `contains` still need, by array.
-    plans: FxHashMap<u32, ItemPlan>,
+    plans: Mutex<FxHashMap<u32, ItemPlan>>,
 }
 
 impl Machine {
     pub(crate) fn new(expansion: Expansion, settings: &Settings) -> Self {
         Self {
-            expansion,
+            expansion: SharedExpansion::new(expansion),
             rules: Rules::new(settings.key_order),
             stacks: Stacks::new(),
             escapes: settings.escapes,
             whitespace: settings.whitespace,
             max_depth: settings.max_depth.min(MOST_DEPTH),
             least: Least::default(),
-            plans: FxHashMap::default(),
+            plans: Mutex::default(),
         }
     }
 
@@ -133,7 +137,7 @@ impl Machine {
     }
 
     /// The threads before the first byte.
-    pub(crate) fn start(&mut self) -> Vec<Thread> {
+    pub(crate) fn start(&self) -> Vec<Thread> {
         match self.expansion.root() {
             Root::Json(node) => vec![Thread::new(Frame::Value { node }, BOTTOM)],
             Root::Text(string) => {
@@ -155,7 +159,7 @@ impl Machine {
     }
 
     /// The text may end here after a number, once its guards are asked.
-    pub(crate) fn ends(&mut self, thread: &Thread, checks: &mut dyn Checks) -> bool {
+    pub(crate) fn ends(&self, thread: &Thread, checks: &mut dyn Checks) -> bool {
         match thread.frame {
             Frame::Number { state } => {
                 let mut after = Vec::new();
@@ -169,7 +173,7 @@ impl Machine {
     }
 
     /// Appends to `out` what a thread becomes after a byte.
-    pub(crate) fn step(&mut self, thread: Thread, byte: u8, out: &mut Vec<Thread>, checks: &mut dyn Checks) {
+    pub(crate) fn step(&self, thread: Thread, byte: u8, out: &mut Vec<Thread>, checks: &mut dyn Checks) {
         match thread.frame {
             Frame::Done => {
                 if self.is_blank(byte) {
@@ -198,7 +202,7 @@ impl Machine {
     }
 
     /// Adds the bytes that a thread may take, so that walks over a trie look at no others; false when they are many.
-    pub(crate) fn hint(&mut self, thread: Thread, bytes: &mut Bytes) -> bool {
+    pub(crate) fn hint(&self, thread: Thread, bytes: &mut Bytes) -> bool {
         self.hint_blank(bytes);
         match thread.frame {
             Frame::Done | Frame::ObjectKey { .. } | Frame::Guard { .. } | Frame::Union { .. } => true,
@@ -222,7 +226,7 @@ impl Machine {
 
     /// Writes the next piece of the completion of a thread: the one way from it that leads to the end. `filler` is the
     /// character that strings which need more are filled with.
-    pub(crate) fn complete(&mut self, thread: Thread, filler: u8, out: &mut Vec<u8>) -> Piece {
+    pub(crate) fn complete(&self, thread: Thread, filler: u8, out: &mut Vec<u8>) -> Piece {
         match thread.frame {
             Frame::Done => Piece::Ended(thread.stack),
             Frame::Value { node } => self.complete_value(thread, node, out),
@@ -247,7 +251,7 @@ impl Machine {
     }
 
     /// A thread with the same mask, its counters cut to what one token of so many bytes can reach.
-    pub(crate) fn saturate(&mut self, thread: Thread, longest: u32) -> Thread {
+    pub(crate) fn saturate(&self, thread: Thread, longest: u32) -> Thread {
         thread.at(match thread.frame {
             Frame::String(place) => Frame::String(self.saturate_string(place, longest)),
             Frame::Text(place) => Frame::Text(self.saturate_string(place, longest)),
@@ -257,8 +261,17 @@ impl Machine {
         })
     }
 
-    /// What follows a frame can depend on the text, not on the frame alone.
-    pub(crate) fn depends_on_text(&self, frame: Frame) -> bool {
+    /// What follows a thread can depend on the text, not on the thread alone.
+    pub(crate) fn depends_on_text(&self, thread: &Thread) -> bool {
+        self.stacks.is_by_text(thread.stack) || self.frame_depends_on_text(thread.frame)
+    }
+
+    /// The stack with one more frame.
+    fn push(&self, frame: Frame, parent: StackId) -> StackId {
+        self.stacks.push(frame, parent, || self.frame_depends_on_text(frame))
+    }
+
+    fn frame_depends_on_text(&self, frame: Frame) -> bool {
         match frame {
             Frame::Guard { .. } | Frame::AnyKey { .. } | Frame::OtherKey(_) => true,
             Frame::ObjectOpen { object, .. }
@@ -291,11 +304,11 @@ impl Machine {
 
     /// Appends to `out` what a thread becomes when its value has ended: guards are asked, and the enclosing place, or
     /// each of them, comes to the top. `before`: it had ended before the byte that is read.
-    fn finish(&mut self, mut from: Thread, before: bool, checks: &mut dyn Checks, out: &mut Vec<Thread>) {
+    fn finish(&self, mut from: Thread, before: bool, checks: &mut dyn Checks, out: &mut Vec<Thread>) {
         let (mut frame, mut parent) = self.stacks.pop(from.stack);
         while let Frame::Guard { guards } = frame {
-            let guards = &self.rules.guards[guards as usize];
-            match checks.value(before, Check::Guards(guards), &mut self.expansion) {
+            let guards = self.rules.guards(guards);
+            match checks.value(before, Check::Guards(guards), &self.expansion) {
                 Verdict::Yes => {}
                 Verdict::No => return,
                 Verdict::Depends => from.conditional = true,
@@ -310,7 +323,7 @@ impl Machine {
             return;
         }
         if self.is_unique_item(frame) {
-            match checks.value(before, Check::UniqueItem, &mut self.expansion) {
+            match checks.value(before, Check::UniqueItem, &self.expansion) {
                 Verdict::Yes => {}
                 Verdict::No => return,
                 Verdict::Depends => from.conditional = true,
@@ -320,7 +333,7 @@ impl Machine {
     }
 
     /// Sorts the threads from `low` on and drops repeats; where they are many, those in one frame become one.
-    pub(crate) fn unify(&mut self, threads: &mut Vec<Thread>, low: usize) {
+    pub(crate) fn unify(&self, threads: &mut Vec<Thread>, low: usize) {
         threads[low..].sort_unstable();
         let many = threads.len() - low > UNITED_ABOVE;
         let place = |thread: &Thread| (thread.frame, thread.conditional);

@@ -9,8 +9,7 @@ mod free;
 mod over_language;
 
 use std::sync::Arc;
-
-use rustc_hash::FxHashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use self::free::{Free, Freedom};
 pub(crate) use self::over_language::StateSets;
@@ -18,6 +17,7 @@ use super::budget::Costs;
 use super::costed::Costed;
 use super::frame::{Frame, Thread};
 use super::mask::Parts;
+use super::shared::Map;
 use super::step::{Assume, Bytes, ENDLESS, Machine};
 use super::tables::{StringSets, Tables};
 use super::trie::{NONE, ROOT, Trie};
@@ -40,31 +40,31 @@ type Accepted = Arc<[Found]>;
 /// Accepted suffixes by the thread after the closing quote; kept between walks.
 #[derive(Debug, Default)]
 pub(crate) struct Suffixes {
-    known: FxHashMap<Thread, Accepted>,
-    bytes: usize,
+    known: Map<Thread, Accepted>,
+    bytes: AtomicUsize,
 }
 
 impl Suffixes {
     /// Memory held, roughly.
     pub(crate) fn size_bytes(&self) -> usize {
-        self.bytes
+        self.bytes.load(Ordering::Relaxed)
     }
 }
 
 /// What one walk needs and fills.
 pub(crate) struct Walk<'a> {
-    machine: &'a mut Machine,
+    machine: &'a Machine,
     tables: &'a Arc<Tables>,
     sets: &'a StringSets,
-    suffixes: &'a mut Suffixes,
-    state_sets: &'a mut StateSets,
+    suffixes: &'a Suffixes,
+    state_sets: &'a StateSets,
     /// Threads of the open nodes of the walk.
-    pub(crate) arena: Vec<Thread>,
+    arena: Vec<Thread>,
     pub(crate) parts: Parts,
     /// Groups found by the walk over suffixes in progress.
     found: Vec<Found>,
     /// Counts the tokens needed after each token; fills `costed` beside `parts`.
-    pub(crate) costs: Option<&'a mut Costs>,
+    costs: Option<&'a Costs>,
     pub(crate) costed: Costed,
     /// A language that rules out nothing but ends is among the threads.
     total: bool,
@@ -81,11 +81,11 @@ enum Over {
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(
-        machine: &'a mut Machine,
+        machine: &'a Machine,
         tables: &'a Arc<Tables>,
-        suffixes: &'a mut Suffixes,
-        state_sets: &'a mut StateSets,
-        arena: Vec<Thread>,
+        suffixes: &'a Suffixes,
+        state_sets: &'a StateSets,
+        costs: Option<&'a Costs>,
     ) -> Self {
         let parts = Parts { width: tables.vocab().len(), ..Parts::default() };
         let sets = tables.strings(machine.escapes);
@@ -95,10 +95,10 @@ impl<'a> Walk<'a> {
             sets,
             suffixes,
             state_sets,
-            arena,
+            arena: Vec::new(),
             parts,
             found: Vec::new(),
-            costs: None,
+            costs,
             costed: Costed::default(),
             total: false,
             visited: 0,
@@ -153,7 +153,7 @@ impl<'a> Walk<'a> {
 
     /// Tokens needed from a thread; 0 where they are not counted.
     fn cost(&mut self, thread: Thread) -> u32 {
-        match &mut self.costs {
+        match self.costs {
             Some(costs) => costs.thread(self.machine, self.tables, thread),
             None => 0,
         }
@@ -163,7 +163,7 @@ impl<'a> Walk<'a> {
     fn after_string(&mut self, thread: Thread) -> Accepted {
         let mut closing = thread.frame.with_state(UNIVERSAL);
         if let Frame::String(place) = &mut closing {
-            place.chars = place.chars.max(self.machine.rules.strings[place.bounds as usize].min_chars);
+            place.chars = place.chars.max(self.machine.rules.bounds(place.bounds).min_chars);
         }
         let closing = thread.at(closing);
         let start = self.arena.len();
@@ -180,7 +180,7 @@ impl<'a> Walk<'a> {
         let at = if end - start == 1 { self.arena[start] } else { closing };
         if let Some(known) = self.suffixes.known.get(&at) {
             self.arena.truncate(start);
-            return known.clone();
+            return known;
         }
         let outer = std::mem::take(&mut self.found);
         let sets = self.sets;
@@ -191,9 +191,8 @@ impl<'a> Walk<'a> {
         self.descend(Over::Suffixes, ROOT, start, end);
         self.arena.truncate(start);
         let accepted: Accepted = std::mem::replace(&mut self.found, outer).into();
-        self.suffixes.bytes += 64 + size_of_val(&*accepted);
-        self.suffixes.known.insert(at, accepted.clone());
-        accepted
+        self.suffixes.bytes.fetch_add(64 + size_of_val(&*accepted), Ordering::Relaxed);
+        self.suffixes.known.insert(at, accepted)
     }
 
     /// A token or a suffix ends where the threads from `start` on stand.

@@ -53,6 +53,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use automaton::Half;
 pub use automaton::{DEAD, StateId, UNIVERSAL};
 pub use charset::CharSet;
 pub use expand::Expansion;
@@ -259,6 +260,12 @@ impl Expansion {
     /// The whole row of a state: the next state for each byte.
     pub fn lang_row(&mut self, state: StateId) -> &[StateId; 256] {
         self.automaton.row(&mut self.languages, state)
+    }
+
+    /// Half of a row, for whoever keeps what is found: the bytes of ASCII, or (`wide`) those above it.
+    pub(crate) fn lang_half(&mut self, state: StateId, wide: bool) -> Box<automaton::Half> {
+        let (automaton, languages) = (&mut self.automaton, &mut self.languages);
+        if wide { automaton.wide_half(languages, state) } else { automaton.ascii_half(languages, state) }
     }
 
     /// True when the bytes read so far are a word of the language.

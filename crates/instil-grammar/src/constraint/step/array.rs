@@ -1,5 +1,7 @@
 //! In an array: its items, and what is counted of them.
 
+use std::sync::PoisonError;
+
 use super::least::LeastShape;
 use super::object::LONGEST_LEAST;
 use super::{Bytes, Checks, Machine, Piece};
@@ -16,7 +18,7 @@ impl ItemsPlace {
 
 impl Machine {
     pub(super) fn array_open(
-        &mut self,
+        &self,
         thread: Thread,
         blank: u16,
         items: ItemsPlace,
@@ -44,14 +46,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn array_comma(
-        &mut self,
-        thread: Thread,
-        blank: u16,
-        items: ItemsPlace,
-        byte: u8,
-        out: &mut Vec<Thread>,
-    ) {
+    pub(super) fn array_comma(&self, thread: Thread, blank: u16, items: ItemsPlace, byte: u8, out: &mut Vec<Thread>) {
         if blank < self.comma_width(thread.stack) {
             self.blank(thread, blank, byte, out);
         } else {
@@ -60,20 +55,20 @@ impl Machine {
     }
 
     /// Before an item, its fixed white space having been read.
-    fn before_item(&mut self, thread: Thread, items: ItemsPlace, byte: u8, out: &mut Vec<Thread>) {
+    fn before_item(&self, thread: Thread, items: ItemsPlace, byte: u8, out: &mut Vec<Thread>) {
         if self.is_blank(byte) {
             out.push(thread);
             return;
         }
         let most = if self.is_deep(thread.stack) { 1 } else { usize::MAX };
         for (node, after) in self.items(items).into_iter().take(most) {
-            let stack = self.stacks.push(Frame::ArrayAfter { items: after }, thread.stack);
+            let stack = self.push(Frame::ArrayAfter { items: after }, thread.stack);
             self.value(Thread { stack, ..thread.at(Frame::Value { node }) }, node, byte, out);
         }
     }
 
     pub(super) fn array_after(
-        &mut self,
+        &self,
         thread: Thread,
         items: ItemsPlace,
         byte: u8,
@@ -94,7 +89,7 @@ impl Machine {
     }
 
     pub(super) fn array_close(
-        &mut self,
+        &self,
         thread: Thread,
         blank: u16,
         byte: u8,
@@ -128,7 +123,7 @@ impl Machine {
     }
 
     /// One more item may follow.
-    fn takes_item(&mut self, items: ItemsPlace) -> bool {
+    fn takes_item(&self, items: ItemsPlace) -> bool {
         let array = self.rules.array(items.array);
         if array.max_items.is_some_and(|max| items.read >= max) {
             return false;
@@ -142,7 +137,7 @@ impl Machine {
 
     /// What the next item may be, with the place after it: one entry for each choice of the `contains`
     /// obligations that it counts for. The first leads to the end with fewest items.
-    fn items(&mut self, items: ItemsPlace) -> Vec<(NodeId, ItemsPlace)> {
+    fn items(&self, items: ItemsPlace) -> Vec<(NodeId, ItemsPlace)> {
         let array = self.rules.array(items.array);
         if array.max_items.is_some_and(|max| items.read >= max) {
             return Vec::new();
@@ -159,21 +154,24 @@ impl Machine {
             let node = array.prefix.get(items.read as usize).copied().unwrap_or(array.items);
             return vec![(node, after)];
         }
-        let array = array.clone();
         let place = ItemPlace { items: items.read, counts: items.counted.contains() };
-        let mut choices = self.expansion.item_choices(&array, place);
-        let plan = self.plans.entry(items.array).or_default();
-        let mut needed = |place| self.expansion.items_needed(&array, place, plan);
-        choices.retain(|&(_, place)| needed(place).is_some());
-        // The nearest to the end comes first, and of those what counts for least.
-        choices.reverse();
-        choices.sort_by_cached_key(|&(_, place)| needed(place));
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let plan = plans.entry(items.array).or_default();
+        let choices = self.expansion.ask(|expansion| {
+            let mut choices = expansion.item_choices(array, place);
+            let mut needed = |place| expansion.items_needed(array, place, plan);
+            choices.retain(|&(_, place)| needed(place).is_some());
+            // The nearest to the end comes first, and of those what counts for least.
+            choices.reverse();
+            choices.sort_by_cached_key(|&(_, place)| needed(place));
+            choices
+        });
         let counted = |place: ItemPlace| ItemsPlace { counted: Counted::of_contains(place.counts), ..after };
         choices.into_iter().map(|(node, place)| (node, counted(place))).collect()
     }
 
     pub(super) fn complete_array_open(
-        &mut self,
+        &self,
         thread: Thread,
         blank: u16,
         items: ItemsPlace,
@@ -188,7 +186,7 @@ impl Machine {
     }
 
     pub(super) fn complete_array_comma(
-        &mut self,
+        &self,
         thread: Thread,
         blank: u16,
         items: ItemsPlace,
@@ -198,17 +196,17 @@ impl Machine {
         self.complete_item(thread, items)
     }
 
-    fn complete_item(&mut self, thread: Thread, items: ItemsPlace) -> Piece {
+    fn complete_item(&self, thread: Thread, items: ItemsPlace) -> Piece {
         match self.items(items).first() {
             Some(&(node, after)) => {
-                let stack = self.stacks.push(Frame::ArrayAfter { items: after }, thread.stack);
+                let stack = self.push(Frame::ArrayAfter { items: after }, thread.stack);
                 Piece::Next(Thread::new(Frame::Value { node }, stack))
             }
             None => Piece::Stuck,
         }
     }
 
-    pub(super) fn complete_array_after(&mut self, thread: Thread, items: ItemsPlace, out: &mut Vec<u8>) -> Piece {
+    pub(super) fn complete_array_after(&self, thread: Thread, items: ItemsPlace, out: &mut Vec<u8>) -> Piece {
         if self.array_closable(items) {
             return Piece::Next(thread.at(Frame::ArrayClose { blank: 0, items }));
         }
@@ -216,13 +214,13 @@ impl Machine {
         Piece::Next(thread.at(Frame::ArrayComma { blank: 0, items }))
     }
 
-    pub(super) fn complete_array_close(&mut self, thread: Thread, blank: u16, out: &mut Vec<u8>) -> Piece {
+    pub(super) fn complete_array_close(&self, thread: Thread, blank: u16, out: &mut Vec<u8>) -> Piece {
         self.write_blank(blank, self.indent(thread.stack, 0), out);
         out.push(b']');
         Piece::Ended(thread.stack)
     }
 
-    pub(super) fn least_array(&mut self, array: u32) -> LeastShape {
+    pub(super) fn least_array(&self, array: u32) -> LeastShape {
         let mut items = ItemsPlace::first(array);
         // The brackets; then for each item a comma and white space.
         let mut least = LeastShape::of_bytes(2);

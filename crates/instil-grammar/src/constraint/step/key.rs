@@ -1,5 +1,6 @@
 //! In an object's key: one of the members' names, a key over a language, or what may still be either.
 
+use super::least::LeastBytes;
 use super::{Bytes, Check, Checks, Machine, Piece, Verdict};
 use crate::constraint::escape::{self, Escapes, PLAIN, Spelt};
 use crate::constraint::frame::{Frame, NamePlace, ObjectId, OtherPlace, Thread};
@@ -13,12 +14,12 @@ const MOST_HINTED: usize = 64;
 
 impl Machine {
     /// Appends the keys that may follow an opening quote.
-    pub(super) fn open_key(&mut self, thread: Thread, object: ObjectId, out: &mut Vec<Thread>) {
-        let below = self.stacks.push(Frame::ObjectKey { object }, thread.stack);
+    pub(super) fn open_key(&self, thread: Thread, object: ObjectId, out: &mut Vec<Thread>) {
+        let below = self.push(Frame::ObjectKey { object }, thread.stack);
         let mut open = |frame| out.push(Thread { stack: below, ..thread.at(frame) });
         let state = self.rules.state(object);
         let (at, members, others) = (state.object, state.members, state.others);
-        let rules = &self.rules.objects[at as usize];
+        let rules = self.rules.object(at);
         let high = u32::try_from(rules.names.len()).unwrap_or(u32::MAX);
         let names = NamePlace { object, low: 0, high, open: PLAIN };
         let over = |which, state| Frame::OtherKey(OtherPlace { which, state, rules: at, open: PLAIN });
@@ -39,7 +40,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn member_key(&mut self, thread: Thread, read: u16, names: NamePlace, byte: u8, out: &mut Vec<Thread>) {
+    pub(super) fn member_key(&self, thread: Thread, read: u16, names: NamePlace, byte: u8, out: &mut Vec<Thread>) {
         let next = if names.open == PLAIN {
             match byte {
                 b'"' => {
@@ -70,7 +71,7 @@ impl Machine {
     }
 
     /// After the closing quote of a member's name, where it is whole and the member may come.
-    fn close_name(&mut self, thread: Thread, read: u16, names: NamePlace, out: &mut Vec<Thread>) {
+    fn close_name(&self, thread: Thread, read: u16, names: NamePlace, out: &mut Vec<Thread>) {
         let (member, rules) = (names.low, self.rules.object_of(names.object));
         let node = rules.nodes[member as usize];
         let whole = rules.names[member as usize].len() == usize::from(read);
@@ -112,7 +113,7 @@ impl Machine {
     }
 
     pub(super) fn any_key(
-        &mut self,
+        &self,
         thread: Thread,
         read: u16,
         names: NamePlace,
@@ -181,7 +182,7 @@ impl Machine {
     }
 
     /// The key as one that is no name, after the bytes that a name shares and some more.
-    pub(crate) fn diverged(&mut self, read: u16, names: NamePlace, bytes: &[u8]) -> OtherPlace {
+    pub(crate) fn diverged(&self, read: u16, names: NamePlace, bytes: &[u8]) -> OtherPlace {
         let name = &self.rules.object_of(names.object).names[names.low as usize];
         let shared = &name[..usize::from(read).min(name.len())];
         // The bytes since the last character that is whole.
@@ -196,7 +197,7 @@ impl Machine {
     }
 
     pub(super) fn other_key(
-        &mut self,
+        &self,
         mut thread: Thread,
         place: OtherPlace,
         byte: u8,
@@ -209,7 +210,7 @@ impl Machine {
             }
             let object = self.object_below(thread.stack);
             if self.rules.state(object).has_others {
-                match checks.value(false, Check::UniqueKey, &mut self.expansion) {
+                match checks.value(false, Check::UniqueKey, &self.expansion) {
                     Verdict::Yes => {}
                     Verdict::No => return,
                     Verdict::Depends => thread.conditional = true,
@@ -222,16 +223,16 @@ impl Machine {
     }
 
     /// After the closing quote of a key that is no member's name.
-    fn close_other(&mut self, thread: Thread, object: ObjectId, place: OtherPlace) -> Thread {
-        let node = self.rules.objects[place.rules as usize].other_node(place.which);
+    fn close_other(&self, thread: Thread, object: ObjectId, place: OtherPlace) -> Thread {
+        let node = self.rules.object(place.rules).other_node(place.which);
         self.close_key(thread, object, other(place.which), node)
     }
 
     /// After the closing quote of a key, whose value is of a node.
-    fn close_key(&mut self, thread: Thread, object: ObjectId, member: u32, node: NodeId) -> Thread {
+    fn close_key(&self, thread: Thread, object: ObjectId, member: u32, node: NodeId) -> Thread {
         let (_, below) = self.stacks.pop(thread.stack);
         let object = self.rules.with_member(object, member);
-        let stack = self.stacks.push(Frame::ObjectAfter { object }, below);
+        let stack = self.push(Frame::ObjectAfter { object }, below);
         Thread { stack, ..thread.at(Frame::Colon { colon: false, node }) }
     }
 
@@ -250,13 +251,7 @@ impl Machine {
         range.iter().filter_map(move |name| name.get(usize::from(read)).copied())
     }
 
-    pub(super) fn complete_member_key(
-        &mut self,
-        thread: Thread,
-        read: u16,
-        names: NamePlace,
-        out: &mut Vec<u8>,
-    ) -> Piece {
+    pub(super) fn complete_member_key(&self, thread: Thread, read: u16, names: NamePlace, out: &mut Vec<u8>) -> Piece {
         match self.least_member(names) {
             Some(member) => self.complete_name(thread, read, names, member, out),
             None => Piece::Stuck,
@@ -264,7 +259,7 @@ impl Machine {
     }
 
     pub(super) fn complete_any_key(
-        &mut self,
+        &self,
         thread: Thread,
         read: u16,
         names: NamePlace,
@@ -292,7 +287,7 @@ impl Machine {
     }
 
     /// Writes a byte, and gives the thread after it.
-    fn after_byte(&mut self, thread: Thread, byte: u8, out: &mut Vec<u8>) -> Option<Thread> {
+    fn after_byte(&self, thread: Thread, byte: u8, out: &mut Vec<u8>) -> Option<Thread> {
         out.push(byte);
         let mut after = Vec::new();
         self.step(thread, byte, &mut after, &mut super::Assume);
@@ -300,7 +295,7 @@ impl Machine {
     }
 
     /// Writes the rest of a member's name, and its closing quote.
-    fn complete_name(&mut self, thread: Thread, read: u16, names: NamePlace, member: u32, out: &mut Vec<u8>) -> Piece {
+    fn complete_name(&self, thread: Thread, read: u16, names: NamePlace, member: u32, out: &mut Vec<u8>) -> Piece {
         let rules = self.rules.object_of(names.object);
         let node = rules.nodes[member as usize];
         let Some(rest) = rules.names[member as usize].get(usize::from(read)..) else { return Piece::Stuck };
@@ -311,13 +306,7 @@ impl Machine {
         Piece::Next(self.close_key(thread, names.object, member, node))
     }
 
-    pub(super) fn complete_other_key(
-        &mut self,
-        thread: Thread,
-        place: OtherPlace,
-        filler: u8,
-        out: &mut Vec<u8>,
-    ) -> Piece {
+    pub(super) fn complete_other_key(&self, thread: Thread, place: OtherPlace, filler: u8, out: &mut Vec<u8>) -> Piece {
         if !self.close_content(place.state, place.open, 0, filler, out) {
             return Piece::Stuck;
         }
@@ -339,25 +328,24 @@ impl Machine {
     }
 
     /// The one of some members whose least value is shortest, as far as is known.
-    pub(super) fn least_of(&self, names: NamePlace, candidates: &[u32]) -> Option<u32> {
+    pub(super) fn least_of(&self, names: NamePlace, candidates: &[u32], known: &LeastBytes) -> Option<u32> {
         let object = self.rules.object_of(names.object);
-        candidates.iter().copied().min_by_key(|&member| self.least.bytes(object.nodes[member as usize]))
+        candidates.iter().copied().min_by_key(|&member| known.of(object.nodes[member as usize]))
     }
 
     /// The member that a completion takes among the names that still match a key.
-    fn least_member(&mut self, names: NamePlace) -> Option<u32> {
+    fn least_member(&self, names: NamePlace) -> Option<u32> {
         let candidates = self.candidates(names);
-        if candidates.len() > 1 {
-            for &member in &candidates {
-                let node = self.rules.object_of(names.object).nodes[member as usize];
-                self.settle(node);
-            }
+        if candidates.len() < 2 {
+            return candidates.first().copied();
         }
-        self.least_of(names, &candidates)
+        let object = self.rules.object_of(names.object);
+        let nodes: Vec<NodeId> = candidates.iter().map(|&member| object.nodes[member as usize]).collect();
+        self.least_of(names, &candidates, &self.settled(&nodes))
     }
 
     /// Of the keys that may be opened from a place, those from `low` on in `keys`, keeps the one that a completion takes.
-    pub(super) fn keep_least_key(&mut self, object: ObjectId, keys: &mut Vec<Thread>, low: usize) {
+    pub(super) fn keep_least_key(&self, object: ObjectId, keys: &mut Vec<Thread>, low: usize) {
         let rules = self.rules.state(object);
         let (members_first, nearest_other) = (rules.members_first, rules.nearest_other);
         let opened = keys.split_off(low);

@@ -1,10 +1,13 @@
 //! Least values: of each node the alternative, and of each object the members, that lead to an end with fewest bytes.
 //! The budget completes texts with them, and where containers nest deepest nothing else may come.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use rustc_hash::FxHashMap;
 
 use super::Machine;
-use crate::constraint::rules::{Alternative, First, Start};
+use crate::constraint::rules::{Alternative, Start};
+use crate::constraint::shared::Cells;
 use crate::grammar::NodeId;
 
 /// More tokens, or bytes, than any text may have.
@@ -15,11 +18,14 @@ const MOST_NODES: usize = 1 << 16;
 /// What is known of least values.
 #[derive(Debug, Default)]
 pub(crate) struct Least {
-    /// Bytes of the least value of a node.
-    bytes: FxHashMap<NodeId, u32>,
+    known: Mutex<LeastBytes>,
     /// The chosen alternative of a node.
-    chosen: FxHashMap<NodeId, Option<Alternative>>,
+    chosen: Cells<Option<Alternative>>,
 }
+
+/// Bytes of the least values of nodes, as far as is known.
+#[derive(Debug, Default)]
+pub(super) struct LeastBytes(FxHashMap<NodeId, u32>);
 
 /// The least value of a shape: its fixed bytes, and inner values with how often each stands in it.
 #[derive(Debug, Default)]
@@ -50,44 +56,46 @@ impl LeastShape {
     }
 }
 
-impl Least {
+impl LeastBytes {
     /// Bytes of a node's least value, as far as is known.
-    pub(super) fn bytes(&self, node: NodeId) -> u32 {
-        self.bytes.get(&node).copied().unwrap_or(ENDLESS)
+    pub(super) fn of(&self, node: NodeId) -> u32 {
+        self.0.get(&node).copied().unwrap_or(ENDLESS)
     }
 
     /// Bytes of a shape's least value, as far as is known.
     fn sum(&self, shape: &LeastShape) -> u32 {
-        let add =
-            |sum: u32, (child, times): &(NodeId, u32)| sum.saturating_add(self.bytes(*child).saturating_mul(*times));
+        let add = |sum: u32, (child, times): &(NodeId, u32)| sum.saturating_add(self.of(*child).saturating_mul(*times));
         shape.children.iter().fold(shape.fixed, add)
     }
 }
 
 impl Machine {
     /// The alternative of a node whose least value is shortest; none where it has no finite one.
-    pub(super) fn least_alternative(&mut self, node: NodeId) -> Option<Alternative> {
-        if let Some(&chosen) = self.least.chosen.get(&node) {
-            return chosen;
-        }
-        let mut best: Option<(u32, Alternative)> = None;
-        self.settle(node);
-        for alternative in self.all(node) {
-            let shape = self.least_shape(alternative.start);
-            let bytes = self.least.sum(&shape);
-            if bytes < ENDLESS && best.is_none_or(|(least, _)| bytes < least) {
-                best = Some((bytes, alternative));
+    pub(super) fn least_alternative(&self, node: NodeId) -> Option<Alternative> {
+        *self.least.chosen.get_or(node, || {
+            let mut best: Option<(u32, Alternative)> = None;
+            let known = self.settled(&[node]);
+            for alternative in self.all(node) {
+                let bytes = known.sum(&self.least_shape(alternative.start, &known));
+                if bytes < ENDLESS && best.is_none_or(|(least, _)| bytes < least) {
+                    best = Some((bytes, alternative));
+                }
             }
-        }
-        let chosen = best.map(|(_, alternative)| alternative);
-        self.least.chosen.insert(node, chosen);
-        chosen
+            best.map(|(_, alternative)| alternative)
+        })
+    }
+
+    /// What is known of least values once those of some nodes are.
+    pub(super) fn settled(&self, nodes: &[NodeId]) -> MutexGuard<'_, LeastBytes> {
+        let mut known = self.least.known.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.iter().for_each(|&node| self.settle(node, &mut known));
+        known
     }
 
     /// Finds the bytes of the least values of a node and of all that those need: a least fixed point, since
     /// schemas recurse.
-    pub(super) fn settle(&mut self, node: NodeId) {
-        if self.least.bytes.contains_key(&node) {
+    fn settle(&self, node: NodeId, known: &mut LeastBytes) {
+        if known.0.contains_key(&node) {
             return;
         }
         let mut open = vec![node];
@@ -98,10 +106,10 @@ impl Machine {
                 break;
             }
             let starts = self.all(node).into_iter().map(|alternative| alternative.start);
-            let shapes: Vec<_> = starts.map(|start| (start, self.least_shape(start))).collect();
+            let shapes: Vec<_> = starts.map(|start| (start, self.least_shape(start, known))).collect();
             for (_, shape) in &shapes {
                 for &child in shape.children.iter().map(|(child, _)| child).chain(&shape.candidates) {
-                    if !self.least.bytes.contains_key(&child) && seen.insert(child) {
+                    if !known.0.contains_key(&child) && seen.insert(child) {
                         open.push(child);
                     }
                 }
@@ -113,12 +121,12 @@ impl Machine {
             for (node, shapes) in equations.iter_mut().rev() {
                 for (start, shape) in shapes {
                     if !shape.candidates.is_empty() {
-                        *shape = self.least_shape(*start);
+                        *shape = self.least_shape(*start, known);
                     }
-                    let bytes = self.least.sum(shape);
-                    let known = self.least.bytes.entry(*node).or_insert(ENDLESS);
-                    if bytes < *known {
-                        *known = bytes;
+                    let bytes = known.sum(shape);
+                    let least = known.0.entry(*node).or_insert(ENDLESS);
+                    if bytes < *least {
+                        *least = bytes;
                         changed = true;
                     }
                 }
@@ -128,24 +136,23 @@ impl Machine {
             }
         }
         for node in seen {
-            self.least.bytes.entry(node).or_insert(ENDLESS);
+            known.0.entry(node).or_insert(ENDLESS);
         }
     }
 
     /// All alternatives of a node.
-    fn all(&mut self, node: NodeId) -> Vec<Alternative> {
-        let list = self.rules.alternatives(node, &mut self.expansion);
-        First::ALL.iter().flat_map(|&first| self.rules.list(list, first).to_vec()).collect()
+    fn all(&self, node: NodeId) -> Vec<Alternative> {
+        self.rules.alternatives(node, &self.expansion).iter().flat_map(|list| list.iter().copied()).collect()
     }
 
     /// The least value of a shape, as far as is known.
-    fn least_shape(&mut self, start: Start) -> LeastShape {
+    fn least_shape(&self, start: Start, known: &LeastBytes) -> LeastShape {
         let mut shape = match start {
             Start::Constant(which) => LeastShape::of_bytes(u32::try_from(which.spelling().len()).unwrap_or(ENDLESS)),
             Start::Number(state) => self.least_number(state),
             Start::String(bounds) => self.least_string(bounds),
             Start::Array(array) => self.least_array(array),
-            Start::Object(object) => self.least_object(object),
+            Start::Object(object) => self.least_object(object, known),
         };
         shape.fixed = shape.fixed.min(ENDLESS);
         shape

@@ -12,7 +12,7 @@ const AFTER: &[u8] = b",]}";
 
 impl Machine {
     pub(super) fn number(
-        &mut self,
+        &self,
         thread: Thread,
         state: StateId,
         byte: u8,
@@ -32,20 +32,20 @@ impl Machine {
         }
     }
 
-    pub(super) fn hint_number(&mut self, state: StateId, bytes: &mut Bytes) -> bool {
+    pub(super) fn hint_number(&self, state: StateId, bytes: &mut Bytes) -> bool {
         let row = self.expansion.lang_row(state);
-        LITERAL.iter().filter(|&&byte| row[byte as usize] != DEAD).for_each(|&byte| bytes.add(byte));
+        LITERAL.iter().filter(|&&byte| row[byte] != DEAD).for_each(|&byte| bytes.add(byte));
         if self.expansion.lang_accepts(state) {
             bytes.add_all(AFTER);
         }
         true
     }
 
-    pub(super) fn complete_number(&mut self, thread: Thread, state: StateId, out: &mut Vec<u8>) -> Piece {
+    pub(super) fn complete_number(&self, thread: Thread, state: StateId, out: &mut Vec<u8>) -> Piece {
         if self.write_shortest(state, out) { Piece::Ended(thread.stack) } else { Piece::Stuck }
     }
 
-    pub(super) fn least_number(&mut self, state: StateId) -> LeastShape {
+    pub(super) fn least_number(&self, state: StateId) -> LeastShape {
         LeastShape::of_bytes(self.expansion.lang_min_bytes(state))
     }
 }

@@ -1,6 +1,6 @@
 //! In an object: before its keys, between a key and its value, after a value. Keys themselves are in `key`.
 
-use super::least::LeastShape;
+use super::least::{LeastBytes, LeastShape};
 use super::{Bytes, Checks, ENDLESS, Machine, Piece};
 use crate::constraint::escape::PLAIN;
 use crate::constraint::frame::{Frame, NamePlace, ObjectId, Thread};
@@ -12,7 +12,7 @@ pub(super) const LONGEST_LEAST: u32 = 1 << 20;
 
 impl Machine {
     pub(super) fn object_open(
-        &mut self,
+        &self,
         thread: Thread,
         blank: u16,
         object: ObjectId,
@@ -31,14 +31,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn object_comma(
-        &mut self,
-        thread: Thread,
-        blank: u16,
-        object: ObjectId,
-        byte: u8,
-        out: &mut Vec<Thread>,
-    ) {
+    pub(super) fn object_comma(&self, thread: Thread, blank: u16, object: ObjectId, byte: u8, out: &mut Vec<Thread>) {
         if self.takes_key(thread, object) {
             self.before_key(thread, (blank, self.comma_width(thread.stack)), object, byte, out);
         }
@@ -52,7 +45,7 @@ impl Machine {
 
     /// Before a key, `blank` bytes of its fixed white space having been read.
     fn before_key(
-        &mut self,
+        &self,
         thread: Thread,
         (blank, width): (u16, u16),
         object: ObjectId,
@@ -72,7 +65,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn colon(&mut self, thread: Thread, colon: bool, node: NodeId, byte: u8, out: &mut Vec<Thread>) {
+    pub(super) fn colon(&self, thread: Thread, colon: bool, node: NodeId, byte: u8, out: &mut Vec<Thread>) {
         match (colon, byte) {
             (false, b':') if self.is_spaced() => out.push(thread.at(Frame::Colon { colon: true, node })),
             (false, b':') | (true, b' ') => out.push(thread.at(Frame::Value { node })),
@@ -82,7 +75,7 @@ impl Machine {
     }
 
     pub(super) fn object_after(
-        &mut self,
+        &self,
         thread: Thread,
         object: ObjectId,
         byte: u8,
@@ -101,7 +94,7 @@ impl Machine {
     }
 
     pub(super) fn object_close(
-        &mut self,
+        &self,
         thread: Thread,
         blank: u16,
         byte: u8,
@@ -116,7 +109,7 @@ impl Machine {
     }
 
     pub(super) fn complete_object_open(
-        &mut self,
+        &self,
         thread: Thread,
         blank: u16,
         object: ObjectId,
@@ -131,7 +124,7 @@ impl Machine {
     }
 
     pub(super) fn complete_object_comma(
-        &mut self,
+        &self,
         thread: Thread,
         blank: u16,
         object: ObjectId,
@@ -142,7 +135,7 @@ impl Machine {
     }
 
     /// Opens the key that is nearest to the end.
-    fn complete_to_key(&mut self, thread: Thread, object: ObjectId, out: &mut Vec<u8>) -> Piece {
+    fn complete_to_key(&self, thread: Thread, object: ObjectId, out: &mut Vec<u8>) -> Piece {
         out.push(b'"');
         let mut opened = Vec::new();
         self.open_key(thread, object, &mut opened);
@@ -156,7 +149,7 @@ impl Machine {
         chosen.or(fallback).map_or(Piece::Stuck, Piece::Next)
     }
 
-    pub(super) fn complete_colon(&mut self, thread: Thread, colon: bool, node: NodeId, out: &mut Vec<u8>) -> Piece {
+    pub(super) fn complete_colon(&self, thread: Thread, colon: bool, node: NodeId, out: &mut Vec<u8>) -> Piece {
         if !colon {
             out.push(b':');
         }
@@ -166,7 +159,7 @@ impl Machine {
         Piece::Next(thread.at(Frame::Value { node }))
     }
 
-    pub(super) fn complete_object_after(&mut self, thread: Thread, object: ObjectId, out: &mut Vec<u8>) -> Piece {
+    pub(super) fn complete_object_after(&self, thread: Thread, object: ObjectId, out: &mut Vec<u8>) -> Piece {
         if self.rules.state(object).closable {
             return Piece::Next(thread.at(Frame::ObjectClose { blank: 0, object }));
         }
@@ -174,13 +167,13 @@ impl Machine {
         Piece::Next(thread.at(Frame::ObjectComma { blank: 0, object }))
     }
 
-    pub(super) fn complete_object_close(&mut self, thread: Thread, blank: u16, out: &mut Vec<u8>) -> Piece {
+    pub(super) fn complete_object_close(&self, thread: Thread, blank: u16, out: &mut Vec<u8>) -> Piece {
         self.write_blank(blank, self.indent(thread.stack, 0), out);
         out.push(b'}');
         Piece::Ended(thread.stack)
     }
 
-    pub(super) fn least_object(&mut self, object: u32) -> LeastShape {
+    pub(super) fn least_object(&self, object: u32, known: &LeastBytes) -> LeastShape {
         let mut state = self.rules.open(object);
         // The brackets; then for each member two quotes, a colon, a comma, and white space.
         let mut least = LeastShape::of_bytes(2);
@@ -190,7 +183,7 @@ impl Machine {
                 let high = u32::try_from(self.rules.object_of(state).names.len()).unwrap_or(u32::MAX);
                 let names = NamePlace { object: state, low: 0, high, open: PLAIN };
                 let candidates = self.candidates(names);
-                let Some(member) = self.least_of(names, &candidates) else { return LeastShape::endless() };
+                let Some(member) = self.least_of(names, &candidates, known) else { return LeastShape::endless() };
                 let object = self.rules.object_of(state);
                 if candidates.len() > 1 {
                     least.candidates.extend(candidates.iter().map(|&member| object.nodes[member as usize]));

@@ -15,20 +15,20 @@ const ESCAPE: &[u8] = b"\"\\/bfnrtu0123456789abcdefABCDEF";
 
 impl Machine {
     /// Before the first character.
-    pub(super) fn string_start(&mut self, bounds: u32) -> StringPlace {
-        let state = self.expansion.lang_start(self.rules.strings[bounds as usize].lang);
+    pub(super) fn string_start(&self, bounds: u32) -> StringPlace {
+        let state = self.expansion.lang_start(self.rules.bounds(bounds).lang);
         StringPlace { bounds, state, chars: 0, open: PLAIN }
     }
 
     pub(super) fn string(
-        &mut self,
+        &self,
         thread: Thread,
         place: StringPlace,
         byte: u8,
         out: &mut Vec<Thread>,
         checks: &mut dyn Checks,
     ) {
-        let bounds = &self.rules.strings[place.bounds as usize];
+        let bounds = self.rules.bounds(place.bounds);
         let (min, max) = (bounds.min_chars, bounds.max_chars);
         if place.open == PLAIN && byte == b'"' {
             if place.chars >= min && self.expansion.lang_accepts(place.state) {
@@ -46,8 +46,8 @@ impl Machine {
         }
     }
 
-    pub(super) fn text(&mut self, thread: Thread, place: StringPlace, byte: u8, out: &mut Vec<Thread>) {
-        let bounds = &self.rules.strings[place.bounds as usize];
+    pub(super) fn text(&self, thread: Thread, place: StringPlace, byte: u8, out: &mut Vec<Thread>) {
+        let bounds = self.rules.bounds(place.bounds);
         let (min, max) = (bounds.min_chars, bounds.max_chars);
         let starts = byte & 0xc0 != 0x80;
         if starts && max.is_some_and(|max| place.chars >= max) {
@@ -61,7 +61,7 @@ impl Machine {
     }
 
     pub(super) fn text_may_end(&self, place: StringPlace) -> bool {
-        let bounds = &self.rules.strings[place.bounds as usize];
+        let bounds = self.rules.bounds(place.bounds);
         self.expansion.lang_accepts(place.state)
             && place.chars >= bounds.min_chars
             && bounds.max_chars.is_none_or(|max| place.chars <= max)
@@ -69,7 +69,7 @@ impl Machine {
 
     /// One byte inside a string over a language: state and open escape after it.
     #[inline]
-    pub(crate) fn content(&mut self, state: StateId, open: u32, byte: u8) -> Option<(StateId, u32)> {
+    pub(crate) fn content(&self, state: StateId, open: u32, byte: u8) -> Option<(StateId, u32)> {
         if open == PLAIN {
             return match byte {
                 b'"' | 0..0x20 => None,
@@ -100,31 +100,31 @@ impl Machine {
     }
 
     /// Some escape leads on from a state.
-    fn can_escape(&mut self, state: StateId) -> bool {
+    fn can_escape(&self, state: StateId) -> bool {
         if state == UNIVERSAL {
             return true;
         }
         let row = self.expansion.lang_row(state);
         match self.escapes {
             // A character boundary is enough: `\u` spells everything.
-            Escapes::Any => (0..0x80).chain(0xc2..0xf5).any(|byte| row[byte] != DEAD),
-            Escapes::Canonical => (0..0x20).any(|byte| row[byte] != DEAD) || row[0x22] != DEAD || row[0x5c] != DEAD,
+            Escapes::Any => row.live().any(|byte| matches!(byte, 0..0x80 | 0xc2..0xf5)),
+            Escapes::Canonical => row.live().any(|byte| matches!(byte, 0..0x20 | b'"' | b'\\')),
         }
     }
 
     /// Some control character that begins with the open hexadecimal digits leads on from a state.
-    fn can_escape_hex(&mut self, state: StateId, open: u32) -> bool {
-        let row = *self.expansion.lang_row(state);
-        (0..0x20u8).any(|byte| row[byte as usize] != DEAD && escape::is_control_ahead(byte, open))
+    fn can_escape_hex(&self, state: StateId, open: u32) -> bool {
+        let row = self.expansion.lang_row(state);
+        (0..0x20u8).any(|byte| row[byte] != DEAD && escape::is_control_ahead(byte, open))
     }
 
-    pub(super) fn hint_content(&mut self, state: StateId, open: u32, bytes: &mut Bytes) -> bool {
+    pub(super) fn hint_content(&self, state: StateId, open: u32, bytes: &mut Bytes) -> bool {
         if open != PLAIN {
             bytes.add_all(ESCAPE);
             return true;
         }
         let row = self.expansion.lang_row(state);
-        let live = (0u8..=255).filter(|&byte| row[byte as usize] != DEAD);
+        let live = row.live();
         if live.clone().count() > MOST_HINTED {
             return false;
         }
@@ -133,14 +133,8 @@ impl Machine {
         true
     }
 
-    pub(super) fn complete_string(
-        &mut self,
-        thread: Thread,
-        place: StringPlace,
-        filler: u8,
-        out: &mut Vec<u8>,
-    ) -> Piece {
-        let missing = self.rules.strings[place.bounds as usize].min_chars.saturating_sub(place.chars);
+    pub(super) fn complete_string(&self, thread: Thread, place: StringPlace, filler: u8, out: &mut Vec<u8>) -> Piece {
+        let missing = self.rules.bounds(place.bounds).min_chars.saturating_sub(place.chars);
         if self.close_content(place.state, place.open, missing, filler, out) {
             Piece::Ended(thread.stack)
         } else {
@@ -148,8 +142,8 @@ impl Machine {
         }
     }
 
-    pub(super) fn complete_text(&mut self, thread: Thread, place: StringPlace, filler: u8, out: &mut Vec<u8>) -> Piece {
-        let missing = self.rules.strings[place.bounds as usize].min_chars.saturating_sub(place.chars);
+    pub(super) fn complete_text(&self, thread: Thread, place: StringPlace, filler: u8, out: &mut Vec<u8>) -> Piece {
+        let missing = self.rules.bounds(place.bounds).min_chars.saturating_sub(place.chars);
         let before = out.len();
         // The front end leaves bounds beside a language only where every character is free.
         let mut state = place.state;
@@ -165,20 +159,20 @@ impl Machine {
     }
 
     /// Writes the shortest way from a state of a language to a word, byte by byte.
-    pub(super) fn write_shortest(&mut self, mut state: StateId, out: &mut Vec<u8>) -> bool {
+    pub(super) fn write_shortest(&self, mut state: StateId, out: &mut Vec<u8>) -> bool {
         let mut left = self.expansion.lang_min_bytes(state);
         if left > LONGEST_SPELT {
             return false;
         }
         while left > 0 {
-            let row = *self.expansion.lang_row(state);
+            let row = self.expansion.lang_row(state);
             let found = (0u8..=255).find(|&byte| {
-                let next = row[byte as usize];
+                let next = row[byte];
                 next != DEAD && self.expansion.lang_min_bytes(next) == left - 1
             });
             let Some(byte) = found else { return false };
             out.push(byte);
-            state = row[byte as usize];
+            state = row[byte];
             left -= 1;
         }
         true
@@ -186,7 +180,7 @@ impl Machine {
 
     /// Writes the shortest rest of a string or key that lacks so many characters, and its closing quote.
     pub(super) fn close_content(
-        &mut self,
+        &self,
         mut state: StateId,
         open: u32,
         missing: u32,
@@ -203,10 +197,10 @@ impl Machine {
             // Bounds beside a language mean that every character is free, but a character may be half read.
             let mut left = self.expansion.lang_min_json_bytes(state);
             while left > 0 {
-                let row = *self.expansion.lang_row(state);
-                let Some(byte) = (0x80..0xc0).find(|&byte: &u8| row[byte as usize] != DEAD) else { break };
+                let row = self.expansion.lang_row(state);
+                let Some(byte) = (0x80..0xc0).find(|&byte: &u8| row[byte] != DEAD) else { break };
                 out.push(byte);
-                state = row[byte as usize];
+                state = row[byte];
                 left -= 1;
             }
             state = self.expansion.lang_next(state, filler);
@@ -223,10 +217,10 @@ impl Machine {
             if left > LONGEST_SPELT {
                 return false;
             }
-            let row = *self.expansion.lang_row(state);
+            let row = self.expansion.lang_row(state);
             let mut spelt = Vec::new();
             let found = std::iter::once(filler).chain(0u8..=255).find(|&byte| {
-                let next = row[byte as usize];
+                let next = row[byte];
                 next != DEAD && {
                     spelt.clear();
                     escape::write_canonical(&[byte], &mut spelt);
@@ -236,19 +230,19 @@ impl Machine {
             });
             let Some(byte) = found else { return false };
             out.extend_from_slice(&spelt);
-            state = row[byte as usize];
+            state = row[byte];
         }
         out.push(b'"');
         true
     }
 
     /// Writes the rest of a half-read escape, so that what follows is shortest; the state after it.
-    fn close_escape(&mut self, state: StateId, open: u32, out: &mut Vec<u8>) -> Option<StateId> {
-        let row = *self.expansion.lang_row(state);
+    fn close_escape(&self, state: StateId, open: u32, out: &mut Vec<u8>) -> Option<StateId> {
+        let row = self.expansion.lang_row(state);
         let mut best: Option<(u32, Vec<u8>, StateId)> = None;
         let free = self.escapes == Escapes::Canonical && state == UNIVERSAL;
         for byte in b"\"\\\n\t".iter().copied().chain(0..0x20).chain(b'a'..=b'z') {
-            let next = row[byte as usize];
+            let next = row[byte];
             if next == DEAD || free && !matches!(byte, b'"' | b'\\' | b'\n' | b'\t') {
                 continue;
             }
@@ -269,7 +263,7 @@ impl Machine {
     }
 
     /// A rest of an escape in any of JSON's spellings, first found.
-    fn any_escape(&mut self, state: StateId, open: u32, spelt: &mut Vec<u8>) -> Option<(u32, Vec<u8>, StateId)> {
+    fn any_escape(&self, state: StateId, open: u32, spelt: &mut Vec<u8>) -> Option<(u32, Vec<u8>, StateId)> {
         for &byte in b"0123456789abcdef\\u" {
             spelt.push(byte);
             match escape::step(open, byte, self.escapes) {
@@ -294,8 +288,8 @@ impl Machine {
         None
     }
 
-    pub(super) fn saturate_string(&mut self, mut place: StringPlace, longest: u32) -> StringPlace {
-        let bounds = &self.rules.strings[place.bounds as usize];
+    pub(super) fn saturate_string(&self, mut place: StringPlace, longest: u32) -> StringPlace {
+        let bounds = self.rules.bounds(place.bounds);
         let (min, max) = (bounds.min_chars, bounds.max_chars.unwrap_or(u32::MAX));
         if place.chars < min && min - place.chars > longest {
             place.chars = 0;
@@ -306,9 +300,9 @@ impl Machine {
         place
     }
 
-    pub(super) fn least_string(&mut self, bounds: u32) -> LeastShape {
+    pub(super) fn least_string(&self, bounds: u32) -> LeastShape {
         let (lang, min) = {
-            let bounds = &self.rules.strings[bounds as usize];
+            let bounds = self.rules.bounds(bounds);
             (bounds.lang, bounds.min_chars)
         };
         let start = self.expansion.lang_start(lang);

@@ -6,22 +6,19 @@ use crate::constraint::rules::{Alternative, Constant, First, Start};
 use crate::grammar::{DEAD, NodeId};
 
 impl Machine {
-    pub(super) fn value(&mut self, thread: Thread, node: NodeId, byte: u8, out: &mut Vec<Thread>) {
+    pub(super) fn value(&self, thread: Thread, node: NodeId, byte: u8, out: &mut Vec<Thread>) {
         let Some(first) = First::of(byte) else {
             if self.is_blank(byte) {
                 out.push(thread);
             }
             return;
         };
-        let list = self.rules.alternatives(node, &mut self.expansion);
-        let count = self.rules.list(list, first).len();
-        for at in 0..count {
-            let alternative = self.rules.list(list, first)[at];
+        for &alternative in &self.rules.alternatives(node, &self.expansion)[first as usize] {
             self.begin(thread, node, alternative, byte, out);
         }
     }
 
-    fn begin(&mut self, thread: Thread, node: NodeId, alternative: Alternative, byte: u8, out: &mut Vec<Thread>) {
+    fn begin(&self, thread: Thread, node: NodeId, alternative: Alternative, byte: u8, out: &mut Vec<Thread>) {
         let frame = match alternative.start {
             Start::Constant(which) => Frame::Constant { read: 1, which },
             Start::Number(state) => match self.expansion.lang_next(state, byte) {
@@ -41,22 +38,21 @@ impl Machine {
     }
 
     /// The thread with the guards of its shape below it.
-    fn under_guards(&mut self, mut thread: Thread, alternative: Alternative) -> Thread {
+    fn under_guards(&self, mut thread: Thread, alternative: Alternative) -> Thread {
         if let Some(guards) = alternative.guards {
-            thread.stack = self.stacks.push(Frame::Guard { guards }, thread.stack);
+            thread.stack = self.push(Frame::Guard { guards }, thread.stack);
         }
         thread
     }
 
     /// A container may be opened although containers nest as deep as is set.
-    fn may_nest(&mut self, thread: Thread, node: NodeId, alternative: Alternative) -> bool {
+    fn may_nest(&self, thread: Thread, node: NodeId, alternative: Alternative) -> bool {
         self.stacks.depth(thread.stack) < DEEPEST && self.least_alternative(node) == Some(alternative)
     }
 
-    pub(super) fn hint_value(&mut self, node: NodeId, bytes: &mut Bytes) -> bool {
-        let list = self.rules.alternatives(node, &mut self.expansion);
-        for first in First::ALL {
-            if !self.rules.list(list, first).is_empty() {
+    pub(super) fn hint_value(&self, node: NodeId, bytes: &mut Bytes) -> bool {
+        for (first, alternatives) in First::ALL.iter().zip(self.rules.alternatives(node, &self.expansion)) {
+            if !alternatives.is_empty() {
                 bytes.add_all(first.bytes());
             }
         }
@@ -64,7 +60,7 @@ impl Machine {
     }
 
     /// Begins the least value of a node.
-    pub(super) fn complete_value(&mut self, thread: Thread, node: NodeId, out: &mut Vec<u8>) -> Piece {
+    pub(super) fn complete_value(&self, thread: Thread, node: NodeId, out: &mut Vec<u8>) -> Piece {
         let Some(chosen) = self.least_alternative(node) else { return Piece::Stuck };
         let frame = match chosen.start {
             Start::Constant(which) => Frame::Constant { read: 0, which },
@@ -87,7 +83,7 @@ impl Machine {
     }
 
     pub(super) fn constant(
-        &mut self,
+        &self,
         thread: Thread,
         read: u16,
         which: Constant,

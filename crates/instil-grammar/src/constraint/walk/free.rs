@@ -9,9 +9,10 @@ use std::sync::Arc;
 use super::{Accepted, Found, Over, Walk};
 use crate::constraint::costed::{FreeCost, PARTIAL};
 use crate::constraint::escape::{self, Escapes, PLAIN, Spelt};
+use crate::constraint::expansion::Row;
 use crate::constraint::frame::{Frame, Thread};
 use crate::constraint::mask::Crossing;
-use crate::constraint::step::Assume;
+use crate::constraint::step::{Assume, Machine};
 use crate::constraint::tables::Tables;
 use crate::constraint::trie::{NONE, Trie};
 use crate::grammar::{DEAD, StateId, UNIVERSAL};
@@ -109,7 +110,7 @@ impl<'a> Walk<'a> {
             Frame::String(place) => place,
             other => return vec![self.cost(thread.at(other.with_state(UNIVERSAL)))],
         };
-        let Some(costs) = &mut self.costs else { return vec![0] };
+        let Some(costs) = self.costs else { return vec![0] };
         let fillers = costs.fillers(self.machine, self.tables, place.bounds, thread.stack);
         let most = (min as usize).min(self.tables.longest as usize);
         (0..=most).map(|chars| fillers[min as usize - chars]).collect()
@@ -118,7 +119,7 @@ impl<'a> Walk<'a> {
     /// Fewest and most characters that may still come before the closing quote.
     fn bounds(&self, thread: Thread) -> (u32, Option<u32>) {
         let Frame::String(place) = thread.frame else { return (0, None) };
-        let bounds = &self.machine.rules.strings[place.bounds as usize];
+        let bounds = self.machine.rules.bounds(place.bounds);
         (bounds.min_chars.saturating_sub(place.chars), bounds.max_chars.map(|max| max.saturating_sub(place.chars)))
     }
 
@@ -250,11 +251,11 @@ impl<'a> Walk<'a> {
             (Some(_), escape::BACKSLASH) => bytes.extend(b"\"\\/bfnrtu"),
             (None, PLAIN) => {
                 let (row, all) = self.rows(thread, free);
-                bytes.extend((0x20..=0xff).filter(|&b| row[b as usize] != all[b as usize] && b != b'"' && b != b'\\'));
+                bytes.extend((0x20..=0xff).filter(|&b| row[b] != all[b] && b != b'"' && b != b'\\'));
                 if !self.accepts(thread) {
                     bytes.push(b'"');
                 }
-                let escaped = (0..0x20).chain([b'"', b'\\']).any(|b| row[b as usize] != all[b as usize]);
+                let escaped = (0..0x20).chain([b'"', b'\\']).any(|b| row[b] != all[b]);
                 if escaped || any {
                     bytes.push(b'\\');
                 }
@@ -264,7 +265,7 @@ impl<'a> Walk<'a> {
                 let escapes = self.machine.escapes;
                 bytes.extend(b"\"\\/bfnrtu".iter().filter(|&&byte| {
                     match escape::step(escape::BACKSLASH, byte, escapes) {
-                        Spelt::Char(c) => row[c as usize] != all[c as usize],
+                        Spelt::Char(c) => row[c as u8] != all[c as u8],
                         Spelt::Open(_) => true,
                         Spelt::Bad => false,
                     }
@@ -276,10 +277,11 @@ impl<'a> Walk<'a> {
     }
 
     /// Where bytes lead in the languages of two strings or keys.
-    fn rows(&mut self, one: Thread, two: Thread) -> ([StateId; 256], [StateId; 256]) {
-        let mut row = |thread: Thread| match thread.frame.content() {
-            Some((state, _)) => *self.machine.expansion.lang_row(state),
-            None => [DEAD; 256],
+    fn rows(&self, one: Thread, two: Thread) -> (Row<'a>, Row<'a>) {
+        let machine: &'a Machine = self.machine;
+        let row = |thread: Thread| match thread.frame.content() {
+            Some((state, _)) => machine.expansion.lang_row(state),
+            None => Row::DEAD,
         };
         (row(one), row(two))
     }
@@ -317,7 +319,7 @@ impl<'a> Walk<'a> {
         if state == UNIVERSAL {
             return Freedom::Free;
         }
-        let row = *self.machine.expansion.lang_row(state);
+        let row = self.machine.expansion.lang_row(state);
         let all = self.machine.expansion.lang_row(UNIVERSAL);
         let mut differing = 0;
         for byte in (0x20..0x7f).chain(0xc2..0xf5) {

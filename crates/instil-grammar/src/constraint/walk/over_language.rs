@@ -6,8 +6,7 @@
 //! characters are tried one by one for that.
 
 use std::sync::Arc;
-
-use rustc_hash::FxHashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Found, Walk};
 use crate::constraint::classes::{
@@ -16,6 +15,7 @@ use crate::constraint::classes::{
 use crate::constraint::costed::PARTIAL;
 use crate::constraint::escape::{Escapes, PLAIN};
 use crate::constraint::frame::{Frame, Thread};
+use crate::constraint::shared::{Cells, Map};
 use crate::constraint::step::Assume;
 use crate::constraint::tables::Tables;
 use crate::constraint::trie::{NONE, ROOT};
@@ -26,27 +26,31 @@ use crate::vocab::TokenId;
 #[derive(Debug, Default)]
 pub(crate) struct StateSets {
     /// Where the classes of characters lead.
-    targets: FxHashMap<StateId, Arc<[StateId; CLASSES]>>,
+    targets: Cells<Box<[StateId; CLASSES]>>,
     /// How tokens fare.
-    runs: FxHashMap<StateId, Run>,
+    runs: Cells<Run>,
     /// Tokens that stay inside a string.
-    stays: FxHashMap<StateId, Arc<[u32]>>,
+    stays: Map<StateId, Arc<[u32]>>,
+    known_targets: AtomicUsize,
+    known_runs: AtomicUsize,
+    /// Words of one of the sets of tokens.
+    width: AtomicUsize,
 }
 
 impl StateSets {
     /// Memory held, roughly, but for sets of tokens.
     pub(crate) fn size_bytes(&self) -> usize {
-        (4 * CLASSES + 48) * self.targets.len() + 48 * self.runs.len()
+        (4 * CLASSES + 48) * self.known_targets.load(Ordering::Relaxed) + 48 * self.known_runs.load(Ordering::Relaxed)
     }
 
     /// Memory held by sets of tokens.
     pub(crate) fn token_bytes(&self) -> usize {
-        self.stays.values().next().map_or(0, |bits| 4 * bits.len() * self.stays.len())
+        4 * self.width.load(Ordering::Relaxed) * self.stays.len()
     }
 
     /// Forgets sets of tokens.
-    pub(crate) fn forget_tokens(&mut self) {
-        self.stays = FxHashMap::default();
+    pub(crate) fn forget_tokens(&self) {
+        self.stays.clear();
     }
 }
 
@@ -111,18 +115,18 @@ impl<'a> Walk<'a> {
         }
         let near = self.machine.expansion.lang_horizon(state, LONGEST_RUN);
         let stays = match self.state_sets.stays.get(&near) {
-            Some(known) => known.clone(),
+            Some(known) => known,
             None => {
                 let stays: Arc<[u32]> = self.stays(near).into();
-                self.state_sets.stays.insert(near, stays.clone());
-                stays
+                self.state_sets.width.store(stays.len(), Ordering::Relaxed);
+                self.state_sets.stays.insert(near, stays)
             }
         };
         match &mut self.parts.bits {
             Some(bits) => Arc::make_mut(bits).iter_mut().zip(stays.iter()).for_each(|(bits, stays)| *bits |= stays),
             none => *none = Some(stays),
         }
-        let falls = bits_of(&self.targets(state), |target| target == DEAD);
+        let falls = bits_of(self.targets(state), |target| target == DEAD);
         for &(class, id) in &classes.long {
             if falls >> class & 1 == 0 && self.survives(state, vocab.bytes(id)) {
                 self.parts.add.push(id);
@@ -136,7 +140,7 @@ impl<'a> Walk<'a> {
         let vocab = self.tables.vocab();
         let run = self.run_of(state);
         let mut bits = vec![0; self.parts.width.div_ceil(32)];
-        let falls = bits_of(&self.targets(state), |target| target == DEAD);
+        let falls = bits_of(self.targets(state), |target| target == DEAD);
         let mut tried = Vec::new();
         if run.chars.is_none_or(|chars| chars >= LONGEST_RUN) {
             // What is not decided by classes alone.
@@ -200,10 +204,10 @@ impl<'a> Walk<'a> {
         let mut at = 0;
         while let Some(&from) = reached.get(at) {
             at += 1;
-            let row = *self.machine.expansion.lang_row(from);
+            let row = self.machine.expansion.lang_row(from);
             let targets = self.targets(from);
-            for (letter, &next) in row[..128].iter().enumerate() {
-                let next = FIRST_LETTERS.get(letter).map_or(next, |&class| targets[class]);
+            for letter in 0..128u8 {
+                let next = FIRST_LETTERS.get(usize::from(letter)).map_or(row[letter], |&class| targets[class]);
                 match next {
                     DIVIDED => return None,
                     DEAD => pass &= !(1 << letter),
@@ -261,12 +265,12 @@ impl<'a> Walk<'a> {
 
     /// How tokens fare from a state, by the classes of their characters.
     fn run_of(&mut self, state: StateId) -> Run {
-        if let Some(&run) = self.state_sets.runs.get(&state) {
+        if let Some(&run) = self.state_sets.runs.get(state) {
             return run;
         }
         // Characters that a repeated part takes for ever pass without a look at the states they lead to.
         let mut pass = u64::MAX >> (64 - CLASSES);
-        let taken = self.machine.expansion.lang_absorbs(state).map_or(0, classes_within);
+        let taken = self.machine.expansion.lang_absorbs(state, classes_within).unwrap_or(0);
         let run = loop {
             if taken.count_ones() >= pass.count_ones() {
                 break Run { pass: taken, chars: None };
@@ -277,8 +281,10 @@ impl<'a> Walk<'a> {
                 Err(less) => pass = less,
             }
         };
-        self.state_sets.runs.insert(state, run);
-        run
+        *self.state_sets.runs.get_or(state, || {
+            self.state_sets.known_runs.fetch_add(1, Ordering::Relaxed);
+            run
+        })
     }
 
     /// For how many characters texts of some classes pass from a state; else those of the classes that may.
@@ -292,7 +298,7 @@ impl<'a> Walk<'a> {
             }
             for at in from..to {
                 let targets = self.targets(reached[at]);
-                let stops = bits_of(&targets, |target| target == DEAD || target == DIVIDED);
+                let stops = bits_of(targets, |target| target == DEAD || target == DIVIDED);
                 if pass & stops != 0 {
                     return Err(pass & !stops);
                 }
@@ -317,7 +323,7 @@ impl<'a> Walk<'a> {
             if place.state == UNIVERSAL {
                 return Some(self.cost(thread).saturating_add(PARTIAL));
             }
-            if self.machine.rules.strings[place.bounds as usize].min_chars > place.chars {
+            if self.machine.rules.bounds(place.bounds).min_chars > place.chars {
                 return None;
             }
             return self.machine.expansion.lang_worst_bytes(place.state, self.tables.longest, false);
@@ -345,14 +351,14 @@ impl<'a> Walk<'a> {
     /// A handful of bytes lead on from a state, so that a walk is short.
     fn is_narrow(&mut self, state: StateId) -> bool {
         let row = self.machine.expansion.lang_row(state);
-        row[0x20..].iter().filter(|&&next| next != DEAD).count() <= 6
+        row.live().filter(|&byte| byte >= 0x20).count() <= 6
     }
 
     /// A string (or key) over a language that counts no characters, at a character boundary.
     pub(super) fn is_unbounded(&self, thread: Thread) -> bool {
         match thread.frame {
             Frame::String(place) => {
-                let bounds = &self.machine.rules.strings[place.bounds as usize];
+                let bounds = self.machine.rules.bounds(place.bounds);
                 place.open == PLAIN && bounds.min_chars == 0 && bounds.max_chars.is_none()
             }
             Frame::OtherKey(place) => place.open == PLAIN,
@@ -368,7 +374,7 @@ impl<'a> Walk<'a> {
             return;
         }
         let row = self.machine.expansion.lang_row(state);
-        if (0x80..0xc0).any(|byte| row[byte] != DEAD) {
+        if (0x80..0xc0).any(|byte: u8| row[byte] != DEAD) {
             self.arena.push(thread);
             return;
         }
@@ -422,14 +428,19 @@ impl<'a> Walk<'a> {
     }
 
     /// Where each class of characters leads from a state: a state, [`DEAD`], or [`DIVIDED`].
-    fn targets(&mut self, state: StateId) -> Arc<[StateId; CLASSES]> {
-        if let Some(known) = self.state_sets.targets.get(&state) {
-            return known.clone();
-        }
-        let row = *self.machine.expansion.lang_row(state);
+    fn targets(&self, state: StateId) -> &'a [StateId; CLASSES] {
+        let sets: &'a StateSets = self.state_sets;
+        sets.targets.get_or(state, || {
+            sets.known_targets.fetch_add(1, Ordering::Relaxed);
+            self.find_targets(state)
+        })
+    }
+
+    fn find_targets(&self, state: StateId) -> Box<[StateId; CLASSES]> {
+        let row = self.machine.expansion.lang_row(state);
         let mut targets = [NONE; CLASSES];
         for byte in 0..0x80u8 {
-            let (target, next) = (&mut targets[class_of(byte)], row[byte as usize]);
+            let (target, next) = (&mut targets[class_of(byte)], row[byte]);
             *target = if *target == NONE || *target == next { next } else { DIVIDED };
         }
         // Wide characters, by way of the states within them, which are few. The lead byte is kept while it
@@ -441,7 +452,7 @@ impl<'a> Walk<'a> {
         for lead in 0xc2..0xf5u8 {
             let inner = if lead < 0xe0 { 1 } else { 2 + u8::from(lead >= 0xf0) };
             let told_apart = matches!(lead, 0xc2 | 0xe0..=0xe3 | 0xed | 0xef | 0xf0 | 0xf4);
-            open.push((row[lead as usize], inner, if told_apart { lead.into() } else { 0 }));
+            open.push((row[lead], inner, if told_apart { lead.into() } else { 0 }));
         }
         while let Some(at) = open.pop() {
             if seen.contains(&at) {
@@ -456,7 +467,7 @@ impl<'a> Walk<'a> {
                 }
                 continue;
             }
-            let row = *self.machine.expansion.lang_row(inside);
+            let row = self.machine.expansion.lang_row(inside);
             let valid = match prefix {
                 0xe0 => 0xa0..=0xbf,
                 0xed => 0x80..=0x9f,
@@ -465,7 +476,7 @@ impl<'a> Walk<'a> {
                 _ => 0x80..=0xbf_u8,
             };
             for byte in valid {
-                let next = row[byte as usize];
+                let next = row[byte];
                 let longer = prefix << 8 | u16::from(byte);
                 if inner == 1 && is_separator(prefix, byte) {
                     meet(&mut separators, next);
@@ -478,8 +489,6 @@ impl<'a> Walk<'a> {
         }
         targets[WIDE] = if wide == NONE { DEAD } else { wide };
         targets[SEPARATORS] = if separators == NONE { DEAD } else { separators };
-        let targets = Arc::new(targets);
-        self.state_sets.targets.insert(state, targets.clone());
-        targets
+        Box::new(targets)
     }
 }
