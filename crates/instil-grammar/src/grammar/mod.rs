@@ -67,7 +67,7 @@ use self::schema::Schemas;
 use crate::{Error, Result};
 
 /// What a completion has to look like, as the user gave it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum GrammarSource {
     /// A JSON Schema (drafts 04, 06, 07, 2019-09, 2020-12).
     JsonSchema(serde_json::Value),
@@ -80,7 +80,7 @@ pub enum GrammarSource {
 }
 
 /// Bounds of a free text.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TextBounds {
     /// Least number of Unicode scalar values.
