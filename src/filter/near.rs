@@ -385,8 +385,7 @@ mod tests {
         for place in 0..PLACES {
             let mut changed = whole;
             changed[place] ^= 1;
-            let unlike: Vec<usize> =
-                (0..BANDS).filter(|&band| bands(&changed)[band] != bands(&whole)[band]).collect();
+            let unlike: Vec<usize> = (0..BANDS).filter(|&band| bands(&changed)[band] != bands(&whole)[band]).collect();
             assert_eq!(unlike, [place / ROWS], "place {place}");
         }
         for shared in 0..BANDS {
