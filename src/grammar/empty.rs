@@ -130,30 +130,30 @@ impl Expansion {
             else {
                 break;
             };
-            let Some(literal) = self.literals(part).first().copied() else { break };
-            pointer.clone_from(&self.schema(literal.schema()).pointer);
+            let Some(signed) = self.conjuncts(part).first().copied() else { break };
+            pointer.clone_from(&self.schema(signed.schema()).pointer);
             node = part;
         }
         pointer
     }
 
-    /// Where a literal lists its values, trying them tells.
+    /// Where a schema lists its values, trying them tells.
     fn finite_emptiness(&mut self, node: NodeId) -> Option<bool> {
         self.listed_values(node).map(|values| values.is_empty())
     }
 
-    /// The values of a node, where a literal lists them.
+    /// The values of a node, where a schema of it lists them.
     pub(super) fn listed_values(&mut self, node: NodeId) -> Option<Vec<Value>> {
-        let literals = self.literals(node);
-        let values = literals.iter().filter(|literal| !literal.is_negative()).find_map(|literal| {
-            self.schema(literal.schema()).keywords.iter().find_map(|keyword| match keyword {
+        let conjuncts = self.conjuncts(node);
+        let values = conjuncts.iter().filter(|signed| !signed.is_negative()).find_map(|signed| {
+            self.schema(signed.schema()).keywords.iter().find_map(|keyword| match keyword {
                 Keyword::Enum(values) if values.len() <= FINITE_LIMIT => Some(values.clone()),
                 _ => None,
             })
         })?;
         let mut fitting = Vec::with_capacity(values.len());
         for value in values.iter() {
-            if literals.iter().all(|literal| self.valid(literal.schema(), value) != literal.is_negative()) {
+            if conjuncts.iter().all(|signed| self.valid(signed.schema(), value) != signed.is_negative()) {
                 fitting.push(value.clone());
             }
         }
@@ -202,8 +202,8 @@ impl Expansion {
 
     /// A quick look at a single schema; false when it takes more than that.
     fn is_plainly_inhabited(&mut self, node: NodeId) -> bool {
-        match self.literals(node)[..] {
-            [literal] if !literal.is_negative() => self.schema_inhabited(literal.schema(), 0),
+        match self.conjuncts(node)[..] {
+            [signed] if !signed.is_negative() => self.schema_inhabited(signed.schema(), 0),
             _ => false,
         }
     }

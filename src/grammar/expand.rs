@@ -17,7 +17,7 @@ use super::automaton::Automaton;
 use super::empty::Emptiness;
 use super::format::Format;
 use super::language::{ExprId, INFINITE, Languages, NONE};
-use super::node::{ANYTHING, Alternatives, ArrayBody, Case, Literal, NOTHING, ObjectBody, min_bound};
+use super::node::{ANYTHING, Alternatives, ArrayBody, Case, NOTHING, ObjectBody, Signed, min_bound};
 use super::number::{NumberSet, Range};
 use super::schema::{FALSE, Keyword, PatternId, Schema, SchemaId, TRUE, types};
 use super::shape::{GuardId, NodeId, Shape};
@@ -38,15 +38,15 @@ pub struct Expansion {
     pub(super) automaton: Automaton,
     /// Schemas made up on the way: single keywords and values.
     extra: Vec<Arc<Schema>>,
-    nodes: Vec<Arc<[Literal]>>,
-    node_index: FxHashMap<Arc<[Literal]>, NodeId>,
+    nodes: Vec<Arc<[Signed]>>,
+    node_index: FxHashMap<Arc<[Signed]>, NodeId>,
     complements: FxHashMap<NodeId, NodeId>,
     alternatives: Vec<Option<Arc<Alternatives>>>,
     in_progress: Vec<NodeId>,
     pub(super) shapes: FxHashMap<NodeId, Arc<[Shape]>>,
     pub(super) emptiness: Emptiness,
-    pub(super) guards: Vec<Arc<[Literal]>>,
-    pub(super) guard_index: FxHashMap<Arc<[Literal]>, GuardId>,
+    pub(super) guards: Vec<Arc<[Signed]>>,
+    pub(super) guard_index: FxHashMap<Arc<[Signed]>, GuardId>,
     patterns: FxHashMap<PatternId, ExprId>,
     formats: FxHashMap<Format, (ExprId, bool, ExprId)>,
     pub(super) number_languages: FxHashMap<NumberSet, Option<ExprId>>,
@@ -81,7 +81,7 @@ impl Expansion {
             number_languages: FxHashMap::default(),
         };
         this.intern(Vec::new());
-        this.intern(vec![Literal::positive(FALSE)]);
+        this.intern(vec![Signed::positive(FALSE)]);
         this
     }
 
@@ -109,32 +109,32 @@ impl Expansion {
         u32::try_from(own + self.extra.len() - 1).expect("fewer schemas than bytes of input")
     }
 
-    fn intern(&mut self, literals: Vec<Literal>) -> NodeId {
-        let literals: Arc<[Literal]> = literals.into();
-        if let Some(&id) = self.node_index.get(&literals) {
+    fn intern(&mut self, conjuncts: Vec<Signed>) -> NodeId {
+        let conjuncts: Arc<[Signed]> = conjuncts.into();
+        if let Some(&id) = self.node_index.get(&conjuncts) {
             return id;
         }
         let id = u32::try_from(self.nodes.len()).expect("fewer nodes than memory");
-        self.nodes.push(literals.clone());
-        self.node_index.insert(literals, id);
+        self.nodes.push(conjuncts.clone());
+        self.node_index.insert(conjuncts, id);
         self.alternatives.push(None);
         id
     }
 
-    /// The node of values that satisfy all the literals.
-    pub(super) fn node(&mut self, literals: Vec<Literal>) -> NodeId {
-        let mut flat = Vec::with_capacity(literals.len());
-        let mut queue = literals;
-        while let Some(mut literal) = queue.pop() {
+    /// The node of values that satisfy all of these.
+    pub(super) fn node(&mut self, conjuncts: Vec<Signed>) -> NodeId {
+        let mut flat = Vec::with_capacity(conjuncts.len());
+        let mut queue = conjuncts;
+        while let Some(mut signed) = queue.pop() {
             loop {
-                let schema = self.schema(literal.schema());
-                literal = match (&schema.keywords[..], literal.is_negative()) {
-                    ([Keyword::Ref(target)], false) => Literal::positive(*target),
-                    ([Keyword::Ref(target)], true) => Literal::negative(*target),
-                    ([Keyword::Not(inner)], false) => Literal::negative(*inner),
-                    ([Keyword::Not(inner)], true) => Literal::positive(*inner),
+                let schema = self.schema(signed.schema());
+                signed = match (&schema.keywords[..], signed.is_negative()) {
+                    ([Keyword::Ref(target)], false) => Signed::positive(*target),
+                    ([Keyword::Ref(target)], true) => Signed::negative(*target),
+                    ([Keyword::Not(inner)], false) => Signed::negative(*inner),
+                    ([Keyword::Not(inner)], true) => Signed::positive(*inner),
                     ([Keyword::AllOf(list)], false) => {
-                        queue.extend(list.iter().map(|&inner| Literal::positive(inner)));
+                        queue.extend(list.iter().map(|&inner| Signed::positive(inner)));
                         break;
                     }
                     ([], false) => break,
@@ -146,7 +146,7 @@ impl Expansion {
                         return NOTHING;
                     }
                     _ => {
-                        flat.push(literal);
+                        flat.push(signed);
                         break;
                     }
                 };
@@ -161,10 +161,10 @@ impl Expansion {
     }
 
     pub(super) fn schema_node(&mut self, schema: SchemaId) -> NodeId {
-        if schema == TRUE { ANYTHING } else { self.node(vec![Literal::positive(schema)]) }
+        if schema == TRUE { ANYTHING } else { self.node(vec![Signed::positive(schema)]) }
     }
 
-    pub(super) fn literals(&self, node: NodeId) -> Arc<[Literal]> {
+    pub(super) fn conjuncts(&self, node: NodeId) -> Arc<[Signed]> {
         self.nodes[node as usize].clone()
     }
 
@@ -175,34 +175,34 @@ impl Expansion {
             (NOTHING, _) | (_, NOTHING) => NOTHING,
             (a, b) if a == b => a,
             _ => {
-                let mut literals = self.nodes[a as usize].to_vec();
-                literals.extend_from_slice(&self.nodes[b as usize]);
-                self.node(literals)
+                let mut conjuncts = self.nodes[a as usize].to_vec();
+                conjuncts.extend_from_slice(&self.nodes[b as usize]);
+                self.node(conjuncts)
             }
         }
     }
 
-    /// Values not in the node, which is a single literal.
+    /// Values not in the node, as a conjunction of one signed schema.
     pub(super) fn complement_node(&mut self, node: NodeId) -> NodeId {
-        let literals = self.literals(node);
-        match literals[..] {
+        let conjuncts = self.conjuncts(node);
+        match conjuncts[..] {
             [] => NOTHING,
-            [literal] => self.node(vec![literal.flipped()]),
+            [signed] => self.node(vec![signed.flipped()]),
             _ => {
                 if let Some(&known) = self.complements.get(&node) {
                     return known;
                 }
-                let mut inner = Vec::with_capacity(literals.len());
-                for literal in literals.iter() {
-                    inner.push(if literal.is_negative() {
-                        self.keyword_schema(Keyword::Not(literal.schema()), &Schema::default())
+                let mut inner = Vec::with_capacity(conjuncts.len());
+                for signed in conjuncts.iter() {
+                    inner.push(if signed.is_negative() {
+                        self.keyword_schema(Keyword::Not(signed.schema()), &Schema::default())
                     } else {
-                        literal.schema()
+                        signed.schema()
                     });
                 }
                 let all = self.keyword_schema(Keyword::AllOf(inner), &Schema::default());
-                // Stays one literal: flattening would lose the negation.
-                let complement = self.intern(vec![Literal::negative(all)]);
+                // Stays one negated schema: flattening would lose the negation.
+                let complement = self.intern(vec![Signed::negative(all)]);
                 self.complements.insert(node, complement);
                 complement
             }
@@ -245,23 +245,23 @@ impl Expansion {
         }
         self.in_progress.push(node);
         let outer = self.emptiness.enter();
-        let literals = self.literals(node);
+        let conjuncts = self.conjuncts(node);
         let mut result;
-        if let [literal] = literals[..]
-            && literal.is_negative()
+        if let [signed] = conjuncts[..]
+            && signed.is_negative()
         {
-            result = self.negated(literal.schema());
+            result = self.negated(signed.schema());
         } else {
             // The schemas themselves first: they are what the negations are cut out of.
             result = Alternatives::all();
-            let (negative, positive): (Vec<Literal>, Vec<Literal>) =
-                literals.iter().partition(|literal| literal.is_negative());
+            let (negative, positive): (Vec<Signed>, Vec<Signed>) =
+                conjuncts.iter().partition(|signed| signed.is_negative());
             self.constrain(&mut result, &positive);
-            for literal in negative {
+            for signed in negative {
                 if !result.is_none() {
-                    let single = self.intern(vec![literal]);
+                    let single = self.intern(vec![signed]);
                     let other = self.alternatives(single);
-                    self.meet(&mut result, &other, literal);
+                    self.meet(&mut result, &other, signed);
                 }
             }
         }
@@ -276,16 +276,16 @@ impl Expansion {
     /// out (`propertyNames` that leads back to its own schema).
     fn unresolved(&mut self, node: NodeId) -> Alternatives {
         let mut result = Alternatives::all();
-        let literals = self.literals(node);
+        let conjuncts = self.conjuncts(node);
         let mut holds =
-            |value: &Value| literals.iter().all(|literal| self.valid(literal.schema(), value) != literal.is_negative());
+            |value: &Value| conjuncts.iter().all(|signed| self.valid(signed.schema(), value) != signed.is_negative());
         result.null = holds(&Value::Null);
         result.booleans = [false, true].map(|value| holds(&Value::Bool(value)));
-        for &literal in literals.iter() {
-            result.numbers[0].guard(literal);
-            result.strings[0].guard(literal);
-            result.arrays[0].guard(literal);
-            result.objects[0].guard(literal);
+        for &signed in conjuncts.iter() {
+            result.numbers[0].guard(signed);
+            result.strings[0].guard(signed);
+            result.arrays[0].guard(signed);
+            result.objects[0].guard(signed);
         }
         result
     }
@@ -296,10 +296,10 @@ impl Expansion {
 
     /// Applies schemas: types first, then all else that narrows without branching, in all of them and what they
     /// include, so that the branches meet as much of their surroundings as there is.
-    fn constrain(&mut self, result: &mut Alternatives, literals: &[Literal]) {
+    fn constrain(&mut self, result: &mut Alternatives, conjuncts: &[Signed]) {
         let (mut schemas, mut seen) = (Vec::new(), Vec::new());
-        for literal in literals {
-            self.gather(literal.schema(), &mut schemas, &mut seen);
+        for signed in conjuncts {
+            self.gather(signed.schema(), &mut schemas, &mut seen);
         }
         let phase = |keyword: &Keyword| match keyword {
             Keyword::AllOf(_) | Keyword::Ref(_) => None,
@@ -352,7 +352,7 @@ impl Expansion {
                         case.body = both;
                     } else {
                         let check = self.keyword_schema(keyword.clone(), schema);
-                        case.guard(Literal::positive(check));
+                        case.guard(Signed::positive(check));
                     }
                     if !case.body.is_none() {
                         result.numbers.push(case);
@@ -370,7 +370,7 @@ impl Expansion {
             Keyword::Format(format) => {
                 let (language, exact, extension) = self.format_language(*format);
                 let check = (!exact || extension != NONE)
-                    .then(|| Literal::positive(self.keyword_schema(keyword.clone(), schema)));
+                    .then(|| Signed::positive(self.keyword_schema(keyword.clone(), schema)));
                 let mut extended = Vec::new();
                 for case in result.strings.iter().filter(|_| extension != NONE) {
                     let mut case =
@@ -451,14 +451,14 @@ impl Expansion {
                 None => self.apply_one_of(result, list),
             },
             Keyword::Not(inner) => {
-                let literal = Literal::negative(*inner);
-                let node = self.node(vec![literal]);
+                let signed = Signed::negative(*inner);
+                let node = self.node(vec![signed]);
                 let other = self.alternatives(node);
-                self.meet(result, &other, literal);
+                self.meet(result, &other, signed);
             }
             Keyword::If(condition, then, other) => {
-                let yes = self.node(vec![Literal::positive(*condition), Literal::positive(*then)]);
-                let no = self.node(vec![Literal::negative(*condition), Literal::positive(*other)]);
+                let yes = self.node(vec![Signed::positive(*condition), Signed::positive(*then)]);
+                let no = self.node(vec![Signed::negative(*condition), Signed::positive(*other)]);
                 let mut joined = Alternatives::none();
                 for node in [yes, no] {
                     let part = self.alternatives(node);
@@ -470,12 +470,12 @@ impl Expansion {
             Keyword::AllOf(_) | Keyword::Ref(_) => {}
             Keyword::UnevaluatedProperties(_) => {
                 for case in &mut result.objects {
-                    case.guard(Literal::positive(id));
+                    case.guard(Signed::positive(id));
                 }
             }
             Keyword::UnevaluatedItems(_) => {
                 for case in &mut result.arrays {
-                    case.guard(Literal::positive(id));
+                    case.guard(Signed::positive(id));
                 }
             }
         }
@@ -512,7 +512,7 @@ impl Expansion {
         }
     }
 
-    fn apply_language(&mut self, result: &mut Alternatives, language: ExprId, check: Option<Literal>) {
+    fn apply_language(&mut self, result: &mut Alternatives, language: ExprId, check: Option<Signed>) {
         for case in &mut result.strings {
             case.body = self.languages.and2(case.body, language);
             if let Some(check) = check {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::expand::Expansion;
 use super::language::{ANY, ExprId, INFINITE, NONE};
-use super::node::{ANYTHING, Alternatives, ArrayBody, Case, Exists, Literal, NOTHING, ObjectBody, Slot};
+use super::node::{ANYTHING, Alternatives, ArrayBody, Case, Exists, NOTHING, ObjectBody, Signed, Slot};
 use super::number::{NumberSet, Range};
 use super::schema::{Keyword, ObjectRules, Schema, SchemaId, TRUE, types};
 
@@ -32,7 +32,7 @@ impl Expansion {
         let mut result = Alternatives::all();
         result.null = !self.valid(id, &Value::Null);
         result.booleans = [false, true].map(|value| !self.valid(id, &Value::Bool(value)));
-        let check = Literal::negative(id);
+        let check = Signed::negative(id);
         result.numbers.iter_mut().for_each(|case| case.guard(check));
         result.strings.iter_mut().for_each(|case| case.guard(check));
         result.arrays.iter_mut().for_each(|case| case.guard(check));
@@ -62,7 +62,7 @@ impl Expansion {
                 let mut case = Case::plain(NumberSet::all());
                 match set.complement() {
                     Some(outside) => case.body = outside,
-                    None => case.guard(Literal::negative(self.keyword_schema(keyword.clone(), schema))),
+                    None => case.guard(Signed::negative(self.keyword_schema(keyword.clone(), schema))),
                 }
                 result.numbers.push(case);
             }
@@ -80,7 +80,7 @@ impl Expansion {
                     self.push_complement(&mut result, language);
                 } else {
                     let mut case = Case::plain(ANY);
-                    case.guard(Literal::negative(self.keyword_schema(keyword.clone(), schema)));
+                    case.guard(Signed::negative(self.keyword_schema(keyword.clone(), schema)));
                     result.strings.push(case);
                 }
             }
@@ -102,11 +102,11 @@ impl Expansion {
                 }
             }
             Keyword::PropertyNames(inner) => {
-                let node = self.node(vec![Literal::negative(*inner)]);
+                let node = self.node(vec![Signed::negative(*inner)]);
                 let strings = self.alternatives(node);
                 let keys = strings.strings.iter().map(|case| case.body).collect();
                 let keys = self.languages.or(keys);
-                let check = Literal::negative(self.keyword_schema(keyword.clone(), schema));
+                let check = Signed::negative(self.keyword_schema(keyword.clone(), schema));
                 let mut case = Case::plain(ObjectBody::default());
                 if strings.strings.iter().any(|case| !case.guards.is_empty()) {
                     case.guard(check);
@@ -126,7 +126,7 @@ impl Expansion {
             }
             Keyword::DependentSchemas(entries) => {
                 for (name, inner) in entries {
-                    let node = self.node(vec![Literal::negative(*inner)]);
+                    let node = self.node(vec![Signed::negative(*inner)]);
                     let outside = self.alternatives(node);
                     let mut objects = outside.objects.clone();
                     objects.retain_mut(|case| self.require(&mut case.body, name));
@@ -136,7 +136,7 @@ impl Expansion {
             Keyword::Items(prefix, rest) => {
                 for (at, &inner) in (0u32..).zip(prefix) {
                     if inner != TRUE {
-                        let violated = self.node(vec![Literal::negative(inner)]);
+                        let violated = self.node(vec![Signed::negative(inner)]);
                         let mut nodes = vec![ANYTHING; at as usize];
                         nodes.push(violated);
                         result.arrays.push(Case::plain(ArrayBody {
@@ -148,11 +148,11 @@ impl Expansion {
                 }
                 if *rest != TRUE {
                     if prefix.is_empty() {
-                        let violated = self.node(vec![Literal::negative(*rest)]);
+                        let violated = self.node(vec![Signed::negative(*rest)]);
                         let contains = vec![(violated, 1, None)];
                         result.arrays.push(Case::plain(ArrayBody { contains, min: 1, ..ArrayBody::default() }));
                     } else {
-                        let check = Literal::negative(self.keyword_schema(keyword.clone(), schema));
+                        let check = Signed::negative(self.keyword_schema(keyword.clone(), schema));
                         let min = u32::try_from(prefix.len() + 1).unwrap_or(INFINITE);
                         let mut case = Case::plain(ArrayBody { min, ..ArrayBody::default() });
                         case.guard(check);
@@ -170,7 +170,7 @@ impl Expansion {
             }
             Keyword::Unique => {
                 let mut case = Case::plain(ArrayBody { min: 2, ..ArrayBody::default() });
-                case.guard(Literal::negative(self.keyword_schema(keyword.clone(), schema)));
+                case.guard(Signed::negative(self.keyword_schema(keyword.clone(), schema)));
                 result.arrays.push(case);
             }
             Keyword::Contains(inner, min, max) => {
@@ -186,29 +186,29 @@ impl Expansion {
             }
             Keyword::AllOf(list) => {
                 for &inner in list {
-                    let node = self.node(vec![Literal::negative(inner)]);
+                    let node = self.node(vec![Signed::negative(inner)]);
                     let part = self.alternatives(node);
                     self.join(&mut result, &part);
                 }
             }
             Keyword::AnyOf(list) => {
-                let literals = list.iter().map(|&inner| Literal::negative(inner)).collect();
-                let node = self.node(literals);
+                let conjuncts = list.iter().map(|&inner| Signed::negative(inner)).collect();
+                let node = self.node(conjuncts);
                 return (*self.alternatives(node)).clone();
             }
             Keyword::OneOf(list) => return self.negated_one_of(list, keyword, schema),
             Keyword::Not(inner) | Keyword::Ref(inner) => {
-                let literal = if matches!(keyword, Keyword::Not(_)) {
-                    Literal::positive(*inner)
+                let signed = if matches!(keyword, Keyword::Not(_)) {
+                    Signed::positive(*inner)
                 } else {
-                    Literal::negative(*inner)
+                    Signed::negative(*inner)
                 };
-                let node = self.node(vec![literal]);
+                let node = self.node(vec![signed]);
                 return (*self.alternatives(node)).clone();
             }
             Keyword::If(condition, then, other) => {
-                let yes = self.node(vec![Literal::positive(*condition), Literal::negative(*then)]);
-                let no = self.node(vec![Literal::negative(*condition), Literal::negative(*other)]);
+                let yes = self.node(vec![Signed::positive(*condition), Signed::negative(*then)]);
+                let no = self.node(vec![Signed::negative(*condition), Signed::negative(*other)]);
                 for node in [yes, no] {
                     let part = self.alternatives(node);
                     self.join(&mut result, &part);
@@ -236,7 +236,7 @@ impl Expansion {
             match case.body.complement() {
                 Some(outside) => result.numbers[0].body = outside,
                 None => {
-                    let check = Literal::negative(self.keyword_schema(keyword.clone(), schema));
+                    let check = Signed::negative(self.keyword_schema(keyword.clone(), schema));
                     result.numbers[0].guard(check);
                 }
             }
@@ -245,7 +245,7 @@ impl Expansion {
             result.strings[0].body = self.languages.not(case.body);
         }
         if !inside.arrays.is_empty() || !inside.objects.is_empty() {
-            let check = Literal::negative(self.keyword_schema(keyword.clone(), schema));
+            let check = Signed::negative(self.keyword_schema(keyword.clone(), schema));
             if !inside.arrays.is_empty() {
                 result.arrays[0].guard(check);
             }
@@ -260,7 +260,7 @@ impl Expansion {
         let patterns: Vec<ExprId> = rules.patterns.iter().map(|&(pattern, _)| self.pattern_language(pattern)).collect();
         for (name, inner) in &rules.properties {
             if *inner != TRUE {
-                let violated = self.node(vec![Literal::negative(*inner)]);
+                let violated = self.node(vec![Signed::negative(*inner)]);
                 if violated != NOTHING {
                     let mut body = ObjectBody::default();
                     body.push(Slot { name: name.clone(), node: violated, required: true });
@@ -284,9 +284,9 @@ impl Expansion {
         if exists.is_empty() {
             return;
         }
-        let check = Literal::negative(self.keyword_schema(keyword.clone(), schema));
+        let check = Signed::negative(self.keyword_schema(keyword.clone(), schema));
         for (keys, inner) in exists {
-            let value = self.node(vec![Literal::negative(inner)]);
+            let value = self.node(vec![Signed::negative(inner)]);
             if value != NOTHING && !self.languages.is_empty(keys) {
                 let mut body = ObjectBody::default();
                 body.some.push(Exists { keys, value, check });
@@ -301,11 +301,11 @@ impl Expansion {
             return self.unless(id);
         }
         // None of them, or two of them.
-        let none = list.iter().map(|&inner| Literal::negative(inner)).collect();
+        let none = list.iter().map(|&inner| Signed::negative(inner)).collect();
         let mut nodes = vec![self.node(none)];
         for i in 0..list.len() {
             for j in i + 1..list.len() {
-                nodes.push(self.node(vec![Literal::positive(list[i]), Literal::positive(list[j])]));
+                nodes.push(self.node(vec![Signed::positive(list[i]), Signed::positive(list[j])]));
             }
         }
         let mut result = Alternatives::none();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::expand::Expansion;
-use super::node::Literal;
+use super::node::Signed;
 use super::schema::{Keyword, Schema, Schemas};
 use super::shape::{NodeId, Shape, ShapeKind};
 use super::{Program, Root, Source};
@@ -74,9 +74,9 @@ impl Program {
             // Each item is held against those before it when it is complete.
             found.insert((schema.pointer.clone().into(), "uniqueItems".into()));
         }
-        for literal in expansion.guard_literals() {
-            let schema = expansion.schema(literal.schema());
-            if (literal.schema() as usize) < schemas.all.len() {
+        for signed in expansion.guard_conjuncts() {
+            let schema = expansion.schema(signed.schema());
+            if (signed.schema() as usize) < schemas.all.len() {
                 if schema.keywords.iter().any(|keyword| matches!(keyword, Keyword::UnevaluatedProperties(_))) {
                     found.insert((schema.pointer.clone().into(), "unevaluatedProperties".into()));
                 }
@@ -168,11 +168,11 @@ impl Expansion {
         }
     }
 
-    fn guard_literals(&self) -> Vec<Literal> {
-        let mut literals: Vec<Literal> = self.guards.iter().flat_map(|guard| guard.iter().copied()).collect();
-        literals.sort_unstable();
-        literals.dedup();
-        literals
+    fn guard_conjuncts(&self) -> Vec<Signed> {
+        let mut conjuncts: Vec<Signed> = self.guards.iter().flat_map(|guard| guard.iter().copied()).collect();
+        conjuncts.sort_unstable();
+        conjuncts.dedup();
+        conjuncts
     }
 }
 

@@ -297,7 +297,7 @@ pub fn load(root: &Value) -> Result<Schemas> {
         depth: 0,
     };
     let id = loader.schema(root, String::new(), &Arc::from(""));
-    while let Some(Place { id, value, pointer, resource, depth }) = loader.queue.pop() {
+    while let Some(Pending { id, value, pointer, resource, depth }) = loader.queue.pop() {
         loader.depth = depth;
         loader.fill(id, value, pointer, &resource)?;
     }
@@ -319,7 +319,7 @@ struct Loader<'a> {
     patterns: Vec<(Arc<str>, Pattern)>,
     pattern_index: FxHashMap<String, PatternId>,
     /// Schemas still to be read.
-    queue: Vec<Place<'a>>,
+    queue: Vec<Pending<'a>>,
     /// Absolute names (`$id`, anchors) → pointer; found when first needed.
     names: Option<FxHashMap<String, String>>,
     /// Nesting of the schema being read.
@@ -327,7 +327,7 @@ struct Loader<'a> {
 }
 
 /// A schema still to be read.
-struct Place<'a> {
+struct Pending<'a> {
     id: SchemaId,
     value: &'a Value,
     pointer: String,
@@ -362,7 +362,7 @@ impl<'a> Loader<'a> {
             return id;
         }
         let id = self.reserve(&pointer);
-        self.queue.push(Place { id, value, pointer, resource: resource.clone(), depth: self.depth + 1 });
+        self.queue.push(Pending { id, value, pointer, resource: resource.clone(), depth: self.depth + 1 });
         id
     }
 

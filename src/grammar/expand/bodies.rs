@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::language::{ANY, ExprId};
-use super::super::node::{ANYTHING, Alternatives, ArrayBody, Case, Literal, NOTHING, ObjectBody, Slot, min_bound};
+use super::super::node::{ANYTHING, Alternatives, ArrayBody, Case, NOTHING, ObjectBody, Signed, Slot, min_bound};
 use super::super::schema::{Keyword, ObjectRules, Schema, SchemaId, TRUE, types};
 use super::super::shape::NodeId;
 use super::{CASE_LIMIT, Expansion, KEY_LIMIT};
@@ -87,7 +87,7 @@ impl Expansion {
             }
             keys = split;
             if keys.len() > KEY_LIMIT {
-                guard = Some(Literal::positive(self.keyword_schema(keyword.clone(), schema)));
+                guard = Some(Signed::positive(self.keyword_schema(keyword.clone(), schema)));
                 keys = vec![(ANY, ANYTHING, true)];
                 break;
             }
@@ -118,8 +118,8 @@ impl Expansion {
             return;
         }
         // Keys are strings: what the schema says of other values would only lead astray.
-        let strings_only = Literal::positive(self.keyword_schema(Keyword::Type(types::STRING), schema));
-        let node = self.node(vec![Literal::positive(inner), strings_only]);
+        let strings_only = Signed::positive(self.keyword_schema(Keyword::Type(types::STRING), schema));
+        let node = self.node(vec![Signed::positive(inner), strings_only]);
         let strings = self.alternatives(node);
         let names = strings.strings.iter().map(|case| case.body).collect();
         let names = self.languages.or(names);
@@ -127,7 +127,7 @@ impl Expansion {
             .strings
             .iter()
             .any(|case| !case.guards.is_empty())
-            .then(|| Literal::positive(self.keyword_schema(keyword.clone(), schema)));
+            .then(|| Signed::positive(self.keyword_schema(keyword.clone(), schema)));
         self.retain_objects(result, |this, body| {
             for at in 0..body.slots().len() {
                 let slot = &body.slots()[at];
@@ -166,7 +166,7 @@ impl Expansion {
         let other = self.alternatives(node);
         let entry = Keyword::DependentSchemas(vec![(name.clone(), inner)]);
         if result.objects.len() * (1 + other.objects.len()) > CASE_LIMIT {
-            let check = Literal::positive(self.keyword_schema(entry, schema));
+            let check = Signed::positive(self.keyword_schema(entry, schema));
             result.objects.iter_mut().for_each(|case| case.guard(check));
             return;
         }
@@ -250,7 +250,7 @@ impl Expansion {
         &mut self,
         cases: &mut Vec<Case<ObjectBody>>,
         others: &[Case<ObjectBody>],
-        fallback: impl FnOnce() -> Option<Literal>,
+        fallback: impl FnOnce() -> Option<Signed>,
     ) {
         if cases.len() > 1
             && others.len() > 1

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::decimal::Decimal;
 use super::super::evaluate::equal;
 use super::super::language::{INFINITE, NONE};
-use super::super::node::{Alternatives, ArrayBody, Case, Literal, NOTHING, ObjectBody, Slot};
+use super::super::node::{Alternatives, ArrayBody, Case, NOTHING, ObjectBody, Signed, Slot};
 use super::super::number::NumberSet;
 use super::super::schema::{Keyword, Schema, SchemaId};
 use super::super::shape::NodeId;
@@ -21,12 +21,12 @@ impl Expansion {
         keyword: &Keyword,
         schema: &Schema,
     ) {
-        let literal = Literal::positive(self.keyword_schema(keyword.clone(), schema));
-        self.meet(result, other, literal);
+        let signed = Signed::positive(self.keyword_schema(keyword.clone(), schema));
+        self.meet(result, other, signed);
     }
 
     /// Intersection; `check` stands for `other` where the cases would be too many.
-    pub(super) fn meet(&mut self, result: &mut Alternatives, other: &Alternatives, check: Literal) {
+    pub(super) fn meet(&mut self, result: &mut Alternatives, other: &Alternatives, check: Signed) {
         result.null &= other.null;
         for (mine, theirs) in result.booleans.iter_mut().zip(other.booleans) {
             *mine &= theirs;
@@ -144,7 +144,6 @@ impl Expansion {
         true
     }
 
-    /// Each branch, cut out of what is allowed so far, without the other branches that it overlaps there.
     /// The values of which exactly one of some schemas holds, where each of these lists its own.
     pub(super) fn values_of_one(&mut self, list: &[SchemaId]) -> Option<Vec<Value>> {
         let mut values: Vec<Value> = Vec::new();
@@ -169,13 +168,14 @@ impl Expansion {
         })
     }
 
+    /// Each branch, cut out of what is allowed so far, without the other branches that it overlaps there.
     pub(super) fn apply_one_of(&mut self, result: &mut Alternatives, list: &[SchemaId]) {
         let mut parts = Vec::with_capacity(list.len());
         for &inner in list {
             let node = self.schema_node(inner);
             let alone = self.alternatives(node);
             let mut part = result.clone();
-            self.meet(&mut part, &alone, Literal::positive(inner));
+            self.meet(&mut part, &alone, Signed::positive(inner));
             parts.push((part, alone));
         }
         let mut joined = Alternatives::none();
@@ -193,10 +193,10 @@ impl Expansion {
                 if self.is_surely_empty(both) {
                     continue;
                 }
-                let literal = Literal::negative(list[j]);
-                let outside = self.node(vec![literal]);
+                let signed = Signed::negative(list[j]);
+                let outside = self.node(vec![signed]);
                 let outside = self.alternatives(outside);
-                self.meet(&mut part, &outside, literal);
+                self.meet(&mut part, &outside, signed);
             }
             self.join(&mut joined, &part);
         }
@@ -242,6 +242,6 @@ impl Expansion {
 
     pub(in crate::grammar) fn value_node(&mut self, value: &Value, schema: &Schema) -> NodeId {
         let id = self.keyword_schema(Keyword::Enum(Arc::from([value.clone()])), schema);
-        self.node(vec![Literal::positive(id)])
+        self.node(vec![Signed::positive(id)])
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use rustc_hash::FxHashMap;
 
 use super::super::charset::CharSet;
-use super::{Alphabet, Cost, EPSILON, ExprId, FILTER_LIMIT, INFINITE, Languages, NONE, Node, branch_cost, char_cost};
+use super::{Alphabet, Cost, EPSILON, Expr, ExprId, FILTER_LIMIT, INFINITE, Languages, NONE, branch_cost, char_cost};
 
 /// States that a search for a word may visit before it gives up and assumes that there is one. Each search that
 /// gives up halves it for those after it, down to [`LEAST_SEARCH_LIMIT`]: what they look for is mostly alike.
@@ -45,7 +45,7 @@ impl Languages {
 
     /// Every word needs a character that some part of the expression lets in no word: a cheap reason to be empty.
     pub(super) fn is_starved(&self, e: ExprId) -> bool {
-        let Node::And(items) = &self.nodes[e as usize] else { return false };
+        let Expr::And(items) = &self.nodes[e as usize] else { return false };
         let alphabet = self.info[e as usize].alphabet;
         alphabet != Alphabet::ALL && items.iter().any(|&item| self.needs_more_than(alphabet, item))
     }
@@ -56,18 +56,18 @@ impl Languages {
         if self.nullable(e) || alphabet.holds(self.info[e as usize].alphabet) {
             return false;
         }
-        while let Node::Concat(head, tail) = self.nodes[e as usize] {
+        while let Expr::Concat(head, tail) = self.nodes[e as usize] {
             if self.needs_more_than(alphabet, head) {
                 return true;
             }
             e = tail;
         }
         match &self.nodes[e as usize] {
-            Node::Class(class) => alphabet.meet(Alphabet::of(&self.classes[*class as usize])) == Alphabet::NONE,
-            Node::Or(items) => items.iter().all(|&item| self.needs_more_than(alphabet, item)),
-            Node::And(items) => items.iter().any(|&item| self.needs_more_than(alphabet, item)),
-            Node::Repeat(inner, 1.., _) => self.needs_more_than(alphabet, *inner),
-            Node::Words { low, high, .. } if high - low <= FILTER_LIMIT => {
+            Expr::Class(class) => alphabet.meet(Alphabet::of(&self.classes[*class as usize])) == Alphabet::NONE,
+            Expr::Or(items) => items.iter().all(|&item| self.needs_more_than(alphabet, item)),
+            Expr::And(items) => items.iter().any(|&item| self.needs_more_than(alphabet, item)),
+            Expr::Repeat(inner, 1.., _) => self.needs_more_than(alphabet, *inner),
+            Expr::Words { low, high, .. } if high - low <= FILTER_LIMIT => {
                 let (words, depth) = self.word_slice(e);
                 words.iter().all(|word| !alphabet.holds(Alphabet::of_text(&word[depth..])))
             }
@@ -104,7 +104,7 @@ impl Languages {
 
     /// A positive expression and a bound on the length that its shortest words keep.
     pub(super) fn is_bounded_positive(&self, e: ExprId) -> bool {
-        let Node::And(items) = &self.nodes[e as usize] else { return false };
+        let Expr::And(items) = &self.nodes[e as usize] else { return false };
         let [a, b] = items[..] else { return false };
         [(a, b), (b, a)].into_iter().any(|(bound, e)| match self.as_length(bound) {
             Some((min, max)) => self.info[e as usize].positive && (min..=max).contains(&self.length(e).0),
@@ -114,14 +114,14 @@ impl Languages {
 
     /// Bytes of a shortest word; `None` when there is none.
     pub fn min_cost(&mut self, e: ExprId, cost: Cost) -> Option<u32> {
-        if let Node::Words { .. } = self.nodes[e as usize] {
+        if let Expr::Words { .. } = self.nodes[e as usize] {
             return Some(self.words_cost(e)[cost as usize]);
         }
         let info = self.info[e as usize];
         if info.nullable {
             return Some(0);
         }
-        if info.positive && !matches!(self.nodes[e as usize], Node::Multiple { .. }) {
+        if info.positive && !matches!(self.nodes[e as usize], Expr::Multiple { .. }) {
             return (e != NONE).then_some(info.cost[cost as usize]);
         }
         if let Some(&exact) = self.exact_cost[cost as usize].get(&e) {
@@ -162,10 +162,10 @@ impl Languages {
     pub(super) fn wanted(&self, e: ExprId, kind: usize, depth: u32) -> u32 {
         let cost = || self.info[e as usize].cost[kind];
         match &self.nodes[e as usize] {
-            Node::And(items) if depth > 0 => {
+            Expr::And(items) if depth > 0 => {
                 items.iter().fold(0, |sum: u32, &item| sum.saturating_add(self.wanted(item, kind, depth - 1)))
             }
-            Node::Or(items) if depth > 0 && items.len() <= 8 && !self.info[e as usize].positive => {
+            Expr::Or(items) if depth > 0 && items.len() <= 8 && !self.info[e as usize].positive => {
                 items.iter().map(|&item| self.wanted(item, kind, depth - 1)).min().unwrap_or(0)
             }
             _ => cost(),
@@ -175,9 +175,9 @@ impl Languages {
     /// About how many alternatives a derivative has to be taken of.
     pub(super) fn width(&self, e: ExprId) -> usize {
         match &self.nodes[e as usize] {
-            Node::And(items) => items.iter().map(|&item| self.width(item)).sum(),
-            Node::Or(items) => items.len(),
-            Node::Not(inner) => self.width(*inner),
+            Expr::And(items) => items.iter().map(|&item| self.width(item)).sum(),
+            Expr::Or(items) => items.len(),
+            Expr::Not(inner) => self.width(*inner),
             _ => 1,
         }
     }
@@ -250,7 +250,7 @@ impl Languages {
 
     pub(super) fn word_slice(&self, e: ExprId) -> (&[Box<str>], usize) {
         match self.nodes[e as usize] {
-            Node::Words { set, low, high, depth } => {
+            Expr::Words { set, low, high, depth } => {
                 (&self.words[set as usize][low as usize..high as usize], depth as usize)
             }
             _ => (&[], 0),
@@ -278,11 +278,11 @@ impl Languages {
     pub fn finite(&mut self, e: ExprId, limit: usize) -> Option<Vec<String>> {
         const LONGEST: u32 = 64;
         match self.nodes[e as usize] {
-            Node::Words { low, high, .. } if (high - low) as usize <= limit => {
+            Expr::Words { low, high, .. } if (high - low) as usize <= limit => {
                 let (words, depth) = self.word_slice(e);
                 return Some(words.iter().map(|word| word[depth..].to_owned()).collect());
             }
-            Node::Words { .. } => return None,
+            Expr::Words { .. } => return None,
             _ => {}
         }
         if self.length(e).1 > LONGEST {
