@@ -6,9 +6,15 @@ use serde_json::Value;
 use super::Root;
 use super::expand::Expansion;
 use super::items::COUNTED_LIMIT;
+use super::keyword::array::ItemCount;
+use super::keyword::logic::{AnyOf, Ref};
+use super::keyword::object::MemberCount;
+use super::keyword::string::Length;
+use super::keyword::value::{Enum, Type};
+use super::keyword::{Count, Keyword};
 use super::language::NONE;
 use super::node::{ANYTHING, ArrayBody, NOTHING, ObjectBody};
-use super::schema::{Keyword, SchemaId, types};
+use super::schema::{SchemaId, types};
 use super::shape::NodeId;
 
 /// Nesting of required values that is followed when looking for an empty node.
@@ -147,7 +153,7 @@ impl Expansion {
         let conjuncts = self.conjuncts(node);
         let values = conjuncts.iter().filter(|signed| !signed.is_negative()).find_map(|signed| {
             self.schema(signed.schema()).keywords.iter().find_map(|keyword| match keyword {
-                Keyword::Enum(values) if values.len() <= FINITE_LIMIT => Some(values.clone()),
+                Keyword::Enum(Enum(values)) if values.len() <= FINITE_LIMIT => Some(values.clone()),
                 _ => None,
             })
         })?;
@@ -217,22 +223,24 @@ impl Expansion {
         let mut open = 0x7F;
         for keyword in &schema.keywords {
             open &= match keyword {
-                Keyword::Type(bits) => *bits,
-                Keyword::Enum(values) if schema.keywords.len() == 1 => return !values.is_empty(),
+                Keyword::Type(Type(bits)) => *bits,
+                Keyword::Enum(Enum(values)) if schema.keywords.len() == 1 => return !values.is_empty(),
                 Keyword::Number(_) => !(types::NUMBER | types::INTEGER),
-                Keyword::Length(min, max) if max.is_none_or(|max| *min <= max) && !has_language(&schema.keywords) => {
-                    0x7F
-                }
-                Keyword::Length(..) | Keyword::Pattern(_) | Keyword::Format(_) => !types::STRING,
+                Keyword::Length(Length(count)) if count.is_possible() && !has_language(&schema.keywords) => 0x7F,
+                Keyword::Length(_) | Keyword::Pattern(_) | Keyword::Format(_) => !types::STRING,
                 Keyword::Object(_) | Keyword::PropertyNames(_) | Keyword::DependentRequired(_) => 0x7F,
-                Keyword::Members(0, _) | Keyword::ItemCount(0, _) | Keyword::Unique | Keyword::Items(..) => 0x7F,
+                Keyword::MemberCount(MemberCount(Count { min: 0, .. }))
+                | Keyword::ItemCount(ItemCount(Count { min: 0, .. })) => 0x7F,
+                Keyword::Unique(_) | Keyword::Items(_) => 0x7F,
                 Keyword::Required(_)
-                | Keyword::Members(..)
+                | Keyword::MemberCount(_)
                 | Keyword::UnevaluatedProperties(_)
                 | Keyword::DependentSchemas(_) => !types::OBJECT,
-                Keyword::ItemCount(..) | Keyword::Contains(..) | Keyword::UnevaluatedItems(_) => !types::ARRAY,
-                Keyword::Ref(target) if schema.keywords.len() == 1 => return self.schema_inhabited(*target, depth + 1),
-                Keyword::AnyOf(list) if schema.keywords.len() == 1 => {
+                Keyword::ItemCount(_) | Keyword::Contains(_) | Keyword::UnevaluatedItems(_) => !types::ARRAY,
+                Keyword::Ref(Ref(target)) if schema.keywords.len() == 1 => {
+                    return self.schema_inhabited(*target, depth + 1);
+                }
+                Keyword::AnyOf(AnyOf(list)) if schema.keywords.len() == 1 => {
                     return list.iter().any(|&inner| self.schema_inhabited(inner, depth + 1));
                 }
                 Keyword::Enum(_)
@@ -240,7 +248,7 @@ impl Expansion {
                 | Keyword::AnyOf(_)
                 | Keyword::OneOf(_)
                 | Keyword::Not(_)
-                | Keyword::If(..)
+                | Keyword::If(_)
                 | Keyword::Ref(_) => return false,
             };
         }

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `shape` | the interface to `constraint`: a node is a union of shapes |
 //! | `schema`, `schema/resolve` | JSON → arena of keywords; dialects, refusals; what references name |
-//! | `node`, `expand`, `negate` | nodes as conjunctions of schemas; keyword → alternatives; negation pushed down |
+//! | `keyword` | what each keyword allows, forbids, asks of a finished value; one file a family |
+//! | `node`, `expand`, `negate` | nodes as conjunctions of schemas; schemas → alternatives, of either sign |
 //! | `expand/bodies`, `expand/combine` | bodies of objects and arrays; both, either, one of alternatives |
 //! | `finish`, `empty` | alternatives → shapes; which nodes have no value |
 //! | `items` | arrays under `contains`: which items may come, how many are needed |
@@ -37,6 +38,7 @@ pub mod expand;
 mod finish;
 pub mod format;
 pub mod items;
+mod keyword;
 pub mod language;
 mod literal;
 mod negate;

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::expand::Expansion;
+use super::keyword::Keyword;
 use super::node::Signed;
-use super::schema::{Keyword, Schema, Schemas};
+use super::schema::{Schema, Schemas};
 use super::shape::{NodeId, Shape, ShapeKind};
 use super::{Program, Root, Source};
 
@@ -44,8 +45,8 @@ impl Program {
         let guarded = self.guarded_keywords(schemas);
         let mut entries = Vec::new();
         for schema in &schemas.all[2..] {
-            for &name in &schema.present {
-                let guarded = guarded.contains(&(schema.pointer.as_str().into(), name.into()));
+            for name in &schema.present {
+                let guarded = guarded.contains(&(schema.pointer.as_str().into(), (&**name).into()));
                 let enforcement = if guarded { Enforcement::Guard } else { Enforcement::Automaton };
                 entries.push(entry(schema, name, enforcement));
             }
@@ -69,7 +70,8 @@ impl Program {
             _ => false,
         };
         let compares = expansion.shapes.values().any(|shapes| shapes.iter().any(compared));
-        let unique = |schema: &&Arc<Schema>| schema.keywords.iter().any(|keyword| matches!(keyword, Keyword::Unique));
+        let unique =
+            |schema: &&Arc<Schema>| schema.keywords.iter().any(|keyword| matches!(keyword, Keyword::Unique(_)));
         for schema in schemas.all.iter().filter(unique).filter(|_| compares) {
             // Each item is held against those before it when it is complete.
             found.insert((schema.pointer.clone().into(), "uniqueItems".into()));
@@ -90,7 +92,7 @@ impl Program {
                 found.insert((steps.join("/").into(), keyword.unwrap_or_default().to_owned().into()));
             } else {
                 for keyword in &schema.keywords {
-                    for name in keyword.names() {
+                    for name in keyword.assertion().names() {
                         found.insert((schema.pointer.clone().into(), (*name).into()));
                     }
                 }
@@ -103,38 +105,6 @@ impl Program {
 fn entry(schema: &Schema, name: &str, enforcement: Enforcement) -> ReportEntry {
     let step = super::schema::pointer_step(name);
     ReportEntry { pointer: format!("{}/{step}", schema.pointer), keyword: name.to_owned(), enforcement }
-}
-
-impl Keyword {
-    /// The spellings that may stand behind it.
-    fn names(&self) -> &'static [&'static str] {
-        match self {
-            Self::Type(_) => &["type"],
-            Self::Enum(_) => &["enum", "const"],
-            Self::Number(_) => &["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"],
-            Self::Length(..) => &["minLength", "maxLength"],
-            Self::Pattern(_) => &["pattern"],
-            Self::Format(_) => &["format"],
-            Self::Object(_) => &["properties", "patternProperties", "additionalProperties"],
-            Self::Required(_) => &["required"],
-            Self::Members(..) => &["minProperties", "maxProperties"],
-            Self::PropertyNames(_) => &["propertyNames"],
-            Self::DependentRequired(_) => &["dependentRequired", "dependencies"],
-            Self::DependentSchemas(_) => &["dependentSchemas", "dependencies"],
-            Self::Items(..) => &["items", "prefixItems", "additionalItems"],
-            Self::ItemCount(..) => &["minItems", "maxItems"],
-            Self::Unique => &["uniqueItems"],
-            Self::Contains(..) => &["contains", "minContains", "maxContains"],
-            Self::AllOf(_) => &["allOf"],
-            Self::AnyOf(_) => &["anyOf"],
-            Self::OneOf(_) => &["oneOf"],
-            Self::Not(_) => &["not"],
-            Self::If(..) => &["if", "then", "else"],
-            Self::Ref(_) => &["$ref", "$dynamicRef", "$recursiveRef"],
-            Self::UnevaluatedProperties(_) => &["unevaluatedProperties"],
-            Self::UnevaluatedItems(_) => &["unevaluatedItems"],
-        }
-    }
 }
 
 impl Expansion {
