@@ -125,11 +125,6 @@ impl Expansion {
         vec![id]
     }
 
-    /// Number of different guards so far.
-    pub fn guard_count(&self) -> usize {
-        self.guards.len()
-    }
-
     /// Checks a finished value.
     pub fn guard_check(&mut self, guard: GuardId, value: &Value) -> bool {
         let conjuncts = self.guards[guard as usize].clone();

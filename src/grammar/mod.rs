@@ -14,7 +14,6 @@
 //! | `finish`, `empty` | alternatives → shapes; which nodes have no value |
 //! | `items` | arrays under `contains`: which items may come, how many are needed |
 //! | `evaluate` | exact check of finished values: guards |
-//! | `reference` | membership read off the shapes, for tests |
 //! | `report` | keyword by keyword: automaton, guard or annotation |
 //! | `number`, `literal`, `decimal` | sets of numbers by meaning; the literals that write them; exact decimals |
 //! | `format` | `format` as languages (the list is there) |
@@ -45,7 +44,6 @@ mod negate;
 mod node;
 pub mod number;
 pub mod pattern;
-mod reference;
 mod report;
 pub mod schema;
 pub mod shape;
@@ -300,11 +298,6 @@ impl Expansion {
     /// Expressions and states made so far: what the languages weigh.
     pub fn sizes(&self) -> String {
         format!("{} expressions, {} states", self.languages.count(), self.automaton.state_count())
-    }
-
-    /// True when every valid UTF-8 continuation is accepted (`state == UNIVERSAL`).
-    pub fn lang_is_universal(&self, state: StateId) -> bool {
-        state == UNIVERSAL
     }
 
     /// True only when every valid continuation can be completed to a word: nothing is ever ruled out
