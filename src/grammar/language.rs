@@ -17,6 +17,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use self::counting::leap_rest;
+use self::search::Life;
 use super::charset::CharSet;
 
 /// Index of an expression.
@@ -155,20 +156,20 @@ pub struct Languages {
     fixes: Vec<ExprId>,
     divisors: Vec<Divisor>,
     /// Whether there is a word; by expression, for those that are not positive and have been asked.
-    alive: FxHashMap<ExprId, bool>,
+    life: FxHashMap<ExprId, Life>,
     exact_cost: [FxHashMap<ExprId, u32>; 2],
     /// Endings found by the last searches, newest first.
     witnesses: Vec<Arc<[u32]>>,
     /// ASCII branches of expressions that are not positive.
     branches: FxHashMap<ExprId, Arc<[Branch]>>,
-    /// Parts of all conjunctions and alternations.
+    /// Parts of all conjunctions and alternations, and of all lists of derivatives.
     listed: usize,
     /// Branches that are kept.
     branched: usize,
-    /// Searches that gave up.
-    given_up: u32,
-    /// Set when a limit was hit and an answer assumed.
-    pub exhausted: bool,
+    /// The derivatives of expressions that were searched without a word being found.
+    targets: FxHashMap<ExprId, Arc<[ExprId]>>,
+    /// A limit was hit and an answer assumed.
+    assumed: bool,
 }
 
 /// The characters that an expression tells apart in its first place.
@@ -209,14 +210,14 @@ impl Languages {
             word_alphabets: Vec::new(),
             fixes: Vec::new(),
             divisors: Vec::new(),
-            alive: FxHashMap::default(),
+            life: FxHashMap::default(),
             exact_cost: [FxHashMap::default(), FxHashMap::default()],
             witnesses: Vec::new(),
             branches: FxHashMap::default(),
             listed: 0,
             branched: 0,
-            given_up: 0,
-            exhausted: false,
+            targets: FxHashMap::default(),
+            assumed: false,
         };
         this.intern(Expr::None);
         this.intern(Expr::Any);
@@ -228,8 +229,8 @@ impl Languages {
     /// Memory held, roughly.
     pub(crate) fn size_bytes(&self) -> usize {
         let expression = 2 * size_of::<Expr>() + size_of::<Info>() + 8;
-        let known = self.alive.len() + self.exact_cost[0].len() + self.exact_cost[1].len();
-        expression * self.nodes.len() + 4 * self.listed + 12 * known + 96 * self.branched
+        let known = self.life.len() + self.exact_cost[0].len() + self.exact_cost[1].len();
+        expression * self.nodes.len() + 4 * self.listed + 16 * known + 32 * self.targets.len() + 96 * self.branched
     }
 
     /// Number of expressions.
@@ -255,7 +256,7 @@ impl Languages {
             return id;
         }
         if self.nodes.len() >= EXPR_LIMIT {
-            self.exhausted = true;
+            self.assumed = true;
             return NONE;
         }
         if let Expr::Or(items) | Expr::And(items) = &node {

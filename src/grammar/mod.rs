@@ -50,7 +50,7 @@ pub mod shape;
 pub mod text;
 pub mod validator;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +136,8 @@ pub struct Program {
 struct Inner {
     source: Source,
     options: Options,
+    /// Some answer about it is assumed; found out when it is first asked for.
+    assumed: OnceLock<bool>,
 }
 
 /// A source that has been read.
@@ -185,7 +187,7 @@ impl Program {
                 Source::Text(bounds.clone(), bounds.pattern.as_deref().map(regex).transpose()?)
             }
         };
-        let program = Self { inner: Arc::new(Inner { source, options: options.clone() }) };
+        let program = Self { inner: Arc::new(Inner { source, options: options.clone(), assumed: OnceLock::new() }) };
         let mut expansion = program.expand();
         let empty = match expansion.root() {
             Root::Json(node) => expansion.is_empty(node),
@@ -288,6 +290,12 @@ impl Expansion {
     pub fn lang_worst_bytes(&self, state: StateId, horizon: u32, json: bool) -> Option<u32> {
         let cost = if json { Cost::Json } else { Cost::Raw };
         self.automaton.worst_bytes(&self.languages, state, horizon, cost)
+    }
+
+    /// So far some answer was assumed, a search having been given up. What is assumed may be proven later, and what was
+    /// not asked is not told: [`Program::assumed`] depends on neither.
+    pub fn has_assumed(&self) -> bool {
+        self.languages.has_assumed()
     }
 
     /// Memory of languages and nodes, roughly.

@@ -144,6 +144,19 @@ impl Keyword {
         matches!(self, Self::AnyOf(_) | Self::OneOf(_) | Self::Not(_) | Self::If(..) | Self::DependentSchemas(_))
     }
 
+    /// Takes part in what a string, a number or a key may look like.
+    pub(super) fn has_language(&self) -> bool {
+        matches!(
+            self,
+            Self::Number(_)
+                | Self::Length(_)
+                | Self::Pattern(_)
+                | Self::Format(_)
+                | Self::Object(_)
+                | Self::PropertyNames(_)
+        ) || self.branches()
+    }
+
     /// `unevaluatedProperties` or `unevaluatedItems`: looks at what its neighbours have looked at.
     pub(super) fn is_unevaluated(&self) -> bool {
         matches!(self, Self::UnevaluatedProperties(_) | Self::UnevaluatedItems(_))

@@ -1,4 +1,20 @@
 //! Either, both, not: each simplified as far as is cheap, so that equal languages mostly have equal expressions.
+//!
+//! The laws, for languages `a`, `b`, `c` over characters; `.{m,n}` are the strings of such a length.
+//!
+//! - Union and intersection are associative, commutative and idempotent: members are flattened, sorted, each kept once.
+//!   Nothing and everything are their units and zeros.
+//! - `a|!a` is everything, `a&!a` nothing, `!!a` is `a`: a string is a word or it is not.
+//! - `a|.{m,}` is `.{m,}` where no word of `a` is shorter than `m`: then every word of `a` is a word of it.
+//! - `a|ε` is `a` where `ε` is a word of `a`; `a&ε` is `ε` where it is, else nothing: `ε` is one word.
+//! - `ab|ac` is `a(b|c)`: a word of either is one of `a` followed by one of `b` or of `c`.
+//! - `x{i,j}a|x{k,l}a` is `x{min(i,k),max(j,l)}a` where the counts overlap or adjoin: then their union has no gap.
+//! - `(a|b)&c` is `a&c|b&c`: in both, the string is in `c` and in one of `a`, `b`.
+//! - `a&b` is nothing where the longest word of one is shorter than the shortest of the other: no length is left.
+//! - `a&.{m,n}`, where `a` is `x{i,j}` between parts of one length each, `f` together, and every `x` has length `u`: a
+//!   word with `k` rounds has length `f+ku`, so it is `a` with the `k` from `⌈(m-f)/u⌉` to `⌊(n-f)/u⌋` within `i,j`.
+//! - `!.{m,n}` is `.{0,m-1}|.{n+1,}`: a length outside of an interval is below or above it.
+//! - A finite set of words met with anything is those of the words that are in it, by definition.
 
 use super::{ANY, EPSILON, Expr, ExprId, FILTER_LIMIT, FULL, INFINITE, Languages, NONE};
 

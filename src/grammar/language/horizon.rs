@@ -1,5 +1,20 @@
 //! What can be seen of an expression within some characters: counts far from their bounds put out of sight, and bounds
 //! on what is still to come.
+//!
+//! The laws, for an expression free of and, not and named parts (so every derivative that is left has a word), and `h`
+//! characters of sight. That two expressions agree means: the same strings of up to `h` characters are words of
+//! them, and the same are prefixes of words.
+//!
+//! - `x{m,n}` agrees with `x{min(m,h+1),n'}`, `n'` unbounded where `n` is above `h+1`, where `ε` is not in `x`: each
+//!   round takes a character, so `h` characters finish at most `h` rounds and begin one more; no count above shows.
+//! - `ab` agrees with `a` alone where the shortest word of `a` is longer than `h`: no string in sight gets past `a`.
+//!   Else, `r` being the length of that word, `b` begins after `r` characters at least and need agree in `h-r` only.
+//! - `a|b` agrees with `a'|b'` where `a` agrees with `a'` and `b` with `b'`: it is said of words and prefixes, one by one.
+//! - `a&.{0,n}` agrees with `a` where any prefix of `a` can be completed within `w` characters and `h+w` is at most `n`:
+//!   then a string in sight has a completion that the bound lets pass, and is itself short enough.
+//! - Such a `w` of `ab` is the greater of that of `b`, and that of `a` with the shortest word of `b`: a prefix ends in the
+//!   one or in the other. That of `x{m,n}` is that of `x` with `m-1` shortest words of `x`: the round that is open, and
+//!   those still owed.
 
 use super::super::charset::CharSet;
 use super::{Cost, Expr, ExprId, INFINITE, Languages};
