@@ -5,20 +5,16 @@
 //!
 //! # The map
 //!
-//! The rooms, in reading order. A file imports only from rooms above its own; `tests/import_rule.rs`
-//! holds the code to this list.
+//! Two crates stand by themselves below this one: [`instil_grammar`] turns grammars into token masks, and
+//! [`instil_model`] reads models and decodes many texts at once. The rooms of this one, in reading order; a file
+//! imports only from rooms above its own, and `tests/import_rule.rs` holds the code to this list.
 //!
 //! | room | holds |
 //! |---|---|
 //! | [`error`] | one `Error`: who must act, what, where, what helps |
 //! | [`disk`] | lines of bounded length in, whole files or whole lines out |
-//! | [`vocab`] | token id ↔ raw bytes, end-of-sequence ids, a fingerprint |
-//! | [`gguf`] | the GGUF container: metadata, tensor directory |
-//! | [`tokenizer`] | `tokenizer.json` or GGUF metadata → text ↔ ids; chat templates |
-//! | [`grammar`] | JSON Schema, regex, choice → a program; validating values |
-//! | [`constraint`] | program × vocabulary → masks and sessions |
-//! | [`model`] | manifests, sources, weights, the decoder and its CPU kernels, the scripted model; the sentence embedder |
-//! | [`decode`] | sampler, measurements and batch scheduler: `Request` → `Completion` |
+//! | [`catalog`] | manifests of models, and where their files come from: this machine, the hub, a Python package |
+//! | [`validator`] | a JSON Schema as judge of finished values |
 //! | [`review`] | people's decisions about the rows of a run: the queue, and what they change |
 //! | [`filter`] | rules that turn rows down, one a file; the same rules over any JSONL |
 //! | [`measure`] | balance, diversity and lengths: the numbers of a report; how far judges and labels agree |
@@ -32,9 +28,9 @@
 //! # The way of the data
 //!
 //! A run file and flags become a [`run::Plan`] of plain values at the edge. The driver gives each row its
-//! attributes, renders a prompt a step, and submits a [`decode::Request`]; the scheduler steps the model
-//! over all open requests at once, masks logits with each row's [`constraint::Session`], draws, and hands
-//! back [`decode::Completion`]s. Attempts go into the ledger as they end; filters accept or reject them,
+//! attributes, renders a prompt a step, and submits a [`Request`](instil_model::decode::Request); the scheduler steps the model
+//! over all open requests at once, masks logits with each row's [`Session`](instil_grammar::constraint::Session), draws, and hands
+//! back [`Completion`](instil_model::decode::Completion)s. Attempts go into the ledger as they end; filters accept or reject them,
 //! and records are written in row order.
 //!
 //! # Words
@@ -51,20 +47,15 @@
 #![warn(clippy::unwrap_used)]
 
 pub mod bench;
-pub mod constraint;
-pub mod decode;
+pub mod catalog;
 pub mod disk;
 pub mod error;
 pub mod export;
 pub mod filter;
-pub mod gguf;
-pub mod grammar;
 pub mod measure;
-pub mod model;
 pub mod recipe;
 pub mod review;
 pub mod run;
-pub mod tokenizer;
-pub mod vocab;
+pub mod validator;
 
 pub use error::{Error, Result};

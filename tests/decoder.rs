@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use instil::decode::{Capacity, Request, Sampling, Scheduler, StreamKey};
-use instil::gguf::{GgmlType, Gguf};
-use instil::model::decoder::Decoder;
-use instil::model::kernels::Isa;
-use instil::model::reference::Reference;
-use instil::model::{Model, Segment, SequenceId};
-use instil::vocab::{TokenKind, Vocab};
+use instil_grammar::vocab::{TokenKind, Vocab};
+use instil_model::decode::{Capacity, Request, Sampling, Scheduler, StreamKey};
+use instil_model::gguf::{GgmlType, Gguf};
+use instil_model::model::decoder::Decoder;
+use instil_model::model::kernels::Isa;
+use instil_model::model::reference::Reference;
+use instil_model::model::{Model, Segment, SequenceId};
 use proptest::prelude::*;
 
 #[path = "support/random_model.rs"]
@@ -176,7 +176,7 @@ fn kernels_are_near_the_reference() {
 fn what_cannot_be_computed_is_refused() {
     let mut model = Decoder::load("small", &model(LLAMA, 1), 1).expect("a decoder");
     let sequence = model.create();
-    let told = |result: instil::Result<instil::model::Logits>| result.expect_err("refused").to_string();
+    let told = |result: instil_model::Result<instil_model::model::Logits>| result.expect_err("refused").to_string();
     let unknown = [VOCABULARY as u32];
     let error = told(model.forward(&[Segment { sequence, tokens: &unknown, logits: 0 }]));
     assert!(error.contains("no token 99"), "{error}");

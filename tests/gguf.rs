@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use instil::gguf::write::{Tensor, to_bytes};
-use instil::gguf::{Array, GgmlType, Gguf, Metadata, Value};
+use instil_model::gguf::write::{Tensor, to_bytes};
+use instil_model::gguf::{Array, GgmlType, Gguf, Metadata, Value};
 
 fn sample() -> Vec<u8> {
     let mut metadata = Metadata::new("sample");

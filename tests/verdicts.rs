@@ -10,8 +10,8 @@ mod small_vocab;
 use std::path::Path;
 
 use instil::bench::input::{self, BenchFile, Spacing};
-use instil::constraint::Whitespace;
-use instil::grammar::NumberStyle;
+use instil_grammar::constraint::Whitespace;
+use instil_grammar::grammar::NumberStyle;
 use serde_json::Value;
 use session::Engines;
 

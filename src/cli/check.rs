@@ -4,9 +4,9 @@ use std::io::BufRead;
 use std::path::PathBuf;
 
 use clap::Args;
-use instil::constraint::{Backend, enforcement};
-use instil::grammar::validator::Validator;
+use instil::validator::Validator;
 use instil::{Error, Result};
+use instil_grammar::constraint::{Backend, enforcement};
 use serde_json::{Value, json};
 
 use super::options::{Engine, LayoutOptions, read_schema, validator};
@@ -45,7 +45,7 @@ pub struct CheckArguments {
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
     /// The same over the tokenizer of this model, if its files are here; nothing is fetched.
-    #[arg(short, long, default_value = instil::model::DEFAULT_MODEL, env = "INSTIL_MODEL")]
+    #[arg(short, long, default_value = instil::catalog::DEFAULT_MODEL, env = "INSTIL_MODEL")]
     model: String,
     #[command(flatten)]
     layout: LayoutOptions,

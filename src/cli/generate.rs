@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use instil::model::Catalog;
-use instil::model::source::Places;
+use instil::catalog::Catalog;
+use instil::catalog::source::Places;
 use instil::run::file::Source;
 use instil::run::fill::Gaps;
 use instil::run::{Plan, Shard};

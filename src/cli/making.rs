@@ -7,16 +7,16 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use instil::constraint::Settings;
-use instil::decode::Capacity;
 use instil::disk::write_whole;
 use instil::measure::report::THROUGHPUT;
 use instil::measure::{ModelMemory, Throughput};
-use instil::model::Arithmetic;
 use instil::run::driver::{Judge, Workshop};
 use instil::run::plan::ModelUsed;
 use instil::run::{Event, Plan, RunDirectory, Summary, directory};
 use instil::{Error, Result};
+use instil_grammar::constraint::Settings;
+use instil_model::decode::Capacity;
+use instil_model::model::Arithmetic;
 use serde_json::{Map, Value, json};
 
 use super::options::{Engine, ModelOptions, validator};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use instil::model::embedder::Embedder;
 use instil::run::{Event, directory};
 use instil::{Error, Result};
+use instil_model::model::embedder::Embedder;
 use serde_json::json;
 
 use super::{setup, terminal};

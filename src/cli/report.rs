@@ -35,7 +35,7 @@ pub struct ReportArguments {
     seed: u64,
     /// Take the Vendi score of sentence embeddings by this model, rather than of words [default: all-minilm-l6-v2].
     #[arg(long, value_name = "MODEL", num_args = 0..=1, require_equals = true,
-        default_missing_value = instil::model::DEFAULT_EMBEDDER)]
+        default_missing_value = instil::catalog::DEFAULT_EMBEDDER)]
     embedder: Option<String>,
     /// Print the report as JSON.
     #[arg(long)]

@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use instil::constraint::{Compiler, Settings};
+use instil::catalog::manifest::{Kind, Manifest, Origin};
+use instil::catalog::source::{Located, Places, verify};
+use instil::catalog::{self, Catalog, DEFAULT_EMBEDDER};
 use instil::filter::semantic::Semantic;
-use instil::gguf::{Gguf, TensorInfo};
-use instil::model::catalog::Catalog;
-use instil::model::device::DeviceChoice;
-use instil::model::embedder::Embedder;
-use instil::model::manifest::{Kind, Manifest, Origin};
-use instil::model::scripted::{Script, Scripted};
-use instil::model::source::{Located, Places, verify};
-use instil::model::{self, Arithmetic, DEFAULT_EMBEDDER, LoadOptions, Model};
 use instil::run::plan::ModelUsed;
-use instil::tokenizer::{EncodeOptions, Tokenizer};
 use instil::{Error, Result};
+use instil_grammar::constraint::{Compiler, Settings};
+use instil_model::gguf::{Gguf, TensorInfo};
+use instil_model::model::device::DeviceChoice;
+use instil_model::model::embedder::Embedder;
+use instil_model::model::scripted::{Script, Scripted};
+use instil_model::model::{self, Arithmetic, LoadOptions, Model};
+use instil_model::tokenizer::{EncodeOptions, Tokenizer};
 
 use super::options::{Engine, ModelOptions};
 use super::{download, terminal};
@@ -80,7 +80,7 @@ pub fn embedder(
     let places = Places::from_environment();
     let manifest = embedder_manifest(rule)?;
     let located = download::fetch(&manifest, &places, None, quiet, stop)?;
-    let embedder = Embedder::load(&manifest, &located)?;
+    let embedder = catalog::embedder::load(&manifest, &located)?;
     let sha256 = sums(&manifest, &located, &places)?;
     Ok(Some((Arc::new(embedder), used(&manifest, sha256, Arithmetic::F32Cpu))))
 }

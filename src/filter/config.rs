@@ -25,7 +25,7 @@ use super::rouge::RougeL;
 use super::semantic::Semantic;
 use super::{Filter, decoding, echo, empty, loops, refusal, sentence_end, stop_words};
 use crate::error::{Error, Result};
-use crate::model::embedder::Embedder;
+use instil_model::model::embedder::Embedder;
 
 /// Most bytes of a file of rules.
 const MOST_BYTES: u64 = 1 << 20;

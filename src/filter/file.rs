@@ -22,8 +22,8 @@ use super::text::{text, text_of};
 use super::{Filter, Filters, Other, Reason, first_reason};
 use crate::disk::{Line, Lines, MOST_LINE_BYTES, WholeFile};
 use crate::error::{Error, Result, nearest};
-use crate::model::embedder::Embedder;
 use crate::review::{Applied, Decisions};
+use instil_model::model::embedder::Embedder;
 
 /// Lines of a batch, and bytes after which it ends early.
 const BATCH_LINES: usize = 8192;

@@ -19,8 +19,8 @@ use crate::error::{Error, Result};
 use crate::filter::decoding::Decoded;
 use crate::filter::text::{text, text_of};
 use crate::filter::words;
-use crate::model::embedder::Embedder;
 use crate::review::{Applied, Decisions, Tally};
+use instil_model::model::embedder::Embedder;
 
 /// Words on which distinct n-grams are counted: they fall with the length of a text.
 pub const DISTINCT_WORDS: usize = 10_000;

@@ -6,7 +6,7 @@ use super::attributes::check_condition;
 use super::prompt::{Templates, is_template};
 use super::{BestOf, Fault, Form, Output, Recipe, Scale, Step};
 use crate::error::nearest;
-use crate::grammar::{GrammarSource, Options, Program};
+use instil_grammar::grammar::{GrammarSource, Options, Program};
 
 /// Names that every template can use.
 const ALWAYS: &[&str] = &["schema"];

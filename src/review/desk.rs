@@ -13,7 +13,7 @@ use super::{Applied, DECISIONS, Decision, Decisions, QUEUE, RECORDS, Tally, Verd
 use super::{fields_of, hash_of, id_of, parse_row};
 use crate::disk::{AppendedLines, Lines, WholeFile};
 use crate::error::{Error, Result};
-use crate::grammar::validator::Validator;
+use crate::validator::Validator;
 
 /// Name of the file that keeps two reviews of one run apart.
 const LOCK: &str = ".review.lock";

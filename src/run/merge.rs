@@ -12,8 +12,8 @@ use super::driver::{Event, Summary, replay};
 use super::ledger::{Recovered, Scan};
 use super::plan::Plan;
 use crate::error::{Error, Result};
-use crate::model::embedder::Embedder;
 use crate::review::{DECISIONS, Decision, Decisions};
+use instil_model::model::embedder::Embedder;
 
 /// What was joined.
 #[derive(Debug)]

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::seeds::SeedsUsed;
-use crate::model::Arithmetic;
-use crate::model::source::verify::sha256_of;
+use crate::catalog::source::verify::sha256_of;
 use crate::recipe::Recipe;
+use instil_model::model::Arithmetic;
 
 /// A resolved plan. Runs of plans with the same [`Plan::hash`] write the same rows; `rows` and `shard` only
 /// say how far and which.

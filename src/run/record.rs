@@ -5,9 +5,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::decode::{Completion, StreamKey};
 use crate::filter::Reason;
 use crate::filter::decoding::Decoded;
+use instil_model::decode::{Completion, StreamKey};
 
 /// What is known of one attempt at a row.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -16,11 +16,11 @@ use super::ledger::Entry;
 use super::plan::Plan;
 use super::record::{Attempt, Context, record_line, reject_line};
 use super::seeds::{Origin, Seeds, family, texts_of};
-use crate::decode::StreamKey;
 use crate::error::Result;
 use crate::filter::{Candidate, CrossRows, Other, Prepared, Reason};
-use crate::model::embedder::Embedder;
 use crate::recipe::Dealer;
+use instil_model::decode::StreamKey;
+use instil_model::model::embedder::Embedder;
 
 /// A row that is not decided yet.
 struct Row {

@@ -14,11 +14,11 @@ use serde_json::{Map, Value, json};
 
 use super::plan::Plan;
 use super::record::row_id;
+use crate::catalog::source::verify::sha256_of;
 use crate::error::{Error, Result};
 use crate::export::form::Pair;
 use crate::export::read::{Found, Options, read};
 use crate::export::{Example, Role};
-use crate::model::source::verify::sha256_of;
 
 /// The data set of a run, as found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

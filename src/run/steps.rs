@@ -9,19 +9,19 @@ use serde_json::{Map, Value, json};
 use super::plan::Plan;
 use super::record::{Attempt, StepNote};
 use super::seeds::{Origin, Seeds};
-use crate::constraint::{Compiler, Constraint};
-use crate::decode::{Completion, Finish, Measure, Repetition, Request, Sampling, StreamKey};
 use crate::error::{Error, Result};
 use crate::filter::condition::fits;
 use crate::filter::{Filter, Reason, first_reason};
-use crate::grammar::GrammarSource;
-use crate::grammar::validator::Validator;
 use crate::recipe::likelihood::Measure as Measured;
 use crate::recipe::prompt::Templates;
 use crate::recipe::{Form, Likelihood, Output, Recipe, Scale, Step};
-use crate::tokenizer::chat::Message;
-use crate::tokenizer::{ChatBeginning, EncodeOptions, Tokenizer};
-use crate::vocab::TokenId;
+use crate::validator::Validator;
+use instil_grammar::constraint::{Compiler, Constraint};
+use instil_grammar::grammar::GrammarSource;
+use instil_grammar::vocab::TokenId;
+use instil_model::decode::{Completion, Finish, Measure, Repetition, Request, Sampling, StreamKey};
+use instil_model::tokenizer::chat::Message;
+use instil_model::tokenizer::{ChatBeginning, EncodeOptions, Tokenizer};
 
 /// Constraints kept compiled; beyond that the ones not in use are forgotten.
 const CONSTRAINTS_KEPT: usize = 1024;
@@ -472,7 +472,7 @@ impl<'a> Steps<'a> {
                 Some(choices) => choices.clone(),
                 None => {
                     let encode = |text: &String| self.reader(step).tokenizer.encode(text, EncodeOptions::default());
-                    let choices: Arc<[Vec<TokenId>]> = scale.choices.iter().map(encode).collect::<Result<_>>()?;
+                    let choices: Arc<[Vec<TokenId>]> = scale.choices.iter().map(encode).collect::<Result<_, _>>()?;
                     self.choices.insert(row.step, choices.clone());
                     choices
                 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use instil::gguf::{Array, GgmlType, Metadata, Value, write};
+use instil_model::gguf::{Array, GgmlType, Metadata, Value, write};
 
 use crate::{Place, fixture};
 

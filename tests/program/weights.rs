@@ -1,8 +1,8 @@
 //! Runs with weights: a random decoder of two kilobytes a layer, whose rows only the grammar makes sense of.
 
-use instil::gguf::{Array, GgmlType, Gguf, Metadata, Value, write};
-use instil::model::{self, LoadOptions, Segment};
-use instil::tokenizer::{EncodeOptions, Tokenizer};
+use instil_model::gguf::{Array, GgmlType, Gguf, Metadata, Value, write};
+use instil_model::model::{self, LoadOptions, Segment};
+use instil_model::tokenizer::{EncodeOptions, Tokenizer};
 
 use crate::Place;
 

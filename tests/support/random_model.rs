@@ -3,8 +3,8 @@
 #![allow(dead_code, reason = "each test takes its part of it")]
 
 use half::f16;
-use instil::gguf::write::{Tensor, to_bytes};
-use instil::gguf::{Array, GgmlType, Gguf, Metadata, Value};
+use instil_model::gguf::write::{Tensor, to_bytes};
+use instil_model::gguf::{Array, GgmlType, Gguf, Metadata, Value};
 
 pub const VOCABULARY: usize = 99;
 pub const CONTEXT: usize = 256;

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use instil::Result;
-use instil::constraint::{Engine, Escapes, KeyOrder, Settings, Tables, Whitespace};
-use instil::grammar::{GrammarSource, NumberStyle, Options};
-use instil::vocab::{TokenId, Vocab};
+use instil_grammar::Result;
+use instil_grammar::constraint::{Engine, Escapes, KeyOrder, Settings, Tables, Whitespace};
+use instil_grammar::grammar::{GrammarSource, NumberStyle, Options};
+use instil_grammar::vocab::{TokenId, Vocab};
 use serde_json::Value;
 
 use super::small_vocab;
