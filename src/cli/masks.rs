@@ -17,6 +17,7 @@ use instil_grammar::grammar::{NumberStyle, Options};
 use instil_model::tokenizer::{EncodeOptions, Tokenizer};
 use serde_json::Value;
 
+use super::cost::tokenizer_of;
 use super::options::{Order, Spaces};
 use super::terminal;
 
@@ -26,7 +27,7 @@ pub struct MasksBench {
     /// A folder of .json files, or a .jsonl(.gz) file: `name`, `schema`, `tests`. `extremes` for
     /// schemas that are hard by their size.
     data: PathBuf,
-    /// A tokenizer.json file.
+    /// A tokenizer.json file, or a GGUF file with a tokenizer in it.
     #[arg(long, value_name = "FILE")]
     tokenizer: PathBuf,
     /// Engines: instil, outlines; llguidance in a build with the feature `peers`.
@@ -38,6 +39,12 @@ pub struct MasksBench {
     /// White space between the parts of a text.
     #[arg(long, value_enum, default_value = "spaced")]
     whitespace: Spaces,
+    /// Spellings of numbers: as rows are written, or any that JSON allows.
+    #[arg(long, value_enum, default_value = "flexible")]
+    numbers: Numbers,
+    /// Fail, with exit code 5, when a verdict is wrong or a file ends without one.
+    #[arg(long)]
+    strict: bool,
     /// Seconds a file may take.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     time_limit: u64,
@@ -63,6 +70,15 @@ pub struct MasksBench {
     /// Measures one engine, file by file from standard input, for the process that supervises it.
     #[arg(long, hide = true)]
     worker: Option<String>,
+}
+
+/// Spellings of numbers that texts may have.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Numbers {
+    /// As people and programs write them.
+    Flexible,
+    /// Any of the same value.
+    Any,
 }
 
 impl MasksBench {
@@ -150,7 +166,13 @@ pub fn run(bench: &MasksBench, quiet: bool) -> Result<()> {
     } else {
         print!("{}", table(&tallies));
     }
-    Ok(())
+    match tallies.iter().find(|(_, tally)| bench.strict && !tally.is_right()) {
+        Some((engine, tally)) => {
+            let what = format!("{engine}: {}", tally.wrong());
+            Err(Error::Unmet { what, remedy: "see --verdicts for each of them".into() })
+        }
+        None => Ok(()),
+    }
 }
 
 /// Tokens that each row may write beyond what its grammar needs.
@@ -163,7 +185,7 @@ fn cold_rows(bench: &MasksBench, rows: usize, files: &[BenchFile], quiet: bool) 
     if bench.threads.contains(&0) || rows == 0 {
         return Err(Error::usage("there is nothing to measure", "give --rows and --threads of 1 or more"));
     }
-    let tokenizer = Tokenizer::from_file(&bench.tokenizer)?;
+    let tokenizer = tokenizer_of(&bench.tokenizer)?;
     let instil =
         engines::instil::Instil::new(tokenizer.vocab(), Options::default(), bench.settings(Escapes::Canonical));
     let bar = terminal::bar(files.len() as u64, "{wide_bar} {pos}/{len} files  ETA {eta}", quiet);
@@ -209,7 +231,7 @@ fn cold_rows(bench: &MasksBench, rows: usize, files: &[BenchFile], quiet: bool) 
 }
 
 fn work(bench: &MasksBench, engine: &str, spacing: Spacing) -> Result<()> {
-    let tokenizer = Tokenizer::from_file(&bench.tokenizer)?;
+    let tokenizer = tokenizer_of(&bench.tokenizer)?;
     let encode = |text: &str| tokenizer.encode(text, EncodeOptions::default()).unwrap_or_default();
     let make = || make(bench, engine, &tokenizer);
     serve(make, &encode, spacing, &mut std::io::stdin().lock(), &mut std::io::stdout().lock())
@@ -220,7 +242,11 @@ fn make(bench: &MasksBench, engine: &str, tokenizer: &Tokenizer) -> Result<Box<d
     let vocab = tokenizer.vocab();
     match engine {
         "instil" => {
-            let options = Options { numbers: NumberStyle::Flexible };
+            let numbers = match bench.numbers {
+                Numbers::Flexible => NumberStyle::Flexible,
+                Numbers::Any => NumberStyle::Any,
+            };
+            let options = Options { numbers };
             Ok(Box::new(engines::instil::Instil::new(vocab, options, bench.settings(Escapes::Any))))
         }
         "outlines" => Ok(Box::new(engines::outlines::Outlines::new(vocab)?)),

@@ -189,7 +189,7 @@ impl Filters {
     }
 
     /// The reason to turn an attempt down for the way in which one of its texts was decoded.
-    pub fn check_decoding(&self, note: &decoding::Decoded<'_>) -> Option<super::Reason> {
+    pub fn check_decoding(&self, note: &crate::row::StepNote) -> Option<super::Reason> {
         decoding::check(self.closed_by_budget, self.tension, note)
     }
 
