@@ -56,6 +56,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use automaton::Half;
 pub use automaton::{DEAD, StateId, UNIVERSAL};
 pub use charset::CharSet;
+pub(crate) use evaluate::write_normal;
 pub use expand::Expansion;
 pub use finish::least_cover;
 pub use items::{ItemPlace, ItemPlan};
