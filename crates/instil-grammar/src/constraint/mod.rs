@@ -78,8 +78,8 @@
 //! 1. `crate::grammar` compiles a schema, a regex, a choice or a text into *nodes*, each a union of *shapes*: a literal,
 //!    an object with its members, an array with its items, a string or a number over a regular language. What no
 //!    automaton holds stands beside a shape as *guards*.
-//! 2. `rules` turns shapes into what can be run: alternatives by first byte, objects as sets of members read, bounds
-//!    of strings.
+//! 2. `rules` numbers shapes as they are run: alternatives by first byte, objects as sets of members read, bounds of
+//!    strings.
 //! 3. `frame`: a *frame* is a place within one value, a *thread* a frame on a stack of enclosing places, a
 //!    *configuration* an interned set of threads. `step` moves a thread by one byte, names the bytes that it may take, and
 //!    completes it; each kind of value has a file of its own in it. `escape` reads the inside of strings.

@@ -1,6 +1,7 @@
-//! Shapes as the engine runs them: values by first byte, objects with sorted names, arrays with
-//! bounded counters. Built from the expansion when a node is first entered.
+//! Shapes as the engine runs them: values by first byte, and objects by the members read so far with what may follow.
+//! Taken from the expansion when a node is first entered.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::KeyOrder;
@@ -8,7 +9,7 @@ use super::expansion::SharedExpansion;
 use super::frame::ObjectId;
 use super::shared::{Cells, List, Map};
 use crate::grammar::{
-    ArrayShape, Expansion, GuardId, LangId, NodeId, ObjectShape, Shape, ShapeKind, StateId, StringShape, least_cover,
+    ArrayShape, GuardId, LangId, NodeId, ObjectShape, Shape, ShapeKind, StateId, StringShape, least_cover,
 };
 
 /// First bytes of values fall into these classes.
@@ -115,34 +116,6 @@ impl Start {
     }
 }
 
-/// An object as it is run; names are sorted by bytes, and members are numbered so.
-#[derive(Debug)]
-pub(crate) struct Object {
-    pub(crate) names: Vec<Box<[u8]>>,
-    pub(crate) nodes: Vec<NodeId>,
-    /// Position in the schema's order, by member.
-    position: Vec<u32>,
-    /// Member at each position.
-    order: Vec<u32>,
-    required: Vec<bool>,
-    /// Required members at or after each position.
-    required_from: Vec<u32>,
-    pub(crate) others: Vec<(LangId, NodeId)>,
-    /// By entry of `others`: the obligations that it meets, as bits.
-    serves: Vec<u32>,
-    /// All obligations, as bits.
-    obligations: u32,
-    /// Value of every key that is none of `names`.
-    pub(crate) rest: Option<NodeId>,
-    /// Names that are not members.
-    forbidden: Vec<bool>,
-    min: u32,
-    max: Option<u32>,
-    /// `(a, b)` by member: `a` needs `b`.
-    implies: Vec<(u32, u32)>,
-    counted: bool,
-}
-
 /// How far an object has come, with what may follow. Interned.
 #[derive(Debug)]
 pub(crate) struct ObjectState {
@@ -244,50 +217,10 @@ impl ObjectState {
     }
 }
 
-impl Object {
-    fn new(shape: &ObjectShape, expansion: &mut Expansion) -> Self {
-        // Members in the schema's order; names that may not come have no node.
-        let mut entries: Vec<(&str, Option<NodeId>, bool)> = Vec::new();
-        for member in &shape.members {
-            let node = (!expansion.is_empty(member.node)).then_some(member.node);
-            entries.push((&member.name, node, member.required));
-        }
-        // A member that needs a forbidden one is forbidden itself.
-        while let Some(&(a, _)) =
-            shape.implies.iter().find(|(a, b)| entries[*b as usize].1.is_none() && entries[*a as usize].1.is_some())
-        {
-            entries[a as usize].1 = None;
-        }
-        entries.extend(shape.forbidden.iter().map(|name| (name.as_str(), None, false)));
-        let mut order: Vec<u32> = (0..).take(entries.len()).collect();
-        order.sort_by(|&a, &b| entries[a as usize].0.as_bytes().cmp(entries[b as usize].0.as_bytes()));
-        let mut sorted = vec![0; entries.len()];
-        for (index, &entry) in (0..).zip(&order) {
-            sorted[entry as usize] = index;
-        }
-        let entry = |index: &u32| entries[*index as usize];
-        let mut required_from = vec![0; entries.len() + 1];
-        for at in (0..entries.len()).rev() {
-            required_from[at] = required_from[at + 1] + u32::from(entries[at].2);
-        }
-        let implies = shape.implies.iter().filter(|(a, b)| a != b && entries[*a as usize].1.is_some());
-        Self {
-            required_from,
-            names: order.iter().map(|i| entry(i).0.as_bytes().into()).collect(),
-            nodes: order.iter().map(|i| entry(i).1.unwrap_or(NodeId::MAX)).collect(),
-            forbidden: order.iter().map(|i| entry(i).1.is_none()).collect(),
-            required: order.iter().map(|i| entry(i).2).collect(),
-            others: shape.others.clone(),
-            serves: shape.serves.clone(),
-            obligations: (1 << shape.obligations) - 1,
-            rest: shape.rest,
-            min: shape.min_members,
-            max: shape.max_members,
-            counted: shape.min_members > 0 || shape.max_members.is_some(),
-            implies: implies.map(|&(a, b)| (sorted[a as usize], sorted[b as usize])).collect(),
-            position: order,
-            order: sorted,
-        }
+impl ObjectShape {
+    /// The value of a member that may come.
+    pub(crate) fn node(&self, member: u32) -> NodeId {
+        self.nodes[member as usize].expect("a member that may come has a value")
     }
 
     /// The value of a key that is not a member's: [`REST`] or one of the others.
@@ -296,6 +229,10 @@ impl Object {
             Some(node) if which == REST => node,
             _ => self.others[which as usize].1,
         }
+    }
+
+    fn is_forbidden(&self, member: u32) -> bool {
+        self.nodes[member as usize].is_none()
     }
 
     /// Keys that are not members' may come.
@@ -309,15 +246,15 @@ impl Object {
 
     /// Members that may come at or after a position.
     fn possible_from(&self, position: u32) -> usize {
-        if self.min == 0 {
+        if self.min_members == 0 {
             return 0;
         }
-        self.order[position as usize..].iter().filter(|&&member| !self.forbidden[member as usize]).count()
+        self.order[position as usize..].iter().filter(|&&member| !self.is_forbidden(member)).count()
     }
 
     /// The greatest count that matters.
     fn count_cap(&self) -> u32 {
-        if self.counted { self.max.unwrap_or(self.min).max(self.min) } else { 0 }
+        self.max_members.unwrap_or(0).max(self.min_members)
     }
 
     /// Members that are missing although required, or needed by one that is there.
@@ -347,12 +284,12 @@ impl Object {
         let unmet = self.obligations & !key.met;
         let cover = least_cover(&self.serves, unmet);
         let after = |which: usize| least_cover(&self.serves, unmet & !self.serves.get(which).unwrap_or(&0));
-        let room = |taken: u32, needed: usize| self.max.is_none_or(|max| taken as usize + needed <= max as usize);
+        let room = |taken: u32, needed: usize| self.max_members.is_none_or(|max| taken as usize + needed <= max as usize);
         match order {
             KeyOrder::Any => {
                 let missing = self.missing(&key.used);
-                for member in (0..len).filter(|&m| !key.used.has(m) && !self.forbidden[m as usize]) {
-                    let fits = self.max.is_none() || {
+                for member in (0..len).filter(|&m| !key.used.has(m) && !self.is_forbidden(m)) {
+                    let fits = self.max_members.is_none() || {
                         let mut used = key.used.clone();
                         used.set(member);
                         room(key.count + 1, self.missing(&used).len() + cover as usize)
@@ -363,7 +300,7 @@ impl Object {
                 }
                 others = endless && room(key.count + 1, missing.len() + (cover as usize).saturating_sub(1));
                 lacking = missing.len();
-                closable = missing.is_empty() && unmet == 0 && key.count >= self.min;
+                closable = missing.is_empty() && unmet == 0 && key.count >= self.min_members;
             }
             KeyOrder::Schema => {
                 // `used` holds every member read where some implication needs it.
@@ -389,9 +326,9 @@ impl Object {
                     }
                     let after = missing_from(&used, position + 1);
                     let left = self.possible_from(position + 1);
-                    let enough = endless || key.count as usize + 1 + left >= self.min as usize;
+                    let enough = endless || key.count as usize + 1 + left >= self.min_members as usize;
                     if enough
-                        && !self.forbidden[member as usize]
+                        && !self.is_forbidden(member)
                         && after.is_some_and(|needed| room(key.count + 1, needed + cover as usize))
                     {
                         allowed.set(member);
@@ -402,7 +339,7 @@ impl Object {
                 }
                 others = endless && missing == Some(0) && room(key.count + 1, (cover as usize).saturating_sub(1));
                 lacking = missing.unwrap_or(0);
-                closable = missing == Some(0) && unmet == 0 && key.count >= self.min;
+                closable = missing == Some(0) && unmet == 0 && key.count >= self.min_members;
             }
         }
         let members = allowed.any(0, len);
@@ -413,7 +350,7 @@ impl Object {
             other_allowed = (0..self.others.len()).map(fits).collect();
             let nearest =
                 (0..self.others.len()).filter(|&which| other_allowed[which]).min_by_key(|&which| after(which));
-            nearest_other = nearest.map_or(0, index);
+            nearest_other = nearest.map_or(0, |which| u32::try_from(which).unwrap_or(u32::MAX));
         }
         let members_first = members && !(others && unmet != 0 && lacking == 0);
         let has_others = key.has_others;
@@ -439,7 +376,7 @@ pub(crate) type Alternatives = [Box<[Alternative]>; First::ALL.len()];
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     alternatives: Cells<Alternatives>,
-    objects: List<Object>,
+    objects: List<Arc<ObjectShape>>,
     states: List<ObjectState>,
     state_index: Map<(u32, ObjectKey), ObjectId>,
     state_next: Map<(ObjectId, u32), ObjectId>,
@@ -447,7 +384,7 @@ pub(crate) struct Rules {
     strings: List<StringShape>,
     guards: List<Vec<GuardId>>,
     // Equal shapes are one, so that threads over them meet.
-    object_index: Map<ObjectShape, u32>,
+    object_index: Map<Arc<ObjectShape>, u32>,
     array_index: Map<ArrayShape, u32>,
     string_index: Map<StringShape, u32>,
     guard_index: Map<Vec<GuardId>, u32>,
@@ -509,8 +446,8 @@ impl Rules {
                 Start::Array(self.array_index.get_or(array.clone(), || self.arrays.push(array.clone())))
             }
             ShapeKind::Object(object) => Start::Object(self.object_index.get_or(object.clone(), || {
-                self.widest.fetch_max(object.members.len() + object.forbidden.len(), Ordering::Relaxed);
-                self.objects.push(expansion.ask(|expansion| Object::new(object, expansion)))
+                self.widest.fetch_max(object.names.len(), Ordering::Relaxed);
+                self.objects.push(object.clone())
             })),
         };
         Alternative { start, guards }
@@ -541,7 +478,7 @@ impl Rules {
 
     /// An object, however far it has come.
     #[inline]
-    pub(crate) fn object(&self, object: u32) -> &Object {
+    pub(crate) fn object(&self, object: u32) -> &ObjectShape {
         self.objects.get(object)
     }
 
@@ -553,7 +490,7 @@ impl Rules {
 
     /// The object of a state.
     #[inline]
-    pub(crate) fn object_of(&self, state: ObjectId) -> &Object {
+    pub(crate) fn object_of(&self, state: ObjectId) -> &ObjectShape {
         self.objects.get(self.state(state).object)
     }
 
@@ -612,8 +549,4 @@ impl Rules {
             }
         }
     }
-}
-
-fn index(at: usize) -> u32 {
-    u32::try_from(at).expect("memory ends before 2^32 rules")
 }

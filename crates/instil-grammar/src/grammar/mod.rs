@@ -61,7 +61,7 @@ pub use expand::Expansion;
 pub use finish::least_cover;
 pub use items::{ItemPlace, ItemPlan};
 pub use report::{Enforcement, ReportEntry};
-pub use shape::{ArrayShape, Contains, GuardId, LangId, Member, NodeId, ObjectShape, Shape, ShapeKind, StringShape};
+pub use shape::{ArrayShape, Contains, GuardId, LangId, NodeId, ObjectShape, Shape, ShapeKind, StringShape};
 
 use self::language::{Cost, Languages};
 use self::pattern::{Dialect, Pattern, PatternError};

@@ -72,10 +72,9 @@ impl Machine {
 
     /// After the closing quote of a member's name, where it is whole and the member may come.
     fn close_name(&self, thread: Thread, read: u16, names: NamePlace, out: &mut Vec<Thread>) {
-        let (member, rules) = (names.low, self.rules.object_of(names.object));
-        let node = rules.nodes[member as usize];
-        let whole = rules.names[member as usize].len() == usize::from(read);
-        if whole && self.rules.state(names.object).any_allowed(member, member + 1) {
+        let member = names.low;
+        if self.is_whole_name(read, names) && self.rules.state(names.object).any_allowed(member, member + 1) {
+            let node = self.rules.object_of(names.object).node(member);
             out.push(self.close_key(thread, names.object, member, node));
         }
     }
@@ -297,7 +296,7 @@ impl Machine {
     /// Writes the rest of a member's name, and its closing quote.
     fn complete_name(&self, thread: Thread, read: u16, names: NamePlace, member: u32, out: &mut Vec<u8>) -> Piece {
         let rules = self.rules.object_of(names.object);
-        let node = rules.nodes[member as usize];
+        let node = rules.node(member);
         let Some(rest) = rules.names[member as usize].get(usize::from(read)..) else { return Piece::Stuck };
         if !write_rest(rest, names.open, self.escapes, out) {
             return Piece::Stuck;
@@ -330,7 +329,7 @@ impl Machine {
     /// The one of some members whose least value is shortest, as far as is known.
     pub(super) fn least_of(&self, names: NamePlace, candidates: &[u32], known: &LeastBytes) -> Option<u32> {
         let object = self.rules.object_of(names.object);
-        candidates.iter().copied().min_by_key(|&member| known.of(object.nodes[member as usize]))
+        candidates.iter().copied().min_by_key(|&member| known.of(object.node(member)))
     }
 
     /// The member that a completion takes among the names that still match a key.
@@ -340,7 +339,7 @@ impl Machine {
             return candidates.first().copied();
         }
         let object = self.rules.object_of(names.object);
-        let nodes: Vec<NodeId> = candidates.iter().map(|&member| object.nodes[member as usize]).collect();
+        let nodes: Vec<NodeId> = candidates.iter().map(|&member| object.node(member)).collect();
         self.least_of(names, &candidates, &self.settled(&nodes))
     }
 

@@ -186,9 +186,9 @@ impl Machine {
                 let Some(member) = self.least_of(names, &candidates, known) else { return LeastShape::endless() };
                 let object = self.rules.object_of(state);
                 if candidates.len() > 1 {
-                    least.candidates.extend(candidates.iter().map(|&member| object.nodes[member as usize]));
+                    least.candidates.extend(candidates.iter().map(|&member| object.node(member)));
                 }
-                least.add(object.nodes[member as usize]);
+                least.add(object.node(member));
                 let name = u32::try_from(object.names[member as usize].len()).unwrap_or(ENDLESS);
                 least.fixed = least.fixed.saturating_add(name);
                 member
