@@ -122,12 +122,12 @@ mod trie;
 mod walk;
 
 pub use backend::{Backend, Compiler, Constraint, Enforcement, TextSession, enforcement};
-pub use engine::{Engine, Tokenise};
+pub use engine::Engine;
 pub use escape::Escapes;
 pub use generation::Statistics;
 pub use mask::Mask;
 pub use session::{Rejected, Session};
-pub use tables::Tables;
+pub use tables::{Tables, Tokenise};
 
 /// White space between the parts of a JSON text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

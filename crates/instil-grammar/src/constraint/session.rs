@@ -217,7 +217,7 @@ impl Session {
             return Vec::new();
         }
         let vocab = engine.tables.vocab();
-        let mut run = engine.tokenise(&bytes);
+        let mut run = engine.tables.tokenise(&bytes);
         let mut ends: Vec<usize> = Vec::with_capacity(run.len());
         for &token in &run {
             ends.push(ends.last().unwrap_or(&0) + vocab.bytes(token).len());
