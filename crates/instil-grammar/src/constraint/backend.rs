@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::engine::check_limit;
 #[cfg(feature = "outlines")]
 use super::outlines::{self, OutlinesConstraint};
-use super::engine::check_limit;
 use super::{Engine, Mask, Session, Settings, Tables, Tokenise};
 use crate::error::{Error, Result};
 use crate::grammar::{self, GrammarSource, Options, Program};
@@ -194,7 +194,6 @@ pub fn enforcement(schema: &Value, backend: Backend) -> Result<Vec<Enforcement>>
     }
 }
 
-#[cfg(feature = "outlines")]
 /// A token that the mask does not hold was appended: a mistake of the caller.
 pub(super) fn refused(token: TokenId) -> Error {
     Error::grammar("", format!("token {token} may not come next under the grammar"), "draw from the mask")
