@@ -115,11 +115,11 @@ fn a_run_goes_on_in_its_own_engine_and_arithmetic() {
 
 /// Mean surprise of the last `count` of `tokens`, in nats, worked out from the logits.
 fn surprise(model: &mut dyn model::Model, tokens: &[u32], count: usize) -> f64 {
-    let sequence = model.create();
+    let sequence = model.sequences().create();
     let logits = model.forward(&[Segment { sequence, tokens, logits: tokens.len() }]).expect("it computes");
-    model.free(sequence);
+    model.sequences().free(sequence);
     let of = |at: usize| {
-        let row: Vec<f64> = logits.row(at - 1).iter().map(|logit| f64::from(*logit)).collect();
+        let row: Vec<f64> = logits.row(at - 1).expect("a row").iter().map(|logit| f64::from(*logit)).collect();
         row.iter().map(|logit| logit.exp()).sum::<f64>().ln() - row[tokens[at] as usize]
     };
     (tokens.len() - count..tokens.len()).map(of).sum::<f64>() / count as f64

@@ -236,7 +236,9 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
         ] {
             norms.iter().filter(|_| has).for_each(|norm| vector(at(norm), shape.hidden, 1.0));
         }
-        if shape.biases {
+        if shape.biases && shape.joined {
+            vector(at("attn_qkv.bias"), query + 2 * kv, 0.0);
+        } else if shape.biases {
             vector(at("attn_q.bias"), query, 0.0);
             vector(at("attn_k.bias"), kv, 0.0);
             vector(at("attn_v.bias"), kv, 0.0);
