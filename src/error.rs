@@ -35,16 +35,9 @@ pub enum Error {
         /// What helps.
         remedy: String,
     },
-    /// A grammar (JSON Schema, regex, choice) that cannot be enforced.
-    #[error("{}{what}{}", At(pointer), Remedy(remedy))]
-    Grammar {
-        /// JSON pointer into the schema, or the byte offset in a regex; empty for the whole.
-        pointer: String,
-        /// What is wrong, naming the keyword.
-        what: String,
-        /// What helps.
-        remedy: String,
-    },
+    /// A grammar that cannot be enforced, or a use of it that cannot work.
+    #[error(transparent)]
+    Grammar(#[from] instil_grammar::Error),
     /// A model, tokenizer or manifest that cannot be used.
     #[error("model {model}: {what}{}", Remedy(remedy))]
     Model {
@@ -112,7 +105,7 @@ impl Error {
 
     /// A grammar that cannot be enforced.
     pub fn grammar(pointer: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::Grammar { pointer: pointer.into(), what: what.into(), remedy: remedy.into() }
+        Self::Grammar(instil_grammar::Error::grammar(pointer, what, remedy))
     }
 
     /// A model that cannot be used.
@@ -127,18 +120,22 @@ impl Error {
 
     /// A refused file operation; the remedy follows from the cause where it has a usual one.
     pub fn io(action: &'static str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
-        use std::io::ErrorKind as Kind;
-        let remedy = match source.kind() {
-            Kind::NotFound => "check the path",
-            Kind::PermissionDenied | Kind::ReadOnlyFilesystem => {
-                "choose a place that you may write to, or change its permissions"
-            }
-            Kind::NotADirectory | Kind::AlreadyExists => "a file stands in its way; choose another path",
-            Kind::IsADirectory => "give a file, not a directory",
-            Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => "free some space, or choose another disk",
-            _ => "",
-        };
-        Self::Io { action, path: path.as_ref().to_owned(), source, remedy: remedy.into() }
+        instil_model::Error::io(action, path, source).into()
+    }
+}
+
+impl From<instil_model::Error> for Error {
+    fn from(error: instil_model::Error) -> Self {
+        use instil_model::Error as Inner;
+        match error {
+            Inner::Usage { what, remedy } => Self::Usage { what, remedy },
+            Inner::Input { path, what, remedy } => Self::Input { path, what, remedy },
+            Inner::Grammar(error) => Self::Grammar(error),
+            Inner::Model { model, what, remedy } => Self::Model { model, what, remedy },
+            Inner::Unavailable { what, remedy } => Self::Unavailable { what, remedy },
+            Inner::Io { action, path, source, remedy } => Self::Io { action, path, source, remedy },
+            Inner::Device { what, source } => Self::Device { what, source },
+        }
     }
 }
 
@@ -148,15 +145,6 @@ struct Remedy<'a>(&'a str);
 impl fmt::Display for Remedy<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { Ok(()) } else { write!(f, "; {}", self.0) }
-    }
-}
-
-/// `at POINTER: `, or nothing.
-struct At<'a>(&'a str);
-
-impl fmt::Display for At<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { Ok(()) } else { write!(f, "at {}: ", self.0) }
     }
 }
 

@@ -5,36 +5,34 @@
 //!
 //! # The map
 //!
-//! The rooms, in reading order. A file imports only from rooms above its own; `tests/import_rule.rs`
-//! holds the code to this list.
+//! Two crates stand by themselves below this one: [`instil_grammar`] turns grammars into token masks, and
+//! [`instil_model`] reads models and decodes many texts at once. The rooms of this one, in reading order; a file
+//! imports only from rooms above its own, and `tests/import_rule.rs` holds the code to this list.
 //!
 //! | room | holds |
 //! |---|---|
 //! | [`error`] | one `Error`: who must act, what, where, what helps |
 //! | [`disk`] | lines of bounded length in, whole files or whole lines out |
-//! | [`vocab`] | token id ↔ raw bytes, end-of-sequence ids, a fingerprint |
-//! | [`gguf`] | the GGUF container: metadata, tensor directory |
-//! | [`tokenizer`] | `tokenizer.json` or GGUF metadata → text ↔ ids; chat templates |
-//! | [`grammar`] | JSON Schema, regex, choice → a program; validating values |
-//! | [`constraint`] | program × vocabulary → masks and sessions |
-//! | [`model`] | manifests, sources, weights, the decoder and its CPU kernels, the scripted model; the sentence embedder |
-//! | [`decode`] | sampler, measurements and batch scheduler: `Request` → `Completion` |
-//! | [`review`] | people's decisions about the rows of a run: the queue, and what they change |
+//! | [`catalog`] | manifests of models, and where their files come from: this machine, the hub, a Python package |
+//! | [`validator`] | a JSON Schema as judge of finished values |
+//! | [`row`] | what a run writes: records, attempts, reasons, people's decisions, the names of the files |
 //! | [`filter`] | rules that turn rows down, one a file; the same rules over any JSONL |
+//! | [`recipe`] | attributes and how they are dealt out, prompt templates, steps; the built-in recipes |
+//! | [`plan`] | what a run is to make, resolved |
+//! | [`review`] | rows shown to a person in order of urgency, and what the person says taken down |
 //! | [`measure`] | balance, diversity and lengths: the numbers of a report; how far judges and labels agree |
 //! | [`export`] | the forms of trainers: reading and writing them, splits, the data set's card |
-//! | [`recipe`] | attributes and how they are dealt out, prompt templates, steps; the built-in recipes |
 //! | [`bench`](mod@bench) | what the benches of constraint engines measure: the MaskBench protocol |
-//! | [`run`] | run file, plan, driver, ledger, run directory: attempts → accepted rows |
+//! | [`run`] | run file, driver, ledger, run directory: attempts → accepted rows |
 //!
 //! The binary's `cli` lies below all of them: one file a command.
 //!
 //! # The way of the data
 //!
-//! A run file and flags become a [`run::Plan`] of plain values at the edge. The driver gives each row its
-//! attributes, renders a prompt a step, and submits a [`decode::Request`]; the scheduler steps the model
-//! over all open requests at once, masks logits with each row's [`constraint::Session`], draws, and hands
-//! back [`decode::Completion`]s. Attempts go into the ledger as they end; filters accept or reject them,
+//! A run file and flags become a [`plan::Plan`] of plain values at the edge. The driver gives each row its
+//! attributes, renders a prompt a step, and submits a [`Request`](instil_model::decode::Request); the scheduler steps the model
+//! over all open requests at once, masks logits with each row's [`Session`](instil_grammar::constraint::Session), draws, and hands
+//! back [`Completion`](instil_model::decode::Completion)s. Attempts go into the ledger as they end; filters accept or reject them,
 //! and records are written in row order.
 //!
 //! # Words
@@ -51,20 +49,17 @@
 #![warn(clippy::unwrap_used)]
 
 pub mod bench;
-pub mod constraint;
-pub mod decode;
+pub mod catalog;
 pub mod disk;
 pub mod error;
 pub mod export;
 pub mod filter;
-pub mod gguf;
-pub mod grammar;
 pub mod measure;
-pub mod model;
+pub mod plan;
 pub mod recipe;
 pub mod review;
+pub mod row;
 pub mod run;
-pub mod tokenizer;
-pub mod vocab;
+pub mod validator;
 
 pub use error::{Error, Result};

@@ -1,12 +1,16 @@
 //! What the metadata and the names of tensors say of a decoder, and what of it is refused.
 
-use instil::gguf::{Array, GgmlType, Metadata, Value};
-use instil::model::architecture::{Architecture, RotaryScaling};
+use instil_model::gguf::{Array, GgmlType, Metadata, Value};
+use instil_model::model::architecture::{Architecture, RotaryScaling};
+use instil_model::model::decoder::Decoder;
 
 #[path = "support/in_memory.rs"]
 mod in_memory;
+#[path = "support/random_model.rs"]
+mod random_model;
 
 use in_memory::InMemory;
+use random_model::{FAMILIES, Shape, model};
 
 const SHORT_FACTORS: &str = "rope_factors_short.weight";
 
@@ -143,6 +147,11 @@ fn what_is_not_computed_is_refused_by_its_key() {
         let told = refusal("llama", &[], &[tensor]);
         assert!(told.contains(tensor), "{told}");
     }
+    // A bias belongs to a matrix that is there, and a layer has one name.
+    for tensor in ["output.bias", "token_embd.bias", "blk.0.attn_q.bias", "blk.00.attn_q.weight", "blk.0.ffn_up"] {
+        let told = refusal("llama", &[], &[tensor]);
+        assert!(told.contains(&format!("`{tensor}`")), "{told}");
+    }
     let told = refusal("qwen2", &[], &["blk.0.attn_q_norm.weight"]);
     assert!(told.contains("attn_q_norm"), "{told}");
     let told = refusal("phi3", &[], &["blk.1.attn_qkv.weight", "blk.1.attn_k.weight"]);
@@ -160,4 +169,35 @@ fn what_is_not_computed_is_refused_by_its_key() {
         ("rope.scaling.yarn_log_multiplier", zero()),
     ];
     assert_eq!(read("llama", &off), read("llama", &[]));
+}
+
+/// Every tensor of every family is looked for: without it the file is refused, by its name or that of what should
+/// stand in for it, unless it is one that files may do without.
+#[test]
+fn no_tensor_goes_missing_unheard() {
+    let joined = FAMILIES.into_iter().filter(|family| family.joined).map(|family| Shape { biases: true, ..family });
+    for shape in FAMILIES.into_iter().chain(joined) {
+        let file = InMemory::copy_of(&model(shape, 3));
+        let names: Vec<String> = file.tensors.keys().cloned().collect();
+        for name in names {
+            let mut less = InMemory { metadata: file.metadata.clone(), tensors: file.tensors.clone() };
+            less.tensors.remove(&name);
+            let told = Decoder::load("less", &less, 1).map(drop).err().map(|error| error.to_string());
+            let is_bias = name.rsplit_once('.').is_some_and(|(_, ending)| ending == "bias");
+            let optional = is_bias || name == "output.weight" || name.starts_with("rope_");
+            let expected = match name.strip_suffix(".weight").and_then(|name| name.rsplit_once('.')) {
+                // A bias has no place without its matrix.
+                Some((layer, part @ ("attn_q" | "attn_k" | "attn_v" | "attn_qkv"))) if shape.biases => {
+                    format!("{layer}.{part}.bias")
+                }
+                Some((layer, "attn_qkv")) => format!("{layer}.attn_q.weight"),
+                Some((layer, "ffn_gate")) => format!("{layer}.ffn_up.weight"),
+                _ => name.clone(),
+            };
+            match told {
+                None => assert!(optional, "{}: {name} was not missed", shape.family),
+                Some(told) => assert!(told.contains(&expected), "{}: {name}: {told}", shape.family),
+            }
+        }
+    }
 }

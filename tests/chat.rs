@@ -11,9 +11,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use instil::tokenizer::Tokenizer;
-use instil::tokenizer::chat::{ChatTemplate, Date, Message};
-use instil::vocab::{TokenKind, Vocab};
+use instil_grammar::vocab::{TokenKind, Vocab};
+use instil_model::tokenizer::Tokenizer;
+use instil_model::tokenizer::chat::{ChatTemplate, Date, Message};
 use proptest::prelude::*;
 use serde::Deserialize;
 

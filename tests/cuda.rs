@@ -4,11 +4,11 @@
 #![cfg(feature = "cuda")]
 
 use candle_core::Device;
-use instil::gguf::{GgmlType, Gguf};
-use instil::model::architecture::Architecture;
-use instil::model::cuda::CudaDecoder;
-use instil::model::reference::Reference;
-use instil::model::{Model, Segment, SequenceId};
+use instil_model::gguf::{GgmlType, Gguf};
+use instil_model::model::architecture::Architecture;
+use instil_model::model::cuda::CudaDecoder;
+use instil_model::model::reference::Reference;
+use instil_model::model::{Model, Segment, SequenceId};
 
 #[path = "support/random_model.rs"]
 mod random_model;

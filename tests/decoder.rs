@@ -2,14 +2,16 @@
 //! how near the kernels are to the reference.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use instil::decode::{Capacity, Request, Sampling, Scheduler, StreamKey};
-use instil::gguf::{GgmlType, Gguf};
-use instil::model::decoder::Decoder;
-use instil::model::kernels::Isa;
-use instil::model::reference::Reference;
-use instil::model::{Checkpoint, Model, Segment, SequenceId};
-use instil::vocab::{TokenKind, Vocab};
+use instil_grammar::vocab::{TokenKind, Vocab};
+use instil_model::decode::{Capacity, Request, Sampling, Scheduler, StreamKey};
+use instil_model::gguf::{GgmlType, Gguf};
+use instil_model::model::decoder::Decoder;
+use instil_model::model::draw::{Draw, Sampler, Samplers, ToDraw};
+use instil_model::model::kernels::Isa;
+use instil_model::model::reference::Reference;
+use instil_model::model::{Checkpoint, Logits, Model, ModelInfo, OnDevice, Segment, SequenceId, Sequences};
 use proptest::prelude::*;
 
 #[path = "support/in_memory.rs"]
@@ -201,7 +203,7 @@ fn weights_in_memory_are_those_of_the_file() {
 fn what_cannot_be_computed_is_refused() {
     let mut model = Decoder::load("small", &model(LLAMA, 1), 1).expect("a decoder");
     let sequence = model.sequences().create();
-    let told = |result: instil::Result<instil::model::Logits>| result.expect_err("refused").to_string();
+    let told = |result: instil_model::Result<Logits>| result.expect_err("refused").to_string();
     let unknown = [VOCABULARY as u32];
     let error = told(model.forward(&[Segment { sequence, tokens: &unknown, logits: 0 }]));
     assert!(error.contains("no token 99"), "{error}");
@@ -234,9 +236,15 @@ fn blocks_are_shared_and_come_back() {
 /// Rows of 12 requests with a common prefix.
 fn rows(file: &Gguf, threads: usize, capacity: Capacity) -> Vec<Vec<u32>> {
     let mut model = Decoder::load("scheduled", file, threads).expect("a decoder");
+    let rows = rows_of(&mut model, capacity);
+    assert_eq!(model.key_value_memory().used_bytes, 0, "every block comes back");
+    rows
+}
+
+fn rows_of(model: &mut dyn Model, capacity: Capacity) -> Vec<Vec<u32>> {
     let spellings: Vec<Vec<u8>> = (0..VOCABULARY).map(|id| format!("<{id}>").into_bytes()).collect();
     let vocab = Vocab::new(spellings.iter().map(|bytes| (&bytes[..], TokenKind::Text)), &[7]);
-    let mut scheduler = Scheduler::new(&mut model, Arc::new(vocab), capacity);
+    let mut scheduler = Scheduler::new(model, Arc::new(vocab), capacity);
     let prefix: Arc<[u32]> = (0..45).map(|at| at * 13 % VOCABULARY as u32).collect();
     for row in 0..12 {
         scheduler.submit(Request {
@@ -253,9 +261,90 @@ fn rows(file: &Gguf, threads: usize, capacity: Capacity) -> Vec<Vec<u32>> {
     while let Some(completion) = scheduler.next_completion().expect("a pass") {
         found[completion.key.row as usize] = completion.tokens;
     }
-    drop(scheduler);
-    assert_eq!(model.key_value_memory().used_bytes, 0, "every block comes back");
     found
+}
+
+/// A decoder whose logits lie out of the processor's sight; it draws from them where they are, or leaves that.
+struct Remote {
+    decoder: Decoder,
+    draws: bool,
+    /// How often logits were fetched.
+    fetched: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct Hidden {
+    values: Vec<f32>,
+    fetched: Arc<AtomicUsize>,
+}
+
+impl OnDevice for Hidden {
+    fn fetch(&self) -> instil_model::Result<Vec<f32>> {
+        self.fetched.fetch_add(1, Ordering::Relaxed);
+        Ok(self.values.clone())
+    }
+}
+
+impl Model for Remote {
+    fn info(&self) -> &ModelInfo {
+        self.decoder.info()
+    }
+
+    fn sequences(&mut self) -> &mut dyn Sequences {
+        self.decoder.sequences()
+    }
+
+    fn forward(&mut self, segments: &[Segment]) -> instil_model::Result<Logits> {
+        let logits = self.decoder.forward(segments)?;
+        let hidden = Hidden { values: logits.values()?.to_vec(), fetched: self.fetched.clone() };
+        Ok(Logits::on_device(Box::new(hidden), logits.width()))
+    }
+
+    fn draw(
+        &mut self,
+        logits: &Logits,
+        wanted: &[ToDraw],
+        samplers: &Samplers,
+    ) -> instil_model::Result<Vec<Option<Draw>>> {
+        if !self.draws {
+            return samplers.draw(logits, wanted);
+        }
+        let hidden = logits.device().and_then(|logits| logits.downcast_ref::<Hidden>()).expect("its own logits");
+        let mut sampler = Sampler::default();
+        let draw = |wanted: &ToDraw| {
+            let row = &hidden.values[wanted.row * VOCABULARY..(wanted.row + 1) * VOCABULARY];
+            sampler.draw(row, wanted.context, wanted.sampling, wanted.key, wanted.index)
+        };
+        Ok(wanted.iter().map(draw).collect())
+    }
+}
+
+#[test]
+fn logits_may_stay_where_they_are() {
+    let file = model(LLAMA, 11);
+    let expected = rows(&file, 2, Capacity::slots(5));
+    for draws in [true, false] {
+        let decoder = Decoder::load("remote", &file, 2).expect("a decoder");
+        let mut remote = Remote { decoder, draws, fetched: Arc::default() };
+        assert_eq!(rows_of(&mut remote, Capacity::slots(5)), expected);
+        assert_eq!(remote.fetched.load(Ordering::Relaxed) == 0, draws, "a model that draws keeps its logits");
+    }
+}
+
+/// What is told is what lies in memory: types without a kernel are widened to 16 bits.
+#[test]
+fn the_memory_of_weights_is_that_of_their_forms() {
+    let wide = Shape { hidden: 256, heads: 4, kv_heads: 4, head_dim: 64, feed_forward: 256, ..LLAMA };
+    let bytes = |kind| {
+        let file = model(Shape { kind, head_kind: kind, ..wide }, 1);
+        Decoder::load("weights", &file, 1).expect("a decoder").weight_bytes()
+    };
+    assert_eq!(bytes(GgmlType::Q2_K), bytes(GgmlType::F16));
+    assert!(bytes(GgmlType::Q4_K) * 3 < bytes(GgmlType::Q3_K));
+    let file = model(LLAMA, 1);
+    let reference = Reference::load("weights", &file, &candle_core::Device::Cpu).expect("a reference");
+    let elements: u64 = file.tensors().iter().map(instil_model::gguf::TensorInfo::elements).sum();
+    assert_eq!(reference.weight_bytes() as u64, elements * 4);
 }
 
 #[test]

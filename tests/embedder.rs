@@ -4,10 +4,10 @@
 #[path = "support/random_bert.rs"]
 mod random_bert;
 
-use instil::model::catalog::{Catalog, DEFAULT_EMBEDDER};
-use instil::model::embedder::Embedder;
-use instil::model::manifest::{Manifest, Origin};
-use instil::model::source::{Places, Presence, locate};
+use instil::catalog::manifest::{Manifest, Origin};
+use instil::catalog::source::{Places, Presence, locate};
+use instil::catalog::{Catalog, DEFAULT_EMBEDDER};
+use instil_model::model::embedder::Embedder;
 use serde_json::Value;
 
 const WORDS: [&str; 12] =
@@ -15,7 +15,7 @@ const WORDS: [&str; 12] =
 
 fn load(manifest: &Manifest, places: &Places) -> Option<Embedder> {
     match locate(manifest, places).expect("a readable folder") {
-        Presence::Present(located) => Some(Embedder::load(manifest, &located).expect("an embedder")),
+        Presence::Present(located) => Some(instil::catalog::embedder::load(manifest, &located).expect("an embedder")),
         _ => None,
     }
 }
@@ -129,8 +129,13 @@ fn files_that_are_no_embedder_are_refused() {
     assert!(told(&wild, &tokenizer, &config).contains("is not the encoder"));
     let writer = Catalog::load(&Places::under(folder.path())).expect("manifests");
     let writer = writer.find("smollm2-135m-instruct").expect("bundled");
-    let none = instil::model::source::Located { files: Vec::new(), fetched: false };
-    assert!(Embedder::load(writer, &none).expect_err("no embedder").to_string().contains("use all-minilm-l6-v2"));
+    let none = instil::catalog::source::Located { files: Vec::new(), fetched: false };
+    assert!(
+        instil::catalog::embedder::load(writer, &none)
+            .expect_err("no embedder")
+            .to_string()
+            .contains("use all-minilm-l6-v2")
+    );
 }
 
 #[test]

@@ -17,11 +17,10 @@ use candle_core::quantized::gguf_file::Content;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models;
-use instil::gguf::write::{Tensor as Stored, to_bytes};
-use instil::gguf::{Array, GgmlType, Gguf, Metadata, Value as Entered};
-use instil::model::decoder::Decoder;
-use instil::model::reference::Reference;
-use instil::model::{Model, Segment};
+use instil_model::gguf::{Array, GgmlType, Gguf, Metadata, Value as Entered};
+use instil_model::model::decoder::Decoder;
+use instil_model::model::reference::Reference;
+use instil_model::model::{Model, Segment};
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -29,6 +28,7 @@ use serde_json::{Value, json};
 #[path = "support/random_model.rs"]
 mod random_model;
 
+use random_model::write::{Tensor as Stored, to_bytes};
 use random_model::{CONTEXT, Entry, FAMILIES, LLAMA, Shape, VOCABULARY, bytes};
 
 const F32: Shape = Shape { kind: GgmlType::F32, head_kind: GgmlType::F32, ..LLAMA };

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use instil::decode::{Capacity, Completion, Measure, Request, Sampling, Scheduler, StreamKey};
-use instil::gguf::Gguf;
-use instil::model::decoder::Decoder;
-use instil::model::{Model, Segment};
-use instil::vocab::{TokenKind, Vocab};
+use instil_grammar::vocab::{TokenKind, Vocab};
+use instil_model::decode::{Capacity, Completion, Measure, Request, Sampling, Scheduler, StreamKey};
+use instil_model::gguf::Gguf;
+use instil_model::model::decoder::Decoder;
+use instil_model::model::{Model, Segment};
 use proptest::prelude::*;
 
 #[path = "support/random_model.rs"]

@@ -4,14 +4,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use instil::gguf::Gguf;
-use instil::model::catalog::{Catalog, DEFAULT_MODEL};
-use instil::model::decoder::Decoder;
-use instil::model::reference::Reference;
-use instil::model::source::{Places, Presence, locate};
-use instil::model::{Model, Segment, SequenceId};
-use instil::tokenizer::chat::Message;
-use instil::tokenizer::{EncodeOptions, Tokenizer};
+use instil::catalog::source::{Places, Presence, locate};
+use instil::catalog::{Catalog, DEFAULT_MODEL};
+use instil_model::gguf::Gguf;
+use instil_model::model::decoder::Decoder;
+use instil_model::model::reference::Reference;
+use instil_model::model::{Model, Segment, SequenceId};
+use instil_model::tokenizer::chat::Message;
+use instil_model::tokenizer::{EncodeOptions, Tokenizer};
 
 /// The default model's file, if it is on this machine.
 fn weights(test: &str) -> Option<PathBuf> {

@@ -9,7 +9,7 @@ mod schema_gen;
 mod walk;
 
 use instil::bench::input::{self, Spacing};
-use instil::grammar::{GrammarSource, NumberStyle, Options, Program, Root};
+use instil_grammar::grammar::{GrammarSource, NumberStyle, Options, Program, Root};
 use serde_json::Value;
 
 fn options() -> Options {
@@ -80,7 +80,7 @@ fn hostile_sources_end_soon() {
         let mut state = expansion.lang_start(shape.lang);
         for byte in b"aabbaabbaabbaabbcd0000000000".iter().cycle().take(400) {
             state = expansion.lang_next(state, *byte);
-            if state == instil::grammar::DEAD {
+            if state == instil_grammar::grammar::DEAD {
                 state = expansion.lang_start(shape.lang);
             }
         }
@@ -127,7 +127,7 @@ fn what_cannot_be_is_refused_with_its_place() {
     ] {
         let error = Program::compile(&GrammarSource::JsonSchema(schema.clone()), &options()).expect_err("refused");
         match error {
-            instil::Error::Grammar { pointer: found, .. } => assert_eq!(found, pointer, "{schema}"),
+            instil_grammar::Error::Grammar { pointer: found, .. } => assert_eq!(found, pointer, "{schema}"),
             other => panic!("{other}"),
         }
     }

@@ -19,10 +19,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use instil::bench::input::{self, Spacing};
-use instil::constraint::{Engine, KeyOrder, Settings, Tables};
-use instil::grammar::format::FORMATS;
-use instil::grammar::{GrammarSource, Options, Program};
-use instil::tokenizer::Tokenizer;
+use instil_grammar::constraint::{Engine, KeyOrder, Settings, Tables};
+use instil_grammar::grammar::format::FORMATS;
+use instil_grammar::grammar::{GrammarSource, Options, Program};
+use instil_model::tokenizer::Tokenizer;
 use serde_json::Value;
 use walk::{Classes, Failure, Judge, Rng, Sampler};
 

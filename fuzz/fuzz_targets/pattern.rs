@@ -1,9 +1,9 @@
 //! Any text as a regex, in both dialects: reading it and running its automaton must neither panic nor take long.
 #![no_main]
 
-use instil::grammar::automaton::{Automaton, DEAD};
-use instil::grammar::language::Languages;
-use instil::grammar::pattern::{Dialect, Pattern};
+use instil_grammar::grammar::automaton::{Automaton, DEAD};
+use instil_grammar::grammar::language::Languages;
+use instil_grammar::grammar::pattern::{Dialect, Pattern};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

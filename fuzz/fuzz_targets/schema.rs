@@ -3,9 +3,9 @@
 
 use std::sync::{Arc, LazyLock};
 
-use instil::constraint::{Engine, Settings, Tables};
-use instil::grammar::{GrammarSource, Options};
-use instil::vocab::{TokenKind, Vocab};
+use instil_grammar::constraint::{Engine, Settings, Tables};
+use instil_grammar::grammar::{GrammarSource, Options};
+use instil_grammar::vocab::{TokenKind, Vocab};
 use libfuzzer_sys::fuzz_target;
 
 /// Each byte is a token; the last token ends a sequence.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::input::BenchCase;
-use crate::vocab::TokenId;
+use instil_grammar::vocab::TokenId;
 
 /// An engine under test, with all that it computes once a vocabulary.
 pub trait Engine {

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::input::{BenchFile, Spacing};
 use super::masks::{Engine, FileResult, Walk, run_file};
 use crate::error::{Error, Result};
-use crate::vocab::TokenId;
+use instil_grammar::vocab::TokenId;
 
 /// What a file may cost.
 #[derive(Clone, Copy, Debug)]

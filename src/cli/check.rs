@@ -4,9 +4,10 @@ use std::io::BufRead;
 use std::path::PathBuf;
 
 use clap::Args;
-use instil::constraint::{Backend, enforcement};
-use instil::grammar::validator::Validator;
+use instil::row::{META, is_reserved};
+use instil::validator::Validator;
 use instil::{Error, Result};
+use instil_grammar::constraint::{Backend, enforcement};
 use serde_json::{Value, json};
 
 use super::options::{Engine, LayoutOptions, read_schema, validator};
@@ -45,7 +46,7 @@ pub struct CheckArguments {
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
     /// The same over the tokenizer of this model, if its files are here; nothing is fetched.
-    #[arg(short, long, default_value = instil::model::DEFAULT_MODEL, env = "INSTIL_MODEL")]
+    #[arg(short, long, default_value = instil::catalog::DEFAULT_MODEL, env = "INSTIL_MODEL")]
     model: String,
     #[command(flatten)]
     layout: LayoutOptions,
@@ -175,9 +176,9 @@ fn check_row(line: &[u8], schema: &Value, validator: &Validator) -> Result<(), (
 fn without_bookkeeping(mut value: Value, schema: &Value) -> Value {
     let named = |name: &str| schema.get("properties").is_some_and(|properties| properties.get(name).is_some());
     if let Some(fields) = value.as_object_mut()
-        && fields.contains_key("meta")
+        && fields.contains_key(META)
     {
-        fields.retain(|key, _| named(key) || (key != "id" && key != "meta"));
+        fields.retain(|key, _| named(key) || !is_reserved(key));
     }
     value
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::Args;
-use instil::vocab::TokenId;
 use instil::{Error, Result};
+use instil_grammar::vocab::TokenId;
 use serde_json::{Value, json};
 
 use super::bench::{Spread, check_stop, measure};
@@ -51,7 +51,7 @@ pub fn run(comparison: &Comparison, quiet: bool, stop: &Arc<AtomicBool>) -> Resu
         return Err(Error::usage("a count is 0", "use 1 or more"));
     }
     let names = match comparison.models.as_slice() {
-        [] => vec![instil::model::DEFAULT_MODEL.to_owned()],
+        [] => vec![instil::catalog::DEFAULT_MODEL.to_owned()],
         models => models.to_vec(),
     };
     if !comparison.json {

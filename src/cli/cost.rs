@@ -5,16 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use instil::constraint::{Engine, Settings, Tables};
-use instil::decode::StreamKey;
-use instil::gguf::Gguf;
-use instil::grammar::{GrammarSource, Options};
-use instil::model::catalog::Catalog;
-use instil::model::manifest::Kind;
-use instil::model::source::{self, FetchOptions, Places};
-use instil::tokenizer::Tokenizer;
-use instil::vocab::Vocab;
+use instil::catalog::Catalog;
+use instil::catalog::manifest::Kind;
+use instil::catalog::source::{self, FetchOptions, Places};
 use instil::{Error, Result};
+use instil_grammar::constraint::{Engine, Settings, Tables};
+use instil_grammar::grammar::{GrammarSource, Options};
+use instil_grammar::vocab::Vocab;
+use instil_model::decode::StreamKey;
+use instil_model::gguf::Gguf;
+use instil_model::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
 /// Texts that are walked, and most tokens of each past the least.

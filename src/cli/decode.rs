@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use instil::decode::{Completion, Finish, Request, Sampling, Scheduler, StreamKey};
-use instil::grammar::GrammarSource;
-use instil::grammar::validator::Validator;
 use instil::recipe::Draws;
-use instil::tokenizer::EncodeOptions;
-use instil::tokenizer::chat::Message;
+use instil::validator::Validator;
 use instil::{Error, Result};
+use instil_grammar::grammar::GrammarSource;
+use instil_model::decode::{Completion, Finish, Request, Sampling, Scheduler, StreamKey};
+use instil_model::tokenizer::EncodeOptions;
+use instil_model::tokenizer::chat::Message;
 use serde_json::{Value, json};
 
 use super::options::{Engine, LayoutOptions, ModelOptions, SamplingOptions, read_schema, read_text, validator};

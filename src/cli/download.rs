@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use instil::Result;
-use instil::model::manifest::{Manifest, SourceKind};
-use instil::model::source::{self, FetchEvent, FetchOptions, Located, Places};
+use instil::catalog::manifest::{Manifest, SourceKind};
+use instil::catalog::source::{self, FetchEvent, FetchOptions, Located, Places};
 
 use super::terminal;
 

@@ -25,8 +25,8 @@ pub enum Exit {
 impl From<&Error> for Exit {
     fn from(error: &Error) -> Self {
         match error {
-            Error::Usage { .. } => Self::Usage,
-            Error::Input { .. } | Error::Grammar { .. } | Error::Model { .. } => Self::Input,
+            Error::Usage { .. } | Error::Grammar(instil_grammar::Error::Usage { .. }) => Self::Usage,
+            Error::Input { .. } | Error::Grammar(_) | Error::Model { .. } => Self::Input,
             Error::Unavailable { .. } | Error::Io { .. } => Self::Unavailable,
             Error::Unmet { .. } => Self::Unmet,
             Error::Interrupted { .. } => Self::Interrupted,

@@ -11,10 +11,10 @@ use instil::bench::input::{self, BenchCase, Spacing};
 use instil::bench::masks::Engine;
 use instil::bench::report::{Tally, table};
 use instil::bench::supervise::{Limits, Report, serve, supervise};
-use instil::constraint::{Escapes, Settings};
-use instil::grammar::{NumberStyle, Options};
-use instil::tokenizer::{EncodeOptions, Tokenizer};
 use instil::{Error, Result};
+use instil_grammar::constraint::{Escapes, Settings};
+use instil_grammar::grammar::{NumberStyle, Options};
+use instil_model::tokenizer::{EncodeOptions, Tokenizer};
 use serde_json::Value;
 
 use super::options::{Order, Spaces};

@@ -6,9 +6,9 @@ use std::sync::atomic::AtomicBool;
 
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::DecimalBytes;
-use instil::model::Catalog;
-use instil::model::manifest::{Manifest, Origin, SourceKind};
-use instil::model::source::{Places, Presence, locate};
+use instil::catalog::Catalog;
+use instil::catalog::manifest::{Manifest, Origin, SourceKind};
+use instil::catalog::source::{Places, Presence, locate};
 use instil::{Error, Result};
 use serde_json::{Value, json};
 
@@ -51,7 +51,7 @@ enum ModelsCommand {
     /// Get the files of a model; prints where the weights are.
     Pull {
         /// Its name, or a path to a manifest.
-        #[arg(default_value = instil::model::DEFAULT_MODEL)]
+        #[arg(default_value = instil::catalog::DEFAULT_MODEL)]
         name: String,
         /// Use only this kind of source.
         #[arg(long, value_enum)]

@@ -4,13 +4,13 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
-use instil::constraint::{KeyOrder, Settings, Whitespace};
-use instil::decode::Capacity;
-use instil::grammar::validator::Validator;
-use instil::grammar::{GrammarSource, Program};
-use instil::model::{LoadOptions, Model};
 use instil::recipe::DrawsOverride;
+use instil::validator::Validator;
 use instil::{Error, Result};
+use instil_grammar::constraint::{KeyOrder, Settings, Whitespace};
+use instil_grammar::grammar::{GrammarSource, Program};
+use instil_model::decode::Capacity;
+use instil_model::model::{LoadOptions, Model};
 
 /// Which model, where.
 #[derive(Debug, Clone, Args)]
@@ -68,7 +68,7 @@ fn half_of_free_memory() -> Option<usize> {
 impl ModelOptions {
     /// The model, as the user names it.
     pub fn name(&self) -> &str {
-        self.model.as_deref().unwrap_or(instil::model::DEFAULT_MODEL)
+        self.model.as_deref().unwrap_or(instil::catalog::DEFAULT_MODEL)
     }
 
     /// The device, as the user names it.
@@ -186,7 +186,7 @@ impl Engine {
     }
 }
 
-impl From<Engine> for instil::constraint::Backend {
+impl From<Engine> for instil_grammar::constraint::Backend {
     fn from(engine: Engine) -> Self {
         match engine {
             Engine::Instil => Self::Instil,
@@ -298,7 +298,7 @@ pub fn read_schema(path: &PathBuf) -> Result<serde_json::Value> {
 pub fn validator(schema: &serde_json::Value) -> Result<Validator> {
     Validator::new(schema).map_err(|cause| {
         let source = GrammarSource::JsonSchema(schema.clone());
-        Program::compile(&source, &instil::grammar::Options::default()).err().unwrap_or(cause)
+        Program::compile(&source, &instil_grammar::grammar::Options::default()).err().map_or(cause, Error::from)
     })
 }
 

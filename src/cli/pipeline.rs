@@ -11,14 +11,15 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::Args;
-use instil::constraint::Settings;
-use instil::decode::Capacity;
-use instil::model::scripted::{Scene, Script};
+use instil::plan::ModelUsed;
+use instil::plan::Plan;
 use instil::recipe::{Recipe, builtin};
 use instil::run::driver::{Workshop, replay};
-use instil::run::plan::ModelUsed;
-use instil::run::{Plan, RunDirectory, Summary};
+use instil::run::{RunDirectory, Summary};
 use instil::{Error, Result};
+use instil_grammar::constraint::Settings;
+use instil_model::decode::Capacity;
+use instil_model::model::scripted::{Scene, Script};
 use serde_json::{Value, json};
 
 use super::options::Engine;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use instil::constraint::Settings;
+use instil::plan::Plan;
 use instil::run::driver::Workshop;
-use instil::run::{Event, Plan, RunDirectory};
+use instil::run::{Event, RunDirectory};
 use instil::{Error, Result};
+use instil_grammar::constraint::Settings;
 use serde_json::{Map, Value, json};
 
 use super::generate::{from_nothing, planned};

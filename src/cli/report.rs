@@ -35,7 +35,7 @@ pub struct ReportArguments {
     seed: u64,
     /// Take the Vendi score of sentence embeddings by this model, rather than of words [default: all-minilm-l6-v2].
     #[arg(long, value_name = "MODEL", num_args = 0..=1, require_equals = true,
-        default_missing_value = instil::model::DEFAULT_EMBEDDER)]
+        default_missing_value = instil::catalog::DEFAULT_EMBEDDER)]
     embedder: Option<String>,
     /// Print the report as JSON.
     #[arg(long)]
@@ -56,8 +56,8 @@ pub fn run(arguments: &ReportArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
     bar.finish_and_clear();
     let report = report?;
     let json = serde_json::to_string_pretty(&report).expect("a report is plain data") + "\n";
-    if arguments.path.is_dir() {
-        write_whole(&arguments.path.join("report.json"), json.as_bytes())?;
+    if let Some(files) = &sources.run {
+        write_whole(&files.report, json.as_bytes())?;
     }
     terminal::print(&if arguments.json { json } else { table(&report) })
 }

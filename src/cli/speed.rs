@@ -3,9 +3,9 @@
 
 use std::path::PathBuf;
 
+use instil::catalog::source::Places;
+use instil::catalog::source::verify::sha256_of;
 use instil::disk::write_whole;
-use instil::model::source::Places;
-use instil::model::source::verify::sha256_of;
 use serde::{Deserialize, Serialize};
 
 /// Shorter runs say little.

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use clap::Args;
 use instil::Result;
-use instil::constraint::Settings;
-use instil::gguf::Gguf;
-use instil::model::catalog::Catalog;
-use instil::model::manifest::Kind;
-use instil::model::source::{Places, Presence, locate};
+use instil::catalog::Catalog;
+use instil::catalog::manifest::Kind;
+use instil::catalog::source::{Places, Presence, locate};
+use instil::plan::Plan;
+use instil::run::Estimate;
 use instil::run::seeds::Seeds;
 use instil::run::steps::{Reader, Steps};
-use instil::run::{Estimate, Plan};
-use instil::tokenizer::Tokenizer;
+use instil_grammar::constraint::Settings;
+use instil_model::gguf::Gguf;
+use instil_model::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
 use super::generate::planned;
@@ -48,7 +49,7 @@ pub fn run(arguments: &ValidateArguments, quiet: bool) -> Result<()> {
     let source = arguments.run.source(&arguments.shape, None)?;
     let (plan, model) = planned(&arguments.run, &source, Engine::Instil)?;
     validator(&plan.schema)?;
-    instil::constraint::enforcement(&plan.schema, Engine::Instil.into())?;
+    instil_grammar::constraint::enforcement(&plan.schema, Engine::Instil.into())?;
     if let Some(rule) = &plan.recipe.filters.semantic {
         setup::embedder_manifest(rule)?;
     }
@@ -119,7 +120,7 @@ fn tokenizer(options: &ModelOptions) -> Result<Option<Arc<Tokenizer>>> {
     let Presence::Present(located) = locate(&manifest, &places)? else { return Ok(None) };
     let Some(weights) = located.weights() else { return Ok(None) };
     let file = Gguf::open(&weights.path)?;
-    Tokenizer::from_gguf(file.metadata(), &manifest.name).map(|tokenizer| Some(Arc::new(tokenizer)))
+    Ok(Some(Arc::new(Tokenizer::from_gguf(file.metadata(), &manifest.name)?)))
 }
 
 fn describe(plan: &Plan, cells: &[(Value, f64)], estimate: Option<&Estimate>) -> String {

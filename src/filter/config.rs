@@ -25,7 +25,7 @@ use super::rouge::RougeL;
 use super::semantic::Semantic;
 use super::{Filter, decoding, echo, empty, loops, refusal, sentence_end, stop_words};
 use crate::error::{Error, Result};
-use crate::model::embedder::Embedder;
+use instil_model::model::embedder::Embedder;
 
 /// Most bytes of a file of rules.
 const MOST_BYTES: u64 = 1 << 20;
@@ -189,7 +189,7 @@ impl Filters {
     }
 
     /// The reason to turn an attempt down for the way in which one of its texts was decoded.
-    pub fn check_decoding(&self, note: &decoding::Decoded<'_>) -> Option<super::Reason> {
+    pub fn check_decoding(&self, note: &crate::row::StepNote) -> Option<super::Reason> {
         decoding::check(self.closed_by_budget, self.tension, note)
     }
 

@@ -20,7 +20,7 @@ use super::semantic::{self, SemanticIndex, Sentence};
 use super::text::{hash, joined};
 use super::{Filters, Other, Reason};
 use crate::error::{Error, Result};
-use crate::model::embedder::Embedder;
+use instil_model::model::embedder::Embedder;
 
 /// A row that asks to be accepted.
 #[derive(Clone, Copy, Debug)]

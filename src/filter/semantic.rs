@@ -17,9 +17,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Other, Reason};
+use crate::catalog::DEFAULT_EMBEDDER;
 use crate::error::Result;
-use crate::model::DEFAULT_EMBEDDER;
-use crate::model::embedder::Embedder;
+use instil_model::model::embedder::Embedder;
 
 /// Kept embeddings that one thread compares at a time: half a mebibyte of 384 numbers each.
 const BLOCK: usize = 512;

@@ -21,8 +21,8 @@ use serde_json::{Map, Value};
 
 use super::Fault;
 use super::attributes::{Attribute, Held, Quota, Range, number};
-use crate::decode::StreamKey;
 use crate::filter::condition::fits;
+use instil_model::decode::StreamKey;
 
 /// Most combinations of values that are apportioned as cells.
 pub const MOST_CELLS: usize = 4096;

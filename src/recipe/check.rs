@@ -6,7 +6,7 @@ use super::attributes::check_condition;
 use super::prompt::{Templates, is_template};
 use super::{BestOf, Fault, Form, Output, Recipe, Scale, Step};
 use crate::error::nearest;
-use crate::grammar::{GrammarSource, Options, Program};
+use instil_grammar::grammar::{GrammarSource, Options, Program};
 
 /// Names that every template can use.
 const ALWAYS: &[&str] = &["schema"];
@@ -93,7 +93,7 @@ impl Recipe {
             templates.check(template, known).map_err(|(what, remedy)| Fault::new(format!("{at}/{key}"), what, remedy))
         };
         let field = &step.field;
-        if field.trim().is_empty() || ["id", "meta"].contains(&field.as_str()) {
+        if field.trim().is_empty() || crate::row::is_reserved(field) {
             let what =
                 if field.trim().is_empty() { "the field has no name".into() } else { format!("`{field}` is taken") };
             return Err(Fault::new(format!("{at}/field"), what, "choose another name"));

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::Recipe;
 use super::assign::PLANNING;
-use crate::decode::StreamKey;
+use instil_model::decode::StreamKey;
 
 impl Recipe {
     /// Which set of examples row `row` shows: sets are dealt in shuffled rounds.

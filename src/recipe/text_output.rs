@@ -3,7 +3,7 @@
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::grammar::TextBounds;
+use instil_grammar::grammar::TextBounds;
 
 /// Bounds of a free text. Words are what white space parts; a sentence ends with `.`, `!`, `?` or `…` before
 /// white space or the end, and under a bound on sentences the text ends with one.

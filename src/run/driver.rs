@@ -12,18 +12,18 @@ use serde_json::{Map, Value};
 
 use super::directory::RunDirectory;
 use super::ledger::Entry;
-use super::plan::Plan;
 use super::rows::{Rows, Wanted};
 use super::seeds::Seeds;
 use super::steps::{Decoding, Next, Reader, Steps};
-use crate::constraint::Compiler;
-use crate::decode::{Capacity, Scheduler, Statistics, StreamKey};
 use crate::error::Result;
-use crate::filter::Reason;
-use crate::model::Model;
-use crate::model::embedder::Embedder;
-use crate::tokenizer::Tokenizer;
-use crate::vocab::TokenId;
+use crate::plan::Plan;
+use crate::row::Reason;
+use instil_grammar::constraint::Compiler;
+use instil_grammar::vocab::TokenId;
+use instil_model::decode::{Capacity, Scheduler, Statistics, StreamKey};
+use instil_model::model::Model;
+use instil_model::model::embedder::Embedder;
+use instil_model::tokenizer::Tokenizer;
 
 /// Rows that may be open at once, as a multiple of the slots: bounds memory while rows wait for lower ones.
 const AHEAD: usize = 8;

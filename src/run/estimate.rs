@@ -3,11 +3,11 @@
 use serde::Serialize;
 use serde_json::json;
 
-use super::plan::Plan;
 use super::seeds::Seeds;
 use super::steps::{Decoding, Next, Steps};
-use crate::decode::StreamKey;
 use crate::error::Result;
+use crate::plan::Plan;
+use instil_model::decode::StreamKey;
 
 /// Rows that are tried; their mean stands for the others.
 const ROWS_TRIED: u32 = 48;

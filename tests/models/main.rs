@@ -8,8 +8,8 @@ use std::process::{Command, Output};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use instil::model::manifest::{Manifest, Origin, Source, SourceKind};
-use instil::model::source::{FetchEvent, FetchOptions, Located, Places, Presence, fetch, locate, sha256_of_file};
+use instil::catalog::manifest::{Manifest, Origin, Source, SourceKind};
+use instil::catalog::source::{FetchEvent, FetchOptions, Located, Places, Presence, fetch, locate, sha256_of_file};
 use instil::{Error, Result};
 use stand_in::{Faults, Server, hub, package_index};
 
@@ -127,10 +127,9 @@ fn the_hub_delivers_into_its_own_cache_layout() {
     assert!(matches!(locate(&manifest, &machine.places).unwrap(), Presence::Present(_)));
 
     // hf-hub itself finds the file in its cache, without a network.
-    let client = hf_hub::HFClient::builder().endpoint(closed_port()).cache_dir(&machine.places.hub_cache);
-    let repository = client.build_sync().unwrap().model("toys", "toy");
-    let found =
-        repository.download_file().filename("model.gguf").revision(REVISION).local_files_only(true).send().unwrap();
+    let repository = hf_hub::Repo::with_revision("toys/toy".into(), hf_hub::RepoType::Model, REVISION.into());
+    let cache = hf_hub::Cache::new(machine.places.hub_cache.clone());
+    let found = cache.repo(repository).get("model.gguf").unwrap();
     assert_eq!(found, machine.pointer());
 }
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::time::{Duration, Instant};
 
-use instil::grammar::validator::Validator;
 use instil::recipe::builtin;
+use instil::validator::Validator;
 use serde_json::Value;
 
 use crate::{Place, combine, fixture, wait_until};

@@ -1,6 +1,6 @@
 //! Run files: what they make, and the one clear line for each way in which they can be wrong.
 
-use instil::grammar::validator::Validator;
+use instil::validator::Validator;
 use serde_json::Value;
 
 use crate::{Place, fixture};
@@ -120,7 +120,7 @@ fn a_run_tells_the_next_validation_how_long_it_will_take() {
     let told = place.run(&validate).succeeded().stdout;
     assert!(told.contains("how long that takes is told once a run"), "{told}");
     let speed = place.at(".cache/instil/speed");
-    let name = instil::model::source::verify::sha256_of(b"model.toml");
+    let name = instil::catalog::source::verify::sha256_of(b"model.toml");
     std::fs::create_dir_all(&speed).expect("a folder");
     std::fs::write(speed.join(format!("{}.json", &name[..16])), "{\"tokens_per_s\": 50.0, \"batch\": 8}")
         .expect("written");

@@ -1,10 +1,11 @@
 //! Runs with weights: a random decoder of two kilobytes a layer, whose rows only the grammar makes sense of.
 
-use instil::gguf::{Array, GgmlType, Gguf, Metadata, Value, write};
-use instil::model::{self, LoadOptions, Segment};
-use instil::tokenizer::{EncodeOptions, Tokenizer};
+use instil_model::gguf::{Array, GgmlType, Gguf, Metadata, Value};
+use instil_model::model::{self, LoadOptions, Segment};
+use instil_model::tokenizer::{EncodeOptions, Tokenizer};
 
 use crate::Place;
+use crate::write;
 
 const HIDDEN: usize = 32;
 const FEED_FORWARD: usize = 64;
@@ -185,8 +186,9 @@ fn the_memory_of_two_models_is_told() {
     assert!(told.contains("memory: writer 0.1 MB of weights, 0.0 MB of keys and values; judge judge 0.1 MB"), "{told}");
     let summary: serde_json::Value = serde_json::from_str(&run(&["-o", "run", "--json"]).stdout).expect("JSON");
     let memory = &summary["memory"];
-    // 21,120 weights of four bytes; blocks of 32 positions of one layer with 16 keys and 16 values of two bytes.
-    let weights = 4 * (257 * 32 + 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 3 * 32);
+    // 21,600 weights of four bytes, outputs in groups of 16; blocks of 32 positions of one layer with 16 keys and 16
+    // values of two bytes.
+    let weights = 4 * (272 * 32 + 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 3 * 32);
     for (at, name, blocks) in [(0, "writer", 2), (1, "judge", 1)] {
         let model = &memory[at];
         assert_eq!(

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use instil::gguf::{GgmlType, Gguf, Metadata};
-use instil::model::Checkpoint;
-use instil::model::kernels::packed::Stored;
-use instil::{Error, Result};
+use instil_model::gguf::{GgmlType, Gguf, Metadata};
+use instil_model::model::Checkpoint;
+use instil_model::model::kernels::packed::Stored;
+use instil_model::{Error, Result};
 
 /// Metadata, and by its name the type, the shape (outermost first) and the bytes of each tensor.
 pub struct InMemory {

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use instil::model::source::verify::sha256_of;
+use instil::catalog::source::verify::sha256_of;
 use serde_json::{Value, json};
 
 const HIDDEN: usize = 32;

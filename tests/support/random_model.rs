@@ -3,8 +3,12 @@
 #![allow(dead_code, reason = "each test takes its part of it")]
 
 use half::f16;
-use instil::gguf::write::{Tensor, to_bytes};
-use instil::gguf::{Array, GgmlType, Gguf, Metadata, Value};
+use instil_model::gguf::{Array, GgmlType, Gguf, Metadata, Value};
+
+#[path = "gguf_writer.rs"]
+pub mod write;
+
+use write::{Tensor, to_bytes};
 
 pub const VOCABULARY: usize = 99;
 pub const CONTEXT: usize = 256;

@@ -3,7 +3,7 @@
 
 #![allow(dead_code, reason = "each test uses a part of what its support offers")]
 
-use instil::vocab::{TokenId, TokenKind, Vocab};
+use instil_grammar::vocab::{TokenId, TokenKind, Vocab};
 
 /// The vocabulary.
 pub fn small_vocab() -> Vocab {

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use instil::constraint::{Engine, Session};
-use instil::grammar::{Enforcement, Program};
-use instil::vocab::{TokenId, TokenKind, Vocab};
+use instil_grammar::constraint::{Engine, Session};
+use instil_grammar::grammar::{Enforcement, Program};
+use instil_grammar::vocab::{TokenId, TokenKind, Vocab};
 use serde_json::Value;
 
 use super::oracle;

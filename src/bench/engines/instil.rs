@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::bench::masks::{Engine, Matcher};
-use crate::constraint::{self, Session, Settings, Tables};
-use crate::grammar::{GrammarSource, Options};
-use crate::vocab::{TokenId, Vocab};
+use instil_grammar::constraint::{self, Session, Settings, Tables};
+use instil_grammar::grammar::{GrammarSource, Options};
+use instil_grammar::vocab::{TokenId, Vocab};
 
 /// The engine with its tables, built once a vocabulary.
 pub struct Instil {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::bench::masks::{Engine, Matcher};
 use crate::error::{Error, Result};
-use crate::vocab::{TokenId, TokenKind, Vocab};
+use instil_grammar::vocab::{TokenId, TokenKind, Vocab};
 
 /// llguidance with its token trie and slices, built once a vocabulary.
 pub struct Llguidance {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::bench::masks::{Engine, Matcher};
 use crate::error::{Error, Result};
-use crate::vocab::{TokenId, Vocab};
+use instil_grammar::vocab::{TokenId, Vocab};
 
 /// What its regexes put where JSON may have whitespace: one optional blank, enough for both fixed styles.
 const WHITESPACE: &str = "[ ]?";

@@ -1,0 +1,73 @@
+//! What can be wrong with a grammar, or with the way it is used: where it stands, and what helps.
+//!
+//! Every variant prints as one line.
+
+use std::fmt;
+
+/// Result of everything fallible in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong, sorted by who can mend it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A grammar (JSON Schema, regex, choice) that cannot be enforced.
+    #[error("{}{what}{}", At(pointer), Remedy(remedy))]
+    Grammar {
+        /// JSON pointer into the schema, or the byte offset in a regex; empty for the whole.
+        pointer: String,
+        /// What is wrong, naming the keyword.
+        what: String,
+        /// What helps.
+        remedy: String,
+    },
+    /// A setting has a value that cannot work.
+    #[error("{what}{}", Remedy(remedy))]
+    Usage {
+        /// What is wrong.
+        what: String,
+        /// What helps.
+        remedy: String,
+    },
+}
+
+impl Error {
+    /// A grammar that cannot be enforced.
+    pub fn grammar(pointer: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Grammar { pointer: pointer.into(), what: what.into(), remedy: remedy.into() }
+    }
+
+    /// A setting that cannot work.
+    pub fn usage(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Usage { what: what.into(), remedy: remedy.into() }
+    }
+}
+
+/// ` (remedy)`, or nothing.
+struct Remedy<'a>(&'a str);
+
+impl fmt::Display for Remedy<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, "; {}", self.0) }
+    }
+}
+
+/// `at POINTER: `, or nothing.
+struct At<'a>(&'a str);
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, "at {}: ", self.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_one_line_with_place_and_remedy() {
+        let error = Error::grammar("/properties/a/not", "`not` is not enforced", "remove it");
+        assert_eq!(error.to_string(), "at /properties/a/not: `not` is not enforced; remove it");
+    }
+}

@@ -1,0 +1,189 @@
+//! The GGUF container: metadata, the tensor directory, and where each tensor's bytes lie.
+//!
+//! Reads versions 2 and 3, little-endian (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>).
+//! A file is untrusted: every count and offset is checked against the bytes that are there before
+//! anything is allocated, so a damaged file ends in one clear error. What the values mean, and how
+//! tensors are computed with, is for other rooms.
+
+mod metadata;
+mod read;
+mod types;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+use rustc_hash::FxHashMap;
+
+use crate::error::{Error, Result};
+pub use metadata::{Array, Metadata, Value};
+pub use types::{GgmlType, type_name};
+
+/// An open GGUF file.
+#[derive(Debug)]
+pub struct Gguf {
+    data: Data,
+    version: u32,
+    alignment: u64,
+    metadata: Metadata,
+    tensors: Vec<TensorInfo>,
+    by_name: FxHashMap<String, usize>,
+}
+
+/// One entry of the tensor directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// The name, as in `blk.0.attn_q.weight`.
+    pub name: String,
+    /// Extents as stored: the fastest-varying first, so a matrix reads `[columns, rows]`.
+    pub dims: Vec<u64>,
+    /// The type's number in the file; [`TensorInfo::ggml_type`] makes sense of it.
+    pub type_id: u32,
+    /// First byte in the file.
+    pub offset: u64,
+    /// Bytes taken; `None` when the type is not one that this reader knows.
+    pub size_bytes: Option<u64>,
+    path: PathBuf,
+}
+
+#[derive(Debug)]
+enum Data {
+    Mapped(Mmap),
+    Owned(Vec<u8>),
+}
+
+impl Gguf {
+    /// Maps a file into memory and reads its directory; tensor bytes are not touched.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not GGUF of version 2 or 3 in little-endian order, is
+    /// truncated, or contradicts itself.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let file = File::open(path).map_err(|source| Error::io("open", path, source))?;
+        let about = file.metadata().map_err(|source| Error::io("read", path, source))?;
+        if about.is_dir() {
+            return Err(Error::input(path, "is a directory, not a GGUF file", "give the path of the file inside"));
+        }
+        if about.len() == 0 {
+            return Err(read::truncated(path, "the header needs 24 bytes, file has 0"));
+        }
+        // SAFETY: the map is private to this process and read-only. Its contract is that nobody
+        // shortens or rewrites the file while it is open; model files are written once, and a
+        // file replaced by rename (as this program and download tools do) keeps the old bytes.
+        let map = unsafe { Mmap::map(&file) }.map_err(|source| Error::io("map", path, source))?;
+        Self::from_data(Data::Mapped(map), path)
+    }
+
+    /// Reads a container from bytes in memory, which are copied; `name` stands for the path in errors.
+    ///
+    /// # Errors
+    /// As [`Gguf::open`].
+    pub fn parse(bytes: &[u8], name: impl AsRef<Path>) -> Result<Self> {
+        Self::from_data(Data::Owned(bytes.to_vec()), name.as_ref())
+    }
+
+    /// Version of the container: 2 or 3.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Bytes to which tensors are aligned (`general.alignment`, 32 unless given).
+    pub fn alignment(&self) -> u64 {
+        self.alignment
+    }
+
+    /// The key-value part.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The file this was read from.
+    pub fn path(&self) -> &Path {
+        self.metadata.path()
+    }
+
+    /// Every tensor, in file order.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// True when there is a tensor of that name.
+    pub fn has_tensor(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// The tensor of that name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn tensor(&self, name: &str) -> Result<&TensorInfo> {
+        self.by_name.get(name).map(|&index| &self.tensors[index]).ok_or_else(|| {
+            Error::input(
+                self.path(),
+                format!("tensor `{name}` is missing"),
+                "the file is incomplete or of another architecture; get it again",
+            )
+        })
+    }
+
+    /// The bytes of a tensor of this file, in its stored type.
+    ///
+    /// # Errors
+    /// When the type is unknown, or the entry does not belong to this file.
+    pub fn bytes(&self, tensor: &TensorInfo) -> Result<&[u8]> {
+        tensor.ggml_type()?;
+        let size = tensor.size_bytes.unwrap_or_default();
+        let range = usize::try_from(tensor.offset).ok().zip(usize::try_from(size).ok());
+        range
+            .and_then(|(start, size)| self.data.get().get(start..start.checked_add(size)?))
+            .ok_or_else(|| Error::input(self.path(), format!("tensor `{}` lies outside the file", tensor.name), ""))
+    }
+
+    fn from_data(data: Data, path: &Path) -> Result<Self> {
+        let read::Directory { version, alignment, metadata, tensors } = read::directory(data.get(), path)?;
+        let mut by_name = FxHashMap::default();
+        for (index, tensor) in tensors.iter().enumerate() {
+            if by_name.insert(tensor.name.clone(), index).is_some() {
+                return Err(read::damaged(path, format!("tensor `{}` is listed twice", tensor.name)));
+            }
+        }
+        Ok(Self { data, version, alignment, metadata, tensors, by_name })
+    }
+}
+
+impl Data {
+    fn get(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl TensorInfo {
+    /// The element type.
+    ///
+    /// # Errors
+    /// When this program has no reader for the type; the error names it.
+    pub fn ggml_type(&self) -> Result<GgmlType> {
+        GgmlType::from_id(self.type_id).ok_or_else(|| {
+            Error::input(
+                &self.path,
+                format!("tensor `{}` has the type {}, which is not supported", self.name, type_name(self.type_id)),
+                "use a file quantised as Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, BF16, F16 or F32",
+            )
+        })
+    }
+
+    /// Number of elements.
+    pub fn elements(&self) -> u64 {
+        // Checked against overflow when the directory was read.
+        self.dims.iter().product()
+    }
+
+    /// Extents with the slowest-varying first, as matrices are usually written: `(rows, columns)`.
+    pub fn shape(&self) -> Vec<u64> {
+        self.dims.iter().rev().copied().collect()
+    }
+}

@@ -1,0 +1,399 @@
+//! The generic decoder in Candle operations, for every device: the numerical reference.
+//!
+//! Weights are dequantised to f32 when loaded. Apple's GPUs run it, and whatever the decoders for the CPU and for
+//! NVIDIA's GPUs do not compute; both are held against it. Everything that differs between model families is data in [`Architecture`]; nothing
+//! here asks for a family by name. Rotary embeddings are always of the half-split kind: rows of the
+//! query and key projections that a file stores interleaved are re-ordered once, at load, which
+//! leaves every attention score as it was.
+
+use std::cell::Cell;
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
+use candle_nn::rotary_emb::rope_thd;
+
+use super::architecture::{Activation, Architecture};
+use super::checkpoint::Checkpoint;
+use super::layout::{Layout, Map, Role, Slice};
+use super::rotary::Rotary;
+use super::sequences::{SequenceId, Sequences, Slots};
+use super::weights::{Weights, device_error};
+use super::{Arithmetic, Logits, Model, ModelInfo, Segment};
+use crate::error::Result;
+
+/// Positions by which a sequence's key and value memory grows.
+const GROWTH: usize = 256;
+
+type Candle<T> = std::result::Result<T, candle_core::Error>;
+
+/// A linear map; `weight` is `(inputs, outputs)`, a transposed view of the file's matrix.
+struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// `(rows, inputs)` → `(rows, outputs)`.
+    fn forward(&self, input: &Tensor) -> Candle<Tensor> {
+        let output = input.matmul(&self.weight)?;
+        match &self.bias {
+            Some(bias) => output.broadcast_add(bias),
+            None => Ok(output),
+        }
+    }
+}
+
+struct Layer {
+    attention_norm: Option<Tensor>,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    query_norm: Option<Tensor>,
+    key_norm: Option<Tensor>,
+    attention_output: Linear,
+    attention_post_norm: Option<Tensor>,
+    feed_forward_norm: Option<Tensor>,
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+    feed_forward_post_norm: Option<Tensor>,
+}
+
+/// Keys and values of one sequence: a pair a layer, each `(kv_heads, capacity, head_dim)`.
+///
+/// Buffers are written in place, so they are never shared between sequences: a fork copies.
+struct Memory {
+    layers: Vec<(Tensor, Tensor)>,
+    length: usize,
+    capacity: usize,
+}
+
+impl Memory {
+    /// Makes room for `length` positions, keeping what it holds.
+    fn reserve(&mut self, length: usize) -> Candle<()> {
+        if length <= self.capacity {
+            return Ok(());
+        }
+        let capacity = length.div_ceil(GROWTH) * GROWTH;
+        for (key, value) in &mut self.layers {
+            for buffer in [key, value] {
+                let (kv_heads, _, head_dim) = buffer.dims3()?;
+                let larger = Tensor::zeros((kv_heads, capacity, head_dim), DType::F32, buffer.device())?;
+                if self.length > 0 {
+                    larger.slice_set(&buffer.narrow(1, 0, self.length)?.contiguous()?, 1, 0)?;
+                }
+                *buffer = larger;
+            }
+        }
+        self.capacity = capacity;
+        Ok(())
+    }
+
+    /// The first `length` positions of this, copied into `child`, which is empty.
+    fn copy_to(&self, child: &mut Self, length: usize) -> Candle<()> {
+        child.reserve(length)?;
+        if length > 0 {
+            for (from, to) in self.layers.iter().zip(&child.layers) {
+                to.0.slice_set(&from.0.narrow(1, 0, length)?.contiguous()?, 1, 0)?;
+                to.1.slice_set(&from.1.narrow(1, 0, length)?.contiguous()?, 1, 0)?;
+            }
+        }
+        child.length = length;
+        Ok(())
+    }
+}
+
+/// The sequences of a model.
+struct Memories {
+    slots: Slots<Memory>,
+    /// `(kv_heads, 0, head_dim)`: keys or values of nothing.
+    nothing: Tensor,
+    layers: usize,
+}
+
+impl Memories {
+    fn empty(&self) -> Memory {
+        Memory { layers: vec![(self.nothing.clone(), self.nothing.clone()); self.layers], length: 0, capacity: 0 }
+    }
+}
+
+impl Sequences for Memories {
+    fn create(&mut self) -> SequenceId {
+        self.slots.insert(self.empty())
+    }
+
+    fn fork(&mut self, parent: SequenceId, length: usize) -> Result<SequenceId> {
+        let mut child = self.empty();
+        self.slots[parent].copy_to(&mut child, length).map_err(device_error)?;
+        Ok(self.slots.insert(child))
+    }
+
+    fn truncate(&mut self, sequence: SequenceId, length: usize) {
+        let memory = &mut self.slots[sequence];
+        memory.length = memory.length.min(length);
+    }
+
+    fn length(&self, sequence: SequenceId) -> usize {
+        self.slots[sequence].length
+    }
+
+    fn free(&mut self, sequence: SequenceId) {
+        self.slots.remove(sequence);
+    }
+}
+
+/// A decoder-only transformer with its sequences.
+pub struct Reference {
+    info: ModelInfo,
+    architecture: Architecture,
+    device: Device,
+    embedding: Tensor,
+    layers: Vec<Layer>,
+    output_norm: Tensor,
+    head: Linear,
+    rotary: Rotary,
+    weight_bytes: usize,
+    memories: Memories,
+}
+
+impl Reference {
+    /// Reads a file of weights onto `device`.
+    ///
+    /// # Errors
+    /// When a tensor is missing, of a shape that the metadata does not promise, or of a type that
+    /// Candle cannot read.
+    pub fn load(name: &str, file: &dyn Checkpoint, device: &Device) -> Result<Self> {
+        let architecture = Architecture::read(name, file)?;
+        let a = &architecture;
+        let reader = Reader { weights: Weights { name, file }, device, bytes: Cell::new(0) };
+        let layout = Layout { architecture: a, file };
+        let outer = layout.outer();
+        let embedding = reader.tensor(&outer.map(Role::Embeddings).weight)?;
+        let head = if layout.is_tied() {
+            Linear { weight: embedding.t().map_err(device_error)?, bias: None }
+        } else {
+            reader.linear(outer.map(Role::Head))?
+        };
+        let layers = (0..a.layers)
+            .map(|index| {
+                let at = layout.layer(index);
+                let map = |role| reader.linear(at.map(role));
+                let norm = |role| at.vector(role).map(|slice| reader.tensor(&slice)).transpose();
+                Ok(Layer {
+                    attention_norm: norm(Role::AttentionNorm)?,
+                    query: map(Role::Query)?,
+                    key: map(Role::Key)?,
+                    value: map(Role::Value)?,
+                    query_norm: norm(Role::QueryNorm)?,
+                    key_norm: norm(Role::KeyNorm)?,
+                    attention_output: map(Role::AttentionOutput)?,
+                    attention_post_norm: norm(Role::AttentionPostNorm)?,
+                    feed_forward_norm: norm(Role::FeedForwardNorm)?,
+                    gate: map(Role::Gate)?,
+                    up: map(Role::Up)?,
+                    down: map(Role::Down)?,
+                    feed_forward_post_norm: norm(Role::FeedForwardPostNorm)?,
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let output_norm = reader.tensor(&outer.output_norm())?;
+        let rotary = Rotary::load(layout, &reader.weights)?;
+        let info = ModelInfo {
+            name: name.to_owned(),
+            vocab_size: a.vocab_size,
+            context_length: a.context_length,
+            arithmetic: Arithmetic::f32_on(device),
+        };
+        let nothing = Tensor::zeros((a.kv_heads, 0, a.head_dim), DType::F32, device).map_err(device_error)?;
+        Ok(Self {
+            info,
+            device: device.clone(),
+            embedding,
+            layers,
+            output_norm,
+            head,
+            rotary,
+            weight_bytes: reader.bytes.get(),
+            memories: Memories { slots: Slots::new(), nothing, layers: a.layers },
+            architecture,
+        })
+    }
+
+    fn run(&mut self, segments: &[Segment]) -> Candle<Logits> {
+        let a = self.architecture.clone();
+        let mut ids: Vec<u32> = Vec::new();
+        let mut positions: Vec<u32> = Vec::new();
+        let mut wanted_rows: Vec<u32> = Vec::new();
+        for segment in segments {
+            let memory = &mut self.memories.slots[segment.sequence];
+            let start = memory.length;
+            memory.reserve(start + segment.tokens.len())?;
+            wanted_rows.extend(segment.wanted().map(|at| (ids.len() + at) as u32));
+            ids.extend_from_slice(segment.tokens);
+            positions.extend((start..start + segment.tokens.len()).map(|p| p as u32));
+        }
+        let rows = ids.len();
+        self.rotary.reach(positions.iter().max().map_or(0, |&last| last as usize + 1));
+        let angles = |is_local: bool| -> Candle<(Tensor, Tensor)> {
+            let (mut cosines, mut sines) = (Vec::new(), Vec::new());
+            for &position in &positions {
+                let (cosine, sine) = self.rotary.at(is_local, position as usize);
+                cosines.extend_from_slice(cosine);
+                sines.extend_from_slice(sine);
+            }
+            let shape = (rows, a.rotary_dims / 2);
+            Ok((Tensor::from_vec(cosines, shape, &self.device)?, Tensor::from_vec(sines, shape, &self.device)?))
+        };
+        let (global, local) = (angles(false)?, angles(true)?);
+        let scales: Vec<f32> = positions.iter().map(|&position| a.query_scale(position as usize)).collect();
+        let scales = Tensor::from_vec(scales, (rows, 1, 1), &self.device)?;
+        let ids = Tensor::from_vec(ids, rows, &self.device)?;
+        let mut hidden = (self.embedding.index_select(&ids, 0)? * f64::from(a.embedding_scale))?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let normed = |x: &Tensor, norm: Option<&Tensor>| match norm {
+                Some(norm) => rms_norm(&x.contiguous()?, norm, a.norm_epsilon),
+                None => Ok(x.clone()),
+            };
+            let input = normed(&hidden, layer.attention_norm.as_ref())?;
+            let (cosines, sines) = if a.is_local(index) { &local } else { &global };
+            let heads = |projected: Tensor, count: usize, norm: Option<&Tensor>| -> Candle<Tensor> {
+                let span = norm.map_or(Ok(a.head_dim), |norm| norm.dim(0))?;
+                let parts = projected.reshape((rows, count * a.head_dim / span, span))?;
+                let projected = normed(&parts, norm)?.reshape((rows, count, a.head_dim))?;
+                if !a.is_rotary(index) {
+                    return Ok(projected);
+                }
+                let turned = projected.narrow(2, 0, a.rotary_dims)?.unsqueeze(0)?.contiguous()?;
+                let turned = rope_thd(&turned, cosines, sines)?.squeeze(0)?;
+                if a.rotary_dims == a.head_dim {
+                    return Ok(turned);
+                }
+                Tensor::cat(&[turned, projected.narrow(2, a.rotary_dims, a.head_dim - a.rotary_dims)?], 2)
+            };
+            let query = heads(layer.query.forward(&input)?, a.heads, layer.query_norm.as_ref())?;
+            let query = query.broadcast_mul(&scales)?;
+            let key = heads(layer.key.forward(&input)?, a.kv_heads, layer.key_norm.as_ref())?;
+            let value = layer.value.forward(&input)?.reshape((rows, a.kv_heads, a.head_dim))?;
+            let mut attended = Vec::with_capacity(segments.len());
+            let mut row = 0;
+            for segment in segments {
+                let count = segment.tokens.len();
+                let part = |t: &Tensor| t.narrow(0, row, count)?.transpose(0, 1)?.contiguous();
+                let memory = &self.memories.slots[segment.sequence];
+                attended.push(attend(&a, memory, index, &part(&query)?, &part(&key)?, &part(&value)?)?);
+                row += count;
+            }
+            let attended = if attended.len() == 1 { attended.remove(0) } else { Tensor::cat(&attended, 0)? };
+            let output = normed(&layer.attention_output.forward(&attended)?, layer.attention_post_norm.as_ref())?;
+            hidden = (hidden + (output * f64::from(a.residual_scale))?)?;
+            let input = normed(&hidden, layer.feed_forward_norm.as_ref())?;
+            let gate = layer.gate.forward(&input)?;
+            let gate = match a.activation {
+                Activation::Silu => silu(&gate)?,
+                Activation::GeluTanh => gate.gelu()?,
+            };
+            let output = layer.down.forward(&(gate * layer.up.forward(&input)?)?)?;
+            let output = normed(&output, layer.feed_forward_post_norm.as_ref())?;
+            hidden = (hidden + (output * f64::from(a.residual_scale))?)?;
+        }
+        for segment in segments {
+            self.memories.slots[segment.sequence].length += segment.tokens.len();
+        }
+        if wanted_rows.is_empty() {
+            return Ok(Logits::on_host(Vec::new(), a.vocab_size));
+        }
+        let count = wanted_rows.len();
+        let wanted = hidden.index_select(&Tensor::from_vec(wanted_rows, count, &self.device)?, 0)?;
+        let logits = self.head.forward(&rms_norm(&wanted, &self.output_norm, a.norm_epsilon)?)?;
+        let logits = capped((logits * f64::from(a.logit_scale))?, a.logit_cap)?;
+        Ok(Logits::on_host(logits.flatten_all()?.to_vec1()?, a.vocab_size))
+    }
+}
+
+impl Model for Reference {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn sequences(&mut self) -> &mut dyn Sequences {
+        &mut self.memories
+    }
+
+    fn forward(&mut self, segments: &[Segment]) -> Result<Logits> {
+        self.info.check(segments, |sequence| self.memories.length(sequence))?;
+        self.run(segments).map_err(device_error)
+    }
+
+    fn weight_bytes(&self) -> usize {
+        self.weight_bytes
+    }
+}
+
+/// Attention of one sequence's new rows over everything it holds, themselves included.
+///
+/// `query` is `(heads, rows, head_dim)`, already scaled; `key` and `value` are
+/// `(kv_heads, rows, head_dim)` and are stored first. Returns `(rows, heads × head_dim)`.
+fn attend(
+    a: &Architecture,
+    memory: &Memory,
+    layer: usize,
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+) -> Candle<Tensor> {
+    let (_, rows, _) = query.dims3()?;
+    let (keys, values) = &memory.layers[layer];
+    keys.slice_set(key, 1, memory.length)?;
+    values.slice_set(value, 1, memory.length)?;
+    let total = memory.length + rows;
+    let (keys, values) = (keys.narrow(1, 0, total)?, values.narrow(1, 0, total)?);
+    // Query heads that share a key head stand next to each other, so a group is a taller matrix.
+    let group = a.heads / a.kv_heads;
+    let grouped = query.reshape((a.kv_heads, group * rows, a.head_dim))?;
+    let scores = capped(grouped.matmul(&keys.transpose(1, 2)?)?, a.score_cap)?;
+    let window = a.window(layer).unwrap_or(usize::MAX);
+    let scores = if rows == 1 && window >= total {
+        scores
+    } else {
+        let seen = |row: usize, at: usize| at <= row && row - at < window;
+        let mask: Vec<f32> = (total - rows..total)
+            .flat_map(|row| (0..total).map(move |at| if seen(row, at) { 0.0 } else { f32::NEG_INFINITY }))
+            .collect();
+        let mask = Tensor::from_vec(mask, (1, 1, rows, total), query.device())?;
+        scores.reshape((a.kv_heads, group, rows, total))?.broadcast_add(&mask)?.reshape((
+            a.kv_heads,
+            group * rows,
+            total,
+        ))?
+    };
+    let mixed = softmax_last_dim(&scores)?.matmul(&values)?;
+    mixed.reshape((a.heads, rows, a.head_dim))?.transpose(0, 1)?.reshape((rows, a.heads * a.head_dim))
+}
+
+/// `cap · tanh(x / cap)`, where there is a cap.
+fn capped(x: Tensor, cap: Option<f32>) -> Candle<Tensor> {
+    let Some(cap) = cap.map(f64::from) else { return Ok(x) };
+    (x / cap)?.tanh()? * cap
+}
+
+/// Reads slices onto a device.
+struct Reader<'a> {
+    weights: Weights<'a>,
+    device: &'a Device,
+    /// Memory of what was read.
+    bytes: Cell<usize>,
+}
+
+impl Reader<'_> {
+    fn tensor(&self, slice: &Slice) -> Result<Tensor> {
+        let tensor = self.weights.tensor(slice)?;
+        self.bytes.set(self.bytes.get() + tensor.elem_count() * size_of::<f32>());
+        tensor.to_device(self.device).map_err(device_error)
+    }
+
+    fn linear(&self, map: Map) -> Result<Linear> {
+        let weight = self.tensor(&map.weight)?.t().map_err(device_error)?;
+        let bias = map.bias.map(|bias| self.tensor(&bias)).transpose()?;
+        Ok(Linear { weight, bias })
+    }
+}

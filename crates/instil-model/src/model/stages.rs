@@ -1,0 +1,428 @@
+//! The two stages of a layer on the CPU, which change the residual stream in place, and what stands around them.
+//!
+//! `hidden` is the residual stream, `(rows, hidden)`. A stage runs its phases on one [`Team`], with a barrier after
+//! each: norm and rounding by rows, products by pieces of 32 outputs, attention by key head and rows.
+//! [`super::reference`] has the same stages in Candle's own operations, for other devices and for
+//! comparison.
+
+use std::sync::Mutex;
+
+use super::architecture::Architecture;
+use super::kernels::Isa;
+use super::kernels::activations::{Activations, Rows};
+use super::kernels::attention::{Heads, Layout, Scratch, Task, View, attend, prepare, remember};
+use super::kernels::pointwise::{gate, rms_norm, rotate, soft_cap};
+use super::kernels::team::{Member, Team};
+use super::linear::{Linear, PIECE, To};
+use super::profile::{Part, Profile};
+use super::rotary::Rotary;
+
+/// Weights of one layer.
+pub(super) struct Layer {
+    pub attention_norm: Option<Vec<f32>>,
+    pub query_key_value: Linear,
+    pub query_norm: Option<Vec<f32>>,
+    pub key_norm: Option<Vec<f32>>,
+    pub attention_output: Linear,
+    pub attention_post_norm: Option<Vec<f32>>,
+    pub feed_forward_norm: Option<Vec<f32>>,
+    pub gate: Linear,
+    pub up: Linear,
+    pub down: Linear,
+    pub feed_forward_post_norm: Option<Vec<f32>>,
+}
+
+impl Layer {
+    /// Memory of the weights.
+    pub fn size_bytes(&self) -> usize {
+        let maps = [&self.query_key_value, &self.attention_output, &self.gate, &self.up, &self.down];
+        let norms = [
+            &self.attention_norm,
+            &self.query_norm,
+            &self.key_norm,
+            &self.attention_post_norm,
+            &self.feed_forward_norm,
+            &self.feed_forward_post_norm,
+        ];
+        let norms = norms.into_iter().flatten().map(|norm| size_of_val(norm.as_slice()));
+        maps.into_iter().map(Linear::size_bytes).chain(norms).sum()
+    }
+}
+
+/// Memory and threads of the stages, kept from pass to pass.
+pub(super) struct Workspace {
+    pub team: Team,
+    pub profile: Mutex<Profile>,
+    members: Vec<Mutex<Own>>,
+    normed: Activations,
+    projected: Vec<f32>,
+    attended: Vec<f32>,
+    attended_rows: Activations,
+    gated: Activations,
+    /// What a stage gives, where it is normed before it is added.
+    branch: Vec<f32>,
+}
+
+/// One member's own memory.
+#[derive(Default)]
+struct Own {
+    normed: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    scratch: Scratch,
+}
+
+impl Workspace {
+    pub fn new(a: &Architecture, threads: usize, layers: &[Layer], head: &Linear) -> Self {
+        let rows = |inputs: usize, takers: &mut dyn Iterator<Item = &Linear>| {
+            let takes = takers.map(Linear::takes).fold((false, false), |a, b| (a.0 | b.0, a.1 | b.1));
+            Activations::new(inputs, takes.0, takes.1)
+        };
+        let inner = layers.iter().flat_map(|layer| [&layer.query_key_value, &layer.gate, &layer.up]);
+        Self {
+            normed: rows(a.hidden, &mut inner.chain([head])),
+            attended_rows: rows(a.heads * a.head_dim, &mut layers.iter().map(|layer| &layer.attention_output)),
+            gated: rows(a.feed_forward, &mut layers.iter().map(|layer| &layer.down)),
+            projected: Vec::new(),
+            attended: Vec::new(),
+            branch: Vec::new(),
+            members: (0..threads).map(|_| Mutex::default()).collect(),
+            team: Team::new(threads),
+            profile: Mutex::default(),
+        }
+    }
+}
+
+/// What all members see in all layers of a pass.
+#[derive(Clone, Copy)]
+pub(super) struct Setting<'a> {
+    pub architecture: &'a Architecture,
+    pub isa: Isa,
+    pub rotary: &'a Rotary,
+    /// One for each row.
+    pub views: &'a [View],
+}
+
+/// A pass under way.
+pub(super) struct Pass<'a> {
+    pub setting: Setting<'a>,
+    pub workspace: &'a mut Workspace,
+}
+
+/// Rows of floats that the phases of a pass write in turn.
+#[derive(Clone, Copy)]
+struct Table {
+    at: *mut f32,
+    width: usize,
+}
+
+// SAFETY: each phase gives a row, or columns of rows, to one member; barriers part the phases.
+unsafe impl Send for Table {}
+// SAFETY: as above.
+unsafe impl Sync for Table {}
+
+impl Table {
+    /// The first rows of a buffer that grows to hold them.
+    fn of(buffer: &mut Vec<f32>, rows: usize, width: usize) -> Self {
+        buffer.resize(buffer.len().max(rows * width), 0.0);
+        Self { at: buffer.as_mut_ptr(), width }
+    }
+
+    /// So many rows, which are all that there are.
+    fn over(values: &mut [f32], rows: usize, width: usize) -> Self {
+        assert_eq!(values.len(), rows * width, "a value for each row and column");
+        Self { at: values.as_mut_ptr(), width }
+    }
+
+    /// # Safety
+    /// The table has the row, and nobody else uses it in this phase.
+    #[expect(clippy::mut_from_ref, reason = "the table stands for memory that the phases share out")]
+    unsafe fn row(&self, row: usize) -> &mut [f32] {
+        // SAFETY: as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.at.add(row * self.width), self.width) }
+    }
+
+    /// A product's results from column 0 on.
+    fn to(self) -> To {
+        To { out: self.at, stride: self.width, first: 0, scale: 1.0, accumulate: false }
+    }
+
+    /// A product's results, scaled and added to what is there.
+    fn plus(self, scale: f32) -> To {
+        To { scale, accumulate: true, ..self.to() }
+    }
+}
+
+impl Architecture {
+    pub(super) fn attention_layout(&self) -> Layout {
+        Layout { heads: self.heads, kv_heads: self.kv_heads, head_dim: self.head_dim }
+    }
+}
+
+impl Setting<'_> {
+    fn lap(member: &Member, profile: &Mutex<Profile>, part: Part) {
+        if member.index == 0
+            && let Ok(mut profile) = profile.lock()
+        {
+            profile.lap(part);
+        }
+    }
+
+    /// Writes `count` rows of `from` into `to`, normed where there is a norm, as phase 0.
+    fn norm(
+        &self,
+        member: &Member,
+        own: &mut Own,
+        count: usize,
+        from: &dyn Fn(usize) -> *const f32,
+        weight: Option<&[f32]>,
+        to: &Rows,
+    ) {
+        own.normed.resize(to.inputs, 0.0);
+        member.share(0, count, |row| {
+            // SAFETY: `from` gives rows of the width of `to`, which only this member reads or
+            // writes in this phase; `to` has a row for each.
+            unsafe {
+                let row_in = std::slice::from_raw_parts(from(row), to.inputs);
+                match weight {
+                    Some(weight) => {
+                        rms_norm(self.isa, row_in, weight, self.architecture.norm_epsilon, &mut own.normed);
+                        to.write(self.isa, row, 0, &own.normed);
+                    }
+                    None => to.write(self.isa, row, 0, row_in),
+                }
+            }
+        });
+    }
+
+    /// Adds a row of a stage's results, normed, to the residual stream.
+    fn add_normed(&self, own: &mut Own, from: &[f32], weight: &[f32], to: &mut [f32]) {
+        own.normed.resize(weight.len(), 0.0);
+        rms_norm(self.isa, from, weight, self.architecture.norm_epsilon, &mut own.normed);
+        for (to, normed) in to.iter_mut().zip(&own.normed) {
+            *to += self.architecture.residual_scale * normed;
+        }
+    }
+
+    /// Norms the heads of a row's queries or keys, turns them by its position and scales them.
+    fn turn(
+        &self,
+        own: &mut Own,
+        heads: &mut [f32],
+        norm: Option<&[f32]>,
+        angles: Option<(&[f32], &[f32])>,
+        scale: f32,
+    ) {
+        let a = self.architecture;
+        if let Some(norm) = norm {
+            own.normed.resize(norm.len(), 0.0);
+            for part in heads.chunks_exact_mut(norm.len()) {
+                rms_norm(self.isa, part, norm, a.norm_epsilon, &mut own.normed);
+                part.copy_from_slice(&own.normed);
+            }
+        }
+        for head in heads.chunks_exact_mut(a.head_dim) {
+            let still = match angles {
+                Some((cosines, sines)) => {
+                    let (turned, still) = head.split_at_mut(a.rotary_dims);
+                    rotate(self.isa, turned, cosines, sines, scale);
+                    still
+                }
+                None => head,
+            };
+            still.iter_mut().for_each(|x| *x *= scale);
+        }
+    }
+}
+
+impl Pass<'_> {
+    /// `hidden += W_o · attention(norm(hidden))` of layer `index`, with a norm around the sum's right side where there
+    /// is one.
+    pub fn attention(&mut self, layer: &Layer, index: usize, hidden: &mut [f32]) {
+        let setting = self.setting;
+        let a = setting.architecture;
+        let Workspace { team, profile, members, normed, projected, attended, attended_rows, branch, .. } =
+            &mut *self.workspace;
+        let rows = setting.views.len();
+        let hidden = Table::over(hidden, rows, a.hidden);
+        let (query_width, kv_width) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
+        let projected = Table::of(projected, rows, query_width + 2 * kv_width);
+        let attended = Table::of(attended, rows, query_width);
+        let post_norm = layer.attention_post_norm.as_deref();
+        let (sum, branch) = into(hidden, post_norm, branch, rows, a.residual_scale);
+        let (normed, attended_rows) = (normed.rows(rows), attended_rows.rows(rows));
+        let layout = a.attention_layout();
+        let offset = index * layout.layer_elements();
+        let (is_rotary, is_local, window) = (a.is_rotary(index), a.is_local(index), a.window(index));
+        // Enough pieces for every member, and rows enough in each to share the blocks of a prefix.
+        let chunk = rows.div_ceil(2 * team.size()).clamp(1, 32);
+        let chunks = rows.div_ceil(chunk);
+        team.run(&|member| {
+            let mut own = members[member.index].lock().expect("a member locks its own memory once");
+            // SAFETY (here and below): phases touch disjoint rows, pieces or heads, as `Table` says,
+            // and every buffer was made for `rows` rows.
+            let from = |row: usize| unsafe { hidden.row(row) }.as_ptr();
+            setting.norm(member, &mut own, rows, &from, layer.attention_norm.as_deref(), &normed);
+            Setting::lap(member, profile, Part::Norm);
+            member.share(1, layer.query_key_value.pieces(), |piece| unsafe {
+                layer.query_key_value.piece(setting.isa, &normed, rows, piece, projected.to());
+            });
+            Setting::lap(member, profile, Part::QueryKeyValue);
+            member.share(2, rows, |row| {
+                let view = setting.views[row];
+                if let Some(&next) = setting.views.get(row + 1) {
+                    unsafe { prepare(setting.isa, layout, next, offset) };
+                }
+                let angles = is_rotary.then(|| setting.rotary.at(is_local, view.position));
+                let (query, rest) = unsafe { projected.row(row) }.split_at_mut(query_width);
+                let (key, value) = rest.split_at_mut(kv_width);
+                let scale = a.query_scale(view.position);
+                setting.turn(&mut own, query, layer.query_norm.as_deref(), angles, scale);
+                setting.turn(&mut own, key, layer.key_norm.as_deref(), angles, 1.0);
+                unsafe { remember(setting.isa, layout, view, offset, key, value) };
+            });
+            Setting::lap(member, profile, Part::Rotate);
+            let heads = Heads {
+                queries: projected.at,
+                query_stride: projected.width,
+                out: attended.at,
+                out_stride: query_width,
+            };
+            member.share(3, a.kv_heads * chunks, |piece| {
+                let first = piece / a.kv_heads * chunk;
+                let task = Task {
+                    layout,
+                    layer_offset: offset,
+                    views: setting.views,
+                    heads,
+                    kv_head: piece % a.kv_heads,
+                    rows: first..(first + chunk).min(rows),
+                    window,
+                    cap: a.score_cap,
+                };
+                unsafe { attend(setting.isa, &task, &mut own.scratch) };
+            });
+            Setting::lap(member, profile, Part::Attend);
+            member.share(4, rows, |row| unsafe { attended_rows.write(setting.isa, row, 0, attended.row(row)) });
+            Setting::lap(member, profile, Part::Norm);
+            member.share(5, layer.attention_output.pieces(), |piece| unsafe {
+                layer.attention_output.piece(setting.isa, &attended_rows, rows, piece, sum);
+            });
+            Setting::lap(member, profile, Part::AttentionOutput);
+            if let Some(norm) = post_norm {
+                member.share(6, rows, |row| unsafe {
+                    setting.add_normed(&mut own, branch.row(row), norm, hidden.row(row));
+                });
+                Setting::lap(member, profile, Part::Norm);
+            }
+        });
+    }
+
+    /// `hidden += W_down · (f(W_gate · norm(hidden)) ∘ W_up · norm(hidden))`, with a norm around the sum's right side
+    /// where there is one.
+    pub fn feed_forward(&mut self, layer: &Layer, hidden: &mut [f32]) {
+        let setting = self.setting;
+        let a = setting.architecture;
+        let width = a.feed_forward;
+        let Workspace { team, profile, members, normed, gated, branch, .. } = &mut *self.workspace;
+        let rows = setting.views.len();
+        let hidden = Table::over(hidden, rows, a.hidden);
+        let post_norm = layer.feed_forward_post_norm.as_deref();
+        let (sum, branch) = into(hidden, post_norm, branch, rows, a.residual_scale);
+        let (normed, gated) = (normed.rows(rows), gated.rows(rows));
+        team.run(&|member| {
+            let mut own = members[member.index].lock().expect("a member locks its own memory once");
+            // SAFETY (here and below): as for attention.
+            let from = |row: usize| unsafe { hidden.row(row) }.as_ptr();
+            setting.norm(member, &mut own, rows, &from, layer.feed_forward_norm.as_deref(), &normed);
+            Setting::lap(member, profile, Part::Norm);
+            member.share(1, layer.gate.pieces(), |piece| {
+                let Own { gate: gates, up: ups, .. } = &mut *own;
+                let first = piece * PIECE;
+                let gate_table = Table::of(gates, rows, PIECE);
+                let up_table = Table::of(ups, rows, PIECE);
+                unsafe {
+                    let to = |table: Table| To { first, ..table.to() };
+                    layer.gate.piece(setting.isa, &normed, rows, piece, to(gate_table));
+                    layer.up.piece(setting.isa, &normed, rows, piece, to(up_table));
+                    gate(setting.isa, a.activation, &mut gates[..rows * PIECE], &ups[..rows * PIECE]);
+                    for (row, values) in gates[..rows * PIECE].chunks_exact(PIECE).enumerate() {
+                        gated.write(setting.isa, row, first, &values[..PIECE.min(width - first)]);
+                    }
+                }
+            });
+            Setting::lap(member, profile, Part::GateUp);
+            member.share(2, layer.down.pieces(), |piece| unsafe {
+                layer.down.piece(setting.isa, &gated, rows, piece, sum);
+            });
+            Setting::lap(member, profile, Part::Down);
+            if let Some(norm) = post_norm {
+                member.share(3, rows, |row| unsafe {
+                    setting.add_normed(&mut own, branch.row(row), norm, hidden.row(row));
+                });
+                Setting::lap(member, profile, Part::Norm);
+            }
+        });
+    }
+
+    /// Logits `(wanted, vocabulary)` after the rows `wanted` of `hidden`.
+    pub fn logits(&mut self, hidden: &[f32], wanted: &[usize], norm: &[f32], head: &Linear) -> Vec<f32> {
+        let Workspace { team, profile, members, normed, .. } = &mut *self.workspace;
+        let setting = self.setting;
+        let normed = normed.rows(wanted.len());
+        let count = wanted.len() * head.outputs();
+        let mut logits = Vec::with_capacity(count);
+        let table = Table { at: logits.as_mut_ptr(), width: head.outputs() };
+        let to = To { scale: setting.architecture.logit_scale, ..table.to() };
+        // Pieces of several times 32 outputs: a vocabulary has thousands of them.
+        let (pieces, step) = (head.pieces(), 4);
+        team.run(&|member| {
+            let mut own = members[member.index].lock().expect("a member locks its own memory once");
+            let from = |row: usize| hidden[wanted[row] * norm.len()..][..norm.len()].as_ptr();
+            setting.norm(member, &mut own, wanted.len(), &from, Some(norm), &normed);
+            member.share(1, pieces.div_ceil(step), |some| {
+                for piece in some * step..(some * step + step).min(pieces) {
+                    // SAFETY: the pieces are disjoint, and the vector has room for all rows.
+                    unsafe { head.piece(setting.isa, &normed, wanted.len(), piece, to) };
+                }
+            });
+            if let Some(cap) = setting.architecture.logit_cap {
+                // SAFETY: each row is one member's, and its pieces were written in the phase before.
+                member.share(2, wanted.len(), |row| soft_cap(setting.isa, unsafe { table.row(row) }, cap));
+            }
+            Setting::lap(member, profile, Part::Head);
+        });
+        // SAFETY: the pieces cover every output of every row.
+        unsafe { logits.set_len(count) };
+        logits
+    }
+
+    /// The residual stream at its start: the embeddings of `tokens`.
+    pub fn embed(&mut self, tokens: &[u32], table: &Linear) -> Vec<f32> {
+        let Workspace { team, profile, .. } = &mut *self.workspace;
+        let scale = self.setting.architecture.embedding_scale;
+        let mut hidden = Vec::new();
+        let rows = Table::of(&mut hidden, tokens.len(), self.setting.architecture.hidden);
+        team.run(&|member| {
+            // SAFETY: each row is one member's.
+            member.share(0, tokens.len(), |row| {
+                let into = unsafe { rows.row(row) };
+                table.row(tokens[row] as usize, into);
+                into.iter_mut().for_each(|x| *x *= scale);
+            });
+            Setting::lap(member, profile, Part::Embed);
+        });
+        hidden
+    }
+}
+
+/// Where a stage's results go: they are added to the residual stream, or kept apart to be normed first.
+fn into(hidden: Table, post_norm: Option<&[f32]>, branch: &mut Vec<f32>, rows: usize, scale: f32) -> (To, Table) {
+    match post_norm {
+        None => (hidden.plus(scale), hidden),
+        Some(_) => {
+            let branch = Table::of(branch, rows, hidden.width);
+            (branch.to(), branch)
+        }
+    }
+}
