@@ -23,6 +23,8 @@ mod weights;
 
 #[path = "../support/random_bert.rs"]
 mod random_bert;
+#[path = "../support/gguf_writer.rs"]
+mod write;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
