@@ -166,6 +166,25 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// The plan of a run whose rows satisfy `schema`.
+fn plan(schema: Value) -> String {
+    let plan = instil::plan::Plan {
+        version: "0.1.0".into(),
+        rows: 4,
+        tries: false,
+        shard: None,
+        seed: 1,
+        model: instil::plan::ModelUsed { name: "script".into(), ..Default::default() },
+        judge: None,
+        embedder: None,
+        engine: "instil".into(),
+        schema,
+        seeds: None,
+        recipe: instil::recipe::builtin::recipe("instruction-response").expect("it is built in"),
+    };
+    json!(plan).to_string()
+}
+
 /// The path of a fixture.
 fn fixture(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/program").join(name).display().to_string()

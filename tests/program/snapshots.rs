@@ -38,8 +38,13 @@ fn every_help_is_as_it_was_read_last() {
 fn a_plan_a_report_and_a_card_are_as_they_were_read_last() {
     let place = Place::new();
     let subjects: &[&str] = &[" bakers", " farmers", " students", " sailors"];
-    let instructions =
-        combine(&[&[" Explain how"], subjects, &[" plan", " share"], &[" busy mornings", " tools"], &[" every day.\n"]]);
+    let instructions = combine(&[
+        &[" Explain how"],
+        subjects,
+        &[" plan", " share"],
+        &[" busy mornings", " tools"],
+        &[" every day.\n"],
+    ]);
     let answers = ["The work starts early and needs patience. Good notes help to see what changed.".to_owned()];
     place.model("model.toml", 0, &[("Instruction:", instructions), ("assistant: ", answers.to_vec())]);
     let recipe = fixture("recipe.yaml");
@@ -48,7 +53,8 @@ fn a_plan_a_report_and_a_card_are_as_they_were_read_last() {
     place.run(&[&["generate", "-o", "run", "--quiet"], of_recipe.as_slice()].concat()).succeeded();
     let report = place.run(&["report", "run"]).succeeded().stdout;
     // The last session by the clock is no part of the plan.
-    let lasting: Vec<&str> = report.lines().filter(|line| !line.contains("tokens/s") && !line.contains(" rows/")).collect();
+    let lasting: Vec<&str> =
+        report.lines().filter(|line| !line.contains("tokens/s") && !line.contains(" rows/")).collect();
     keep("report", &lasting.join("\n"));
     place.run(&["export", "run", "--format", "alpaca", "--split", "0.25", "-o", "data", "--quiet"]).succeeded();
     let card = place.read("data/README.md").replace(env!("CARGO_PKG_VERSION"), "VERSION");
