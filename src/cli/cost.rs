@@ -36,7 +36,7 @@ pub struct Cost {
     masks: usize,
     mean: Duration,
     longest: Duration,
-    mask_bytes: u64,
+    mask_bytes: usize,
 }
 
 /// The tokenizer in a `tokenizer.json` or a GGUF file.
@@ -107,7 +107,7 @@ pub fn measure(schema: &Value, vocabulary: String, vocab: Arc<Vocab>, settings: 
         }
     }
     let mean = sum / u32::try_from(masks).unwrap_or(u32::MAX).max(1);
-    let mask_bytes = engine.statistics()[3];
+    let mask_bytes = engine.statistics().mask_bytes;
     Ok(Cost { vocabulary, tokens, min_tokens, compile, texts, lost, masks, mean, longest, mask_bytes })
 }
 

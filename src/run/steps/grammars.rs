@@ -90,13 +90,7 @@ impl<'a> Grammars<'a> {
             return Ok(known.clone());
         }
         let constraint = self.compiler.compile(&source)?;
-        let needed = constraint.min_tokens();
-        if needed > step.max_tokens {
-            return Err(Error::usage(
-                format!("{place}: the shortest text takes {needed} tokens, but the limit is {}", step.max_tokens),
-                format!("use --max-tokens {needed} or more"),
-            ));
-        }
+        constraint.check_limit(step.max_tokens).map_err(|error| Error::from(error).within(place))?;
         if self.compiled.len() >= KEPT {
             self.compiled.retain(|_, constraint| Arc::strong_count(constraint) > 1);
         }
