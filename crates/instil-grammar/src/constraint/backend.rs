@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::engine::check_limit;
 #[cfg(feature = "outlines")]
 use super::outlines::{self, OutlinesConstraint};
-use super::engine::check_limit;
 use super::{Engine, Mask, Session, Settings, Tables, Tokenise};
 use crate::error::{Error, Result};
 use crate::grammar::{self, GrammarSource, Options, Program};

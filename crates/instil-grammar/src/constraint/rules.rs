@@ -8,9 +8,7 @@ use super::KeyOrder;
 use super::expansion::SharedExpansion;
 use super::frame::ObjectId;
 use super::shared::{Cells, List, Map};
-use crate::grammar::{
-    ArrayShape, GuardId, LangId, NodeId, ObjectShape, Shape, ShapeKind, StateId, StringShape, least_cover,
-};
+use crate::grammar::{ArrayShape, GuardId, NodeId, ObjectShape, Shape, ShapeKind, StateId, StringShape, least_cover};
 
 /// First bytes of values fall into these classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,7 +282,8 @@ impl ObjectShape {
         let unmet = self.obligations & !key.met;
         let cover = least_cover(&self.serves, unmet);
         let after = |which: usize| least_cover(&self.serves, unmet & !self.serves.get(which).unwrap_or(&0));
-        let room = |taken: u32, needed: usize| self.max_members.is_none_or(|max| taken as usize + needed <= max as usize);
+        let room =
+            |taken: u32, needed: usize| self.max_members.is_none_or(|max| taken as usize + needed <= max as usize);
         match order {
             KeyOrder::Any => {
                 let missing = self.missing(&key.used);

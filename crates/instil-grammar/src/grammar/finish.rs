@@ -8,7 +8,7 @@ use super::NumberStyle;
 use super::expand::Expansion;
 use super::items::{COUNTED_LIMIT, ItemPlace, ItemPlan};
 use super::language::{ANY, ExprId, INFINITE, NONE};
-use super::node::{ANYTHING, ArrayBody, Case, NOTHING, ObjectBody, Signed};
+use super::node::{ANYTHING, ArrayBody, Case, NOTHING, ObjectBody, Signed, Slot};
 use super::number::NumberSet;
 use super::schema::Schema;
 use super::shape::{ArrayShape, Contains, GuardId, NodeId, ObjectShape, Shape, ShapeKind, StringShape};
