@@ -80,10 +80,18 @@ impl Engine {
     /// A session at the beginning of a text of at most so many tokens.
     ///
     /// # Errors
-    /// [`Error::Usage`] with the number when the limit is below what the grammar needs.
+    /// [`Error::Usage`] with the number when the limit is below what the grammar needs; [`Error::Grammar`] when no text
+    /// was found at all, and whether there is one is not known.
     pub fn start(self: &Arc<Self>, max_tokens: Option<usize>) -> Result<Session> {
         if let Some(max_tokens) = max_tokens {
             let least = self.min_tokens();
+            if least >= ENDLESS as usize && self.assumed() {
+                return Err(Error::grammar(
+                    "",
+                    "no text of the grammar was found, and the search whether there is one was given up",
+                    "loosen what may contradict itself, or lower its counts",
+                ));
+            }
             if least >= ENDLESS as usize {
                 return Err(Error::usage(
                     format!(
@@ -108,6 +116,18 @@ impl Engine {
         let mut inner = generation.write();
         let start = inner.start();
         inner.needed(start, &self.tables) as usize
+    }
+
+    /// The grammar holds only under an assumption: somewhere the search whether a text can still be completed was given
+    /// up, so a text may come to a dead end. A matter of the grammar alone; see [`Program::assumed`].
+    pub fn assumed(&self) -> bool {
+        self.program.assumed()
+    }
+
+    /// So far some text was so ambiguous that readings of it were cut: valid texts may have been turned down, never
+    /// invalid ones let through. Told of the present generation.
+    pub fn has_cut(&self) -> bool {
+        self.generation().read().has_cut
     }
 
     /// Says how the model's tokenizer cuts a text, for [`Session::forced`]. Without it the longest

@@ -106,6 +106,8 @@ pub(crate) struct Inner {
     scratch: Vec<Thread>,
     start: ConfigId,
     visited: u64,
+    /// Threads beyond [`MOST_THREADS`] were cut.
+    pub(crate) has_cut: bool,
 }
 
 impl Generation {
@@ -133,6 +135,7 @@ impl Generation {
             scratch: Vec::new(),
             start: REJECTED,
             visited: 0,
+            has_cut: false,
         };
         let threads = inner.machine.start();
         inner.start = inner.intern(&threads);
@@ -321,6 +324,7 @@ impl Inner {
         }
         if threads.len() - high > 1 {
             self.machine.unify(threads, high);
+            self.has_cut |= threads.len() > high + MOST_THREADS;
             threads.truncate(high + MOST_THREADS);
         }
     }
