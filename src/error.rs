@@ -37,7 +37,7 @@ pub enum Error {
     },
     /// A grammar that cannot be enforced, or a use of it that cannot work.
     #[error(transparent)]
-    Grammar(#[from] instil_grammar::Error),
+    Grammar(instil_grammar::Error),
     /// A model, tokenizer or manifest that cannot be used.
     #[error("model {model}: {what}{}", Remedy(remedy))]
     Model {
@@ -118,9 +118,29 @@ impl Error {
         Self::Unavailable { what: what.into(), remedy: remedy.into() }
     }
 
+    /// The same, where it is about a flag or argument, with the place that asks for it.
+    #[must_use]
+    pub fn within(self, place: &str) -> Self {
+        match self {
+            Self::Usage { what, remedy } => Self::Usage { what: format!("{place}: {what}"), remedy },
+            other => other,
+        }
+    }
+
     /// A refused file operation; the remedy follows from the cause where it has a usual one.
     pub fn io(action: &'static str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
         instil_model::Error::io(action, path, source).into()
+    }
+}
+
+impl From<instil_grammar::Error> for Error {
+    fn from(error: instil_grammar::Error) -> Self {
+        match error {
+            instil_grammar::Error::ShortLimit { needed, .. } => {
+                Self::usage(error.to_string(), format!("use --max-tokens {needed} or more"))
+            }
+            other => Self::Grammar(other),
+        }
     }
 }
 
@@ -130,7 +150,7 @@ impl From<instil_model::Error> for Error {
         match error {
             Inner::Usage { what, remedy } => Self::Usage { what, remedy },
             Inner::Input { path, what, remedy } => Self::Input { path, what, remedy },
-            Inner::Grammar(error) => Self::Grammar(error),
+            Inner::Grammar(error) => error.into(),
             Inner::Model { model, what, remedy } => Self::Model { model, what, remedy },
             Inner::Unavailable { what, remedy } => Self::Unavailable { what, remedy },
             Inner::Io { action, path, source, remedy } => Self::Io { action, path, source, remedy },

@@ -28,12 +28,13 @@ fn gpu() -> Option<Device> {
 
 /// Logits after the last of each of `texts`, read in chunks of a few tokens, all texts in each pass.
 fn in_chunks(model: &mut dyn Model, texts: &[Vec<u32>], chunk: usize, shared: usize) -> Vec<Vec<f32>> {
-    let parent = model.create();
+    let parent = model.sequences().create();
     if shared > 0 {
         model.forward(&[Segment { sequence: parent, tokens: &texts[0][..shared], logits: 0 }]).expect("a pass");
     }
-    let sequences: Vec<SequenceId> = texts.iter().map(|_| model.fork(parent, shared).expect("a fork")).collect();
-    model.free(parent);
+    let sequences: Vec<SequenceId> =
+        texts.iter().map(|_| model.sequences().fork(parent, shared).expect("a fork")).collect();
+    model.sequences().free(parent);
     let mut last = vec![Vec::new(); texts.len()];
     let mut at = shared;
     while texts.iter().any(|text| at < text.len()) {
@@ -46,10 +47,10 @@ fn in_chunks(model: &mut dyn Model, texts: &[Vec<u32>], chunk: usize, shared: us
             asked.extend((logits == 1).then_some(index));
         }
         let logits = model.forward(&segments).expect("a pass");
-        asked.iter().enumerate().for_each(|(row, &index)| last[index] = logits.row(row).to_vec());
+        asked.iter().enumerate().for_each(|(row, &index)| last[index] = logits.row(row).expect("a row").to_vec());
         at += chunk;
     }
-    sequences.into_iter().for_each(|sequence| model.free(sequence));
+    sequences.into_iter().for_each(|sequence| model.sequences().free(sequence));
     last
 }
 
@@ -98,7 +99,7 @@ fn random_models_agree_with_the_reference() {
     ];
     for shape in FAMILIES.into_iter().chain(wide) {
         let file = model(shape, 11);
-        let architecture = Architecture::from_gguf("random", &file).expect("an architecture");
+        let architecture = Architecture::read("random", &file).expect("an architecture");
         if !CudaDecoder::supports(&architecture, &file) {
             // Norms over all heads together: the reference runs these.
             assert_eq!(shape.family, "olmo2");

@@ -2,30 +2,35 @@
 //! how near the kernels are to the reference.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use instil_grammar::vocab::{TokenKind, Vocab};
 use instil_model::decode::{Capacity, Request, Sampling, Scheduler, StreamKey};
 use instil_model::gguf::{GgmlType, Gguf};
 use instil_model::model::decoder::Decoder;
+use instil_model::model::draw::{Draw, Sampler, Samplers, ToDraw};
 use instil_model::model::kernels::Isa;
 use instil_model::model::reference::Reference;
-use instil_model::model::{Model, Segment, SequenceId};
+use instil_model::model::{Checkpoint, Logits, Model, ModelInfo, OnDevice, Segment, SequenceId, Sequences};
 use proptest::prelude::*;
 
+#[path = "support/in_memory.rs"]
+mod in_memory;
 #[path = "support/random_model.rs"]
 mod random_model;
 
+use in_memory::InMemory;
 use random_model::{CONTEXT, FAMILIES, LLAMA, Noise, Shape, VOCABULARY, model};
 
 /// Logits after each of `tokens`, read one token a pass, alone.
 fn alone(model: &mut dyn Model, tokens: &[u32]) -> Vec<Vec<u32>> {
-    let sequence = model.create();
+    let sequence = model.sequences().create();
     let read = |token: &u32| {
         let segment = Segment { sequence, tokens: std::slice::from_ref(token), logits: 1 };
-        bits(&model.forward(&[segment]).expect("a pass").values)
+        bits(model.forward(&[segment]).expect("a pass").values().expect("values"))
     };
     let rows = tokens.iter().map(read).collect();
-    model.free(sequence);
+    model.sequences().free(sequence);
     rows
 }
 
@@ -58,7 +63,7 @@ proptest! {
         let expected: Vec<Vec<Vec<u32>>> = texts.iter().map(|text| alone(&mut lone, text)).collect();
 
         let mut model = Decoder::load("batched", &file, threads).expect("a decoder");
-        let parent = model.create();
+        let parent = model.sequences().create();
         // The parent holds more than the prefix, so that forks cut blocks in the middle.
         let beyond = [texts[0].as_slice(), &[3, 5, 8]].concat();
         model.forward(&[Segment { sequence: parent, tokens: &beyond, logits: 0 }]).expect("a pass");
@@ -66,12 +71,12 @@ proptest! {
         for _ in &texts {
             // Some share the prefix, some read it themselves.
             let shared = if draw(3) == 0 { 0 } else { draw(common + 1) };
-            open.push((model.fork(parent, shared).expect("a fork"), shared));
+            open.push((model.sequences().fork(parent, shared).expect("a fork"), shared));
         }
         if draw(2) == 0 {
-            model.free(parent);
+            model.sequences().free(parent);
         } else {
-            model.truncate(parent, 1);
+            model.sequences().truncate(parent, 1);
         }
         let mut whole = vec![false; texts.len()];
         while whole.contains(&false) {
@@ -91,13 +96,13 @@ proptest! {
                 Segment { sequence, tokens: &texts[text][at..at + count], logits }
             }).collect();
             let logits = model.forward(&segments).expect("a pass");
-            prop_assert_eq!(logits.values.len(), chunks.iter().map(|chunk| chunk.2).sum::<usize>() * VOCABULARY);
+            prop_assert_eq!(logits.values().expect("values").len(), chunks.iter().map(|chunk| chunk.2).sum::<usize>() * VOCABULARY);
             let mut row = 0;
             for (text, count, wanted) in chunks {
                 open[text].1 += count;
                 let first = open[text].1 - wanted;
                 for (at, expected) in expected[text].iter().enumerate().skip(first).take(wanted) {
-                    let same = bits(logits.row(row)) == *expected;
+                    let same = bits(logits.row(row).expect("a row")) == *expected;
                     prop_assert!(same, "{}: token {} of {} of {:?}, {} threads", family.family, at, text, lengths, threads);
                     row += 1;
                 }
@@ -105,7 +110,7 @@ proptest! {
                 if !whole[text] && draw(8) == 0 {
                     // Taking back what was read must leave no trace either.
                     open[text].1 = draw(open[text].1 + 1);
-                    model.truncate(open[text].0, open[text].1);
+                    model.sequences().truncate(open[text].0, open[text].1);
                 }
             }
         }
@@ -142,6 +147,7 @@ fn kernels_are_near_the_reference() {
         kind: GgmlType::Q2_K,
         head_kind: GgmlType::Q6_K,
         heads: 16,
+        biases: true,
         ..phi3
     });
     for kind in [GgmlType::Q4_0, GgmlType::Q5_0, GgmlType::Q5_1, GgmlType::Q8_0, GgmlType::F16, GgmlType::BF16] {
@@ -154,8 +160,13 @@ fn kernels_are_near_the_reference() {
         let file = model(shape, 7);
         let tokens: Vec<u32> = (0..150).map(|at| at * 31 % VOCABULARY as u32).collect();
         let run = |model: &mut dyn Model| {
-            let sequence = model.create();
-            model.forward(&[Segment { sequence, tokens: &tokens, logits: 1 }]).expect("a pass").values
+            let sequence = model.sequences().create();
+            model
+                .forward(&[Segment { sequence, tokens: &tokens, logits: 1 }])
+                .expect("a pass")
+                .values()
+                .expect("values")
+                .to_vec()
         };
         let reference = run(&mut Reference::load("reference", &file, &candle_core::Device::Cpu).expect("a reference"));
         let isas = Isa::available();
@@ -172,18 +183,34 @@ fn kernels_are_near_the_reference() {
     }
 }
 
+/// A checkpoint need not be a file of any form.
+#[test]
+fn weights_in_memory_are_those_of_the_file() {
+    let tokens: Vec<u32> = (0..40).map(|at| at * 31 % VOCABULARY as u32).collect();
+    for family in FAMILIES {
+        let file = model(Shape { biases: family.biases || family.joined, ..family }, 9);
+        let in_memory = InMemory::copy_of(&file);
+        let decoder = |file: &dyn Checkpoint| alone(&mut Decoder::load("one", file, 1).expect("a decoder"), &tokens);
+        assert_eq!(decoder(&in_memory), decoder(&file), "{}", family.family);
+        let cpu = candle_core::Device::Cpu;
+        let mut reference = Reference::load("reference", &in_memory, &cpu).expect("a reference");
+        let mut expected = Reference::load("reference", &file, &cpu).expect("a reference");
+        assert_eq!(alone(&mut reference, &tokens), alone(&mut expected, &tokens), "{}", family.family);
+    }
+}
+
 #[test]
 fn what_cannot_be_computed_is_refused() {
     let mut model = Decoder::load("small", &model(LLAMA, 1), 1).expect("a decoder");
-    let sequence = model.create();
-    let told = |result: instil_model::Result<instil_model::model::Logits>| result.expect_err("refused").to_string();
+    let sequence = model.sequences().create();
+    let told = |result: instil_model::Result<Logits>| result.expect_err("refused").to_string();
     let unknown = [VOCABULARY as u32];
     let error = told(model.forward(&[Segment { sequence, tokens: &unknown, logits: 0 }]));
     assert!(error.contains("no token 99"), "{error}");
     let long = vec![1; CONTEXT + 1];
     let error = told(model.forward(&[Segment { sequence, tokens: &long, logits: 0 }]));
     assert!(error.contains("exceeds the context"), "{error}");
-    assert_eq!(model.length(sequence), 0, "a refused pass leaves the sequence as it was");
+    assert_eq!(model.sequences().length(sequence), 0, "a refused pass leaves the sequence as it was");
 }
 
 #[test]
@@ -191,27 +218,33 @@ fn blocks_are_shared_and_come_back() {
     let mut model = Decoder::load("small", &model(LLAMA, 1), 1).expect("a decoder");
     let block = model.key_value_memory().block_bytes;
     let used = |model: &Decoder| model.key_value_memory().used_bytes / block;
-    let parent = model.create();
+    let parent = model.sequences().create();
     model.forward(&[Segment { sequence: parent, tokens: &[1; 70], logits: 0 }]).expect("a pass");
     assert_eq!(used(&model), 3);
-    let children: Vec<SequenceId> = (0..5).map(|_| model.fork(parent, 70).expect("a fork")).collect();
+    let children: Vec<SequenceId> = (0..5).map(|_| model.sequences().fork(parent, 70).expect("a fork")).collect();
     assert_eq!(used(&model), 3, "forks share");
     for &sequence in &children {
         model.forward(&[Segment { sequence, tokens: &[2], logits: 0 }]).expect("a pass");
     }
     assert_eq!(used(&model), 3 + 5, "whoever writes gets a block of its own");
-    model.truncate(children[0], 64);
+    model.sequences().truncate(children[0], 64);
     assert_eq!(used(&model), 3 + 4);
-    children.into_iter().chain([parent]).for_each(|sequence| model.free(sequence));
+    children.into_iter().chain([parent]).for_each(|sequence| model.sequences().free(sequence));
     assert_eq!(used(&model), 0);
 }
 
 /// Rows of 12 requests with a common prefix.
 fn rows(file: &Gguf, threads: usize, capacity: Capacity) -> Vec<Vec<u32>> {
     let mut model = Decoder::load("scheduled", file, threads).expect("a decoder");
+    let rows = rows_of(&mut model, capacity);
+    assert_eq!(model.key_value_memory().used_bytes, 0, "every block comes back");
+    rows
+}
+
+fn rows_of(model: &mut dyn Model, capacity: Capacity) -> Vec<Vec<u32>> {
     let spellings: Vec<Vec<u8>> = (0..VOCABULARY).map(|id| format!("<{id}>").into_bytes()).collect();
     let vocab = Vocab::new(spellings.iter().map(|bytes| (&bytes[..], TokenKind::Text)), &[7]);
-    let mut scheduler = Scheduler::new(&mut model, Arc::new(vocab), capacity);
+    let mut scheduler = Scheduler::new(model, Arc::new(vocab), capacity);
     let prefix: Arc<[u32]> = (0..45).map(|at| at * 13 % VOCABULARY as u32).collect();
     for row in 0..12 {
         scheduler.submit(Request {
@@ -228,9 +261,90 @@ fn rows(file: &Gguf, threads: usize, capacity: Capacity) -> Vec<Vec<u32>> {
     while let Some(completion) = scheduler.next_completion().expect("a pass") {
         found[completion.key.row as usize] = completion.tokens;
     }
-    drop(scheduler);
-    assert_eq!(model.key_value_memory().used_bytes, 0, "every block comes back");
     found
+}
+
+/// A decoder whose logits lie out of the processor's sight; it draws from them where they are, or leaves that.
+struct Remote {
+    decoder: Decoder,
+    draws: bool,
+    /// How often logits were fetched.
+    fetched: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct Hidden {
+    values: Vec<f32>,
+    fetched: Arc<AtomicUsize>,
+}
+
+impl OnDevice for Hidden {
+    fn fetch(&self) -> instil_model::Result<Vec<f32>> {
+        self.fetched.fetch_add(1, Ordering::Relaxed);
+        Ok(self.values.clone())
+    }
+}
+
+impl Model for Remote {
+    fn info(&self) -> &ModelInfo {
+        self.decoder.info()
+    }
+
+    fn sequences(&mut self) -> &mut dyn Sequences {
+        self.decoder.sequences()
+    }
+
+    fn forward(&mut self, segments: &[Segment]) -> instil_model::Result<Logits> {
+        let logits = self.decoder.forward(segments)?;
+        let hidden = Hidden { values: logits.values()?.to_vec(), fetched: self.fetched.clone() };
+        Ok(Logits::on_device(Box::new(hidden), logits.width()))
+    }
+
+    fn draw(
+        &mut self,
+        logits: &Logits,
+        wanted: &[ToDraw],
+        samplers: &Samplers,
+    ) -> instil_model::Result<Vec<Option<Draw>>> {
+        if !self.draws {
+            return samplers.draw(logits, wanted);
+        }
+        let hidden = logits.device().and_then(|logits| logits.downcast_ref::<Hidden>()).expect("its own logits");
+        let mut sampler = Sampler::default();
+        let draw = |wanted: &ToDraw| {
+            let row = &hidden.values[wanted.row * VOCABULARY..(wanted.row + 1) * VOCABULARY];
+            sampler.draw(row, wanted.context, wanted.sampling, wanted.key, wanted.index)
+        };
+        Ok(wanted.iter().map(draw).collect())
+    }
+}
+
+#[test]
+fn logits_may_stay_where_they_are() {
+    let file = model(LLAMA, 11);
+    let expected = rows(&file, 2, Capacity::slots(5));
+    for draws in [true, false] {
+        let decoder = Decoder::load("remote", &file, 2).expect("a decoder");
+        let mut remote = Remote { decoder, draws, fetched: Arc::default() };
+        assert_eq!(rows_of(&mut remote, Capacity::slots(5)), expected);
+        assert_eq!(remote.fetched.load(Ordering::Relaxed) == 0, draws, "a model that draws keeps its logits");
+    }
+}
+
+/// What is told is what lies in memory: types without a kernel are widened to 16 bits.
+#[test]
+fn the_memory_of_weights_is_that_of_their_forms() {
+    let wide = Shape { hidden: 256, heads: 4, kv_heads: 4, head_dim: 64, feed_forward: 256, ..LLAMA };
+    let bytes = |kind| {
+        let file = model(Shape { kind, head_kind: kind, ..wide }, 1);
+        Decoder::load("weights", &file, 1).expect("a decoder").weight_bytes()
+    };
+    assert_eq!(bytes(GgmlType::Q2_K), bytes(GgmlType::F16));
+    assert!(bytes(GgmlType::Q4_K) * 3 < bytes(GgmlType::Q3_K));
+    let file = model(LLAMA, 1);
+    let reference = Reference::load("weights", &file, &candle_core::Device::Cpu).expect("a reference");
+    let elements: u64 = file.tensors().iter().map(instil_model::gguf::TensorInfo::elements).sum();
+    assert_eq!(reference.weight_bytes() as u64, elements * 4);
 }
 
 #[test]

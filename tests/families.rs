@@ -17,7 +17,6 @@ use candle_core::quantized::gguf_file::Content;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models;
-use instil_model::gguf::write::{Tensor as Stored, to_bytes};
 use instil_model::gguf::{Array, GgmlType, Gguf, Metadata, Value as Entered};
 use instil_model::model::decoder::Decoder;
 use instil_model::model::reference::Reference;
@@ -29,6 +28,7 @@ use serde_json::{Value, json};
 #[path = "support/random_model.rs"]
 mod random_model;
 
+use random_model::write::{Tensor as Stored, to_bytes};
 use random_model::{CONTEXT, Entry, FAMILIES, LLAMA, Shape, VOCABULARY, bytes};
 
 const F32: Shape = Shape { kind: GgmlType::F32, head_kind: GgmlType::F32, ..LLAMA };
@@ -46,9 +46,12 @@ fn tokens() -> Vec<u32> {
 fn ours(shape: Shape, file: &[u8]) -> Vec<Vec<f32>> {
     let file = Gguf::parse(file, "random").expect("a file");
     let mut model = Reference::load(shape.family, &file, &Device::Cpu).expect("a reference");
-    let sequence = model.create();
+    let sequence = model.sequences().create();
     let tokens = tokens();
-    let mut read = |tokens: &[u32]| model.forward(&[Segment { sequence, tokens, logits: 1 }]).expect("a pass").values;
+    let mut read = |tokens: &[u32]| {
+        let logits = model.forward(&[Segment { sequence, tokens, logits: 1 }]).expect("a pass");
+        logits.values().expect("values").to_vec()
+    };
     let mut rows = vec![read(&tokens[..PROMPT])];
     rows.extend(tokens[PROMPT..].chunks(1).map(read));
     rows
@@ -540,10 +543,10 @@ proptest! {
         let (Ok(mut decoder), Ok(mut reference)) = (decoder, reference) else { return Ok(()) };
         let tokens: Vec<u32> = (0..45).collect();
         for model in [&mut decoder as &mut dyn Model, &mut reference] {
-            let sequence = model.create();
+            let sequence = model.sequences().create();
             let logits = model.forward(&[Segment { sequence, tokens: &tokens, logits: 1 }]);
             match logits {
-                Ok(logits) => prop_assert_eq!(logits.values.len(), VOCABULARY),
+                Ok(logits) => prop_assert_eq!(logits.values().expect("values").len(), VOCABULARY),
                 Err(error) => prop_assert!(error.to_string().contains("exceeds the context"), "{}", error),
             }
         }

@@ -2,8 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use instil_model::gguf::write::{Tensor, to_bytes};
 use instil_model::gguf::{Array, GgmlType, Gguf, Metadata, Value};
+
+#[path = "support/gguf_writer.rs"]
+mod write;
+
+use write::{Tensor, to_bytes};
 
 fn sample() -> Vec<u8> {
     let mut metadata = Metadata::new("sample");

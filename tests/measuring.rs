@@ -50,13 +50,13 @@ fn run(file: &Gguf, threads: usize, capacity: Capacity, requests: &[Request]) ->
 
 /// Probabilities of every next token after `tokens`, read one token a pass.
 fn next(model: &mut dyn Model, tokens: &[u32]) -> Vec<f64> {
-    let sequence = model.create();
+    let sequence = model.sequences().create();
     let mut logits = Vec::new();
     for token in tokens {
         let segment = Segment { sequence, tokens: std::slice::from_ref(token), logits: 1 };
-        logits = model.forward(&[segment]).expect("a pass").values;
+        logits = model.forward(&[segment]).expect("a pass").values().expect("values").to_vec();
     }
-    model.free(sequence);
+    model.sequences().free(sequence);
     let total: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
     logits.iter().map(|&logit| f64::from(logit).exp() / total).collect()
 }
@@ -179,14 +179,14 @@ fn a_long_text_is_measured_in_pieces() {
     let found = run(&file, 2, Capacity::slots(4), &requests);
     let mut slow = Decoder::load("slow", &file, 1).expect("a decoder");
     for (row, found) in found.iter().enumerate() {
-        let sequence = slow.create();
+        let sequence = slow.sequences().create();
         let whole = [&[row as u32 + 1], &text[..]].concat();
         let logits = slow.forward(&[Segment { sequence, tokens: &whole, logits: whole.len() }]).expect("a pass");
         let surprise: f64 = text
             .iter()
             .enumerate()
             .map(|(at, &token)| {
-                let row = logits.row(at);
+                let row = logits.row(at).expect("a row");
                 let total: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
                 total.ln() - f64::from(row[token as usize])
             })

@@ -72,12 +72,12 @@ fn greedy_tokens_are_those_of_llama_cpp() {
     let Some(path) = weights("greedy_tokens_are_those_of_llama_cpp") else { return };
     let (mut model, tokenizer) = load(&path);
     for (question, expected) in &LLAMA_CPP {
-        let sequence = model.create();
+        let sequence = model.sequences().create();
         let mut next = chat(&tokenizer, question);
         let mut parted = Vec::new();
         for (at, &theirs) in expected.iter().enumerate() {
             let logits = model.forward(&[Segment { sequence, tokens: &next, logits: 1 }]).expect("a pass");
-            let row = logits.row(0);
+            let row = logits.row(0).expect("a row");
             let ours = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).expect("a vocabulary");
             if ours as u32 != theirs {
                 let gap = row[ours] - row[theirs as usize];
@@ -89,7 +89,7 @@ fn greedy_tokens_are_those_of_llama_cpp() {
             next = vec![theirs];
         }
         assert!(parted.len() <= 5, "{question}: parted at {parted:?}");
-        model.free(sequence);
+        model.sequences().free(sequence);
     }
 }
 
@@ -99,24 +99,24 @@ fn chunks_forks_and_neighbours_do_not_change_a_bit() {
     let (mut model, tokenizer) = load(&path);
     let prompt = chat(&tokenizer, "What is the capital of France?");
     let other = chat(&tokenizer, "Name three colours.");
-    let whole = model.create();
+    let whole = model.sequences().create();
     let expected = model.forward(&[Segment { sequence: whole, tokens: &prompt, logits: 1 }]).expect("a pass");
     // In chunks, through a fork of a longer sequence, beside a neighbour.
-    let parent = model.create();
+    let parent = model.sequences().create();
     let cut = prompt.len() / 2;
     model.forward(&[Segment { sequence: parent, tokens: &prompt[..cut + 3], logits: 0 }]).expect("a pass");
-    let child = model.fork(parent, cut).expect("a fork");
-    model.truncate(parent, 5);
-    let neighbour = model.create();
+    let child = model.sequences().fork(parent, cut).expect("a fork");
+    model.sequences().truncate(parent, 5);
+    let neighbour = model.sequences().create();
     let segments = [
         Segment { sequence: neighbour, tokens: &other, logits: 1 },
         Segment { sequence: child, tokens: &prompt[cut..], logits: 1 },
     ];
     let logits = model.forward(&segments).expect("a pass");
-    assert!(expected.row(0) == logits.row(1), "the same tokens, the same bits");
-    assert!(expected.row(0) != logits.row(0), "two prompts must differ");
-    assert_eq!(model.length(child), prompt.len());
-    assert_eq!(model.length(parent), 5);
+    assert!(expected.row(0).expect("a row") == logits.row(1).expect("a row"), "the same tokens, the same bits");
+    assert!(expected.row(0).expect("a row") != logits.row(0).expect("a row"), "two prompts must differ");
+    assert_eq!(model.sequences().length(child), prompt.len());
+    assert_eq!(model.sequences().length(parent), 5);
 }
 
 /// Natural logarithms of the probabilities.
@@ -145,7 +145,7 @@ fn rounding_to_8_bits_stays_near_the_f32_reference() {
     let tokens = tokenizer.encode(&text, EncodeOptions::default()).expect("tokens");
     let pieces: Vec<&[u32]> = tokens.chunks_exact(64).take(32).collect();
     assert_eq!(pieces.len(), 32);
-    let open = |model: &mut dyn Model| pieces.iter().map(|_| model.create()).collect::<Vec<_>>();
+    let open = |model: &mut dyn Model| pieces.iter().map(|_| model.sequences().create()).collect::<Vec<_>>();
     let (ours, theirs) = (open(&mut model), open(&mut reference));
     let peer = std::env::var_os("INSTIL_PEER_LOGITS").map(|path| std::fs::read(path).expect("the peer's logits"));
     let width = model.info().vocab_size;
@@ -162,7 +162,7 @@ fn rounding_to_8_bits_stays_near_the_f32_reference() {
         };
         let (p, q) = (pass(&mut reference, &theirs), pass(&mut model, &ours));
         for (row, piece) in pieces.iter().enumerate() {
-            let (p, q) = (log_probabilities(p.row(row)), log_probabilities(q.row(row)));
+            let (p, q) = (log_probabilities(p.row(row).expect("a row")), log_probabilities(q.row(row).expect("a row")));
             divergence += kullback_leibler(&p, &q);
             if let Some(bytes) = &peer {
                 let logits: Vec<f32> = bytes[(row * 63 + at) * width * 4..][..width * 4]

@@ -36,20 +36,24 @@ pub struct Cost {
     masks: usize,
     mean: Duration,
     longest: Duration,
-    mask_bytes: u64,
+    mask_bytes: usize,
+}
+
+/// The tokenizer in a `tokenizer.json` or a GGUF file.
+pub fn tokenizer_of(path: &Path) -> Result<Tokenizer> {
+    let is_gguf = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+    Ok(if is_gguf {
+        Tokenizer::from_gguf(Gguf::open(path)?.metadata(), &path.display().to_string())?
+    } else {
+        Tokenizer::from_file(path)?
+    })
 }
 
 /// The vocabulary of a tokenizer file, or of a model whose files are here; the name it goes by. `None` when the
 /// model is not here: nothing is fetched.
 pub fn vocabulary(tokenizer: Option<&Path>, model: &str) -> Result<Option<(String, Arc<Vocab>)>> {
     if let Some(path) = tokenizer {
-        let is_gguf = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
-        let tokenizer = if is_gguf {
-            Tokenizer::from_gguf(Gguf::open(path)?.metadata(), &path.display().to_string())?
-        } else {
-            Tokenizer::from_file(path)?
-        };
-        return Ok(Some((path.display().to_string(), tokenizer.vocab().clone())));
+        return Ok(Some((path.display().to_string(), tokenizer_of(path)?.vocab().clone())));
     }
     let places = Places::from_environment();
     let manifest = Catalog::load(&places)?.resolve(model)?;
@@ -103,7 +107,7 @@ pub fn measure(schema: &Value, vocabulary: String, vocab: Arc<Vocab>, settings: 
         }
     }
     let mean = sum / u32::try_from(masks).unwrap_or(u32::MAX).max(1);
-    let mask_bytes = engine.statistics()[3];
+    let mask_bytes = engine.statistics().mask_bytes;
     Ok(Cost { vocabulary, tokens, min_tokens, compile, texts, lost, masks, mean, longest, mask_bytes })
 }
 

@@ -6,17 +6,18 @@ use std::process::Command;
 use std::time::Duration;
 
 use clap::Args;
-use instil::bench::engines;
-use instil::bench::input::{self, BenchCase, Spacing};
+use instil::bench::input::{self, BenchCase, BenchFile, Spacing};
 use instil::bench::masks::Engine;
 use instil::bench::report::{Tally, table};
 use instil::bench::supervise::{Limits, Report, serve, supervise};
+use instil::bench::{cold, engines};
 use instil::{Error, Result};
 use instil_grammar::constraint::{Escapes, Settings};
 use instil_grammar::grammar::{NumberStyle, Options};
 use instil_model::tokenizer::{EncodeOptions, Tokenizer};
 use serde_json::Value;
 
+use super::cost::tokenizer_of;
 use super::options::{Order, Spaces};
 use super::terminal;
 
@@ -26,7 +27,7 @@ pub struct MasksBench {
     /// A folder of .json files, or a .jsonl(.gz) file: `name`, `schema`, `tests`. `extremes` for
     /// schemas that are hard by their size.
     data: PathBuf,
-    /// A tokenizer.json file.
+    /// A tokenizer.json file, or a GGUF file with a tokenizer in it.
     #[arg(long, value_name = "FILE")]
     tokenizer: PathBuf,
     /// Engines: instil, outlines; llguidance in a build with the feature `peers`.
@@ -38,6 +39,12 @@ pub struct MasksBench {
     /// White space between the parts of a text.
     #[arg(long, value_enum, default_value = "spaced")]
     whitespace: Spaces,
+    /// Spellings of numbers: as rows are written, or any that JSON allows.
+    #[arg(long, value_enum, default_value = "flexible")]
+    numbers: Numbers,
+    /// Fail, with exit code 5, when a verdict is wrong or a file ends without one.
+    #[arg(long)]
+    strict: bool,
     /// Seconds a file may take.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     time_limit: u64,
@@ -50,12 +57,35 @@ pub struct MasksBench {
     /// Write each instance's verdict, one JSON object a line.
     #[arg(long, value_name = "FILE")]
     verdicts: Option<PathBuf>,
+    /// Instead of the protocol: the time that this many rows of one batch take which begin together, none of whose
+    /// masks is known.
+    #[arg(long, value_name = "N")]
+    rows: Option<usize>,
+    /// With --rows: numbers of threads to compare.
+    #[arg(long, value_name = "N,M,…", value_delimiter = ',', default_value = "1,2")]
+    threads: Vec<usize>,
     /// One JSON object on stdout.
     #[arg(long)]
     json: bool,
     /// Measures one engine, file by file from standard input, for the process that supervises it.
     #[arg(long, hide = true)]
     worker: Option<String>,
+}
+
+/// Spellings of numbers that texts may have.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Numbers {
+    /// As people and programs write them.
+    Flexible,
+    /// Any of the same value.
+    Any,
+}
+
+impl MasksBench {
+    fn settings(&self, escapes: Escapes) -> Settings {
+        let (whitespace, key_order) = (self.whitespace.into(), self.order.into());
+        Settings { whitespace, key_order, escapes, ..Settings::default() }
+    }
 }
 
 /// Runs the protocol.
@@ -74,6 +104,9 @@ pub fn run(bench: &MasksBench, quiet: bool) -> Result<()> {
     let files =
         if bench.data.as_os_str() == "extremes" { instil::bench::extremes::files() } else { input::read(&bench.data)? };
     let files: Vec<_> = files.into_iter().step_by(bench.every).collect();
+    if let Some(rows) = bench.rows {
+        return cold_rows(bench, rows, &files, quiet);
+    }
     let mut verdicts = match &bench.verdicts {
         Some(path) => {
             let file = std::fs::File::create(path).map_err(|cause| Error::io("create", path, cause))?;
@@ -133,11 +166,72 @@ pub fn run(bench: &MasksBench, quiet: bool) -> Result<()> {
     } else {
         print!("{}", table(&tallies));
     }
+    match tallies.iter().find(|(_, tally)| bench.strict && !tally.is_right()) {
+        Some((engine, tally)) => {
+            let what = format!("{engine}: {}", tally.wrong());
+            Err(Error::Unmet { what, remedy: "see --verdicts for each of them".into() })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Tokens that each row may write beyond what its grammar needs.
+const SPARE_TOKENS: usize = 64;
+/// Batches of each file and number of threads, the fastest of which counts.
+const COLD_RUNS: usize = 3;
+
+/// Rows of one batch that begin together, by number of threads.
+fn cold_rows(bench: &MasksBench, rows: usize, files: &[BenchFile], quiet: bool) -> Result<()> {
+    if bench.threads.contains(&0) || rows == 0 {
+        return Err(Error::usage("there is nothing to measure", "give --rows and --threads of 1 or more"));
+    }
+    let tokenizer = tokenizer_of(&bench.tokenizer)?;
+    let instil =
+        engines::instil::Instil::new(tokenizer.vocab(), Options::default(), bench.settings(Escapes::Canonical));
+    let bar = terminal::bar(files.len() as u64, "{wide_bar} {pos}/{len} files  ETA {eta}", quiet);
+    let mut totals = vec![Duration::ZERO; bench.threads.len()];
+    let (mut measured, mut tokens) = (0, 0);
+    for file in files {
+        bar.inc(1);
+        let Ok(case) = file.case(Spacing::Raw) else { continue };
+        let mut texts = None;
+        let mut times = vec![Duration::MAX; bench.threads.len()];
+        for _ in 0..COLD_RUNS {
+            for (time, &threads) in times.iter_mut().zip(&bench.threads) {
+                let batch =
+                    instil.engine(&case.schema).ok().map(|engine| cold::run(&engine, rows, threads, SPARE_TOKENS));
+                let Some(Ok(batch)) = batch else { continue };
+                *time = batch.time.min(*time);
+                tokens += batch.tokens;
+                if *texts.get_or_insert(batch.texts) != batch.texts {
+                    let what = "rows wrote other texts than they did on another number of threads";
+                    return Err(Error::input(&bench.data, format!("{}: {what}", file.name), "report this"));
+                }
+            }
+        }
+        if texts.is_some() {
+            measured += 1;
+            totals.iter_mut().zip(times).for_each(|(total, time)| *total += time);
+        }
+    }
+    bar.finish_and_clear();
+    let each = bench.threads.iter().zip(&totals);
+    if bench.json {
+        let seconds: Vec<Value> = each
+            .map(|(threads, total)| serde_json::json!({ "threads": threads, "seconds": total.as_secs_f64() }))
+            .collect();
+        println!("{}", serde_json::json!({ "files": measured, "rows": rows, "tokens": tokens, "cold": seconds }));
+        return Ok(());
+    }
+    println!("{measured} files, {rows} rows each, the fastest of {COLD_RUNS} batches");
+    for (threads, total) in each {
+        println!("{threads:>4} threads {:>10.3} s", total.as_secs_f64());
+    }
     Ok(())
 }
 
 fn work(bench: &MasksBench, engine: &str, spacing: Spacing) -> Result<()> {
-    let tokenizer = Tokenizer::from_file(&bench.tokenizer)?;
+    let tokenizer = tokenizer_of(&bench.tokenizer)?;
     let encode = |text: &str| tokenizer.encode(text, EncodeOptions::default()).unwrap_or_default();
     let make = || make(bench, engine, &tokenizer);
     serve(make, &encode, spacing, &mut std::io::stdin().lock(), &mut std::io::stdout().lock())
@@ -148,14 +242,12 @@ fn make(bench: &MasksBench, engine: &str, tokenizer: &Tokenizer) -> Result<Box<d
     let vocab = tokenizer.vocab();
     match engine {
         "instil" => {
-            let settings = Settings {
-                whitespace: bench.whitespace.into(),
-                key_order: bench.order.into(),
-                escapes: Escapes::Any,
-                ..Settings::default()
+            let numbers = match bench.numbers {
+                Numbers::Flexible => NumberStyle::Flexible,
+                Numbers::Any => NumberStyle::Any,
             };
-            let options = Options { numbers: NumberStyle::Flexible };
-            Ok(Box::new(engines::instil::Instil::new(vocab, options, settings)))
+            let options = Options { numbers };
+            Ok(Box::new(engines::instil::Instil::new(vocab, options, bench.settings(Escapes::Any))))
         }
         "outlines" => Ok(Box::new(engines::outlines::Outlines::new(vocab)?)),
         #[cfg(feature = "peers")]

@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn of_another_form_what_fits_is_taken() {
-        let row = json!({"meta": {"row": -1, "attributes": {"a": 1}, "steps": 3, "reason": {"rule": "unheard of"}}});
+        let row = json!({"meta": {"row": -1, "attributes": {"a": 1}, "steps": 3, "reason": {"rule": 7}}});
         let meta = Meta::of(row.as_object().expect("an object"));
         assert_eq!(meta.attribute("a"), Some(&json!(1)));
         assert_eq!((meta.row, meta.steps.len(), meta.reason), (None, 0, None));

@@ -2,8 +2,9 @@
 
 use std::process::Command;
 
-use instil_model::gguf::{Array, GgmlType, Metadata, Value, write};
+use instil_model::gguf::{Array, GgmlType, Metadata, Value};
 
+use crate::write;
 use crate::{Place, fixture};
 
 /// A place with a model that works.

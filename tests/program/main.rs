@@ -2,7 +2,7 @@
 //!
 //! [`rows`] makes run directories, [`run_files`] plans them, [`resume`] stops, tears, grows and joins them,
 //! [`endurance`] does so at any size and on disks that refuse, [`from_rows`] evolves, answers, judges and labels,
-//! [`tree`] shows families, [`semantic`] keeps meanings apart, [`data_sets`] filters, measures and exports, [`review`] takes people's decisions,
+//! [`tree`] shows families, [`semantic`] keeps meanings apart, [`snapshots`] keeps what people see, [`data_sets`] filters, measures and exports, [`review`] takes people's decisions,
 //! [`texts`] decodes and checks on stdout, [`weights`] decodes with a small model of random weights,
 //! [`bad_input`] holds every refusal to one clear line. Here is what they share: a place of their own to run
 //! the program in.
@@ -16,12 +16,15 @@ mod review;
 mod rows;
 mod run_files;
 mod semantic;
+mod snapshots;
 mod texts;
 mod tree;
 mod weights;
 
 #[path = "../support/random_bert.rs"]
 mod random_bert;
+#[path = "../support/gguf_writer.rs"]
+mod write;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -161,6 +164,25 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < Duration::from_secs(10), "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// The plan of a run whose rows satisfy `schema`.
+fn plan(schema: Value) -> String {
+    let plan = instil::plan::Plan {
+        version: "0.1.0".into(),
+        rows: 4,
+        tries: false,
+        shard: None,
+        seed: 1,
+        model: instil::plan::ModelUsed { name: "script".into(), ..Default::default() },
+        judge: None,
+        embedder: None,
+        engine: "instil".into(),
+        schema,
+        seeds: None,
+        recipe: instil::recipe::builtin::recipe("instruction-response").expect("it is built in"),
+    };
+    json!(plan).to_string()
 }
 
 /// The path of a fixture.

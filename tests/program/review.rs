@@ -5,15 +5,14 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::{Outcome, Place};
+use crate::{Outcome, Place, plan};
 
 /// A run of four rows, as it stands on the disk; the third is the least sure one.
 fn run_of_rows(place: &Place) {
     std::fs::create_dir(place.at("run")).expect("a directory");
     write_rows(place, "How do tides work?");
-    let plan = json!({"rows": 4, "seed": 1, "model": {"name": "script"},
-        "schema": {"type": "object", "properties": {"instruction": {"type": "string", "minLength": 4}}}});
-    place.write("run/run.lock.json", plan.to_string());
+    let schema = json!({"type": "object", "properties": {"instruction": {"type": "string", "minLength": 4}}});
+    place.write("run/run.lock.json", plan(schema));
 }
 
 fn write_rows(place: &Place, first: &str) {

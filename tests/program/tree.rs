@@ -23,7 +23,7 @@ fn run_of_families(place: &Place) {
     ];
     let turned_down = [
         row(0, 0, 0, None, 1, "Name knots.", json!({"rule": "added", "detail": "adds 1 word"})),
-        row(3, 0, 1, Some("7-000001"), 2, "", json!({"rule": "leak", "detail": ""})),
+        row(3, 0, 1, Some("7-000001"), 2, "", json!({"rule": "prompt_leak", "detail": ""})),
     ];
     place.write("run/records.jsonl", kept.concat());
     place.write("run/rejects.jsonl", turned_down.concat());
@@ -47,7 +47,7 @@ seed 0 (task-0): (its file is gone or has changed)
     let all = place.run(&["tree", "run"]).succeeded().stdout;
     assert!(
         all.ends_with(
-            "  + 7-000001, round 1, deepen: Explain yeast well.\n    - 7-000003 attempt 1, round 2, deepen [leak]: \n"
+            "  + 7-000001, round 1, deepen: Explain yeast well.\n    - 7-000003 attempt 1, round 2, deepen [prompt_leak]: \n"
         ),
         "{all}"
     );

@@ -1,10 +1,11 @@
 //! Runs with weights: a random decoder of two kilobytes a layer, whose rows only the grammar makes sense of.
 
-use instil_model::gguf::{Array, GgmlType, Gguf, Metadata, Value, write};
+use instil_model::gguf::{Array, GgmlType, Gguf, Metadata, Value};
 use instil_model::model::{self, LoadOptions, Segment};
 use instil_model::tokenizer::{EncodeOptions, Tokenizer};
 
 use crate::Place;
+use crate::write;
 
 const HIDDEN: usize = 32;
 const FEED_FORWARD: usize = 64;
@@ -115,11 +116,11 @@ fn a_run_goes_on_in_its_own_engine_and_arithmetic() {
 
 /// Mean surprise of the last `count` of `tokens`, in nats, worked out from the logits.
 fn surprise(model: &mut dyn model::Model, tokens: &[u32], count: usize) -> f64 {
-    let sequence = model.create();
+    let sequence = model.sequences().create();
     let logits = model.forward(&[Segment { sequence, tokens, logits: tokens.len() }]).expect("it computes");
-    model.free(sequence);
+    model.sequences().free(sequence);
     let of = |at: usize| {
-        let row: Vec<f64> = logits.row(at - 1).iter().map(|logit| f64::from(*logit)).collect();
+        let row: Vec<f64> = logits.row(at - 1).expect("a row").iter().map(|logit| f64::from(*logit)).collect();
         row.iter().map(|logit| logit.exp()).sum::<f64>().ln() - row[tokens[at] as usize]
     };
     (tokens.len() - count..tokens.len()).map(of).sum::<f64>() / count as f64
@@ -185,8 +186,9 @@ fn the_memory_of_two_models_is_told() {
     assert!(told.contains("memory: writer 0.1 MB of weights, 0.0 MB of keys and values; judge judge 0.1 MB"), "{told}");
     let summary: serde_json::Value = serde_json::from_str(&run(&["-o", "run", "--json"]).stdout).expect("JSON");
     let memory = &summary["memory"];
-    // 21,120 weights of four bytes; blocks of 32 positions of one layer with 16 keys and 16 values of two bytes.
-    let weights = 4 * (257 * 32 + 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 3 * 32);
+    // 21,600 weights of four bytes, outputs in groups of 16; blocks of 32 positions of one layer with 16 keys and 16
+    // values of two bytes.
+    let weights = 4 * (272 * 32 + 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 3 * 32);
     for (at, name, blocks) in [(0, "writer", 2), (1, "judge", 1)] {
         let model = &memory[at];
         assert_eq!(

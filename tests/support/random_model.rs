@@ -3,8 +3,12 @@
 #![allow(dead_code, reason = "each test takes its part of it")]
 
 use half::f16;
-use instil_model::gguf::write::{Tensor, to_bytes};
 use instil_model::gguf::{Array, GgmlType, Gguf, Metadata, Value};
+
+#[path = "gguf_writer.rs"]
+pub mod write;
+
+use write::{Tensor, to_bytes};
 
 pub const VOCABULARY: usize = 99;
 pub const CONTEXT: usize = 256;
@@ -236,7 +240,9 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
         ] {
             norms.iter().filter(|_| has).for_each(|norm| vector(at(norm), shape.hidden, 1.0));
         }
-        if shape.biases {
+        if shape.biases && shape.joined {
+            vector(at("attn_qkv.bias"), query + 2 * kv, 0.0);
+        } else if shape.biases {
             vector(at("attn_q.bias"), query, 0.0);
             vector(at("attn_k.bias"), kv, 0.0);
             vector(at("attn_v.bias"), kv, 0.0);

@@ -29,6 +29,14 @@ pub enum Error {
         /// What helps.
         remedy: String,
     },
+    /// A limit on tokens that no text of the grammar keeps to.
+    #[error("the shortest text takes {needed} tokens, but the limit is {limit}")]
+    ShortLimit {
+        /// The least limit that will do.
+        needed: usize,
+        /// The limit.
+        limit: usize,
+    },
 }
 
 impl Error {

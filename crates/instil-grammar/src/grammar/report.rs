@@ -202,7 +202,7 @@ impl Expansion {
                         }
                     }
                     ShapeKind::Object(object) => {
-                        next.extend(object.members.iter().map(|member| member.node));
+                        next.extend(object.nodes.iter().copied().flatten());
                         next.extend(object.others.iter().map(|(_, node)| *node).chain(object.rest));
                     }
                     _ => {}

@@ -6,23 +6,57 @@
 //! characters are tried one by one for that.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::classes::{
+use super::{Found, Walk};
+use crate::constraint::classes::{
     CLASSES, FIRST_LETTERS, LONG, Letters, SEPARATORS, WIDE, class_of, class_of_char, is_separator, may_separate,
 };
-use super::costed::PARTIAL;
-use super::escape::{Escapes, PLAIN};
-use super::frame::{Frame, Kind, Thread};
-use super::step::Assume;
-use super::tables::Tables;
-use super::trie::{NONE, ROOT};
-use super::walk::{Found, Walk};
+use crate::constraint::costed::PARTIAL;
+use crate::constraint::escape::{Escapes, PLAIN};
+use crate::constraint::frame::{Frame, Thread};
+use crate::constraint::shared::{Cells, Map};
+use crate::constraint::step::Assume;
+use crate::constraint::tables::Tables;
+use crate::constraint::trie::{NONE, ROOT};
 use crate::grammar::{CharSet, DEAD, StateId, UNIVERSAL};
 use crate::vocab::TokenId;
 
+/// What has been found out of the states of languages, kept between walks.
+#[derive(Debug, Default)]
+pub(crate) struct StateSets {
+    /// Where the classes of characters lead.
+    targets: Cells<Box<[StateId; CLASSES]>>,
+    /// How tokens fare.
+    runs: Cells<Run>,
+    /// Tokens that stay inside a string.
+    stays: Map<StateId, Arc<[u32]>>,
+    known_targets: AtomicUsize,
+    known_runs: AtomicUsize,
+    /// Words of one of the sets of tokens.
+    width: AtomicUsize,
+}
+
+impl StateSets {
+    /// Memory held, roughly, but for sets of tokens.
+    pub(crate) fn size_bytes(&self) -> usize {
+        (4 * CLASSES + 48) * self.known_targets.load(Ordering::Relaxed) + 48 * self.known_runs.load(Ordering::Relaxed)
+    }
+
+    /// Memory held by sets of tokens.
+    pub(crate) fn token_bytes(&self) -> usize {
+        4 * self.width.load(Ordering::Relaxed) * self.stays.len()
+    }
+
+    /// Forgets sets of tokens.
+    pub(crate) fn forget_tokens(&self) {
+        self.stays.clear();
+    }
+}
+
 /// How tokens fare from a state: those of passing classes alone, up to so many characters, stay alive.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Run {
+struct Run {
     pass: u64,
     /// Any number of characters, where none.
     chars: Option<u32>,
@@ -80,19 +114,19 @@ impl<'a> Walk<'a> {
             return;
         }
         let near = self.machine.expansion.lang_horizon(state, LONGEST_RUN);
-        let stays = match self.machine.stays.get(&near) {
-            Some(known) => known.clone(),
+        let stays = match self.state_sets.stays.get(&near) {
+            Some(known) => known,
             None => {
                 let stays: Arc<[u32]> = self.stays(near).into();
-                self.machine.stays.insert(near, stays.clone());
-                stays
+                self.state_sets.width.store(stays.len(), Ordering::Relaxed);
+                self.state_sets.stays.insert(near, stays)
             }
         };
         match &mut self.parts.bits {
             Some(bits) => Arc::make_mut(bits).iter_mut().zip(stays.iter()).for_each(|(bits, stays)| *bits |= stays),
             none => *none = Some(stays),
         }
-        let falls = bits_of(&self.targets(state), |target| target == DEAD);
+        let falls = bits_of(self.targets(state), |target| target == DEAD);
         for &(class, id) in &classes.long {
             if falls >> class & 1 == 0 && self.survives(state, vocab.bytes(id)) {
                 self.parts.add.push(id);
@@ -106,7 +140,7 @@ impl<'a> Walk<'a> {
         let vocab = self.tables.vocab();
         let run = self.run_of(state);
         let mut bits = vec![0; self.parts.width.div_ceil(32)];
-        let falls = bits_of(&self.targets(state), |target| target == DEAD);
+        let falls = bits_of(self.targets(state), |target| target == DEAD);
         let mut tried = Vec::new();
         if run.chars.is_none_or(|chars| chars >= LONGEST_RUN) {
             // What is not decided by classes alone.
@@ -170,10 +204,10 @@ impl<'a> Walk<'a> {
         let mut at = 0;
         while let Some(&from) = reached.get(at) {
             at += 1;
-            let row = *self.machine.expansion.lang_row(from);
+            let row = self.machine.expansion.lang_row(from);
             let targets = self.targets(from);
-            for (letter, &next) in row[..128].iter().enumerate() {
-                let next = FIRST_LETTERS.get(letter).map_or(next, |&class| targets[class]);
+            for letter in 0..128u8 {
+                let next = FIRST_LETTERS.get(usize::from(letter)).map_or(row[letter], |&class| targets[class]);
                 match next {
                     DIVIDED => return None,
                     DEAD => pass &= !(1 << letter),
@@ -231,12 +265,12 @@ impl<'a> Walk<'a> {
 
     /// How tokens fare from a state, by the classes of their characters.
     fn run_of(&mut self, state: StateId) -> Run {
-        if let Some(&run) = self.machine.runs.get(&state) {
+        if let Some(&run) = self.state_sets.runs.get(state) {
             return run;
         }
         // Characters that a repeated part takes for ever pass without a look at the states they lead to.
         let mut pass = u64::MAX >> (64 - CLASSES);
-        let taken = self.machine.expansion.lang_absorbs(state).map_or(0, classes_within);
+        let taken = self.machine.expansion.lang_absorbs(state, classes_within).unwrap_or(0);
         let run = loop {
             if taken.count_ones() >= pass.count_ones() {
                 break Run { pass: taken, chars: None };
@@ -247,8 +281,10 @@ impl<'a> Walk<'a> {
                 Err(less) => pass = less,
             }
         };
-        self.machine.runs.insert(state, run);
-        run
+        *self.state_sets.runs.get_or(state, || {
+            self.state_sets.known_runs.fetch_add(1, Ordering::Relaxed);
+            run
+        })
     }
 
     /// For how many characters texts of some classes pass from a state; else those of the classes that may.
@@ -262,7 +298,7 @@ impl<'a> Walk<'a> {
             }
             for at in from..to {
                 let targets = self.targets(reached[at]);
-                let stops = bits_of(&targets, |target| target == DEAD || target == DIVIDED);
+                let stops = bits_of(targets, |target| target == DEAD || target == DIVIDED);
                 if pass & stops != 0 {
                     return Err(pass & !stops);
                 }
@@ -282,34 +318,31 @@ impl<'a> Walk<'a> {
     }
 
     /// [`Self::worst`] of a string over a language; none where a walk is short, or the language says nothing.
-    pub(crate) fn worst_over_language(&mut self, thread: Thread) -> Option<u32> {
-        let frame = thread.frame;
-        let whole = frame.d == PLAIN && frame.b != UNIVERSAL;
-        if frame.kind == Kind::Text {
-            let bounds = &self.machine.rules.strings[frame.a as usize];
-            let free = frame.b == UNIVERSAL;
-            if !free && bounds.min_chars > frame.c {
-                return None;
-            }
-            if free {
+    pub(super) fn worst_over_language(&mut self, thread: Thread) -> Option<u32> {
+        if let Frame::Text(place) = thread.frame {
+            if place.state == UNIVERSAL {
                 return Some(self.cost(thread).saturating_add(PARTIAL));
             }
-            return self.machine.expansion.lang_worst_bytes(frame.b, self.tables.longest, false);
+            if self.machine.rules.bounds(place.bounds).min_chars > place.chars {
+                return None;
+            }
+            return self.machine.expansion.lang_worst_bytes(place.state, self.tables.longest, false);
         }
-        if !whole || !self.is_unbounded(thread) || self.is_narrow(frame.b) {
+        let (state, _) = thread.frame.content()?;
+        if state == UNIVERSAL || !self.is_unbounded(thread) || self.is_narrow(state) {
             return None;
         }
-        let inside = self.machine.expansion.lang_worst_bytes(frame.b, self.tables.longest, true)?;
+        let inside = self.machine.expansion.lang_worst_bytes(state, self.tables.longest, true)?;
         let mut worst = 0;
         for found in self.after_string(thread).iter() {
             worst = worst.max(found.cost);
         }
         // The closing quote, and what follows it.
         let start = self.arena.len();
-        let closed = Thread { frame: Frame { b: UNIVERSAL, ..frame }, ..thread };
+        let closed = thread.at(thread.frame.with_state(UNIVERSAL));
         self.machine.step(closed, b'"', &mut self.arena, &mut Assume);
         let closed = self.arena.split_off(start);
-        let slack = if frame.kind == Kind::OtherKey { 2 } else { 0 };
+        let slack = if let Frame::OtherKey(_) = thread.frame { 2 } else { 0 };
         let least = closed.into_iter().map(|thread| self.cost(thread)).min()?;
         let rest = least.saturating_add(1 + slack + PARTIAL);
         Some(worst.max(inside.saturating_add(rest)))
@@ -318,52 +351,48 @@ impl<'a> Walk<'a> {
     /// A handful of bytes lead on from a state, so that a walk is short.
     fn is_narrow(&mut self, state: StateId) -> bool {
         let row = self.machine.expansion.lang_row(state);
-        row[0x20..].iter().filter(|&&next| next != DEAD).count() <= 6
+        row.live().filter(|&byte| byte >= 0x20).count() <= 6
     }
 
     /// A string (or key) over a language that counts no characters, at a character boundary.
-    pub(crate) fn is_unbounded(&self, thread: Thread) -> bool {
-        let frame = thread.frame;
-        if frame.d != PLAIN {
-            return false;
-        }
-        match frame.kind {
-            Kind::String => {
-                let bounds = &self.machine.rules.strings[frame.a as usize];
-                bounds.min_chars == 0 && bounds.max_chars.is_none()
+    pub(super) fn is_unbounded(&self, thread: Thread) -> bool {
+        match thread.frame {
+            Frame::String(place) => {
+                let bounds = self.machine.rules.bounds(place.bounds);
+                place.open == PLAIN && bounds.min_chars == 0 && bounds.max_chars.is_none()
             }
-            Kind::OtherKey => true,
+            Frame::OtherKey(place) => place.open == PLAIN,
             _ => false,
         }
     }
 
     /// A thread inside a string over a language, with the whole vocabulary before it.
-    pub(crate) fn over_language(&mut self, thread: Thread) {
-        let state = thread.frame.b;
+    pub(super) fn over_language(&mut self, thread: Thread) {
+        let Some((state, _)) = thread.frame.content() else { return };
         if self.is_narrow(state) {
             self.arena.push(thread);
             return;
         }
         let row = self.machine.expansion.lang_row(state);
-        if (0x80..0xc0).any(|byte| row[byte] != DEAD) {
+        if (0x80..0xc0).any(|byte: u8| row[byte] != DEAD) {
             self.arena.push(thread);
             return;
         }
         self.stay_over_language(state);
-        self.leave_over_language(thread);
+        self.leave_over_language(thread, state);
     }
 
     /// Adds the tokens that leave the string.
-    fn leave_over_language(&mut self, thread: Thread) {
+    fn leave_over_language(&mut self, thread: Thread, state: StateId) {
         let classes = &self.sets.classes;
         let mut accepting = vec![false; classes.content_count];
-        self.contents_below(ROOT, thread.frame.b, PLAIN, &mut accepting);
+        self.contents_below(ROOT, state, PLAIN, &mut accepting);
         if !accepting.contains(&true) {
             return;
         }
         for &Found { group, conditional, cost } in self.after_string(thread).iter() {
             // What a key's uniqueness rules out, the session sees to.
-            let conditional = conditional && thread.frame.kind == Kind::String;
+            let conditional = conditional && matches!(thread.frame, Frame::String(_));
             for &id in self.sets.group(group) {
                 if accepting[classes.content_of[id as usize] as usize] {
                     self.list(id, conditional, cost);
@@ -399,14 +428,19 @@ impl<'a> Walk<'a> {
     }
 
     /// Where each class of characters leads from a state: a state, [`DEAD`], or [`DIVIDED`].
-    fn targets(&mut self, state: StateId) -> Arc<[StateId; CLASSES]> {
-        if let Some(known) = self.machine.targets.get(&state) {
-            return known.clone();
-        }
-        let row = *self.machine.expansion.lang_row(state);
+    fn targets(&self, state: StateId) -> &'a [StateId; CLASSES] {
+        let sets: &'a StateSets = self.state_sets;
+        sets.targets.get_or(state, || {
+            sets.known_targets.fetch_add(1, Ordering::Relaxed);
+            self.find_targets(state)
+        })
+    }
+
+    fn find_targets(&self, state: StateId) -> Box<[StateId; CLASSES]> {
+        let row = self.machine.expansion.lang_row(state);
         let mut targets = [NONE; CLASSES];
         for byte in 0..0x80u8 {
-            let (target, next) = (&mut targets[class_of(byte)], row[byte as usize]);
+            let (target, next) = (&mut targets[class_of(byte)], row[byte]);
             *target = if *target == NONE || *target == next { next } else { DIVIDED };
         }
         // Wide characters, by way of the states within them, which are few. The lead byte is kept while it
@@ -418,7 +452,7 @@ impl<'a> Walk<'a> {
         for lead in 0xc2..0xf5u8 {
             let inner = if lead < 0xe0 { 1 } else { 2 + u8::from(lead >= 0xf0) };
             let told_apart = matches!(lead, 0xc2 | 0xe0..=0xe3 | 0xed | 0xef | 0xf0 | 0xf4);
-            open.push((row[lead as usize], inner, if told_apart { lead.into() } else { 0 }));
+            open.push((row[lead], inner, if told_apart { lead.into() } else { 0 }));
         }
         while let Some(at) = open.pop() {
             if seen.contains(&at) {
@@ -433,7 +467,7 @@ impl<'a> Walk<'a> {
                 }
                 continue;
             }
-            let row = *self.machine.expansion.lang_row(inside);
+            let row = self.machine.expansion.lang_row(inside);
             let valid = match prefix {
                 0xe0 => 0xa0..=0xbf,
                 0xed => 0x80..=0x9f,
@@ -442,7 +476,7 @@ impl<'a> Walk<'a> {
                 _ => 0x80..=0xbf_u8,
             };
             for byte in valid {
-                let next = row[byte as usize];
+                let next = row[byte];
                 let longer = prefix << 8 | u16::from(byte);
                 if inner == 1 && is_separator(prefix, byte) {
                     meet(&mut separators, next);
@@ -455,8 +489,6 @@ impl<'a> Walk<'a> {
         }
         targets[WIDE] = if wide == NONE { DEAD } else { wide };
         targets[SEPARATORS] = if separators == NONE { DEAD } else { separators };
-        let targets = Arc::new(targets);
-        self.machine.targets.insert(state, targets.clone());
-        targets
+        Box::new(targets)
     }
 }

@@ -6,30 +6,31 @@
 
 use std::sync::Arc;
 
-use super::costed::{FreeCost, PARTIAL};
-use super::escape::{self, Escapes, PLAIN, Step};
-use super::frame::{Frame, Kind, Thread};
-use super::mask::Crossing;
-use super::step::Assume;
-use super::tables::Tables;
-use super::trie::{NONE, Trie};
-use super::walk::{Accepted, Found, Over, Walk};
+use super::{Accepted, Found, Over, Walk};
+use crate::constraint::costed::{FreeCost, PARTIAL};
+use crate::constraint::escape::{self, Escapes, PLAIN, Spelt};
+use crate::constraint::expansion::Row;
+use crate::constraint::frame::{Frame, Thread};
+use crate::constraint::mask::Crossing;
+use crate::constraint::step::{Assume, Machine};
+use crate::constraint::tables::Tables;
+use crate::constraint::trie::{NONE, Trie};
 use crate::grammar::{DEAD, StateId, UNIVERSAL};
 use crate::vocab::TokenId;
 
 /// One thread inside a free string.
-pub(crate) struct Free {
+pub(super) struct Free {
     /// Fewest and most characters before the closing quote.
     min: u32,
     max: Option<u32>,
     accepted: Accepted,
     /// Tokens that it does not let pass after all.
-    pub(crate) exceptions: Vec<TokenId>,
+    pub(super) exceptions: Vec<TokenId>,
 }
 
 /// How near a string's language is to every text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Freedom {
+pub(super) enum Freedom {
     Free,
     /// All but a few words.
     Nearly,
@@ -38,7 +39,7 @@ pub(crate) enum Freedom {
 
 impl<'a> Walk<'a> {
     /// Removes the tokens that are exceptions of every free string that would let them pass.
-    pub(crate) fn except(&mut self, frees: &[Free]) {
+    pub(super) fn except(&mut self, frees: &[Free]) {
         let mut exceptions: Vec<TokenId> = frees.iter().flat_map(|free| free.exceptions.iter().copied()).collect();
         exceptions.sort_unstable();
         exceptions.dedup();
@@ -60,7 +61,7 @@ impl<'a> Walk<'a> {
     }
 
     /// A thread inside a free string, with the whole vocabulary before it.
-    pub(crate) fn free_at_root(&mut self, thread: Thread) -> Free {
+    pub(super) fn free_at_root(&mut self, thread: Thread) -> Free {
         let sets = self.sets;
         let (min, max) = self.bounds(thread);
         let inside = sets.inside(max);
@@ -86,7 +87,7 @@ impl<'a> Walk<'a> {
         let max = max.unwrap_or(u32::MAX);
         for &Found { group, conditional, cost } in accepted.iter() {
             self.costed.worst = self.costed.worst.max(cost);
-            if conditional && thread.frame.kind == Kind::String {
+            if conditional && matches!(thread.frame, Frame::String(_)) {
                 for &id in sets.group(group) {
                     if (min..=max).contains(&u32::from(sets.chars[id as usize])) {
                         self.parts.conditional.push(id);
@@ -105,32 +106,25 @@ impl<'a> Walk<'a> {
     /// Tokens needed after 0, 1, … more characters of a free string, as far as that changes.
     fn free_costs(&mut self, thread: Thread) -> Vec<u32> {
         let (min, _) = self.bounds(thread);
-        let mut thread = thread;
-        thread.frame.b = UNIVERSAL;
-        thread.frame.d = PLAIN;
-        if thread.frame.kind != Kind::String {
-            return vec![self.cost(thread)];
-        }
-        let Some(costs) = &mut self.costs else { return vec![0] };
-        let fillers = costs.fillers(self.machine, self.tables, thread);
+        let place = match thread.frame {
+            Frame::String(place) => place,
+            other => return vec![self.cost(thread.at(other.with_state(UNIVERSAL)))],
+        };
+        let Some(costs) = self.costs else { return vec![0] };
+        let fillers = costs.fillers(self.machine, self.tables, place.bounds, thread.stack);
         let most = (min as usize).min(self.tables.longest as usize);
         (0..=most).map(|chars| fillers[min as usize - chars]).collect()
     }
 
     /// Fewest and most characters that may still come before the closing quote.
     fn bounds(&self, thread: Thread) -> (u32, Option<u32>) {
-        if thread.frame.kind == Kind::OtherKey {
-            return (0, None);
-        }
-        let bounds = &self.machine.rules.strings[thread.frame.a as usize];
-        (
-            bounds.min_chars.saturating_sub(thread.frame.c),
-            bounds.max_chars.map(|max| max.saturating_sub(thread.frame.c)),
-        )
+        let Frame::String(place) = thread.frame else { return (0, None) };
+        let bounds = self.machine.rules.bounds(place.bounds);
+        (bounds.min_chars.saturating_sub(place.chars), bounds.max_chars.map(|max| max.saturating_sub(place.chars)))
     }
 
     /// Takes the threads that have just entered a free string out of the walk, by the tables.
-    pub(crate) fn enter_strings(&mut self, node: u32, low: usize) {
+    pub(super) fn enter_strings(&mut self, node: u32, low: usize) {
         let sets = self.sets;
         let Some(entry) = sets.entry(node) else { return };
         let mut at = low;
@@ -150,7 +144,7 @@ impl<'a> Walk<'a> {
             }
             let (min, max) = self.bounds(thread);
             let max = max.unwrap_or(u32::MAX);
-            let opened = thread.frame.conditional;
+            let opened = thread.conditional;
             let costs = if self.costs.is_some() { self.free_costs(thread) } else { Vec::new() };
             for &(chars, id) in &entry.inside {
                 if u32::from(chars) <= max && !exceptions.contains(&id) {
@@ -162,10 +156,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             // The key was opened within the token: the session's removal does not see it.
-            let own = thread.frame.kind == Kind::OtherKey && {
-                let (below, _) = self.machine.stacks.pop(thread.stack);
-                self.machine.rules.state(below.a).has_others
-            };
+            let own = self.machine.is_among_other_keys(&thread);
             let accepted = self.after_string(thread);
             for &(group, chars, id) in &entry.crossing {
                 let Some(&found) = accepted.iter().find(|found| found.group == group) else { continue };
@@ -178,7 +169,7 @@ impl<'a> Walk<'a> {
 
     /// Follows a string over nearly every text beside the same string over every text, and collects the tokens
     /// that only the latter lets pass.
-    pub(crate) fn differ(&mut self, node: u32, thread: Thread, free: Thread, out: &mut Vec<TokenId>) {
+    pub(super) fn differ(&mut self, node: u32, thread: Thread, free: Thread, out: &mut Vec<TokenId>) {
         let tables: &'a Tables = self.tables;
         let trie = &tables.trie;
         let bytes = self.differing(thread, free);
@@ -197,7 +188,7 @@ impl<'a> Walk<'a> {
             self.arena.truncate(low);
             match (mine, theirs) {
                 // The key of a member, that is none of the others.
-                (Some(mine), Some(theirs)) if mine != theirs && mine.frame.kind == Kind::Colon => {
+                (Some(mine), Some(theirs)) if mine != theirs && matches!(mine.frame, Frame::Colon { .. }) => {
                     trie.each_below(child, &mut |id| out.extend(tables.twins(id)));
                     self.visit_alone(trie, child, byte, thread);
                 }
@@ -208,7 +199,7 @@ impl<'a> Walk<'a> {
                         let cost = self.cost(mine);
                         for id in tables.twins(value) {
                             out.push(id);
-                            self.list(id, mine.frame.conditional, cost);
+                            self.list(id, mine.conditional, cost);
                         }
                     }
                     self.differ(child, mine, theirs, out);
@@ -234,17 +225,16 @@ impl<'a> Walk<'a> {
     /// The bytes after which a string or key over nearly every text may differ from the one over every text.
     fn differing(&mut self, thread: Thread, free: Thread) -> Vec<u8> {
         let any = self.machine.escapes == Escapes::Any;
-        let frame = thread.frame;
+        let (names, open) = match thread.frame {
+            Frame::AnyKey { read, names } => (Some((read, names)), names.open),
+            other => (None, other.content().map_or(PLAIN, |(_, open)| open)),
+        };
         let mut bytes: Vec<u8> = Vec::new();
-        if frame.d != PLAIN && frame.d != escape::BACKSLASH {
-            bytes.extend(b"0123456789abcdefABCDEF\\u");
-        } else if frame.kind == Kind::AnyKey {
-            let names = &self.machine.rules.object_of(frame.a).names;
-            let range = &names[frame.b as usize..frame.c as usize];
-            let next = range.iter().filter_map(|name| name.get(frame.pos as usize).copied());
-            if frame.d == PLAIN {
-                bytes.extend(next);
-                if range[0].len() == frame.pos as usize {
+        match (names, open) {
+            (Some((read, names)), PLAIN) => {
+                let whole = self.machine.is_whole_name(read, names);
+                bytes.extend(self.machine.next_in_names(read, names));
+                if whole {
                     bytes.push(b'"');
                 }
                 if any || bytes.iter().any(|&byte| byte < 0x20 || byte == b'\\' || byte == b'"') {
@@ -252,58 +242,75 @@ impl<'a> Walk<'a> {
                 }
                 bytes.retain(|&byte| byte >= 0x20);
                 // A quote in a name is spelt with a backslash; here it stands for the end.
-                if range[0].len() != frame.pos as usize {
+                if !whole {
                     bytes.retain(|&byte| byte != b'"');
                 }
                 bytes.sort_unstable();
                 bytes.dedup();
-            } else {
-                bytes.extend(b"\"\\/bfnrtu");
             }
-        } else {
-            let row = *self.machine.expansion.lang_row(frame.b);
-            let all = *self.machine.expansion.lang_row(free.frame.b);
-            if frame.d == PLAIN {
-                bytes.extend((0x20..=0xff).filter(|&b| row[b as usize] != all[b as usize] && b != b'"' && b != b'\\'));
-                if !self.machine.expansion.lang_accepts(frame.b) {
+            (Some(_), escape::BACKSLASH) => bytes.extend(b"\"\\/bfnrtu"),
+            (None, PLAIN) => {
+                let (row, all) = self.rows(thread, free);
+                bytes.extend((0x20..=0xff).filter(|&b| row[b] != all[b] && b != b'"' && b != b'\\'));
+                if !self.accepts(thread) {
                     bytes.push(b'"');
                 }
-                let escaped = (0..0x20).chain([b'"', b'\\']).any(|b| row[b as usize] != all[b as usize]);
+                let escaped = (0..0x20).chain([b'"', b'\\']).any(|b| row[b] != all[b]);
                 if escaped || any {
                     bytes.push(b'\\');
                 }
-            } else {
+            }
+            (None, escape::BACKSLASH) => {
+                let (row, all) = self.rows(thread, free);
                 let escapes = self.machine.escapes;
                 bytes.extend(b"\"\\/bfnrtu".iter().filter(|&&byte| {
                     match escape::step(escape::BACKSLASH, byte, escapes) {
-                        Step::Char(c) => row[c as usize] != all[c as usize],
-                        Step::Open(_) => true,
-                        Step::Bad => false,
+                        Spelt::Char(c) => row[c as u8] != all[c as u8],
+                        Spelt::Open(_) => true,
+                        Spelt::Bad => false,
                     }
                 }));
             }
+            _ => bytes.extend(b"0123456789abcdefABCDEF\\u"),
         }
         bytes
     }
 
-    /// The same string or key over every text.
-    pub(crate) fn twin(&mut self, thread: Thread) -> Thread {
-        let frame = match thread.frame.kind {
-            Kind::AnyKey => Frame { b: UNIVERSAL, ..self.machine.diverged(thread.frame, &[]) },
-            _ => Frame { b: UNIVERSAL, ..thread.frame },
+    /// Where bytes lead in the languages of two strings or keys.
+    fn rows(&self, one: Thread, two: Thread) -> (Row<'a>, Row<'a>) {
+        let machine: &'a Machine = self.machine;
+        let row = |thread: Thread| match thread.frame.content() {
+            Some((state, _)) => machine.expansion.lang_row(state),
+            None => Row::DEAD,
         };
-        Thread { frame, ..thread }
+        (row(one), row(two))
+    }
+
+    /// The content of a string or key is a word of its language.
+    fn accepts(&self, thread: Thread) -> bool {
+        thread.frame.content().is_some_and(|(state, _)| self.machine.expansion.lang_accepts(state))
+    }
+
+    /// The same string or key over every text.
+    pub(super) fn twin(&mut self, thread: Thread) -> Thread {
+        let frame = match thread.frame {
+            Frame::AnyKey { read, names } => Frame::OtherKey(self.machine.diverged(read, names, &[])),
+            other => other,
+        };
+        thread.at(frame.with_state(UNIVERSAL))
     }
 
     /// How a string or key relates to one over every text.
-    pub(crate) fn freedom(&mut self, thread: Thread) -> Freedom {
-        if thread.frame.d != PLAIN {
-            return Freedom::None;
-        }
-        match thread.frame.kind {
-            Kind::String | Kind::OtherKey => self.state_freedom(thread.frame.b),
+    pub(super) fn freedom(&mut self, thread: Thread) -> Freedom {
+        match thread.frame {
+            Frame::String(place) if place.open == PLAIN => self.state_freedom(place.state),
+            Frame::OtherKey(place) if place.open == PLAIN => self.state_freedom(place.state),
             // Within a character only its rest may follow.
-            Kind::AnyKey if self.machine.diverged(thread.frame, &[]).b == UNIVERSAL => Freedom::Nearly,
+            Frame::AnyKey { read, names }
+                if names.open == PLAIN && self.machine.diverged(read, names, &[]).state == UNIVERSAL =>
+            {
+                Freedom::Nearly
+            }
             _ => Freedom::None,
         }
     }
@@ -312,7 +319,7 @@ impl<'a> Walk<'a> {
         if state == UNIVERSAL {
             return Freedom::Free;
         }
-        let row = *self.machine.expansion.lang_row(state);
+        let row = self.machine.expansion.lang_row(state);
         let all = self.machine.expansion.lang_row(UNIVERSAL);
         let mut differing = 0;
         for byte in (0x20..0x7f).chain(0xc2..0xf5) {

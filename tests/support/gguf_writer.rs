@@ -1,7 +1,8 @@
-//! Writes small GGUF files in memory, for tests: whatever this writes, [`super::Gguf`] reads.
+//! Writes small GGUF files in memory.
 
-use super::metadata::{Array, Metadata, Value};
-use super::types::GgmlType;
+#![allow(dead_code, reason = "each test takes its part of it")]
+
+use instil_model::gguf::{Array, GgmlType, Metadata, Value};
 
 /// A tensor to write.
 #[derive(Clone, Debug)]
