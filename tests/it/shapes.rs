@@ -54,6 +54,8 @@ fn hostile_sources_end_soon() {
         "^(?=.*a)(?=.*b)(?=.*c)(?=.*d)(?=.*[0-9]).{8,64}$",
         "(a?){200}a{200}",
         "\\p{L}{1,5000}",
+        "^(?=.*[A-Z])(?=.*[0-9]).{5666,}$",
+        "b|(?=(a{71})+$)(?=(a{67})+$)(?!(a{4757})+$)a*",
     ] {
         let (_, mut expansion) =
             Program::compile_expanded(&GrammarSource::Regex(regex.into()), &options()).expect(regex);

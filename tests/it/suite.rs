@@ -60,7 +60,7 @@ fn findings(engines: &Engines, folder: &Path, draft: &str, dialect: &str) -> Str
     ] {
         writeln!(out, "{} {what}", names.len()).unwrap();
         for name in names {
-            writeln!(out, "    {}", name.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'")).unwrap();
+            writeln!(out, "    {name}").unwrap();
         }
     }
     out

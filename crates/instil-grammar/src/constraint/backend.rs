@@ -71,6 +71,10 @@ impl Constraint for Arc<Engine> {
     fn min_tokens(&self) -> usize {
         Engine::min_tokens(self)
     }
+
+    fn check_limit(&self, max_tokens: usize) -> Result<()> {
+        Engine::check_limit(self, max_tokens)
+    }
 }
 
 impl TextSession for Session {
