@@ -131,6 +131,7 @@ impl Drawing {
             text: vocab.decode(&self.tokens),
             finish,
             closed_by_budget: self.session.is_some_and(|session| session.closed_by_budget()),
+            assumed: request.constraint.as_ref().is_some_and(|constraint| constraint.assumed()),
             forced: self.forced,
             leant: self.leant,
             tension: Tension { mean, max: self.tension_max },

@@ -63,6 +63,8 @@ pub struct Completion {
     pub finish: Finish,
     /// The token limit made the text close before the model would have.
     pub closed_by_budget: bool,
+    /// The grammar holds only under an assumption: see [`instil_grammar::constraint::Engine::assumed`].
+    pub assumed: bool,
     /// How many of `tokens` the grammar alone determined.
     pub forced: usize,
     /// How many draws leant towards the end because the limit was near ([`Sampling::landing`]).

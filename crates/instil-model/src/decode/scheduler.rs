@@ -471,6 +471,7 @@ impl Slot {
                 text: Vec::new(),
                 finish,
                 closed_by_budget: false,
+                assumed: false,
                 forced: 0,
                 leant: 0,
                 tension: Tension::default(),
