@@ -84,7 +84,12 @@ pub fn run(arguments: &CheckArguments) -> Result<()> {
         }
     }
     let refused: Vec<_> = findings.iter().filter(|finding| finding.refused).collect();
-    let guarded = findings.iter().any(|finding| finding.how == "guard");
+    let has = |how: &str| findings.iter().any(|finding| finding.how == how);
+    let class = match () {
+        () if has("assumed") => cost::Class::Assumed,
+        () if has("guard") => cost::Class::Guarded,
+        () => cost::Class::Automaton,
+    };
     let cost = match backend {
         Backend::Instil => match cost::vocabulary(arguments.tokenizer.as_deref(), &arguments.model)? {
             Some((name, vocab)) => Some(cost::measure(&schema, name, vocab, arguments.layout.settings())?),
@@ -104,7 +109,7 @@ pub fn run(arguments: &CheckArguments) -> Result<()> {
             report.insert("rows".into(), json!({"file": path, "valid": valid, "invalid": invalid}));
         }
         if let (Some(cost), Some(report)) = (&cost, report.as_object_mut()) {
-            report.insert("cost".into(), cost.json(guarded));
+            report.insert("cost".into(), cost.json(class));
         }
         terminal::print(&format!("{report}\n"))?;
     } else {
@@ -112,7 +117,7 @@ pub fn run(arguments: &CheckArguments) -> Result<()> {
         let mut lines: Vec<String> =
             findings.iter().map(|finding| format!("{:width$}  {}", finding.how, finding.pointer)).collect();
         match &cost {
-            Some(cost) => lines.extend(cost.lines(guarded)),
+            Some(cost) => lines.extend(cost.lines(class)),
             None if backend == Backend::Instil => lines.push(format!(
                 "the files of {} are not here, so least tokens and costs are not told; give --tokenizer FILE",
                 arguments.model

@@ -33,6 +33,11 @@ pub trait Constraint: Send + Sync {
     fn check_limit(&self, max_tokens: usize) -> Result<()> {
         check_limit(self.min_tokens(), max_tokens)
     }
+
+    /// The grammar holds only under an assumption, so a text may come to a dead end; see [`Engine::assumed`].
+    fn assumed(&self) -> bool {
+        false
+    }
 }
 
 /// One text under a grammar.
@@ -70,6 +75,14 @@ impl Constraint for Arc<Engine> {
 
     fn min_tokens(&self) -> usize {
         Engine::min_tokens(self)
+    }
+
+    fn check_limit(&self, max_tokens: usize) -> Result<()> {
+        Engine::check_limit(self, max_tokens)
+    }
+
+    fn assumed(&self) -> bool {
+        Engine::assumed(self)
     }
 }
 

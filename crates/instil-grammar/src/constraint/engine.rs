@@ -69,10 +69,10 @@ impl Engine {
     /// A session at the beginning of a text of at most so many tokens.
     ///
     /// # Errors
-    /// [`Error::ShortLimit`] when the limit is below what the grammar needs.
+    /// Those of [`Engine::check_limit`].
     pub fn start(self: &Arc<Self>, max_tokens: Option<usize>) -> Result<Session> {
         if let Some(limit) = max_tokens {
-            check_limit(self.min_tokens(), limit)?;
+            self.check_limit(limit)?;
         }
         Ok(Session::new(self.clone(), self.generation(), max_tokens))
     }
@@ -81,6 +81,35 @@ impl Engine {
     pub fn min_tokens(&self) -> usize {
         let generation = self.generation();
         generation.needed(generation.start()) as usize
+    }
+
+    /// Refuses a limit on tokens that no text keeps to.
+    ///
+    /// # Errors
+    /// [`Error::ShortLimit`] when the limit is below what the grammar needs, [`Error::Usage`] when that cannot be
+    /// counted, [`Error::Grammar`] when no text was found at all and it is not known whether there is one.
+    pub fn check_limit(&self, limit: usize) -> Result<()> {
+        let needed = self.min_tokens();
+        if needed >= ENDLESS as usize && self.assumed() {
+            return Err(Error::grammar(
+                "",
+                "no text of the grammar was found, and the search whether there is one was given up",
+                "loosen what may contradict itself, or lower its counts",
+            ));
+        }
+        check_limit(needed, limit)
+    }
+
+    /// The grammar holds only under an assumption: somewhere the search whether a text can still be completed was given
+    /// up, so a text may come to a dead end. A matter of the grammar alone; see [`Program::assumed`].
+    pub fn assumed(&self) -> bool {
+        self.program.assumed()
+    }
+
+    /// So far some text was so ambiguous that readings of it were cut: valid texts may have been turned down, never
+    /// invalid ones let through. Told of the present generation.
+    pub fn has_cut(&self) -> bool {
+        self.generation().has_cut()
     }
 
     /// How the engine was set up.

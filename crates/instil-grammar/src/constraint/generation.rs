@@ -110,6 +110,8 @@ pub(crate) struct Generation {
     /// Memory that went into reading texts anew.
     reread: Mutex<usize>,
     visited: AtomicU64,
+    /// Threads beyond [`MOST_THREADS`] were cut.
+    has_cut: AtomicBool,
 }
 
 /// What a generation has come to, for reports.
@@ -153,6 +155,7 @@ impl Generation {
             outgrown: AtomicBool::new(false),
             reread: Mutex::new(0),
             visited: AtomicU64::new(0),
+            has_cut: AtomicBool::new(false),
         };
         generation.start = generation.intern(&generation.machine.start());
         generation
@@ -172,6 +175,11 @@ impl Generation {
     /// Some part of the grammar was taken to have a value because the question went too deep.
     pub(crate) fn is_emptiness_open(&self) -> bool {
         self.machine.expansion.ask(|expansion| expansion.is_emptiness_open())
+    }
+
+    /// Threads were cut so far: valid texts may have been turned down.
+    pub(crate) fn has_cut(&self) -> bool {
+        self.has_cut.load(Ordering::Relaxed)
     }
 
     /// A configuration.
@@ -292,7 +300,10 @@ impl Generation {
         }
         if threads.len() - high > 1 {
             self.machine.unify(threads, high);
-            threads.truncate(high + MOST_THREADS);
+            if threads.len() > high + MOST_THREADS {
+                threads.truncate(high + MOST_THREADS);
+                self.has_cut.store(true, Ordering::Relaxed);
+            }
         }
     }
 

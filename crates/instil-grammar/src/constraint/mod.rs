@@ -7,11 +7,11 @@
 //! ```
 //! use std::sync::Arc;
 //!
-//! use instil::constraint::{Engine, Settings, Tables};
-//! use instil::grammar::{GrammarSource, Options};
-//! use instil::vocab::{TokenKind, Vocab};
+//! use instil_grammar::constraint::{Engine, Settings, Tables};
+//! use instil_grammar::grammar::{GrammarSource, Options};
+//! use instil_grammar::vocab::{TokenKind, Vocab};
 //!
-//! # fn main() -> instil::Result<()> {
+//! # fn main() -> instil_grammar::Result<()> {
 //! // Token id → bytes: here each byte is a token; id 256 ends a sequence.
 //! let bytes: Vec<[u8; 1]> = (0..=255).map(|byte| [byte]).collect();
 //! let tokens = bytes.iter().map(|byte| (byte.as_slice(), TokenKind::Text));

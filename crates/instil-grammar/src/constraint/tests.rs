@@ -615,3 +615,17 @@ fn a_vocabulary_must_spell_what_texts_need_and_no_more() {
         assert!(told.is_some_and(|told| told.contains(&format!("no token for the byte 0x{byte:02x}"))), "{byte:#x}");
     }
 }
+
+#[test]
+fn a_grammar_of_which_no_text_is_found_is_refused_with_the_reason() {
+    let pattern = |count: u32| serde_json::json!({"pattern": format!("^(a{{{count}}})+$")});
+    let schema = serde_json::json!({
+        "type": "string",
+        "allOf": [pattern(71), pattern(67), {"not": pattern(71 * 67)}]
+    });
+    let engine = json_engine(schema, Settings::default());
+    assert!(engine.assumed());
+    let error = engine.start(Some(100_000)).err().expect("there is no such text").to_string();
+    assert!(error.contains("the search whether there is one was given up"), "{error}");
+    assert!(!json_engine(serde_json::json!({"type": "string"}), Settings::default()).assumed());
+}
