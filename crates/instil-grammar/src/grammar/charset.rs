@@ -18,17 +18,17 @@ pub(crate) struct CharSet {
 
 impl CharSet {
     /// Every scalar value.
-    pub fn full() -> Self {
+    pub(crate) fn full() -> Self {
         Self { ascii: u128::MAX, wide: WIDE.to_vec() }
     }
 
     /// One character.
-    pub fn one(c: char) -> Self {
+    pub(crate) fn one(c: char) -> Self {
         Self::range(c as u32, c as u32)
     }
 
     /// An inclusive range; surrogates within it are left out.
-    pub fn range(low: u32, high: u32) -> Self {
+    pub(crate) fn range(low: u32, high: u32) -> Self {
         Self::from_ranges(vec![(low, high)])
     }
 
@@ -73,17 +73,17 @@ impl CharSet {
     }
 
     /// True when there is no character in it.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.ascii == 0 && self.wide.is_empty()
     }
 
     /// True when every scalar value is in it.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.ascii == u128::MAX && self.wide == WIDE
     }
 
     /// Membership.
-    pub fn contains(&self, c: u32) -> bool {
+    pub(crate) fn contains(&self, c: u32) -> bool {
         if c < ASCII_END {
             return self.ascii >> c & 1 == 1;
         }
@@ -105,7 +105,7 @@ impl CharSet {
 
     /// Characters in both.
     #[must_use]
-    pub fn intersection(&self, other: &Self) -> Self {
+    pub(crate) fn intersection(&self, other: &Self) -> Self {
         let (mut i, mut j, mut wide) = (0, 0, Vec::new());
         while i < self.wide.len() && j < other.wide.len() {
             let (a, b) = (self.wide[i], other.wide[j]);
@@ -154,7 +154,7 @@ impl CharSet {
     }
 
     /// All ranges, ASCII ones first.
-    pub fn ranges(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         let mut bits = self.ascii;
         let ascii = std::iter::from_fn(move || {
             if bits == 0 {

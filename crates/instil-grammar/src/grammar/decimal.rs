@@ -13,7 +13,7 @@ pub(crate) struct Decimal {
 
 impl Decimal {
     /// Zero.
-    pub const ZERO: Self = Self { negative: false, digits: Vec::new(), exponent: 0 };
+    pub(crate) const ZERO: Self = Self { negative: false, digits: Vec::new(), exponent: 0 };
 
     /// A JSON number.
     pub(crate) fn from_number(number: &serde_json::Number) -> Self {
@@ -21,7 +21,7 @@ impl Decimal {
     }
 
     /// A JSON number literal (a leading `+` and missing digits are taken too); `None` for other text.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (negative, text) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
             None => (false, text),
@@ -59,13 +59,13 @@ impl Decimal {
     }
 
     /// Equal to zero.
-    pub fn is_zero(&self) -> bool {
+    pub(crate) fn is_zero(&self) -> bool {
         self.digits.is_empty()
     }
 
     /// The number without its sign.
     #[must_use]
-    pub fn magnitude(&self) -> Self {
+    pub(crate) fn magnitude(&self) -> Self {
         Self { negative: false, ..self.clone() }
     }
 
@@ -81,7 +81,7 @@ impl Decimal {
 
     /// Digits before and after the point, as values; the first is `[0]` for a magnitude below one.
     /// `None` when there would be more than `limit` of them.
-    pub fn plain(&self, limit: usize) -> Option<(Vec<u8>, Vec<u8>)> {
+    pub(crate) fn plain(&self, limit: usize) -> Option<(Vec<u8>, Vec<u8>)> {
         if self.is_zero() {
             return Some((vec![0], Vec::new()));
         }
@@ -172,7 +172,7 @@ impl Decimal {
     }
 
     /// Exact divisibility; `None` when the step has too many digits to tell.
-    pub fn is_multiple_of(&self, step: &Self) -> Option<bool> {
+    pub(crate) fn is_multiple_of(&self, step: &Self) -> Option<bool> {
         if self.is_zero() {
             return Some(true);
         }

@@ -27,7 +27,7 @@ const SPREAD_LIMIT: usize = 64;
 impl Expansion {
     /// The alternatives of a node, each satisfiable (as far as the automaton knows); none when the
     /// node is empty. Memoised, cheap to clone.
-    pub fn shapes(&mut self, node: NodeId) -> Arc<[Shape]> {
+    pub(crate) fn shapes(&mut self, node: NodeId) -> Arc<[Shape]> {
         if let Some(shapes) = self.shapes.get(&node) {
             return shapes.clone();
         }

@@ -53,8 +53,8 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use automaton::Half;
 pub use automaton::DEAD;
+pub(crate) use automaton::Half;
 pub(crate) use automaton::{StateId, UNIVERSAL};
 pub(crate) use charset::CharSet;
 pub(crate) use evaluate::write_normal;
@@ -62,9 +62,8 @@ pub(crate) use expand::Expansion;
 pub(crate) use finish::least_cover;
 pub(crate) use items::{ItemPlace, ItemPlan};
 pub use report::Enforcement;
-pub(crate) use report::ReportEntry;
 pub use shape::Shape;
-pub(crate) use shape::{ArrayShape, Contains, GuardId, LangId, NodeId, ObjectShape, ShapeKind, StringShape};
+pub(crate) use shape::{ArrayShape, GuardId, LangId, NodeId, ObjectShape, ShapeKind, StringShape};
 
 use self::language::{Cost, Languages};
 use self::pattern::{Dialect, Pattern, PatternError};
@@ -219,7 +218,7 @@ impl Program {
 
 impl Expansion {
     /// Where the grammar starts.
-    pub fn root(&mut self) -> Root {
+    pub(crate) fn root(&mut self) -> Root {
         let program = self.program.clone();
         match &program.inner.source {
             Source::Json(schemas) => Root::Json(self.schema_node(schemas.root)),
@@ -239,27 +238,27 @@ impl Expansion {
     }
 
     /// What is expanded.
-    pub fn program(&self) -> &Program {
+    pub(crate) fn program(&self) -> &Program {
         &self.program
     }
 
     /// True when no value belongs to the node.
-    pub fn is_empty(&mut self, node: NodeId) -> bool {
+    pub(crate) fn is_empty(&mut self, node: NodeId) -> bool {
         self.is_surely_empty(node)
     }
 
     /// Values in both nodes.
-    pub fn and(&mut self, a: NodeId, b: NodeId) -> NodeId {
+    pub(crate) fn and(&mut self, a: NodeId, b: NodeId) -> NodeId {
         self.meet_nodes(a, b)
     }
 
     /// Where the automaton of a language starts ([`DEAD`] when it is empty).
-    pub fn lang_start(&mut self, language: LangId) -> StateId {
+    pub(crate) fn lang_start(&mut self, language: LangId) -> StateId {
         self.automaton.state(&mut self.languages, language)
     }
 
     /// The state after one more byte; a table lookup once the state is warm.
-    pub fn lang_next(&mut self, state: StateId, byte: u8) -> StateId {
+    pub(crate) fn lang_next(&mut self, state: StateId, byte: u8) -> StateId {
         self.automaton.next(&mut self.languages, state, byte)
     }
 
@@ -314,7 +313,7 @@ impl Expansion {
     }
 
     /// Expressions and states made so far: what the languages weigh.
-    pub fn sizes(&self) -> String {
+    pub(crate) fn sizes(&self) -> String {
         format!("{} expressions, {} states", self.languages.count(), self.automaton.state_count())
     }
 

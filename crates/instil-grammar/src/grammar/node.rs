@@ -27,21 +27,21 @@ pub(crate) const NOTHING: NodeId = 1;
 
 /// A schema or its negation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Signed(u32);
+pub(super) struct Signed(u32);
 
 impl Signed {
     /// The schema itself.
-    pub fn positive(schema: SchemaId) -> Self {
+    pub(super) fn positive(schema: SchemaId) -> Self {
         Self(schema << 1)
     }
 
     /// All that the schema does not allow.
-    pub fn negative(schema: SchemaId) -> Self {
+    pub(super) fn negative(schema: SchemaId) -> Self {
         Self(schema << 1 | 1)
     }
 
     /// Which schema.
-    pub fn schema(self) -> SchemaId {
+    pub(super) fn schema(self) -> SchemaId {
         self.0 >> 1
     }
 
@@ -59,7 +59,7 @@ impl Signed {
 
 /// One alternative and what must be checked when a value of it is complete.
 #[derive(Clone, Debug)]
-pub struct Case<T> {
+pub(super) struct Case<T> {
     /// What the value looks like.
     pub body: T,
     /// All must hold; sorted.
@@ -68,12 +68,12 @@ pub struct Case<T> {
 
 impl<T> Case<T> {
     /// Without guards.
-    pub fn plain(body: T) -> Self {
+    pub(super) fn plain(body: T) -> Self {
         Self { body, guards: Vec::new() }
     }
 
     /// Adds a guard.
-    pub fn guard(&mut self, signed: Signed) {
+    pub(super) fn guard(&mut self, signed: Signed) {
         if let Err(at) = self.guards.binary_search(&signed) {
             self.guards.insert(at, signed);
         }
@@ -108,7 +108,7 @@ pub(crate) struct Alternatives {
 
 impl Alternatives {
     /// Nothing.
-    pub fn none() -> Self {
+    pub(super) fn none() -> Self {
         Self {
             null: false,
             booleans: [false; 2],
@@ -120,7 +120,7 @@ impl Alternatives {
     }
 
     /// Every value.
-    pub fn all() -> Self {
+    pub(super) fn all() -> Self {
         Self {
             null: true,
             booleans: [true; 2],
@@ -132,7 +132,7 @@ impl Alternatives {
     }
 
     /// True when no alternative is left.
-    pub fn is_none(&self) -> bool {
+    pub(super) fn is_none(&self) -> bool {
         !self.null
             && self.booleans == [false; 2]
             && self.numbers.is_empty()
@@ -167,7 +167,7 @@ impl Default for ArrayBody {
 
 impl ArrayBody {
     /// The node of an item.
-    pub fn item(&self, at: usize) -> NodeId {
+    pub(super) fn item(&self, at: usize) -> NodeId {
         self.prefix.get(at).copied().unwrap_or(self.items)
     }
 }
@@ -182,7 +182,7 @@ pub(crate) fn min_bound(a: Option<u32>, b: Option<u32>) -> Option<u32> {
 
 /// A named member of an object.
 #[derive(Clone, Debug)]
-pub struct Slot {
+pub(super) struct Slot {
     /// The key.
     pub name: Arc<str>,
     /// Its value; [`NOTHING`]: must not be there.
@@ -242,7 +242,7 @@ impl Default for ObjectBody {
 
 impl ObjectBody {
     /// Named members in order.
-    pub fn slots(&self) -> &[Slot] {
+    pub(super) fn slots(&self) -> &[Slot] {
         &self.slots
     }
 
@@ -252,7 +252,7 @@ impl ObjectBody {
     }
 
     /// Place of a named member.
-    pub fn find(&self, name: &str) -> Option<usize> {
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
         if self.slots.len() <= SCAN_LIMIT {
             return self.slots.iter().position(|slot| *slot.name == *name);
         }
@@ -260,7 +260,7 @@ impl ObjectBody {
     }
 
     /// Adds a named member that is not there yet.
-    pub fn push(&mut self, slot: Slot) {
+    pub(super) fn push(&mut self, slot: Slot) {
         self.slots.push(slot);
         let at = self.slots.len();
         if at == SCAN_LIMIT + 1 {

@@ -10,7 +10,7 @@ use super::literal::Literals;
 
 /// One end of an interval.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Bound {
+pub(crate) struct Bound {
     /// Where it lies.
     pub value: Decimal,
     /// The end itself is left out.
@@ -19,7 +19,7 @@ pub struct Bound {
 
 /// Numbers between two bounds, with conditions on divisibility.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Range {
+pub(crate) struct Range {
     /// Lower end.
     pub low: Option<Bound>,
     /// Upper end.
@@ -48,7 +48,7 @@ pub(super) const BOUND_DIGITS: usize = 400;
 
 impl Range {
     /// Whether the number is in it; multiples of steps that are too fine to divide by count as not.
-    pub fn contains(&self, value: &Decimal) -> bool {
+    pub(crate) fn contains(&self, value: &Decimal) -> bool {
         self.low.as_ref().is_none_or(|low| *value > low.value || (!low.exclusive && *value == low.value))
             && self.high.as_ref().is_none_or(|high| *value < high.value || (!high.exclusive && *value == high.value))
             && self.integer.is_none_or(|integer| value.is_integer() == integer)
@@ -150,17 +150,17 @@ pub(super) fn digits_text(digits: &[u8]) -> String {
 
 impl NumberSet {
     /// Every number.
-    pub fn all() -> Self {
+    pub(crate) fn all() -> Self {
         Self::Ranges(vec![Range::default()])
     }
 
     /// No number.
-    pub fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self::Ranges(Vec::new())
     }
 
     /// Surely without a member (divisibility is left to the language).
-    pub fn is_none(&self) -> bool {
+    pub(crate) fn is_none(&self) -> bool {
         match self {
             Self::Ranges(ranges) => ranges.is_empty(),
             Self::Points(points) => points.is_empty(),
@@ -209,7 +209,7 @@ impl NumberSet {
     }
 
     /// Numbers in both; `None` when that would take too many ranges.
-    pub fn intersection(&self, other: &Self) -> Option<Self> {
+    pub(crate) fn intersection(&self, other: &Self) -> Option<Self> {
         match (self, other) {
             (Self::Points(points), other) | (other, Self::Points(points)) => {
                 Some(Self::Points(points.iter().filter(|point| other.contains(point)).cloned().collect()))
@@ -276,7 +276,7 @@ impl NumberSet {
     }
 
     /// Membership.
-    pub fn contains(&self, value: &Decimal) -> bool {
+    pub(crate) fn contains(&self, value: &Decimal) -> bool {
         match self {
             Self::Ranges(ranges) => ranges.iter().any(|range| range.contains(value)),
             Self::Points(points) => points.binary_search(value).is_ok(),
@@ -319,7 +319,7 @@ impl NumberSet {
 
     /// The language of its literals; `None` where a step or a bound has too many digits for an
     /// automaton.
-    pub fn language(&self, languages: &mut Languages, style: NumberStyle) -> Option<ExprId> {
+    pub(crate) fn language(&self, languages: &mut Languages, style: NumberStyle) -> Option<ExprId> {
         let mut literals = Literals::new(languages, style);
         match self {
             Self::Points(points) => Some(literals.points(points)),

@@ -25,11 +25,11 @@ pub(crate) const FALSE: SchemaId = 1;
 pub(crate) type PatternId = u32;
 
 /// One type of `type`, as a bit.
-pub mod types {
+pub(crate) mod types {
     /// `null`
     pub(crate) const NULL: u8 = 1;
     /// `boolean`
-    pub const BOOLEAN: u8 = 2;
+    pub(crate) const BOOLEAN: u8 = 2;
     /// `integer`
     pub(crate) const INTEGER: u8 = 4;
     /// `number`
@@ -61,7 +61,7 @@ const PATTERN_LIMIT: usize = 1 << 16;
 
 /// A schema: its keywords all hold.
 #[derive(Debug, Default)]
-pub struct Schema {
+pub(crate) struct Schema {
     /// Where it stands.
     pub pointer: String,
     /// What it asserts.
@@ -93,7 +93,7 @@ pub(crate) struct Schemas {
 
 /// A draft of JSON Schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Draft {
+pub(crate) enum Draft {
     /// draft-04
     Draft4,
     /// draft-06
@@ -153,7 +153,7 @@ impl Draft {
 ///
 /// # Errors
 /// Malformed keywords, unresolvable references, patterns that are no regular language.
-pub fn load(root: &Value) -> Result<Schemas> {
+pub(crate) fn load(root: &Value) -> Result<Schemas> {
     if is_deeper(root, JSON_NEST_LIMIT) {
         return Err(Error::grammar("", format!("the schema nests deeper than {JSON_NEST_LIMIT}"), "use `$ref`"));
     }
@@ -322,7 +322,7 @@ pub(super) struct Scope<'l, 'a> {
 
 impl<'a> Scope<'_, 'a> {
     /// The dialect that the schema is read in.
-    pub fn draft(&self) -> Draft {
+    pub(super) fn draft(&self) -> Draft {
         self.loader.draft
     }
 
@@ -346,26 +346,26 @@ impl<'a> Scope<'_, 'a> {
     }
 
     /// The schema below, by the keys that lead to it.
-    pub fn child(&mut self, value: &'a Value, steps: &[&str]) -> SchemaId {
+    pub(super) fn child(&mut self, value: &'a Value, steps: &[&str]) -> SchemaId {
         let place = self.place(steps);
         self.loader.schema(value, place, self.resource)
     }
 
     /// The schemas of an array.
-    pub fn list(&mut self, keyword: &str, value: &'a Value) -> Result<Vec<SchemaId>> {
+    pub(super) fn list(&mut self, keyword: &str, value: &'a Value) -> Result<Vec<SchemaId>> {
         let Value::Array(items) = value else { return Err(self.malformed(keyword, "an array of schemas")) };
         Ok(items.iter().enumerate().map(|(at, item)| self.child(item, &[keyword, &at.to_string()])).collect())
     }
 
     /// The schemas of an object.
-    pub fn map(&mut self, keyword: &str, value: &'a Value) -> Result<Vec<(Arc<str>, SchemaId)>> {
+    pub(super) fn map(&mut self, keyword: &str, value: &'a Value) -> Result<Vec<(Arc<str>, SchemaId)>> {
         let Value::Object(members) = value else { return Err(self.malformed(keyword, "an object of schemas")) };
         let child = |(key, value): (&'a String, &'a Value)| (Arc::from(&**key), self.child(value, &[keyword, key]));
         Ok(members.iter().map(child).collect())
     }
 
     /// A regex, parsed once however often it occurs.
-    pub fn pattern(&mut self, source: &str, steps: &[&str]) -> Result<PatternId> {
+    pub(super) fn pattern(&mut self, source: &str, steps: &[&str]) -> Result<PatternId> {
         if let Some(&id) = self.loader.pattern_index.get(source) {
             return Ok(id);
         }
@@ -374,7 +374,7 @@ impl<'a> Scope<'_, 'a> {
     }
 
     /// The schema that a `$ref` names.
-    pub fn reference(&mut self, keyword: &str, value: &Value) -> Result<SchemaId> {
+    pub(super) fn reference(&mut self, keyword: &str, value: &Value) -> Result<SchemaId> {
         self.loader.reference(value, self.pointer, keyword, self.resource)
     }
 

@@ -7,7 +7,7 @@ use super::pattern::Pattern;
 
 /// The language of a free text. A word is a maximal run
 /// of characters that are not white space.
-pub fn language(bounds: &TextBounds, pattern: Option<&Pattern>, languages: &mut Languages) -> ExprId {
+pub(crate) fn language(bounds: &TextBounds, pattern: Option<&Pattern>, languages: &mut Languages) -> ExprId {
     let mut controls = vec![(0, 8), (0x0B, 0x1F), (0x7F, 0x9F)];
     if !bounds.multiline {
         controls.push((0x0A, 0x0A));

@@ -34,7 +34,7 @@ pub(super) struct Allowed {
 
 impl Drawing {
     /// An empty text.
-    pub fn start(request: &Request) -> Result<Self> {
+    pub(super) fn start(request: &Request) -> Result<Self> {
         let session = match &request.constraint {
             Some(constraint) => Some(constraint.start(Some(request.max_tokens))?),
             None => None,
@@ -43,7 +43,7 @@ impl Drawing {
     }
 
     /// What the grammar says of the next token.
-    pub fn allowed(&mut self, request: &Request) -> Allowed {
+    pub(super) fn allowed(&mut self, request: &Request) -> Allowed {
         let Some(session) = &mut self.session else { return Allowed::default() };
         let mask = Some(session.mask());
         let landing = request.sampling.landing;
@@ -69,7 +69,7 @@ impl Drawing {
 
     /// Takes the token that was drawn, if one could be, then what the grammar forces after it; what the model has to
     /// read goes to `pending`.
-    pub fn take(
+    pub(super) fn take(
         &mut self,
         request: &Request,
         pending: &mut VecDeque<TokenId>,
@@ -124,7 +124,7 @@ impl Drawing {
     }
 
     /// The completion of a text that has ended.
-    pub fn complete(self, request: &Request, finish: Finish, vocab: &Vocab) -> Completion {
+    pub(super) fn complete(self, request: &Request, finish: Finish, vocab: &Vocab) -> Completion {
         let mean = if self.drawn == 0 { 0.0 } else { (self.tension_sum / f64::from(self.drawn)) as f32 };
         Completion {
             key: request.key,

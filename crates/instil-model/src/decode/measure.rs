@@ -87,7 +87,7 @@ enum Found {
 
 impl Measuring {
     /// Prepares a measurement after a prompt of `prompt` tokens by a model of `width` tokens.
-    pub fn start(measure: &Measure, prompt: usize, width: usize, vocab: &Vocab) -> Result<Self> {
+    pub(super) fn start(measure: &Measure, prompt: usize, width: usize, vocab: &Vocab) -> Result<Self> {
         if prompt == 0 {
             return Err(Error::usage(
                 "nothing stands before what is to be measured",
@@ -179,7 +179,7 @@ impl Measuring {
     }
 
     /// Takes what the first open question's logits answered.
-    pub fn take(&mut self, answer: &[f64]) {
+    pub(super) fn take(&mut self, answer: &[f64]) {
         let Some(question) = self.questions.pop_front() else { return };
         match (&mut self.found, question.of) {
             (Found::Text(sum, _), Asked::Token(_)) => *sum -= answer.iter().sum::<f64>(),
@@ -195,7 +195,7 @@ impl Measuring {
     }
 
     /// The numbers that were asked for.
-    pub fn measured(self) -> Vec<f64> {
+    pub(super) fn measured(self) -> Vec<f64> {
         match self.found {
             Found::Text(sum, count) => vec![sum, count as f64],
             Found::Choices(found) => {
@@ -209,7 +209,7 @@ impl Measuring {
 
 impl Question {
     /// Natural logarithms of the probabilities asked for, from `logits` `(vocabulary)`.
-    pub fn answer(&self, logits: &[f32], eos: &[TokenId]) -> Vec<f64> {
+    pub(super) fn answer(&self, logits: &[f32], eos: &[TokenId]) -> Vec<f64> {
         let logit = |token: TokenId| logits.get(token as usize).map_or(f64::NEG_INFINITY, |&logit| finite(logit));
         match &self.of {
             Asked::Token(token) => vec![logit(*token) - log_sum_exp(logits.iter().map(|&logit| finite(logit)))],

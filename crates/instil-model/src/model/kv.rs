@@ -62,7 +62,7 @@ struct Sequence<S: Store> {
 
 impl<S: Store> Memory<S> {
     /// Blocks of so many halves in `store`.
-    pub fn new(store: S, block_elements: usize) -> Self {
+    pub(super) fn new(store: S, block_elements: usize) -> Self {
         Self { store, block_elements, sequences: Slots::new(), free: Vec::new(), made: 0 }
     }
 
@@ -85,7 +85,7 @@ impl<S: Store> Memory<S> {
     ///
     /// # Errors
     /// When there is no memory for a block; the sequence is then as it was.
-    pub fn grow(&mut self, sequence: SequenceId, count: usize) -> Candle<Vec<*mut u16>> {
+    pub(super) fn grow(&mut self, sequence: SequenceId, count: usize) -> Candle<Vec<*mut u16>> {
         let (length, held) = (self.sequences[sequence].length, self.sequences[sequence].blocks.len());
         let mut fresh = Vec::new();
         // The block that is written first may be another sequence's too.
@@ -115,12 +115,12 @@ impl<S: Store> Memory<S> {
     }
 
     /// Memory of all blocks that sequences hold, each counted once.
-    pub fn size_bytes(&self) -> usize {
+    pub(super) fn size_bytes(&self) -> usize {
         (self.made - self.free.len()) * self.block_bytes()
     }
 
     /// Memory of a block.
-    pub fn block_bytes(&self) -> usize {
+    pub(super) fn block_bytes(&self) -> usize {
         self.block_elements * 2
     }
 }

@@ -174,7 +174,7 @@ pub(super) struct Map {
 
 impl Order {
     /// Which of the rows taken becomes the decoder's row `output`.
-    pub fn row(self, output: usize) -> usize {
+    pub(super) fn row(self, output: usize) -> usize {
         match self {
             Self::Interleaved { head_dim, turned } if output % head_dim < turned => {
                 let (head, at, half) = (output / head_dim, output % head_dim, turned / 2);
@@ -201,12 +201,12 @@ pub(super) struct Section<'a> {
 
 impl<'a> Layout<'a> {
     /// What stands outside of the layers.
-    pub fn outer(self) -> Section<'a> {
+    pub(super) fn outer(self) -> Section<'a> {
         Section { layout: self, layer: None }
     }
 
     /// One layer, from 0.
-    pub fn layer(self, index: usize) -> Section<'a> {
+    pub(super) fn layer(self, index: usize) -> Section<'a> {
         Section { layout: self, layer: Some(index) }
     }
 
@@ -247,7 +247,7 @@ impl<'a> Layout<'a> {
 
 impl Section<'_> {
     /// The linear map of a role that every decoder has.
-    pub fn map(self, role: Role) -> Map {
+    pub(super) fn map(self, role: Role) -> Map {
         let place = self.place(role).expect("a place in the table for each map");
         let columns = self.layout.extents(role).1;
         let bias = self.name(place, "bias");
@@ -259,13 +259,13 @@ impl Section<'_> {
     }
 
     /// The vector of a role; `None` where this decoder has none.
-    pub fn vector(self, role: Role) -> Option<Slice> {
+    pub(super) fn vector(self, role: Role) -> Option<Slice> {
         let place = self.place(role)?;
         Some(self.slice(place, role, self.name(place, "weight"), None))
     }
 
     /// The norm before the head, which every decoder has.
-    pub fn output_norm(self) -> Slice {
+    pub(super) fn output_norm(self) -> Slice {
         self.vector(OutputNorm).expect("a place in the table for it")
     }
 

@@ -31,7 +31,7 @@ struct Part {
 
 impl Linear {
     /// Reads maps of the same inputs, one below the other; neighbours of one type become one matrix.
-    pub fn load(weights: &Weights, maps: &[Map]) -> Result<Self> {
+    pub(super) fn load(weights: &Weights, maps: &[Map]) -> Result<Self> {
         let stored = maps.iter().map(|map| weights.stored(&map.weight)).collect::<Result<Vec<_>>>()?;
         let mut linear = Self { parts: Vec::new(), outputs: 0 };
         let mut at = 0;
@@ -85,24 +85,24 @@ impl Linear {
     }
 
     /// Outputs of all parts.
-    pub fn outputs(&self) -> usize {
+    pub(super) fn outputs(&self) -> usize {
         self.outputs
     }
 
     /// Memory of the matrices and biases.
-    pub fn size_bytes(&self) -> usize {
+    pub(super) fn size_bytes(&self) -> usize {
         let bias = |part: &Part| part.bias.as_deref().map_or(0, size_of_val);
         self.parts.iter().map(|part| part.matrix.size_bytes() + bias(part)).sum()
     }
 
     /// Whether rows are taken in 8 bits, and whether as floats; parts may differ.
-    pub fn takes(&self) -> (bool, bool) {
+    pub(super) fn takes(&self) -> (bool, bool) {
         let quantised = |part: &Part| part.matrix.form().is_quantised();
         (self.parts.iter().any(quantised), self.parts.iter().any(|part| !quantised(part)))
     }
 
     /// Pieces of work of one product.
-    pub fn pieces(&self) -> usize {
+    pub(super) fn pieces(&self) -> usize {
         self.parts.iter().map(|part| part.matrix.outputs().div_ceil(PIECE)).sum()
     }
 
@@ -111,7 +111,7 @@ impl Linear {
     ///
     /// # Safety
     /// As for [`product`].
-    pub unsafe fn piece(&self, isa: Isa, rows: &Rows, count: usize, piece: usize, to: To) {
+    pub(super) unsafe fn piece(&self, isa: Isa, rows: &Rows, count: usize, piece: usize, to: To) {
         let mut piece = piece;
         for part in &self.parts {
             let pieces = part.matrix.outputs().div_ceil(PIECE);
@@ -136,7 +136,7 @@ impl Linear {
     }
 
     /// The weights of one output, `(inputs)`.
-    pub fn row(&self, output: usize, into: &mut [f32]) {
+    pub(super) fn row(&self, output: usize, into: &mut [f32]) {
         for part in &self.parts {
             if output < part.first + part.matrix.outputs() {
                 part.matrix.row(output - part.first, into);

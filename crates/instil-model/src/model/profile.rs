@@ -68,12 +68,12 @@ impl Profile {
     }
 
     /// Forgets what was measured.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
 
     /// Time spent on a part.
-    pub fn spent(&self, part: Part) -> Duration {
+    pub(crate) fn spent(&self, part: Part) -> Duration {
         self.spent[part as usize]
     }
 }

@@ -27,7 +27,7 @@ impl Rotary {
     ///
     /// # Errors
     /// When the factors are not one positive number for each frequency.
-    pub fn load(layout: Layout, weights: &Weights) -> Result<Self> {
+    pub(super) fn load(layout: Layout, weights: &Weights) -> Result<Self> {
         let factors = match layout.outer().vector(Role::RotaryFactors) {
             None => None,
             Some(slice) => {
@@ -47,7 +47,7 @@ impl Rotary {
     }
 
     /// Makes positions `0..count` known.
-    pub fn reach(&mut self, count: usize) {
+    pub(super) fn reach(&mut self, count: usize) {
         self.global.reach(count);
         if let Some(local) = &mut self.local {
             local.reach(count);
@@ -63,7 +63,7 @@ impl Rotary {
     }
 
     /// Cosines and sines of a known position in a layer that is local or not, `(rotary_dims / 2)` each.
-    pub fn at(&self, is_local: bool, position: usize) -> (&[f32], &[f32]) {
+    pub(super) fn at(&self, is_local: bool, position: usize) -> (&[f32], &[f32]) {
         self.local.as_ref().filter(|_| is_local).unwrap_or(&self.global).at(position)
     }
 }

@@ -31,12 +31,12 @@ pub(super) struct Slots<T> {
 }
 
 impl<T> Slots<T> {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { places: Vec::new() }
     }
 
     /// Keeps `kept` in the first free place.
-    pub fn insert(&mut self, kept: T) -> SequenceId {
+    pub(super) fn insert(&mut self, kept: T) -> SequenceId {
         let free = self.places.iter().position(Option::is_none);
         let index = free.unwrap_or_else(|| {
             self.places.push(None);
@@ -47,7 +47,7 @@ impl<T> Slots<T> {
     }
 
     /// Frees a place and gives what was kept there.
-    pub fn remove(&mut self, sequence: SequenceId) -> Option<T> {
+    pub(super) fn remove(&mut self, sequence: SequenceId) -> Option<T> {
         self.places[sequence.0].take()
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct Layer {
 
 impl Layer {
     /// Memory of the weights.
-    pub fn size_bytes(&self) -> usize {
+    pub(super) fn size_bytes(&self) -> usize {
         let maps = [&self.query_key_value, &self.attention_output, &self.gate, &self.up, &self.down];
         let norms = [
             &self.attention_norm,
@@ -73,7 +73,7 @@ struct Own {
 }
 
 impl Workspace {
-    pub fn new(a: &Architecture, threads: usize, layers: &[Layer], head: &Linear) -> Self {
+    pub(super) fn new(a: &Architecture, threads: usize, layers: &[Layer], head: &Linear) -> Self {
         let rows = |inputs: usize, takers: &mut dyn Iterator<Item = &Linear>| {
             let takes = takers.map(Linear::takes).fold((false, false), |a, b| (a.0 | b.0, a.1 | b.1));
             Activations::new(inputs, takes.0, takes.1)
@@ -238,7 +238,7 @@ impl Setting<'_> {
 impl Pass<'_> {
     /// `hidden += W_o · attention(norm(hidden))` of layer `index`, with a norm around the sum's right side where there
     /// is one.
-    pub fn attention(&mut self, layer: &Layer, index: usize, hidden: &mut [f32]) {
+    pub(super) fn attention(&mut self, layer: &Layer, index: usize, hidden: &mut [f32]) {
         let setting = self.setting;
         let a = setting.architecture;
         let Workspace { team, profile, members, normed, projected, attended, attended_rows, branch, .. } =
@@ -320,7 +320,7 @@ impl Pass<'_> {
 
     /// `hidden += W_down · (f(W_gate · norm(hidden)) ∘ W_up · norm(hidden))`, with a norm around the sum's right side
     /// where there is one.
-    pub fn feed_forward(&mut self, layer: &Layer, hidden: &mut [f32]) {
+    pub(super) fn feed_forward(&mut self, layer: &Layer, hidden: &mut [f32]) {
         let setting = self.setting;
         let a = setting.architecture;
         let width = a.feed_forward;
@@ -366,7 +366,7 @@ impl Pass<'_> {
     }
 
     /// Logits `(wanted, vocabulary)` after the rows `wanted` of `hidden`.
-    pub fn logits(&mut self, hidden: &[f32], wanted: &[usize], norm: &[f32], head: &Linear) -> Vec<f32> {
+    pub(super) fn logits(&mut self, hidden: &[f32], wanted: &[usize], norm: &[f32], head: &Linear) -> Vec<f32> {
         let Workspace { team, profile, members, normed, .. } = &mut *self.workspace;
         let setting = self.setting;
         let normed = normed.rows(wanted.len());
@@ -398,7 +398,7 @@ impl Pass<'_> {
     }
 
     /// The residual stream at its start: the embeddings of `tokens`.
-    pub fn embed(&mut self, tokens: &[u32], table: &Linear) -> Vec<f32> {
+    pub(super) fn embed(&mut self, tokens: &[u32], table: &Linear) -> Vec<f32> {
         let Workspace { team, profile, .. } = &mut *self.workspace;
         let scale = self.setting.architecture.embedding_scale;
         let mut hidden = Vec::new();

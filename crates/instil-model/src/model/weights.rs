@@ -37,7 +37,7 @@ impl<'a> Weights<'a> {
     }
 
     /// The rows of a matrix, as and in which order they are stored.
-    pub fn stored(&self, slice: &Slice) -> Result<Stored<'a>> {
+    pub(super) fn stored(&self, slice: &Slice) -> Result<Stored<'a>> {
         let whole = self.whole(slice)?;
         let row_bytes = whole.bytes.len() / whole.outputs.max(1);
         let bytes = &whole.bytes[slice.rows.start * row_bytes..slice.rows.end * row_bytes];
@@ -45,7 +45,7 @@ impl<'a> Weights<'a> {
     }
 
     /// A slice in f32 on the CPU, in the decoder's order: `(rows, inputs)`, or `(rows)` of a vector.
-    pub fn tensor(&self, slice: &Slice) -> Result<Tensor> {
+    pub(super) fn tensor(&self, slice: &Slice) -> Result<Tensor> {
         let is_matrix = slice.shape.len() > 1;
         let stored = if is_matrix { self.stored(slice)? } else { self.whole(slice)? };
         let dtype = candle_type(stored.kind).ok_or_else(|| {
@@ -72,7 +72,7 @@ impl<'a> Weights<'a> {
     }
 
     /// The values of a vector, in the decoder's order.
-    pub fn vector(&self, slice: &Slice) -> Result<Vec<f32>> {
+    pub(super) fn vector(&self, slice: &Slice) -> Result<Vec<f32>> {
         self.tensor(slice)?.to_vec1().map_err(device_error)
     }
 }

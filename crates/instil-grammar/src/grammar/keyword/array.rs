@@ -52,7 +52,7 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub fn read<'a>(
+    pub(super) fn read<'a>(
         &mut self,
         key: &str,
         value: &'a Value,
@@ -83,11 +83,11 @@ impl Reading {
     }
 
     /// The schema of all further items, where one is given.
-    pub fn items(&self) -> Option<SchemaId> {
+    pub(super) fn items(&self) -> Option<SchemaId> {
         if self.items_is_array { self.additional } else { self.items }
     }
 
-    pub fn finish(self, out: &mut Vec<Keyword>) {
+    pub(super) fn finish(self, out: &mut Vec<Keyword>) {
         if !self.count.0.is_any() {
             out.push(Keyword::ItemCount(self.count));
         }

@@ -30,7 +30,7 @@ pub(crate) struct OneOf(pub Vec<SchemaId>);
 
 /// `not`.
 #[derive(Clone, Copy, Debug)]
-pub struct Not(pub SchemaId);
+pub(crate) struct Not(pub SchemaId);
 
 /// `if`, `then`, `else`.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +54,7 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub fn read<'a>(
+    pub(super) fn read<'a>(
         &mut self,
         key: &str,
         value: &'a Value,
@@ -83,7 +83,7 @@ impl Reading {
         Ok(true)
     }
 
-    pub fn finish(self, scope: &mut Scope<'_, '_>, out: &mut Vec<Keyword>) {
+    pub(super) fn finish(self, scope: &mut Scope<'_, '_>, out: &mut Vec<Keyword>) {
         let Some(condition) = self.condition else { return };
         let members = scope.members;
         let mut branch = |key: &str| members.get(key).map_or(TRUE, |value| scope.child(value, &[key]));

@@ -187,7 +187,7 @@ impl Reading {
     ///
     /// # Errors
     /// What stands behind the key is malformed.
-    pub fn read<'a>(&mut self, key: &str, value: &'a Value, scope: &mut Scope<'_, 'a>) -> Result<bool> {
+    pub(super) fn read<'a>(&mut self, key: &str, value: &'a Value, scope: &mut Scope<'_, 'a>) -> Result<bool> {
         let out = &mut self.keywords;
         Ok(value::read(key, value, scope, out)?
             || self.number.read(key, value, scope)?
@@ -203,7 +203,7 @@ impl Reading {
     }
 
     /// All of them.
-    pub fn finish(self, scope: &mut Scope<'_, '_>) -> Vec<Keyword> {
+    pub(super) fn finish(self, scope: &mut Scope<'_, '_>) -> Vec<Keyword> {
         let mut out = self.keywords;
         self.number.finish(&mut out);
         self.string.finish(&mut out);
@@ -216,7 +216,7 @@ impl Reading {
 
 /// How many there may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Count {
+pub(crate) struct Count {
     /// At least.
     pub min: u32,
     /// At most.

@@ -15,7 +15,7 @@ use crate::grammar::schema::{Draft, Scope};
 pub(super) struct Reading(Range);
 
 impl Reading {
-    pub fn read(&mut self, key: &str, value: &Value, scope: &Scope<'_, '_>) -> Result<bool> {
+    pub(super) fn read(&mut self, key: &str, value: &Value, scope: &Scope<'_, '_>) -> Result<bool> {
         match key {
             "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => {
                 self.bound(key, value, scope.members, scope.draft()).ok_or_else(|| scope.malformed(key, "a number"))?
@@ -51,7 +51,7 @@ impl Reading {
         Some(())
     }
 
-    pub fn finish(self, out: &mut Vec<Keyword>) {
+    pub(super) fn finish(self, out: &mut Vec<Keyword>) {
         if self.0 != Range::default() {
             out.push(Keyword::Number(Box::new(self.0)));
         }

@@ -60,7 +60,7 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub fn read<'a>(
+    pub(super) fn read<'a>(
         &mut self,
         key: &str,
         value: &'a Value,
@@ -124,7 +124,7 @@ impl Reading {
         Ok(())
     }
 
-    pub fn finish(self, out: &mut Vec<Keyword>) {
+    pub(super) fn finish(self, out: &mut Vec<Keyword>) {
         if !self.count.0.is_any() {
             out.push(Keyword::MemberCount(self.count));
         }

@@ -12,7 +12,7 @@ use crate::grammar::schema::{PatternId, Scope};
 
 /// `minLength`, `maxLength`, in characters.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Length(pub Count);
+pub(crate) struct Length(pub Count);
 
 /// `pattern`.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct Matching(pub PatternId);
 pub(super) struct Reading(Length);
 
 impl Reading {
-    pub fn read(
+    pub(super) fn read(
         &mut self,
         key: &str,
         value: &Value,
@@ -47,7 +47,7 @@ impl Reading {
         Ok(true)
     }
 
-    pub fn finish(self, out: &mut Vec<Keyword>) {
+    pub(super) fn finish(self, out: &mut Vec<Keyword>) {
         if !self.0.0.is_any() {
             out.push(Keyword::Length(self.0));
         }

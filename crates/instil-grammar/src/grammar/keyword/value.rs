@@ -17,7 +17,7 @@ use crate::grammar::shape::NodeId;
 
 /// `type`: bits of [`types`].
 #[derive(Clone, Copy, Debug)]
-pub struct Type(pub u8);
+pub(crate) struct Type(pub u8);
 
 /// `enum`, `const`.
 #[derive(Clone, Debug)]

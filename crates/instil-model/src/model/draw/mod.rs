@@ -12,8 +12,8 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 
 pub use random::StreamKey;
-pub use sampler::{Context, Draw, Repetition, Sampler, Sampling};
 pub(crate) use sampler::landing_tokens;
+pub use sampler::{Context, Draw, Repetition, Sampler, Sampling};
 
 use super::Logits;
 use crate::error::Result;

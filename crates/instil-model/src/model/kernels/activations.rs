@@ -19,7 +19,7 @@ pub(crate) struct Activations {
 
 /// Where the rows lie; several threads write different rows, or different blocks of a row.
 #[derive(Clone, Copy, Debug)]
-pub struct Rows {
+pub(crate) struct Rows {
     /// Values a row.
     pub inputs: usize,
     /// Whether the 8-bit form is kept.
@@ -46,12 +46,12 @@ unsafe impl Sync for Rows {}
 impl Activations {
     /// Room for rows of `inputs` values, kept in 8 bits, as floats, or both. The 8-bit form needs a
     /// width of whole blocks.
-    pub fn new(inputs: usize, quantised: bool, plain: bool) -> Self {
+    pub(crate) fn new(inputs: usize, quantised: bool, plain: bool) -> Self {
         Self { inputs, quantised, plain, ..Self::default() }
     }
 
     /// Makes room for `count` rows.
-    pub fn rows(&mut self, count: usize) -> Rows {
+    pub(crate) fn rows(&mut self, count: usize) -> Rows {
         if self.plain {
             self.floats.resize(self.floats.len().max(count * self.inputs), 0.0);
         }
@@ -78,7 +78,7 @@ impl Activations {
     }
 
     /// Memory taken.
-    pub fn size_bytes(&self) -> usize {
+    pub(crate) fn size_bytes(&self) -> usize {
         self.floats.capacity() * 4 + self.values.capacity() + self.scales.capacity() * 4 * 5
     }
 }
@@ -90,7 +90,7 @@ impl Rows {
     /// # Safety
     /// The rows were made for more than `row` rows, `from + values.len()` is within a row, and no
     /// other thread touches this part of it.
-    pub unsafe fn write(&self, isa: Isa, row: usize, from: usize, values: &[f32]) {
+    pub(crate) unsafe fn write(&self, isa: Isa, row: usize, from: usize, values: &[f32]) {
         debug_assert!(from + values.len() <= self.inputs);
         // SAFETY: as the caller promises.
         unsafe {

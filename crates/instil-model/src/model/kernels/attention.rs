@@ -11,7 +11,7 @@ use super::pointwise::{capped, exp};
 use super::{Isa, on_isa};
 
 /// Positions in a block.
-pub const POSITIONS: usize = BLOCK;
+pub(crate) const POSITIONS: usize = BLOCK;
 
 /// How one layer's keys and values lie in a block: first keys `(kv_heads, head_dim, 32)`, then values
 /// `(kv_heads, 32, head_dim)`, as f16.
@@ -60,7 +60,7 @@ unsafe impl Sync for View {}
 /// # Safety
 /// The view's block for the position holds `layer_offset + layout.layer_elements()` halves, and no
 /// other thread writes this position or reads the block meanwhile.
-pub unsafe fn remember(isa: Isa, layout: Layout, view: View, layer_offset: usize, key: &[f32], value: &[f32]) {
+pub(crate) unsafe fn remember(isa: Isa, layout: Layout, view: View, layer_offset: usize, key: &[f32], value: &[f32]) {
     // SAFETY: as the caller promises.
     unsafe {
         let block = (*view.blocks.add(view.position / POSITIONS)).add(layer_offset);
@@ -109,7 +109,7 @@ unsafe fn bounded<L: Lanes>(part: &[f32]) -> L::F {
 ///
 /// # Safety
 /// The view has a block for its position.
-pub unsafe fn prepare(isa: Isa, layout: Layout, view: View, layer_offset: usize) {
+pub(crate) unsafe fn prepare(isa: Isa, layout: Layout, view: View, layer_offset: usize) {
     // SAFETY: as the caller promises; asking for memory needs no validity of the address.
     unsafe {
         let block = *view.blocks.add(view.position / POSITIONS);
@@ -152,7 +152,7 @@ unsafe impl Sync for Heads {}
 
 /// Some rows that meet one key head.
 #[derive(Clone, Debug)]
-pub struct Task<'a> {
+pub(crate) struct Task<'a> {
     /// Heads and their width.
     pub layout: Layout,
     /// Where the layer begins in a block.

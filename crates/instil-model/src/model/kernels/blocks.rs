@@ -9,7 +9,7 @@ use crate::gguf::GgmlType;
 
 /// How the weights of a matrix are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Form {
+pub(crate) enum Form {
     /// 4 bits: `scale · (q − 8)` (Q4_0).
     Nibbles,
     /// 4 bits: `scale · q + minimum` (Q4_1, Q4_K).
@@ -33,7 +33,7 @@ impl Form {
     ///
     /// Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and floats are kept exactly. K-quants keep their integers; their
     /// scales and minima, products in the file, are rounded to f16 (a relative 2⁻¹¹).
-    pub fn of(kind: GgmlType) -> Option<Self> {
+    pub(crate) fn of(kind: GgmlType) -> Option<Self> {
         Some(match kind {
             GgmlType::Q4_0 => Self::Nibbles,
             GgmlType::Q4_1 | GgmlType::Q4_K => Self::NibblesWithMinimum,
@@ -90,7 +90,7 @@ fn scale_and_minimum(scales: &[u8], index: usize) -> (f32, f32) {
 }
 
 /// Reads block `index` of a row of quantised weights in their stored type.
-pub fn read(kind: GgmlType, row: &[u8], index: usize) -> Block {
+pub(crate) fn read(kind: GgmlType, row: &[u8], index: usize) -> Block {
     let size = kind.block_bytes() as usize;
     let per_block = kind.block_elements() as usize / BLOCK;
     let (at, part) = (index / per_block, index % per_block);

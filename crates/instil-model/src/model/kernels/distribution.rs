@@ -5,7 +5,7 @@ use super::pointwise::exp;
 use super::{Isa, on_isa};
 
 /// The greatest value; −∞ when there is none. Values that are not numbers do not count.
-pub fn greatest(isa: Isa, x: &[f32]) -> f32 {
+pub(crate) fn greatest(isa: Isa, x: &[f32]) -> f32 {
     // SAFETY: the kernel stays within the slice.
     unsafe { on_isa!(isa, greatest_lanes(x: &[f32] = x) -> f32) }
 }
@@ -76,7 +76,7 @@ unsafe fn masses_lanes<L: Lanes>(x: &[f32], masked: &[f32], greatest: f32) -> (f
 }
 
 /// `weights = e^((x − greatest) · scale)`; returns their sum.
-pub fn weigh(isa: Isa, x: &[f32], greatest: f32, scale: f32, weights: &mut [f32]) -> f32 {
+pub(crate) fn weigh(isa: Isa, x: &[f32], greatest: f32, scale: f32, weights: &mut [f32]) -> f32 {
     assert_eq!(x.len(), weights.len(), "a weight for each value");
     // SAFETY: the lengths are equal, and the kernel stays within them.
     unsafe {

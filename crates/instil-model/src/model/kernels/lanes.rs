@@ -11,7 +11,7 @@ use half::f16;
 /// Numbers a vector of lanes holds.
 pub(crate) const LANES: usize = 16;
 /// Consecutive inputs that share a scale.
-pub const BLOCK: usize = 32;
+pub(crate) const BLOCK: usize = 32;
 
 /// Sixteen `f32` or `i32` at a time.
 ///

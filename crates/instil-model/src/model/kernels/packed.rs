@@ -41,7 +41,7 @@ impl Packed {
     ///
     /// # Errors
     /// When the memory cannot be had.
-    pub fn pack(parts: &[Stored], order: impl Fn(usize) -> usize + Sync) -> std::io::Result<Option<Self>> {
+    pub(crate) fn pack(parts: &[Stored], order: impl Fn(usize) -> usize + Sync) -> std::io::Result<Option<Self>> {
         let Some(&Stored { kind, inputs, .. }) = parts.first() else { return Ok(None) };
         let Some(form) = Form::of(kind) else { return Ok(None) };
         let alike = parts.iter().all(|part| part.kind == kind && part.inputs == inputs);
@@ -74,22 +74,22 @@ impl Packed {
     }
 
     /// How weights are kept.
-    pub fn form(&self) -> Form {
+    pub(crate) fn form(&self) -> Form {
         self.form
     }
 
     /// Rows of the matrix.
-    pub fn outputs(&self) -> usize {
+    pub(crate) fn outputs(&self) -> usize {
         self.outputs
     }
 
     /// Columns of the matrix.
-    pub fn inputs(&self) -> usize {
+    pub(crate) fn inputs(&self) -> usize {
         self.inputs
     }
 
     /// Memory taken.
-    pub fn size_bytes(&self) -> usize {
+    pub(crate) fn size_bytes(&self) -> usize {
         self.data.len()
     }
 
@@ -104,7 +104,7 @@ impl Packed {
     }
 
     /// The weights of one output, `(inputs)`.
-    pub fn row(&self, output: usize, into: &mut [f32]) {
+    pub(crate) fn row(&self, output: usize, into: &mut [f32]) {
         let bytes = &self.data[output / LANES * self.group_bytes()..][..self.group_bytes()];
         let lane = output % LANES;
         let half = |at: usize| f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32();

@@ -14,7 +14,7 @@ use super::{Isa, on_isa};
 
 /// Where results go: output `o` of row `r` to `out[r · stride + o + shift]`.
 #[derive(Clone, Copy, Debug)]
-pub struct Sink {
+pub(crate) struct Sink {
     /// Start of the results.
     pub out: *mut f32,
     /// Floats from row to row.
@@ -39,7 +39,7 @@ unsafe impl Sync for Sink {}
 /// # Safety
 /// `rows` holds `count` rows of the matrix's width, in the form that it takes; the sink has room for
 /// them, and no other thread touches those places meanwhile.
-pub unsafe fn product(
+pub(crate) unsafe fn product(
     isa: Isa,
     matrix: &Packed,
     rows: &Rows,
