@@ -207,7 +207,6 @@ pub fn enforcement(schema: &Value, backend: Backend) -> Result<Vec<Enforcement>>
     }
 }
 
-#[cfg(feature = "outlines")]
 /// A token that the mask does not hold was appended: a mistake of the caller.
 pub(super) fn refused(token: TokenId) -> Error {
     Error::grammar("", format!("token {token} may not come next under the grammar"), "draw from the mask")
