@@ -14,16 +14,16 @@ type Span = (usize, usize);
 /// See the module. The text must be what the engine let pass: nothing is checked here.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Document {
-    place: Place,
+    place: Reading,
     open: Vec<Container>,
     /// How to take back what was read since [`Self::mark`].
     undo: Vec<Undo>,
-    marked: Option<Place>,
+    marked: Option<Reading>,
 }
 
 /// Where the reading stands, containers apart.
 #[derive(Clone, Copy, Debug, Default)]
-struct Place {
+struct Reading {
     read: usize,
     within: Within,
     start: usize,

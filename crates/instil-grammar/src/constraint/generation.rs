@@ -233,15 +233,17 @@ impl Generation {
     /// Numbers and remembers where a token leads. `depends`: on the text, not on the configuration alone.
     pub(crate) fn remember(&self, place: Place, token: TokenId, next: ConfigId, depends: bool) -> Place {
         self.keep_within_memory();
-        let bare = Place { config: next, path: NO_PATH };
-        if !depends {
-            self.next.insert((Place { path: NO_PATH, ..place }, token), bare);
-        }
+        let (bare, from_any) = (Place { config: next, path: NO_PATH }, Place { path: NO_PATH, ..place });
         if !self.config(next).by_text {
-            if depends && place.path != LOST_PATH {
-                self.next.insert((place, token), bare);
+            let from = if depends { place } else { from_any };
+            if from.path != LOST_PATH {
+                self.next.insert((from, token), bare);
             }
             return bare;
+        }
+        // Of the two entries the second alone is the text's own, and from no path it is the only one.
+        if !depends && place.path != NO_PATH {
+            self.next.insert((from_any, token), bare);
         }
         if place.path == LOST_PATH {
             return Place { path: LOST_PATH, ..bare };

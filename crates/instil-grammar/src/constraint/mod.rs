@@ -98,7 +98,7 @@
 //!
 //! `backend` puts the engine and `outlines`, the baseline, behind one interface.
 
-pub mod backend;
+pub(crate) mod backend;
 mod budget;
 mod classes;
 mod costed;
@@ -110,7 +110,7 @@ mod frame;
 mod generation;
 mod mask;
 #[cfg(feature = "outlines")]
-pub mod outlines;
+pub(crate) mod outlines;
 mod rules;
 mod session;
 mod shared;
@@ -127,7 +127,8 @@ pub use escape::Escapes;
 pub use generation::Statistics;
 pub use mask::Mask;
 pub use session::{Rejected, Session};
-pub use tables::{Tables, Tokenise};
+pub use tables::Tables;
+pub(crate) use tables::Tokenise;
 
 /// White space between the parts of a JSON text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -154,7 +155,7 @@ pub enum KeyOrder {
 }
 
 /// No engine lets containers nest deeper than this, but for what is required there.
-pub const MOST_DEPTH: u32 = 512;
+pub(crate) const MOST_DEPTH: u32 = 512;
 
 /// How texts are to look, and what the engine may hold.
 #[derive(Clone, Debug, PartialEq, Eq)]

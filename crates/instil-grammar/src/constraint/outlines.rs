@@ -21,7 +21,7 @@ const WHITESPACE: &str = "[ ]?";
 const MOST_REFERENCES: usize = 3;
 
 /// An index over a vocabulary.
-pub struct OutlinesConstraint {
+pub(crate) struct OutlinesConstraint {
     index: Index,
     vocab: Arc<Vocab>,
     min_tokens: usize,
@@ -166,7 +166,7 @@ const ANNOTATIONS: &[&str] = &[
 ];
 
 /// Every `(pointer, keyword)` of a schema that outlines-core 0.2.14 does not enforce.
-pub fn unsupported(schema: &Value) -> Vec<(String, String)> {
+pub(crate) fn unsupported(schema: &Value) -> Vec<(String, String)> {
     let mut scan = Scan { root: schema, found: Vec::new() };
     scan.node(schema, "", 0);
     scan.found

@@ -1,7 +1,8 @@
 //! A grammar being run: how each kind of place moves by a byte, which bytes it may take, and how it is completed.
 //!
-//! Each kind of value has a file of its own below, which holds all that is known of its places, and alone knows what
-//! its part of a JSON text looks like; white space is in `layout`. Here the kinds are told apart.
+//! Each kind of value has a file of its own below, which holds all that is known of its places and of how its part of a
+//! JSON text is written; white space is in `layout`. Here the kinds are told apart. What has been written is read
+//! again by `document`, which knows no grammar, and strings are known to `escape` and `tables` too.
 
 mod array;
 mod key;

@@ -17,7 +17,7 @@ use crate::vocab::{TokenId, Vocab};
 const LONGEST_TOKEN: usize = 256;
 
 /// A function from text to its canonical tokens.
-pub type Tokenise = dyn Fn(&[u8]) -> Vec<TokenId> + Send + Sync;
+pub(crate) type Tokenise = dyn Fn(&[u8]) -> Vec<TokenId> + Send + Sync;
 
 /// Tables over one vocabulary; build them once and share them.
 pub struct Tables {
@@ -80,7 +80,7 @@ impl Tables {
 
     /// Builds the tables, and says how the model's tokenizer cuts a text, for [`Session::forced`](super::Session::forced).
     /// Without it the longest token is taken at each place, which is near to but not quite what byte-pair merging gives.
-    pub fn with_tokenizer(vocab: Arc<Vocab>, tokenise: Option<Arc<Tokenise>>) -> Arc<Self> {
+    pub(crate) fn with_tokenizer(vocab: Arc<Vocab>, tokenise: Option<Arc<Tokenise>>) -> Arc<Self> {
         let mut tokens: Vec<(&[u8], TokenId)> = usable(&vocab).map(|(id, bytes)| (bytes, id)).collect();
         tokens.sort_unstable();
         let mut twins = vec![NONE; vocab.len()];

@@ -533,6 +533,41 @@ fn memory_is_bounded_whatever_is_written() {
     assert!(most < limit + texts, "{most} bytes held");
 }
 
+/// What one row writes by a stream of its own, with the masks that it has seen.
+fn row(engine: &Arc<Engine>, stream: u64) -> (Vec<Vec<u32>>, Vec<u8>) {
+    let mut random = Random(stream);
+    let mut session = engine.start(Some(engine.min_tokens() + 24)).expect("above the least");
+    let mut masks = Vec::new();
+    while !session.is_finished() {
+        session.forced().into_iter().for_each(|token| session.advance(token).expect("forced tokens pass"));
+        let mask = session.mask();
+        let mut ids = Vec::new();
+        mask.for_each(|id| ids.push(id));
+        masks.push(mask.bits());
+        if ids.is_empty() {
+            break;
+        }
+        session.advance(ids[random.below(ids.len())]).expect("it is in the mask");
+    }
+    (masks, session.text().to_vec())
+}
+
+#[test]
+fn rows_write_the_same_on_any_number_of_threads() {
+    for (at, schema) in (0u64..).zip(schemas().into_iter().chain([ambiguous(), nested()])) {
+        let settings = Settings { memory_bytes: 1 << 20, ..Settings::default() };
+        let alone = json_engine(schema.clone(), settings.clone());
+        let expected: Vec<_> = (0..12).map(|stream| row(&alone, at * 100 + stream + 1)).collect();
+        let together = json_engine(schema.clone(), settings);
+        let found: Vec<_> = std::thread::scope(|scope| {
+            let row = |stream| row(&together, at * 100 + stream + 1);
+            let rows: Vec<_> = (0..12).map(|stream| scope.spawn(move || row(stream))).collect();
+            rows.into_iter().map(|row| row.join().expect("no row panics")).collect()
+        });
+        assert!(expected == found, "{schema}");
+    }
+}
+
 #[test]
 fn guards_hold_in_every_generation() {
     let item = json!({"type": "object", "properties": {"a": {"type": "string", "pattern": "^[ab]*a[ab]{15}$"}}, "required": ["a"]});

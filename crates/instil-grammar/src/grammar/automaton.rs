@@ -8,14 +8,14 @@ use super::charset::CharSet;
 use super::language::{ANY, Cost, ExprId, Languages, NONE};
 
 /// Index of a state; equal remainders are equal states.
-pub type StateId = u32;
+pub(crate) type StateId = u32;
 /// The state from which nothing can be accepted.
 pub const DEAD: StateId = 0;
 /// The state that accepts every valid UTF-8 continuation.
-pub const UNIVERSAL: StateId = 1;
+pub(crate) const UNIVERSAL: StateId = 1;
 const UNKNOWN: StateId = u32::MAX;
 /// The next states for the bytes of ASCII, or for those above it.
-pub type Half = [StateId; 128];
+pub(crate) type Half = [StateId; 128];
 
 #[derive(Clone, Copy, Debug)]
 enum Place {
@@ -121,7 +121,7 @@ impl Automaton {
     }
 
     /// The next states for the bytes of ASCII; found anew each time.
-    pub fn ascii_half(&mut self, languages: &mut Languages, state: StateId) -> Box<Half> {
+    pub(crate) fn ascii_half(&mut self, languages: &mut Languages, state: StateId) -> Box<Half> {
         let mut half = Box::new([DEAD; 128]);
         if let Place::Boundary(e) = self.places[state as usize] {
             for branch in languages.ascii_branches(e).iter() {
@@ -137,7 +137,7 @@ impl Automaton {
     }
 
     /// The next states for the bytes above ASCII; found anew each time.
-    pub fn wide_half(&mut self, languages: &mut Languages, state: StateId) -> Box<Half> {
+    pub(crate) fn wide_half(&mut self, languages: &mut Languages, state: StateId) -> Box<Half> {
         let mut half = Box::new([DEAD; 128]);
         match self.places[state as usize] {
             Place::Boundary(e) => half[0x42..=0x74].copy_from_slice(&self.lead_targets(languages, e)),
@@ -247,7 +247,7 @@ impl Automaton {
     }
 
     /// True only when every valid continuation can be completed to a word.
-    pub fn is_total(&self, languages: &Languages, state: StateId) -> bool {
+    pub(crate) fn is_total(&self, languages: &Languages, state: StateId) -> bool {
         match self.places[state as usize] {
             Place::Boundary(e) => languages.is_total(e),
             Place::Inside(_) => false,
@@ -255,7 +255,7 @@ impl Automaton {
     }
 
     /// Fewest bytes from a live state to a word; `u32::MAX` from the dead one.
-    pub fn min_bytes(&mut self, languages: &mut Languages, state: StateId, cost: Cost) -> u32 {
+    pub(crate) fn min_bytes(&mut self, languages: &mut Languages, state: StateId, cost: Cost) -> u32 {
         match self.places[state as usize] {
             Place::Boundary(e) => languages.min_cost(e, cost).unwrap_or(u32::MAX),
             Place::Inside(partial) => {
@@ -270,7 +270,7 @@ impl Automaton {
     }
 
     /// Characters that may follow a state in any number and order.
-    pub fn absorbs<'a>(&self, languages: &'a Languages, state: StateId) -> Option<&'a CharSet> {
+    pub(crate) fn absorbs<'a>(&self, languages: &'a Languages, state: StateId) -> Option<&'a CharSet> {
         match self.places[state as usize] {
             Place::Boundary(e) => languages.absorbs(e),
             Place::Inside(_) => None,
@@ -278,7 +278,7 @@ impl Automaton {
     }
 
     /// An upper bound of [`Self::min_bytes`] after up to `horizon` more characters; see [`Languages::worst_cost`].
-    pub fn worst_bytes(&self, languages: &Languages, state: StateId, horizon: u32, cost: Cost) -> Option<u32> {
+    pub(crate) fn worst_bytes(&self, languages: &Languages, state: StateId, horizon: u32, cost: Cost) -> Option<u32> {
         match self.places[state as usize] {
             // Within a character at most three bytes more.
             Place::Boundary(e) => Some(languages.worst_cost(e, horizon, cost)?.saturating_add(3)),
@@ -287,7 +287,7 @@ impl Automaton {
     }
 
     /// A state with the same prefixes and words up to `horizon` bytes; see [`Languages::horizon`].
-    pub fn horizon(&mut self, languages: &mut Languages, state: StateId, horizon: u32) -> StateId {
+    pub(crate) fn horizon(&mut self, languages: &mut Languages, state: StateId, horizon: u32) -> StateId {
         match self.places[state as usize] {
             Place::Boundary(e) => {
                 let near = languages.horizon(e, horizon);

@@ -1,7 +1,7 @@
 //! Sets of Unicode scalar values: an ASCII bitmap and sorted ranges above it.
 
 /// The last scalar value.
-pub const MAX_CHAR: u32 = 0x0010_FFFF;
+pub(crate) const MAX_CHAR: u32 = 0x0010_FFFF;
 const ASCII_END: u32 = 0x80;
 const SURROGATES: (u32, u32) = (0xD800, 0xDFFF);
 /// All scalar values above ASCII.
@@ -9,7 +9,7 @@ const WIDE: [(u32, u32); 2] = [(ASCII_END, SURROGATES.0 - 1), (SURROGATES.1 + 1,
 
 /// A set of Unicode scalar values. Equal sets are equal values.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
-pub struct CharSet {
+pub(crate) struct CharSet {
     /// Bit `c` is set when the ASCII character `c` is in the set.
     pub ascii: u128,
     /// Inclusive ranges above ASCII: ascending, neither touching nor overlapping, free of surrogates.
@@ -33,12 +33,12 @@ impl CharSet {
     }
 
     /// Characters of an ASCII string.
-    pub fn ascii_of(chars: &str) -> Self {
+    pub(crate) fn ascii_of(chars: &str) -> Self {
         Self::from_ranges(chars.chars().map(|c| (c as u32, c as u32)).collect())
     }
 
     /// Unicode's `White_Space`.
-    pub fn white_space() -> Self {
+    pub(crate) fn white_space() -> Self {
         const ABOVE_LATIN: [(u32, u32); 6] = [
             (0x1680, 0x1680),
             (0x2000, 0x200A),
@@ -51,7 +51,7 @@ impl CharSet {
     }
 
     /// The union of inclusive ranges in any order.
-    pub fn from_ranges(mut ranges: Vec<(u32, u32)>) -> Self {
+    pub(crate) fn from_ranges(mut ranges: Vec<(u32, u32)>) -> Self {
         ranges.sort_unstable();
         let mut set = Self::default();
         for (low, high) in ranges {
@@ -93,7 +93,7 @@ impl CharSet {
 
     /// Characters in either.
     #[must_use]
-    pub fn union(&self, other: &Self) -> Self {
+    pub(crate) fn union(&self, other: &Self) -> Self {
         let mut ranges: Vec<_> = self.wide.iter().chain(&other.wide).copied().collect();
         ranges.sort_unstable();
         let mut wide = Vec::with_capacity(ranges.len());
@@ -124,7 +124,7 @@ impl CharSet {
 
     /// Characters not in it.
     #[must_use]
-    pub fn complement(&self) -> Self {
+    pub(crate) fn complement(&self) -> Self {
         let mut wide = Vec::new();
         for (from, to) in WIDE {
             let mut next = from;
@@ -143,7 +143,7 @@ impl CharSet {
 
     /// Adds, for every letter, its other case (simple folding, as regex engines do).
     #[must_use]
-    pub fn fold_case(&self) -> Self {
+    pub(crate) fn fold_case(&self) -> Self {
         let ranges = self.ranges().filter_map(|(low, high)| {
             let (low, high) = (char::from_u32(low)?, char::from_u32(high)?);
             Some(regex_syntax::hir::ClassUnicodeRange::new(low, high))

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 /// `0.DIGITS × 10^exponent`, with the sign; digits have no zero at either end, zero has none at all.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Decimal {
+pub(crate) struct Decimal {
     negative: bool,
     /// Values 0–9.
     digits: Vec<u8>,
@@ -16,7 +16,7 @@ impl Decimal {
     pub const ZERO: Self = Self { negative: false, digits: Vec::new(), exponent: 0 };
 
     /// A JSON number.
-    pub fn from_number(number: &serde_json::Number) -> Self {
+    pub(crate) fn from_number(number: &serde_json::Number) -> Self {
         Self::parse(number.as_str()).unwrap_or(Self::ZERO)
     }
 
@@ -49,12 +49,12 @@ impl Decimal {
     }
 
     /// A whole number.
-    pub fn from_u64(value: u64) -> Self {
+    pub(crate) fn from_u64(value: u64) -> Self {
         Self::parse(&value.to_string()).unwrap_or(Self::ZERO)
     }
 
     /// Below zero.
-    pub fn is_negative(&self) -> bool {
+    pub(crate) fn is_negative(&self) -> bool {
         self.negative
     }
 
@@ -70,12 +70,12 @@ impl Decimal {
     }
 
     /// No fraction.
-    pub fn is_integer(&self) -> bool {
+    pub(crate) fn is_integer(&self) -> bool {
         self.exponent >= self.digits.len() as i64
     }
 
     /// Significant digits (values 0–9) and `e` such that the number is `d.ddd × 10^e`.
-    pub fn scientific(&self) -> (&[u8], i64) {
+    pub(crate) fn scientific(&self) -> (&[u8], i64) {
         (&self.digits, self.exponent - 1)
     }
 
@@ -102,7 +102,7 @@ impl Decimal {
 
     /// The greatest whole number not above it (`up`: the least not below it); unchanged where too large to write out.
     #[must_use]
-    pub fn to_integer(&self, up: bool) -> Self {
+    pub(crate) fn to_integer(&self, up: bool) -> Self {
         if self.is_integer() {
             return self.clone();
         }
@@ -139,7 +139,7 @@ impl Decimal {
     }
 
     /// `numerator / 10^scale`, for a positive number whose parts fit.
-    pub fn as_step(&self) -> Option<(u64, u32)> {
+    pub(crate) fn as_step(&self) -> Option<(u64, u32)> {
         if self.negative || self.is_zero() {
             return None;
         }
@@ -158,7 +158,7 @@ impl Decimal {
     }
 
     /// The least common multiple of two positive numbers, where its parts fit.
-    pub fn common_multiple(&self, other: &Self) -> Option<Self> {
+    pub(crate) fn common_multiple(&self, other: &Self) -> Option<Self> {
         let ((a, a_scale), (b, b_scale)) = (self.as_step()?, other.as_step()?);
         let scale = a_scale.max(b_scale);
         let a = u128::from(a).checked_mul(10u128.pow(scale - a_scale))?;

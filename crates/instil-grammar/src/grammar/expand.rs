@@ -34,7 +34,7 @@ pub(super) const KEY_LIMIT: usize = 64;
 
 /// Everything that is built lazily from a [`Program`]; one owner, `&mut self`, no locks inside.
 #[derive(Debug)]
-pub struct Expansion {
+pub(crate) struct Expansion {
     pub(super) program: Program,
     pub(super) languages: Languages,
     pub(super) automaton: Automaton,

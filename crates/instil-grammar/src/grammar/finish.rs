@@ -126,7 +126,7 @@ impl Expansion {
     }
 
     /// Checks a finished value.
-    pub fn guard_check(&mut self, guard: GuardId, value: &Value) -> bool {
+    pub(crate) fn guard_check(&mut self, guard: GuardId, value: &Value) -> bool {
         let conjuncts = self.guards[guard as usize].clone();
         conjuncts.iter().all(|signed| self.valid(signed.schema(), value) != signed.is_negative())
     }
@@ -448,7 +448,7 @@ impl Expansion {
 }
 
 /// Fewest entries that together meet the obligations.
-pub fn least_cover(serves: &[u32], unmet: u32) -> u32 {
+pub(crate) fn least_cover(serves: &[u32], unmet: u32) -> u32 {
     if unmet == 0 {
         return 0;
     }

@@ -112,7 +112,7 @@ fn email(international: bool) -> String {
 
 impl Format {
     /// The format of a name, where it is enforced.
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         FORMATS.iter().find(|(other, _)| *other == name).map(|(_, format)| *format)
     }
 

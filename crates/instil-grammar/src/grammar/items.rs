@@ -6,13 +6,13 @@ use super::expand::Expansion;
 use super::shape::{ArrayShape, NodeId};
 
 /// Most `contains` of one array that are counted.
-pub const COUNTED_LIMIT: usize = 4;
+pub(crate) const COUNTED_LIMIT: usize = 4;
 /// Items that are planned ahead; past this, each `contains` is looked at by itself.
 const PLAN_LIMIT: u32 = 256;
 
 /// A place in an array: items read, and how many of them each `contains` has counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct ItemPlace {
+pub(crate) struct ItemPlace {
     /// Items read.
     pub items: u32,
     /// Items counted, no further than matters.
@@ -20,12 +20,12 @@ pub struct ItemPlace {
 }
 
 /// Items needed from the places of one array.
-pub type ItemPlan = FxHashMap<(ItemPlace, u32), Option<u32>>;
+pub(crate) type ItemPlan = FxHashMap<(ItemPlace, u32), Option<u32>>;
 
 impl Expansion {
     /// What the next item may be, with the place after it: one entry for each choice of the `contains` that it
     /// counts for. Some may lead nowhere.
-    pub fn item_choices(&mut self, array: &ArrayShape, place: ItemPlace) -> Vec<(NodeId, ItemPlace)> {
+    pub(crate) fn item_choices(&mut self, array: &ArrayShape, place: ItemPlace) -> Vec<(NodeId, ItemPlace)> {
         if array.max_items.is_some_and(|max| place.items >= max) {
             return Vec::new();
         }
@@ -50,7 +50,7 @@ impl Expansion {
     }
 
     /// The least number of further items after which the array may be closed, if it can be.
-    pub fn items_needed(&mut self, array: &ArrayShape, place: ItemPlace, plan: &mut ItemPlan) -> Option<u32> {
+    pub(crate) fn items_needed(&mut self, array: &ArrayShape, place: ItemPlace, plan: &mut ItemPlan) -> Option<u32> {
         let lacking: Vec<u32> =
             array.contains.iter().zip(place.counts).map(|(c, count)| c.min.saturating_sub(count.into())).collect();
         let wanted = array.min_items.saturating_sub(place.items);

@@ -21,17 +21,17 @@ use self::search::Life;
 use super::charset::CharSet;
 
 /// Index of an expression.
-pub type ExprId = u32;
+pub(crate) type ExprId = u32;
 /// The empty language.
 pub const NONE: ExprId = 0;
 /// Every string.
-pub const ANY: ExprId = 1;
+pub(crate) const ANY: ExprId = 1;
 /// The empty string alone.
 pub const EPSILON: ExprId = 2;
 /// Any one character.
 const FULL: ExprId = 3;
 /// No upper bound.
-pub const INFINITE: u32 = u32::MAX;
+pub(crate) const INFINITE: u32 = u32::MAX;
 /// Expressions kept; past this, new ones collapse to the empty language.
 const EXPR_LIMIT: usize = 4_000_000;
 /// Words of a finite set that are tried one by one when it is intersected.
@@ -174,7 +174,7 @@ pub struct Languages {
 
 /// The characters that an expression tells apart in its first place.
 #[derive(Default)]
-pub struct Frontier {
+pub(crate) struct Frontier {
     ascii: Vec<u128>,
     wide: Vec<u32>,
     wide_chars: Vec<u32>,
@@ -182,7 +182,7 @@ pub struct Frontier {
 
 /// A block of characters with equal derivatives.
 #[derive(Debug)]
-pub struct Branch {
+pub(crate) struct Branch {
     /// ASCII members (empty for a block above ASCII).
     pub ascii: u128,
     /// Inclusive ranges above ASCII (empty for an ASCII block).
@@ -239,7 +239,7 @@ impl Languages {
     }
 
     /// True when the empty string is a word.
-    pub fn nullable(&self, e: ExprId) -> bool {
+    pub(crate) fn nullable(&self, e: ExprId) -> bool {
         self.info[e as usize].nullable
     }
 
@@ -458,7 +458,7 @@ impl Languages {
     }
 
     /// Bounds of the length, where that is all there is to the language.
-    pub fn as_length(&self, e: ExprId) -> Option<(u32, u32)> {
+    pub(crate) fn as_length(&self, e: ExprId) -> Option<(u32, u32)> {
         match self.as_repeat(e) {
             (FULL, min, max) => Some((min, max)),
             _ => None,
@@ -534,14 +534,14 @@ impl Languages {
     }
 
     /// Strings whose length in characters is within the bounds.
-    pub fn length_between(&mut self, min: u32, max: u32) -> ExprId {
+    pub(crate) fn length_between(&mut self, min: u32, max: u32) -> ExprId {
         self.repeat(FULL, min, max)
     }
 
     /// A language defined through itself: `define` gets the name and gives the definition, in
     /// which every use of the name comes after at least one character. `nullable` says whether
     /// the empty string will be in it.
-    pub fn fix(&mut self, nullable: bool) -> ExprId {
+    pub(crate) fn fix(&mut self, nullable: bool) -> ExprId {
         let name = u32::try_from(self.fixes.len()).expect("fewer names than expressions");
         self.fixes.push(if nullable { EPSILON } else { NONE });
         self.intern(Expr::Fix(name))

@@ -21,7 +21,7 @@ const EXPONENT_LIMIT: i64 = 307;
 const WHOLE_EXPONENT: u64 = 16;
 
 /// Every literal with an exponent.
-pub fn exponent_literals(languages: &mut Languages) -> ExprId {
+pub(crate) fn exponent_literals(languages: &mut Languages) -> ExprId {
     let mut literals = Literals { languages, style: NumberStyle::Any };
     let all = literals.everything();
     let letter = literals.languages.class(CharSet::ascii_of("eE"));

@@ -29,39 +29,42 @@
 //! constants at the top of the file that keeps them.
 
 pub mod automaton;
-pub mod charset;
-pub mod decimal;
+pub(crate) mod charset;
+pub(crate) mod decimal;
 mod empty;
 mod evaluate;
-pub mod expand;
+pub(crate) mod expand;
 mod finish;
 pub mod format;
-pub mod items;
+pub(crate) mod items;
 mod keyword;
 pub mod language;
 mod literal;
 mod negate;
 mod node;
-pub mod number;
+pub(crate) mod number;
 pub mod pattern;
 mod report;
-pub mod schema;
-pub mod shape;
-pub mod text;
+pub(crate) mod schema;
+pub(crate) mod shape;
+pub(crate) mod text;
 
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use automaton::Half;
-pub use automaton::{DEAD, StateId, UNIVERSAL};
-pub use charset::CharSet;
+pub use automaton::DEAD;
+pub(crate) use automaton::{StateId, UNIVERSAL};
+pub(crate) use charset::CharSet;
 pub(crate) use evaluate::write_normal;
-pub use expand::Expansion;
-pub use finish::least_cover;
-pub use items::{ItemPlace, ItemPlan};
-pub use report::{Enforcement, ReportEntry};
-pub use shape::{ArrayShape, Contains, GuardId, LangId, NodeId, ObjectShape, Shape, ShapeKind, StringShape};
+pub(crate) use expand::Expansion;
+pub(crate) use finish::least_cover;
+pub(crate) use items::{ItemPlace, ItemPlan};
+pub use report::Enforcement;
+pub(crate) use report::ReportEntry;
+pub use shape::Shape;
+pub(crate) use shape::{ArrayShape, Contains, GuardId, LangId, NodeId, ObjectShape, ShapeKind, StringShape};
 
 use self::language::{Cost, Languages};
 use self::pattern::{Dialect, Pattern, PatternError};
@@ -209,7 +212,7 @@ impl Program {
     }
 
     /// A fresh expansion.
-    pub fn expand(&self) -> Expansion {
+    pub(crate) fn expand(&self) -> Expansion {
         Expansion::new(self.clone())
     }
 }
@@ -261,7 +264,7 @@ impl Expansion {
     }
 
     /// The whole row of a state: the next state for each byte.
-    pub fn lang_row(&mut self, state: StateId) -> &[StateId; 256] {
+    pub(crate) fn lang_row(&mut self, state: StateId) -> &[StateId; 256] {
         self.automaton.row(&mut self.languages, state)
     }
 
@@ -272,18 +275,18 @@ impl Expansion {
     }
 
     /// True when the bytes read so far are a word of the language.
-    pub fn lang_accepts(&self, state: StateId) -> bool {
+    pub(crate) fn lang_accepts(&self, state: StateId) -> bool {
         self.automaton.accepts(state)
     }
 
     /// Fewest bytes to acceptance; from every live state some byte lowers it by one.
-    pub fn lang_min_bytes(&mut self, state: StateId) -> u32 {
+    pub(crate) fn lang_min_bytes(&mut self, state: StateId) -> u32 {
         self.automaton.min_bytes(&mut self.languages, state, Cost::Raw)
     }
 
     /// The same, counted as written in a JSON string in canonical form: `"`, `\` and the short
     /// control escapes count 2, other control characters 6.
-    pub fn lang_min_json_bytes(&mut self, state: StateId) -> u32 {
+    pub(crate) fn lang_min_json_bytes(&mut self, state: StateId) -> u32 {
         self.automaton.min_bytes(&mut self.languages, state, Cost::Json)
     }
 
@@ -294,14 +297,14 @@ impl Expansion {
 
     /// An upper bound of the fewest bytes to acceptance (`json`: as written in a JSON string) after any string of up
     /// to `horizon` characters that may follow a state; none where that cannot be said.
-    pub fn lang_worst_bytes(&self, state: StateId, horizon: u32, json: bool) -> Option<u32> {
+    pub(crate) fn lang_worst_bytes(&self, state: StateId, horizon: u32, json: bool) -> Option<u32> {
         let cost = if json { Cost::Json } else { Cost::Raw };
         self.automaton.worst_bytes(&self.languages, state, horizon, cost)
     }
 
     /// So far some answer was assumed, a search having been given up. What is assumed may be proven later, and what was
     /// not asked is not told: [`Program::assumed`] depends on neither.
-    pub fn has_assumed(&self) -> bool {
+    pub(crate) fn has_assumed(&self) -> bool {
         self.languages.has_assumed()
     }
 
@@ -317,14 +320,14 @@ impl Expansion {
 
     /// True only when every valid continuation can be completed to a word: nothing is ever ruled out
     /// inside such a text, only its end. Not always found out.
-    pub fn lang_is_total(&self, state: StateId) -> bool {
+    pub(crate) fn lang_is_total(&self, state: StateId) -> bool {
         self.automaton.is_total(&self.languages, state)
     }
 
     /// A state with the same mask: the same byte strings of up to `horizon` bytes stay live, and the
     /// same of them are accepted. Counters far from their bounds are saturated, so that long bounded
     /// strings share masks. The state itself where that cannot be said.
-    pub fn lang_horizon(&mut self, state: StateId, horizon: u32) -> StateId {
+    pub(crate) fn lang_horizon(&mut self, state: StateId, horizon: u32) -> StateId {
         self.automaton.horizon(&mut self.languages, state, horizon)
     }
 }

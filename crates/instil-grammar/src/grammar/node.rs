@@ -21,9 +21,9 @@ use super::schema::SchemaId;
 use super::shape::NodeId;
 
 /// The node that everything belongs to.
-pub const ANYTHING: NodeId = 0;
+pub(crate) const ANYTHING: NodeId = 0;
 /// The node that nothing belongs to.
-pub const NOTHING: NodeId = 1;
+pub(crate) const NOTHING: NodeId = 1;
 
 /// A schema or its negation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,13 +46,13 @@ impl Signed {
     }
 
     /// True for a negation.
-    pub fn is_negative(self) -> bool {
+    pub(crate) fn is_negative(self) -> bool {
         self.0 & 1 == 1
     }
 
     /// The other sign.
     #[must_use]
-    pub fn flipped(self) -> Self {
+    pub(crate) fn flipped(self) -> Self {
         Self(self.0 ^ 1)
     }
 }
@@ -80,7 +80,7 @@ impl<T> Case<T> {
     }
 
     /// The guards of both.
-    pub fn joined_guards<U>(&self, other: &Case<U>) -> Vec<Signed> {
+    pub(crate) fn joined_guards<U>(&self, other: &Case<U>) -> Vec<Signed> {
         let mut guards = self.guards.clone();
         guards.extend(&other.guards);
         guards.sort_unstable();
@@ -91,7 +91,7 @@ impl<T> Case<T> {
 
 /// What a node allows.
 #[derive(Clone, Debug)]
-pub struct Alternatives {
+pub(crate) struct Alternatives {
     /// `null`
     pub null: bool,
     /// `false`, `true`
@@ -144,7 +144,7 @@ impl Alternatives {
 
 /// An array.
 #[derive(Clone, Debug)]
-pub struct ArrayBody {
+pub(crate) struct ArrayBody {
     /// Nodes of the first items.
     pub prefix: Vec<NodeId>,
     /// Node of the further items.
@@ -173,7 +173,7 @@ impl ArrayBody {
 }
 
 /// The least of two upper bounds.
-pub fn min_bound(a: Option<u32>, b: Option<u32>) -> Option<u32> {
+pub(crate) fn min_bound(a: Option<u32>, b: Option<u32>) -> Option<u32> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
@@ -193,7 +193,7 @@ pub struct Slot {
 
 /// At least one member with such a key has such a value.
 #[derive(Clone, Debug)]
-pub struct Exists {
+pub(crate) struct Exists {
     /// Language of the key.
     pub keys: ExprId,
     /// The value.
@@ -204,7 +204,7 @@ pub struct Exists {
 
 /// An object.
 #[derive(Clone, Debug)]
-pub struct ObjectBody {
+pub(crate) struct ObjectBody {
     pub(super) slots: Vec<Slot>,
     pub(super) index: FxHashMap<Arc<str>, u32>,
     /// Other keys, by disjoint languages (in which slot names may still occur), with their values. A key in none
@@ -247,7 +247,7 @@ impl ObjectBody {
     }
 
     /// Named members in order, to be changed (not in name).
-    pub fn slots_mut(&mut self) -> &mut [Slot] {
+    pub(crate) fn slots_mut(&mut self) -> &mut [Slot] {
         &mut self.slots
     }
 
@@ -271,7 +271,7 @@ impl ObjectBody {
     }
 
     /// Nothing said yet.
-    pub fn is_free(&self) -> bool {
+    pub(crate) fn is_free(&self) -> bool {
         self.slots.is_empty()
             && self.others[..] == [(super::language::ANY, ANYTHING)]
             && self.min == 0

@@ -34,7 +34,7 @@ pub struct Range {
 
 /// A set of numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum NumberSet {
+pub(crate) enum NumberSet {
     /// A union of ranges; empty: no number.
     Ranges(Vec<Range>),
     /// Finitely many numbers, ascending.
@@ -42,7 +42,7 @@ pub enum NumberSet {
 }
 
 /// Ranges in a union before the caller must give up and check the finished value.
-pub const RANGE_LIMIT: usize = 256;
+pub(crate) const RANGE_LIMIT: usize = 256;
 /// Digits of a bound that can be compared digit by digit.
 pub(super) const BOUND_DIGITS: usize = 400;
 
@@ -168,7 +168,7 @@ impl NumberSet {
     }
 
     /// Numbers not in it; `None` when that would take too many ranges.
-    pub fn complement(&self) -> Option<Self> {
+    pub(crate) fn complement(&self) -> Option<Self> {
         match self {
             Self::Points(points) => {
                 if points.len() >= RANGE_LIMIT {
@@ -240,7 +240,7 @@ impl NumberSet {
 
     /// Numbers in either.
     #[must_use]
-    pub fn union(self, other: Self) -> Self {
+    pub(crate) fn union(self, other: Self) -> Self {
         match (self, other) {
             (a, b) if a.is_none() || a == b => b,
             (a, b) if b.is_none() => a,
@@ -284,7 +284,7 @@ impl NumberSet {
     }
 
     /// All numbers of the set, where they are whole and at most `limit`.
-    pub fn few_integers(&self, limit: usize) -> Option<Vec<i64>> {
+    pub(crate) fn few_integers(&self, limit: usize) -> Option<Vec<i64>> {
         let whole = |value: &Decimal| -> Option<i64> {
             let (digits, _) = value.magnitude().plain(BOUND_DIGITS)?;
             let magnitude: i64 = if digits.is_empty() { 0 } else { digits_text(&digits).parse().ok()? };

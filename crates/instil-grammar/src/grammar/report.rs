@@ -37,7 +37,7 @@ pub enum Enforcement {
 
 /// One keyword of a schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReportEntry {
+pub(crate) struct ReportEntry {
     /// JSON pointer of the keyword.
     pub pointer: String,
     /// Its name.
@@ -186,7 +186,7 @@ fn entry(schema: &Schema, name: &str, enforcement: Enforcement) -> ReportEntry {
 
 impl Expansion {
     /// Works out the shapes of everything below a node, up to a number of nodes; these, each once.
-    pub fn visit_all(&mut self, root: NodeId, limit: usize) -> Vec<NodeId> {
+    pub(crate) fn visit_all(&mut self, root: NodeId, limit: usize) -> Vec<NodeId> {
         let (mut queue, mut seen, mut visited) = (vec![root], BTreeSet::from([root]), Vec::new());
         while let Some(node) = queue.pop() {
             visited.push(node);

@@ -16,30 +16,30 @@ use super::pattern::{Dialect as RegexDialect, Pattern};
 use crate::{Error, Result};
 
 /// Index of a schema in the arena.
-pub type SchemaId = u32;
+pub(crate) type SchemaId = u32;
 /// The schema that everything satisfies.
-pub const TRUE: SchemaId = 0;
+pub(crate) const TRUE: SchemaId = 0;
 /// The schema that nothing satisfies.
-pub const FALSE: SchemaId = 1;
+pub(crate) const FALSE: SchemaId = 1;
 /// Index of a pattern.
-pub type PatternId = u32;
+pub(crate) type PatternId = u32;
 
 /// One type of `type`, as a bit.
 pub mod types {
     /// `null`
-    pub const NULL: u8 = 1;
+    pub(crate) const NULL: u8 = 1;
     /// `boolean`
     pub const BOOLEAN: u8 = 2;
     /// `integer`
-    pub const INTEGER: u8 = 4;
+    pub(crate) const INTEGER: u8 = 4;
     /// `number`
-    pub const NUMBER: u8 = 8;
+    pub(crate) const NUMBER: u8 = 8;
     /// `string`
-    pub const STRING: u8 = 16;
+    pub(crate) const STRING: u8 = 16;
     /// `array`
-    pub const ARRAY: u8 = 32;
+    pub(crate) const ARRAY: u8 = 32;
     /// `object`
-    pub const OBJECT: u8 = 64;
+    pub(crate) const OBJECT: u8 = 64;
 }
 
 /// How the place of a metaschema begins, where a pointer into the schema itself begins with a slash.
@@ -80,7 +80,7 @@ pub struct Schema {
 
 /// All schemas that are reachable from the root.
 #[derive(Debug)]
-pub struct Schemas {
+pub(crate) struct Schemas {
     /// By id.
     pub all: Vec<Arc<Schema>>,
     /// By id: the regex and its parsed form.
@@ -108,7 +108,7 @@ pub enum Draft {
 
 impl Draft {
     /// The draft that `$schema` names.
-    pub fn from_uri(uri: &str) -> Option<Self> {
+    pub(crate) fn from_uri(uri: &str) -> Option<Self> {
         let uri = uri.trim_end_matches('#').trim_end_matches('/');
         let path = uri.strip_prefix("http://").or_else(|| uri.strip_prefix("https://"))?;
         Some(match path.strip_prefix("json-schema.org/")? {
@@ -222,7 +222,7 @@ fn malformed(pointer: &str, keyword: &str, wanted: &str) -> Error {
 }
 
 /// A key as a step of a JSON pointer.
-pub fn pointer_step(key: &str) -> String {
+pub(crate) fn pointer_step(key: &str) -> String {
     if key.contains(['~', '/']) { key.replace('~', "~0").replace('/', "~1") } else { key.to_owned() }
 }
 
@@ -327,7 +327,7 @@ impl<'a> Scope<'_, 'a> {
     }
 
     /// The refusal of a keyword.
-    pub fn malformed(&self, keyword: &str, wanted: &str) -> Error {
+    pub(crate) fn malformed(&self, keyword: &str, wanted: &str) -> Error {
         malformed(self.pointer, keyword, wanted)
     }
 
@@ -379,7 +379,7 @@ impl<'a> Scope<'_, 'a> {
     }
 
     /// The schema that a `$dynamicRef` or `$recursiveRef` names.
-    pub fn dynamic_reference(&mut self, keyword: &str, value: &Value) -> Result<SchemaId> {
+    pub(crate) fn dynamic_reference(&mut self, keyword: &str, value: &Value) -> Result<SchemaId> {
         let fixed = self.reference(keyword, value)?;
         let outermost = self.loader.outermost(value, keyword, &self.loader.place_of(fixed));
         match outermost.map_err(|what| Error::grammar(self.place(&[keyword]), what, "use `$ref`"))? {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 /// A place where one JSON value stands; index into the expansion's nodes. Nodes are interned:
 /// equal sets of obligations have equal ids, so recursion closes.
-pub type NodeId = u32;
+pub(crate) type NodeId = u32;
 /// A regular language; index into the expansion's languages, interned likewise.
-pub type LangId = u32;
+pub(crate) type LangId = u32;
 /// A check on a finished value that no automaton holds.
-pub type GuardId = u32;
+pub(crate) type GuardId = u32;
 
 /// One alternative of a node. A value belongs to the node when it belongs to at least one shape.
 /// Shapes of one node may overlap; each is satisfiable (the front end prunes empty ones).
@@ -25,7 +25,7 @@ pub struct Shape {
 
 /// What the value looks like.
 #[derive(Clone, Debug)]
-pub enum ShapeKind {
+pub(crate) enum ShapeKind {
     /// `null`
     Null,
     /// `true` / `false`
@@ -45,7 +45,7 @@ pub enum ShapeKind {
 /// *from every live state* only where `lang` is universal; otherwise it folds the bounds into
 /// `lang` and leaves `min_chars = 0, max_chars = None`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct StringShape {
+pub(crate) struct StringShape {
     /// Language of the decoded content.
     pub lang: LangId,
     /// Least number of Unicode scalar values.
@@ -56,7 +56,7 @@ pub struct StringShape {
 
 /// An array. Item `i` is in `prefix[i]`, or in `items` past the prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ArrayShape {
+pub(crate) struct ArrayShape {
     /// Nodes of the first items.
     pub prefix: Vec<NodeId>,
     /// Node of all further items; an empty node forbids them.
@@ -75,7 +75,7 @@ pub struct ArrayShape {
 
 /// Between `min` and `max` items are in `node`; an item not counted is in `other` (the complement).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Contains {
+pub(crate) struct Contains {
     /// What a counted item is.
     pub node: NodeId,
     /// What an uncounted item is; the same as "any value" where no upper bound needs the complement.
@@ -89,7 +89,7 @@ pub struct Contains {
 /// An object, in the form that runs. Keys are unique (as decoded strings) whatever the shape says. Names are sorted by
 /// their bytes; a member is known by the index of its name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ObjectShape {
+pub(crate) struct ObjectShape {
     /// The keys, decoded, that have a say of their own.
     pub names: Vec<Box<[u8]>>,
     /// By name: its value; none where the key may not come.

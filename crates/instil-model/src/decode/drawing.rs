@@ -52,7 +52,7 @@ impl Drawing {
     }
 
     /// The next token, to be drawn from row `row` of the logits.
-    pub fn to_draw<'a>(&'a self, request: &'a Request, allowed: &'a Allowed, row: usize) -> ToDraw<'a> {
+    pub(crate) fn to_draw<'a>(&'a self, request: &'a Request, allowed: &'a Allowed, row: usize) -> ToDraw<'a> {
         let Allowed { mask, lean } = allowed;
         ToDraw {
             row,
@@ -94,7 +94,7 @@ impl Drawing {
     }
 
     /// Appends the forced run, and tells whether the text has ended.
-    pub fn follow_grammar(
+    pub(crate) fn follow_grammar(
         &mut self,
         request: &Request,
         pending: &mut VecDeque<TokenId>,

@@ -156,7 +156,7 @@ impl Measuring {
 
     /// The length to cut the sequence back to and the tokens to read then; `None` when all is
     /// answered. Called when nothing is left to read.
-    pub fn next_walk(&mut self) -> Option<(usize, Vec<TokenId>)> {
+    pub(crate) fn next_walk(&mut self) -> Option<(usize, Vec<TokenId>)> {
         let walk = self.walks.pop_front()?;
         self.questions = walk.questions;
         Some((walk.keep, walk.tokens))
@@ -164,7 +164,7 @@ impl Measuring {
 
     /// Of `pending` tokens to be read by a sequence of `length`, how many come next and after how many
     /// of the last of these logits are needed, when `room` tokens and `rows` rows of logits are left.
-    pub fn next_read(&self, length: usize, pending: usize, room: usize, rows: usize) -> (usize, usize) {
+    pub(crate) fn next_read(&self, length: usize, pending: usize, room: usize, rows: usize) -> (usize, usize) {
         let Some(first) = self.questions.front() else { return (0, 0) };
         let until_first = first.at - length;
         let count = pending.min(room).min(until_first - 1 + rows);
@@ -173,7 +173,7 @@ impl Measuring {
 
     /// Questions that logits up to `length` answer, and the row of each when the first row is that of
     /// the first question.
-    pub fn answerable(&self, length: usize) -> impl Iterator<Item = (usize, &Question)> {
+    pub(crate) fn answerable(&self, length: usize) -> impl Iterator<Item = (usize, &Question)> {
         let first = self.questions.front().map_or(0, |question| question.at);
         self.questions.iter().take_while(move |question| question.at <= length).map(move |q| (q.at - first, q))
     }

@@ -4,8 +4,8 @@
 //! [`measure`] one measurement. How a token is drawn from logits and a mask is in [`crate::model::draw`].
 
 mod drawing;
-pub mod measure;
-pub mod scheduler;
+pub(crate) mod measure;
+pub(crate) mod scheduler;
 
 use std::sync::Arc;
 
@@ -77,7 +77,7 @@ pub struct Completion {
 
 /// Grammar tension of a text: the mass that masks removed at the drawn tokens, in `0..=1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Tension {
+pub(crate) struct Tension {
     /// Mean over the drawn tokens; 0 when none was drawn.
     pub mean: f32,
     /// Greatest.

@@ -96,7 +96,7 @@ impl Metadata {
     ///
     /// # Errors
     /// When the key holds something else.
-    pub fn opt_str(&self, key: &str) -> Result<Option<&str>> {
+    pub(crate) fn opt_str(&self, key: &str) -> Result<Option<&str>> {
         self.typed(key, "a text", |value| match value {
             Value::String(text) => Some(text.as_str()),
             _ => None,
@@ -167,7 +167,7 @@ impl Metadata {
     ///
     /// # Errors
     /// When the key holds something else.
-    pub fn opt_strings(&self, key: &str) -> Result<Option<&[String]>> {
+    pub(crate) fn opt_strings(&self, key: &str) -> Result<Option<&[String]>> {
         self.typed(key, "a list of texts", |value| match value {
             Value::Array(Array::String(texts)) => Some(texts.as_slice()),
             _ => None,

@@ -17,7 +17,8 @@ use rustc_hash::FxHashMap;
 
 use crate::error::{Error, Result};
 pub use metadata::{Array, Metadata, Value};
-pub use types::{GgmlType, type_name};
+pub use types::GgmlType;
+pub(crate) use types::type_name;
 
 /// An open GGUF file.
 #[derive(Debug)]
@@ -109,7 +110,7 @@ impl Gguf {
     }
 
     /// True when there is a tensor of that name.
-    pub fn has_tensor(&self, name: &str) -> bool {
+    pub(crate) fn has_tensor(&self, name: &str) -> bool {
         self.by_name.contains_key(name)
     }
 

@@ -81,7 +81,7 @@ const UNREAD: [(u32, &str); 20] = [
 
 impl GgmlType {
     /// The type with that number in the file.
-    pub fn from_id(id: u32) -> Option<Self> {
+    pub(crate) fn from_id(id: u32) -> Option<Self> {
         TABLE.iter().find(|row| row.1 == id).map(|row| row.0)
     }
 
@@ -106,7 +106,7 @@ impl GgmlType {
 }
 
 /// The name of a type number, also of types that are not read here: `IQ4_XS`, `number 99`.
-pub fn type_name(id: u32) -> String {
+pub(crate) fn type_name(id: u32) -> String {
     match (GgmlType::from_id(id), UNREAD.iter().find(|row| row.0 == id)) {
         (Some(known), _) => format!("{known:?}"),
         (None, Some((_, name))) => (*name).to_owned(),

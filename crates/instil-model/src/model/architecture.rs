@@ -190,7 +190,7 @@ pub struct Architecture {
 
 /// The function of the gate, which is then multiplied by the other half of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
+pub(crate) enum Activation {
     /// `x / (1 + e^−x)`.
     Silu,
     /// `x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))` (Hendrycks and Gimpel, "Gaussian error linear units",
@@ -200,7 +200,7 @@ pub enum Activation {
 
 /// What a norm of queries or keys goes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NormSpan {
+pub(crate) enum NormSpan {
     /// Each head.
     Head,
     /// All heads together.
@@ -209,7 +209,7 @@ pub enum NormSpan {
 
 /// Frequencies of a rotary embedding.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RotaryForm {
+pub(crate) struct RotaryForm {
     /// The frequencies are `base^(−2i / dims)`.
     pub base: f32,
     /// What is done to them for longer texts.
@@ -244,7 +244,7 @@ pub enum RotaryScaling {
 
 /// Queries are multiplied by `1 + scale · ln(1 + ⌊position / length⌋)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Temperature {
+pub(crate) struct Temperature {
     /// Growth.
     pub scale: f32,
     /// Positions of a step.
@@ -268,7 +268,7 @@ impl Architecture {
     }
 
     /// Factor of a row's queries.
-    pub fn query_scale(&self, position: usize) -> f32 {
+    pub(crate) fn query_scale(&self, position: usize) -> f32 {
         let sharper = self
             .temperature
             .map_or(1.0, |Temperature { scale, length }| 1.0 + scale * (1.0 + (position / length) as f32).ln());

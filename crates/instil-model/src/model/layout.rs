@@ -211,12 +211,12 @@ impl<'a> Layout<'a> {
     }
 
     /// Whether the head's rows are the embeddings.
-    pub fn is_tied(self) -> bool {
+    pub(crate) fn is_tied(self) -> bool {
         self.outer().map(Head).weight == self.outer().map(Embeddings).weight
     }
 
     /// Whether a decoder of this architecture has use for a tensor of that name.
-    pub fn has_place_for(self, tensor: &str) -> bool {
+    pub(crate) fn has_place_for(self, tensor: &str) -> bool {
         let Some((layer, name)) = tensor.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else {
             return self.outer().has_place_for(tensor);
         };

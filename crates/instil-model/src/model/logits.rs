@@ -26,7 +26,7 @@ pub struct Logits {
 
 impl Logits {
     /// `rows × width` values in the processor's memory.
-    pub fn on_host(values: Vec<f32>, width: usize) -> Self {
+    pub(crate) fn on_host(values: Vec<f32>, width: usize) -> Self {
         Self { device: None, host: values.into(), width }
     }
 
@@ -69,7 +69,7 @@ impl Logits {
     }
 
     /// The memory of values that are on the processor.
-    pub fn into_host(self) -> Option<Vec<f32>> {
+    pub(crate) fn into_host(self) -> Option<Vec<f32>> {
         self.host.into_inner()
     }
 }

@@ -10,7 +10,7 @@
 //! into vectors.
 
 pub mod architecture;
-pub mod checkpoint;
+pub(crate) mod checkpoint;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod decoder;
@@ -131,7 +131,7 @@ impl ModelInfo {
 
 /// Memory that sequences take in a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KeyValueMemory {
+pub(crate) struct KeyValueMemory {
     /// Tokens whose keys and values lie in one block; 0 when the model keeps none in blocks.
     pub block_positions: usize,
     /// Memory of a block.
@@ -142,7 +142,7 @@ pub struct KeyValueMemory {
 
 impl KeyValueMemory {
     /// Memory of a sequence of `length` tokens that shares nothing.
-    pub fn of_sequence(&self, length: usize) -> usize {
+    pub(crate) fn of_sequence(&self, length: usize) -> usize {
         if self.block_positions == 0 { 0 } else { length.div_ceil(self.block_positions) * self.block_bytes }
     }
 }

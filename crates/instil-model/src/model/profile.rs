@@ -43,7 +43,7 @@ pub const PARTS: [Part; 10] = [
 
 /// Time spent in each part, since the start or the last [`Profile::reset`].
 #[derive(Debug)]
-pub struct Profile {
+pub(crate) struct Profile {
     spent: [Duration; PARTS.len()],
     last: Instant,
 }

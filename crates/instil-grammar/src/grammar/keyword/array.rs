@@ -12,7 +12,7 @@ use crate::grammar::schema::{Draft, SchemaId, Scope, TRUE};
 
 /// `prefixItems` and `items`, or `items` and `additionalItems`.
 #[derive(Clone, Debug)]
-pub struct Items {
+pub(crate) struct Items {
     /// Of the first items, one by one.
     pub prefix: Vec<SchemaId>,
     /// Of all further ones.
@@ -21,15 +21,15 @@ pub struct Items {
 
 /// `minItems`, `maxItems`.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ItemCount(pub Count);
+pub(crate) struct ItemCount(pub Count);
 
 /// `uniqueItems`.
 #[derive(Clone, Copy, Debug)]
-pub struct Unique;
+pub(crate) struct Unique;
 
 /// `contains`, `minContains`, `maxContains`.
 #[derive(Clone, Copy, Debug)]
-pub struct Contains {
+pub(crate) struct Contains {
     /// What is counted.
     pub schema: SchemaId,
     /// How many there must be.
@@ -38,7 +38,7 @@ pub struct Contains {
 
 /// `unevaluatedItems`.
 #[derive(Clone, Copy, Debug)]
-pub struct UnevaluatedItems(pub SchemaId);
+pub(crate) struct UnevaluatedItems(pub SchemaId);
 
 /// What has been read of the keywords that belong together.
 #[derive(Default)]

@@ -18,15 +18,15 @@ const PAIRED_LIMIT: usize = 6;
 
 /// `allOf`.
 #[derive(Clone, Debug)]
-pub struct AllOf(pub Vec<SchemaId>);
+pub(crate) struct AllOf(pub Vec<SchemaId>);
 
 /// `anyOf`.
 #[derive(Clone, Debug)]
-pub struct AnyOf(pub Vec<SchemaId>);
+pub(crate) struct AnyOf(pub Vec<SchemaId>);
 
 /// `oneOf`.
 #[derive(Clone, Debug)]
-pub struct OneOf(pub Vec<SchemaId>);
+pub(crate) struct OneOf(pub Vec<SchemaId>);
 
 /// `not`.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ pub struct Not(pub SchemaId);
 
 /// `if`, `then`, `else`.
 #[derive(Clone, Copy, Debug)]
-pub struct If {
+pub(crate) struct If {
     /// `if`
     pub condition: SchemaId,
     /// `then`
@@ -45,7 +45,7 @@ pub struct If {
 
 /// `$ref` and its kin.
 #[derive(Clone, Copy, Debug)]
-pub struct Ref(pub SchemaId);
+pub(crate) struct Ref(pub SchemaId);
 
 /// The condition, whose branches are read last.
 #[derive(Default)]

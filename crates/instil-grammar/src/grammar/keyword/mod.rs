@@ -11,12 +11,12 @@
 //! | `array`, `object` | arrays and objects, `unevaluated…` among them |
 //! | `logic` | other schemas for the same value: `allOf` to `if`, `$ref` |
 
-pub mod array;
-pub mod logic;
-pub mod number;
-pub mod object;
-pub mod string;
-pub mod value;
+pub(crate) mod array;
+pub(crate) mod logic;
+pub(crate) mod number;
+pub(crate) mod object;
+pub(crate) mod string;
+pub(crate) mod value;
 
 use serde_json::Value;
 
@@ -31,7 +31,7 @@ use crate::Result;
 
 /// An asserting keyword, or several that only mean something together.
 #[derive(Clone, Debug)]
-pub enum Keyword {
+pub(crate) enum Keyword {
     /// `type`.
     Type(value::Type),
     /// `enum`, `const`.
@@ -198,7 +198,7 @@ impl Reading {
     }
 
     /// Every further item has been given a schema.
-    pub fn evaluates_items(&self) -> bool {
+    pub(crate) fn evaluates_items(&self) -> bool {
         self.array.items().is_some()
     }
 

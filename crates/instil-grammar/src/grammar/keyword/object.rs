@@ -17,7 +17,7 @@ use crate::grammar::shape::NodeId;
 
 /// Keywords that give the members of an object their schemas.
 #[derive(Clone, Debug)]
-pub struct ObjectRules {
+pub(crate) struct ObjectRules {
     /// `properties`, in order.
     pub properties: Vec<(Arc<str>, SchemaId)>,
     /// `patternProperties`.
@@ -28,27 +28,27 @@ pub struct ObjectRules {
 
 /// `required`.
 #[derive(Clone, Debug)]
-pub struct Required(pub Vec<Arc<str>>);
+pub(crate) struct Required(pub Vec<Arc<str>>);
 
 /// `minProperties`, `maxProperties`.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct MemberCount(pub Count);
+pub(crate) struct MemberCount(pub Count);
 
 /// `propertyNames`.
 #[derive(Clone, Copy, Debug)]
-pub struct PropertyNames(pub SchemaId);
+pub(crate) struct PropertyNames(pub SchemaId);
 
 /// `dependentRequired`, and the like part of `dependencies`: when the first is there, the others must be.
 #[derive(Clone, Debug)]
-pub struct DependentRequired(pub Vec<(Arc<str>, Vec<Arc<str>>)>);
+pub(crate) struct DependentRequired(pub Vec<(Arc<str>, Vec<Arc<str>>)>);
 
 /// `dependentSchemas`, and the like part of `dependencies`.
 #[derive(Clone, Debug)]
-pub struct DependentSchemas(pub Vec<(Arc<str>, SchemaId)>);
+pub(crate) struct DependentSchemas(pub Vec<(Arc<str>, SchemaId)>);
 
 /// `unevaluatedProperties`.
 #[derive(Clone, Copy, Debug)]
-pub struct UnevaluatedProperties(pub SchemaId);
+pub(crate) struct UnevaluatedProperties(pub SchemaId);
 
 /// What has been read of the keywords that belong together.
 #[derive(Default)]

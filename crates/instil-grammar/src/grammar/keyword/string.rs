@@ -16,7 +16,7 @@ pub struct Length(pub Count);
 
 /// `pattern`.
 #[derive(Clone, Copy, Debug)]
-pub struct Matching(pub PatternId);
+pub(crate) struct Matching(pub PatternId);
 
 /// The length as far as it is read.
 #[derive(Default)]

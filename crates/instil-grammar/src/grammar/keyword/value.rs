@@ -21,7 +21,7 @@ pub struct Type(pub u8);
 
 /// `enum`, `const`.
 #[derive(Clone, Debug)]
-pub struct Enum(pub Arc<[Value]>);
+pub(crate) struct Enum(pub Arc<[Value]>);
 
 pub(super) fn read(key: &str, value: &Value, scope: &Scope<'_, '_>, out: &mut Vec<Keyword>) -> Result<bool> {
     match key {

@@ -20,7 +20,7 @@ use super::{ANY, EPSILON, Expr, ExprId, FILTER_LIMIT, FULL, INFINITE, Languages,
 
 impl Languages {
     /// Either of two.
-    pub fn or2(&mut self, a: ExprId, b: ExprId) -> ExprId {
+    pub(crate) fn or2(&mut self, a: ExprId, b: ExprId) -> ExprId {
         match (a, b) {
             (NONE, other) | (other, NONE) => other,
             (ANY, _) | (_, ANY) => ANY,
@@ -146,7 +146,7 @@ impl Languages {
     }
 
     /// Both.
-    pub fn and2(&mut self, a: ExprId, b: ExprId) -> ExprId {
+    pub(crate) fn and2(&mut self, a: ExprId, b: ExprId) -> ExprId {
         match (a, b) {
             (NONE, _) | (_, NONE) => NONE,
             (ANY, other) | (other, ANY) => other,

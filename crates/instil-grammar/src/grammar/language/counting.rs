@@ -6,7 +6,7 @@ use super::{Divisor, Expr, ExprId, Languages, NONE};
 impl Languages {
     /// Decimal literals without exponent whose value is a multiple of `numerator / 10^scale`.
     /// The form of the literal (leading zeros and the like) is for another language to say.
-    pub fn multiple_of(&mut self, numerator: u64, scale: u32) -> ExprId {
+    pub(crate) fn multiple_of(&mut self, numerator: u64, scale: u32) -> ExprId {
         let divisor = u32::try_from(self.divisors.len()).expect("fewer divisors than expressions");
         self.divisors.push(Divisor { numerator, scale });
         let magnitude = self.intern(Expr::Multiple { divisor, fraction: None, remainder: 0 });
@@ -82,7 +82,7 @@ impl Languages {
     }
 
     /// Times of day in the 60th second, with their offset (RFC 3339): 23:59:60 in UTC.
-    pub fn leap_second(&mut self) -> ExprId {
+    pub(crate) fn leap_second(&mut self) -> ExprId {
         self.intern(Expr::Leap { place: 0, hour: 0, minute: 0 })
     }
 }

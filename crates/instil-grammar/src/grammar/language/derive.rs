@@ -168,7 +168,7 @@ impl Languages {
     }
 
     /// ASCII characters in blocks of equal derivatives; empty derivatives are left out.
-    pub fn ascii_branches(&mut self, e: ExprId) -> Arc<[Branch]> {
+    pub(crate) fn ascii_branches(&mut self, e: ExprId) -> Arc<[Branch]> {
         if let Some(branches) = self.branches.get(&e) {
             return branches.clone();
         }
@@ -203,7 +203,7 @@ impl Languages {
     }
 
     /// True only when every string is a prefix of some word (not always found out).
-    pub fn is_total(&self, e: ExprId) -> bool {
+    pub(crate) fn is_total(&self, e: ExprId) -> bool {
         match &self.nodes[e as usize] {
             Expr::Any => true,
             Expr::Or(items) => items.iter().any(|&item| self.is_total(item)),
@@ -237,7 +237,7 @@ impl Languages {
     }
 
     /// Characters above ASCII in blocks of equal derivatives; empty derivatives are left out.
-    pub fn wide_branches(&mut self, e: ExprId) -> Vec<Branch> {
+    pub(crate) fn wide_branches(&mut self, e: ExprId) -> Vec<Branch> {
         let mut frontier = Frontier::default();
         self.frontier(e, &mut frontier);
         frontier.wide.sort_unstable();

@@ -67,7 +67,7 @@ impl Languages {
     }
 
     /// Characters that may begin a word in any number and order, as a repeated class at the beginning says.
-    pub fn absorbs(&self, e: ExprId) -> Option<&CharSet> {
+    pub(crate) fn absorbs(&self, e: ExprId) -> Option<&CharSet> {
         match &self.nodes[e as usize] {
             Expr::Concat(head, tail) if self.info[*tail as usize].positive => self.absorbs(*head),
             Expr::Repeat(inner, _, INFINITE) => match &self.nodes[*inner as usize] {
@@ -83,7 +83,7 @@ impl Languages {
     }
 
     /// An upper bound on the bytes of the shortest completion of any prefix of up to `horizon` characters.
-    pub fn worst_cost(&self, e: ExprId, horizon: u32, cost: Cost) -> Option<u32> {
+    pub(crate) fn worst_cost(&self, e: ExprId, horizon: u32, cost: Cost) -> Option<u32> {
         const WIDEST: u32 = 6;
         let worst = match &self.nodes[e as usize] {
             Expr::And(items) => {
@@ -129,7 +129,7 @@ impl Languages {
     /// A language whose words and prefixes agree with those of `e` up to `horizon` characters: counts far from
     /// their bounds are saturated. Only for expressions without and, not (but for a bound on the length); others come
     /// back as they are.
-    pub fn horizon(&mut self, e: ExprId, horizon: u32) -> ExprId {
+    pub(crate) fn horizon(&mut self, e: ExprId, horizon: u32) -> ExprId {
         if let Expr::And(items) = self.nodes[e as usize].clone() {
             return self.bounded_horizon(e, &items, horizon);
         }

@@ -99,17 +99,17 @@ impl Languages {
     }
 
     /// A word was assumed somewhere, or an expression could not be made: not every answer is certain.
-    pub fn has_assumed(&self) -> bool {
+    pub(crate) fn has_assumed(&self) -> bool {
         self.assumed
     }
 
     /// The expression counts as having a word because the search for one was given up.
-    pub fn is_assumed(&self, e: ExprId) -> bool {
+    pub(crate) fn is_assumed(&self, e: ExprId) -> bool {
         self.life.get(&e) == Some(&Life::Assumed)
     }
 
     /// Whether a word is assumed for any of the first expressions that derivatives lead to, and how many were looked at.
-    pub fn assumes(&mut self, e: ExprId, limit: usize) -> (bool, usize) {
+    pub(crate) fn assumes(&mut self, e: ExprId, limit: usize) -> (bool, usize) {
         let (mut seen, mut queue) = (FxHashSet::from_iter([e]), VecDeque::from([e]));
         let mut visited = 0;
         while let Some(e) = queue.pop_front() {
@@ -199,7 +199,7 @@ impl Languages {
     }
 
     /// Bytes of a shortest word; `None` when there is none.
-    pub fn min_cost(&mut self, e: ExprId, cost: Cost) -> Option<u32> {
+    pub(crate) fn min_cost(&mut self, e: ExprId, cost: Cost) -> Option<u32> {
         if let Expr::Words { .. } = self.nodes[e as usize] {
             return Some(self.words_cost(e)[cost as usize]);
         }

@@ -119,7 +119,7 @@ impl Kernels {
     }
 
     /// `to (count, width)`: the norm of the first `count` rows, or of those in `wanted`.
-    pub fn rms_norm(
+    pub(crate) fn rms_norm(
         &self,
         from: &CudaSlice<f32>,
         (weight, epsilon): (&CudaSlice<f32>, f32),
@@ -170,7 +170,7 @@ impl Kernels {
         Ok(())
     }
 
-    pub fn attend(&self, attend: &mut Attend) -> Candle<()> {
+    pub(crate) fn attend(&self, attend: &mut Attend) -> Candle<()> {
         let (heads, kv_heads) = (attend.heads.0 as i32, attend.heads.1 as i32);
         let layer_offset = attend.layer_offset as u64;
         let mut launch = self.stream.launch_builder(&self.attend);
@@ -184,7 +184,7 @@ impl Kernels {
     }
 
     /// `hidden (count, width) += scale · norm(branch)`.
-    pub fn add_normed(
+    pub(crate) fn add_normed(
         &self,
         branch: &CudaSlice<f32>,
         (weight, epsilon): (&CudaSlice<f32>, f32),
@@ -202,7 +202,7 @@ impl Kernels {
     }
 
     /// `x = cap · tanh(x / cap)` for the first `count` values.
-    pub fn soft_cap(&self, x: &mut CudaSlice<f32>, count: usize, cap: f32) -> Candle<()> {
+    pub(crate) fn soft_cap(&self, x: &mut CudaSlice<f32>, count: usize, cap: f32) -> Candle<()> {
         let all = count as u64;
         let mut launch = self.stream.launch_builder(&self.soft_cap);
         launch.arg(x).arg(&all).arg(&cap);
@@ -212,7 +212,7 @@ impl Kernels {
     }
 
     /// `to (count, width) = f(both[.., ..width]) · both[.., width..]`.
-    pub fn gate_up(
+    pub(crate) fn gate_up(
         &self,
         activation: Activation,
         both: &CudaSlice<f32>,

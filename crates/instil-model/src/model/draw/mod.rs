@@ -4,15 +4,16 @@
 //! [`sampler`] turns one row of logits and a mask into a token; [`random`] gives each draw its own place in a
 //! counter-based stream. Whoever draws draws the same: a token is a function of its row and of what [`ToDraw`] says.
 
-pub mod random;
-pub mod sampler;
+pub(crate) mod random;
+pub(crate) mod sampler;
 
 use std::sync::Mutex;
 
 use rayon::prelude::*;
 
 pub use random::StreamKey;
-pub use sampler::{Context, Draw, Repetition, Sampler, Sampling, landing_tokens};
+pub use sampler::{Context, Draw, Repetition, Sampler, Sampling};
+pub(crate) use sampler::landing_tokens;
 
 use super::Logits;
 use crate::error::Result;

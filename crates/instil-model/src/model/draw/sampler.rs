@@ -29,7 +29,7 @@ pub struct Sampling {
 }
 
 /// Over how many tokens a text is brought down to its limit: a quarter of it, at most 64.
-pub fn landing_tokens(max_tokens: usize) -> usize {
+pub(crate) fn landing_tokens(max_tokens: usize) -> usize {
     (max_tokens / 4).min(64)
 }
 

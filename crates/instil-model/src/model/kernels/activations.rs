@@ -5,7 +5,7 @@ use super::{Isa, on_isa};
 
 /// Memory for rows of one width.
 #[derive(Debug, Default)]
-pub struct Activations {
+pub(crate) struct Activations {
     inputs: usize,
     quantised: bool,
     plain: bool,

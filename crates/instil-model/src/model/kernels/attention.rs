@@ -16,7 +16,7 @@ pub const POSITIONS: usize = BLOCK;
 /// How one layer's keys and values lie in a block: first keys `(kv_heads, head_dim, 32)`, then values
 /// `(kv_heads, 32, head_dim)`, as f16.
 #[derive(Clone, Copy, Debug)]
-pub struct Layout {
+pub(crate) struct Layout {
     /// Query heads.
     pub heads: usize,
     /// Key and value heads.
@@ -27,7 +27,7 @@ pub struct Layout {
 
 impl Layout {
     /// Halves that one layer takes in a block.
-    pub fn layer_elements(&self) -> usize {
+    pub(crate) fn layer_elements(&self) -> usize {
         2 * self.kv_heads * self.head_dim * POSITIONS
     }
 
@@ -39,7 +39,7 @@ impl Layout {
 
 /// One row's view of its sequence.
 #[derive(Clone, Copy, Debug)]
-pub struct View {
+pub(crate) struct View {
     /// Blocks of the sequence, in order; at least those up to the row's position.
     pub blocks: *const *mut u16,
     /// The row's position: it attends to everything up to and with it.
@@ -127,14 +127,14 @@ unsafe fn prepare_lanes<L: Lanes>(key: *const u16, count: usize) {
 
 /// Running state of the rows of a task; kept from call to call.
 #[derive(Debug, Default)]
-pub struct Scratch {
+pub(crate) struct Scratch {
     greatest: Vec<f32>,
     sums: Vec<f32>,
 }
 
 /// The queries and results of a pass, `(rows, stride)`; heads stand next to each other from column 0.
 #[derive(Clone, Copy, Debug)]
-pub struct Heads {
+pub(crate) struct Heads {
     /// Scaled queries.
     pub queries: *const f32,
     /// Floats from row to row of the queries.
@@ -176,7 +176,7 @@ pub struct Task<'a> {
 /// # Safety
 /// `views`, `heads` and the blocks cover the rows; nobody writes the blocks meanwhile, and nobody
 /// else these results.
-pub unsafe fn attend(isa: Isa, task: &Task, scratch: &mut Scratch) {
+pub(crate) unsafe fn attend(isa: Isa, task: &Task, scratch: &mut Scratch) {
     // SAFETY: as the caller promises.
     unsafe { on_isa!(isa, attend_lanes(task: &Task<'_> = task, scratch: &mut Scratch = scratch)) };
 }

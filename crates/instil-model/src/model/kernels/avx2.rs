@@ -7,7 +7,7 @@ use super::lanes::Lanes;
 
 /// AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
-pub struct Avx2;
+pub(crate) struct Avx2;
 
 /// Lanes 0..8 and 8..16.
 type Pair<T> = [T; 2];

@@ -7,7 +7,7 @@ use super::lanes::Lanes;
 
 /// AVX-512 F, BW, VL, DQ and VNNI.
 #[derive(Clone, Copy, Debug)]
-pub struct Avx512;
+pub(crate) struct Avx512;
 
 /// Four bytes of a row in every lane.
 #[inline(always)]

@@ -48,7 +48,7 @@ impl Form {
     }
 
     /// Whether products take activations quantised to 8 bits rather than floats.
-    pub fn is_quantised(self) -> bool {
+    pub(crate) fn is_quantised(self) -> bool {
         !matches!(self, Self::F16 | Self::BF16 | Self::F32)
     }
 }
@@ -56,7 +56,7 @@ impl Form {
 /// 32 weights: `scales[k / 16] · value + minimum`, where the value is `q − 8` for [`Form::Nibbles`],
 /// `q` for [`Form::NibblesWithMinimum`] and `q − 128` for the forms of bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Block {
+pub(crate) struct Block {
     /// `q`, unsigned.
     pub quants: [u8; BLOCK],
     /// One for each half; equal but for [`Form::BytesByHalves`].

@@ -24,7 +24,7 @@ unsafe fn greatest_lanes<L: Lanes>(x: &[f32]) -> f32 {
 }
 
 /// `out = x` where the mask has a bit (lowest first), −∞ elsewhere and where `x` is not a number.
-pub fn mask_out(isa: Isa, x: &[f32], mask: &[u32], out: &mut [f32]) {
+pub(crate) fn mask_out(isa: Isa, x: &[f32], mask: &[u32], out: &mut [f32]) {
     assert!(x.len() == out.len() && mask.len() * 32 >= x.len(), "a bit for each value");
     // SAFETY: the lengths were checked; the kernel indexes within them.
     unsafe { on_isa!(isa, mask_out_lanes(x: &[f32] = x, mask: &[u32] = mask, out: &mut [f32] = out)) };
@@ -45,7 +45,7 @@ unsafe fn mask_out_lanes<L: Lanes>(x: &[f32], mask: &[u32], out: &mut [f32]) {
 }
 
 /// `Σ e^(x − greatest)` over all values, and over those that `masked` keeps above −∞.
-pub fn masses(isa: Isa, x: &[f32], masked: &[f32], greatest: f32) -> (f32, f32) {
+pub(crate) fn masses(isa: Isa, x: &[f32], masked: &[f32], greatest: f32) -> (f32, f32) {
     assert_eq!(x.len(), masked.len(), "the same values");
     // SAFETY: the lengths are equal, and the kernel stays within them.
     unsafe {
@@ -110,7 +110,7 @@ unsafe fn weigh_lanes<L: Lanes>(x: &[f32], greatest: f32, scale: f32, weights: &
 }
 
 /// Appends the values that are at least `least`, with their indices, ascending.
-pub fn collect_from(isa: Isa, x: &[f32], least: f32, found: &mut Vec<(f32, u32)>) {
+pub(crate) fn collect_from(isa: Isa, x: &[f32], least: f32, found: &mut Vec<(f32, u32)>) {
     // SAFETY: the kernel stays within the slice.
     unsafe { on_isa!(isa, collect_lanes(x: &[f32] = x, least: f32 = least, found: &mut Vec<(f32, u32)> = found)) };
 }

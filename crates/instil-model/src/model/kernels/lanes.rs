@@ -9,7 +9,7 @@
 use half::f16;
 
 /// Numbers a vector of lanes holds.
-pub const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 /// Consecutive inputs that share a scale.
 pub const BLOCK: usize = 32;
 
@@ -20,7 +20,7 @@ pub const BLOCK: usize = 32;
 /// pointers are valid for the sixteen (or stated) elements that are read or written, at any
 /// alignment.
 #[expect(clippy::missing_safety_doc, reason = "the trait says it for all of its methods")]
-pub unsafe trait Lanes: Copy {
+pub(crate) unsafe trait Lanes: Copy {
     /// Sixteen `f32`.
     type F: Copy;
     /// Sixteen `i32`.
@@ -107,7 +107,7 @@ pub unsafe trait Lanes: Copy {
 
 /// Plain Rust, for every processor, and the twin that the others are held against.
 #[derive(Clone, Copy, Debug)]
-pub struct Portable;
+pub(crate) struct Portable;
 
 fn each(f: impl Fn(usize) -> f32) -> [f32; LANES] {
     std::array::from_fn(f)

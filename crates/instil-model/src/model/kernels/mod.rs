@@ -21,19 +21,19 @@
 #![expect(clippy::inline_always, reason = "kernels are compiled where their instruction set is enabled")]
 #![expect(clippy::needless_range_loop, reason = "the rows of a tile index several arrays at once")]
 
-pub mod activations;
-pub mod attention;
+pub(crate) mod activations;
+pub(crate) mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-pub mod blocks;
+pub(crate) mod blocks;
 pub mod ceiling;
-pub mod distribution;
-pub mod lanes;
+pub(crate) mod distribution;
+pub(crate) mod lanes;
 pub mod packed;
-pub mod pointwise;
-pub mod product;
+pub(crate) mod pointwise;
+pub(crate) mod product;
 pub mod team;
 #[cfg(test)]
 mod tests;

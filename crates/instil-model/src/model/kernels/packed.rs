@@ -14,7 +14,7 @@ use super::lanes::{BLOCK, LANES};
 use crate::gguf::GgmlType;
 
 /// A matrix `(outputs, inputs)`.
-pub struct Packed {
+pub(crate) struct Packed {
     form: Form,
     outputs: usize,
     inputs: usize,

@@ -29,7 +29,7 @@ pub(super) unsafe fn exp<L: Lanes>(x: L::F) -> L::F {
 
 /// `out = x / sqrt(mean(x²) + epsilon) · weight` (Zhang and Sennrich, "Root mean square layer
 /// normalization", 2019). The squares are summed in sixteen lanes, then over lanes.
-pub fn rms_norm(isa: Isa, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+pub(crate) fn rms_norm(isa: Isa, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
     assert!(x.len() == weight.len() && x.len() == out.len(), "a norm keeps the width");
     // SAFETY: the lengths are equal, and the kernel stays within them.
     unsafe {
@@ -68,7 +68,7 @@ unsafe fn rms_norm_lanes<L: Lanes>(x: &[f32], weight: &[f32], epsilon: f32, out:
 
 /// Turns the pairs `(x[i], x[i + half])` of a head by the angles of a position, then scales (Su et
 /// al., "RoFormer", 2021); `cosines` and `sines` have half as many values as `head`.
-pub fn rotate(isa: Isa, head: &mut [f32], cosines: &[f32], sines: &[f32], scale: f32) {
+pub(crate) fn rotate(isa: Isa, head: &mut [f32], cosines: &[f32], sines: &[f32], scale: f32) {
     let half = head.len() / 2;
     assert!(half * 2 == head.len() && cosines.len() == half && sines.len() == half, "an angle for each pair");
     // SAFETY: the lengths were checked, and the kernel stays within them.
@@ -102,7 +102,7 @@ unsafe fn rotate_lanes<L: Lanes>(head: &mut [f32], cosines: &[f32], sines: &[f32
 }
 
 /// `gate = f(gate) · up`; whole vectors of sixteen.
-pub fn gate(isa: Isa, activation: Activation, gate: &mut [f32], up: &[f32]) {
+pub(crate) fn gate(isa: Isa, activation: Activation, gate: &mut [f32], up: &[f32]) {
     assert!(gate.len() == up.len() && gate.len().is_multiple_of(LANES), "whole vectors of equal length");
     // SAFETY: the lengths were checked, and the kernels stay within them.
     unsafe {
@@ -143,7 +143,7 @@ unsafe fn gate_lanes<L: Lanes, const GELU: bool>(gate: &mut [f32], up: &[f32]) {
 }
 
 /// `x = cap · tanh(x / cap)`, to about `cap · 10⁻⁷`.
-pub fn soft_cap(isa: Isa, x: &mut [f32], cap: f32) {
+pub(crate) fn soft_cap(isa: Isa, x: &mut [f32], cap: f32) {
     // SAFETY: the kernel stays within the slice.
     unsafe { on_isa!(isa, soft_cap_lanes(x: &mut [f32] = x, cap: f32 = cap)) };
 }

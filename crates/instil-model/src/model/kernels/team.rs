@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 /// Phases of one job.
-pub const PHASES: usize = 8;
+pub(crate) const PHASES: usize = 8;
 /// Looks at the next job before a member goes to sleep; some tens of microseconds.
 const SPINS: usize = 4_000;
 /// Looks before a waiting member lets others have the processor.
