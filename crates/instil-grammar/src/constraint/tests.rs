@@ -625,7 +625,7 @@ fn a_grammar_of_which_no_text_is_found_is_refused_with_the_reason() {
     });
     let engine = json_engine(schema, Settings::default());
     assert!(engine.assumed());
-    let error = engine.start(Some(100_000)).err().expect("there is no such text").to_string();
+    let error = engine.start(Some(100_000)).expect_err("there is no such text").to_string();
     assert!(error.contains("the search whether there is one was given up"), "{error}");
     assert!(!json_engine(serde_json::json!({"type": "string"}), Settings::default()).assumed());
 }

@@ -293,7 +293,7 @@ impl<'a> Loader<'a> {
         let evaluates_items = reading.evaluates_items();
         let keywords = reading.finish(&mut scope);
         let evaluates_additional = members.contains_key("additionalProperties");
-        Ok(Schema { pointer, keywords, strict_integer, evaluates_additional, evaluates_items, present, ignored })
+        Ok(Schema { pointer, keywords, strict_integer, evaluates_additional, present, ignored, evaluates_items })
     }
 
     /// Parses a regex that has not been met yet.

@@ -18,7 +18,8 @@ impl Reading {
     pub(super) fn read(&mut self, key: &str, value: &Value, scope: &Scope<'_, '_>) -> Result<bool> {
         match key {
             "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => {
-                self.bound(key, value, scope.members, scope.draft()).ok_or_else(|| scope.malformed(key, "a number"))?
+                let bound = self.bound(key, value, scope.members, scope.draft());
+                bound.ok_or_else(|| scope.malformed(key, "a number"))?;
             }
             "multipleOf" => {
                 let step = decimal(value).filter(|step| !step.is_zero() && !step.is_negative());
