@@ -28,7 +28,7 @@ pub(super) struct Preference {
 impl Preference {
     /// The preference that a row states, or what is wrong with it; `None` when it states none: without a
     /// rejected answer, or without a prompt.
-    pub fn of(fields: &Map<String, Value>) -> Option<Result<Self, String>> {
+    pub(super) fn of(fields: &Map<String, Value>) -> Option<Result<Self, String>> {
         let is_there = |name: &&str| fields.get(*name).is_some_and(|value| !value.is_null() && value != "");
         let chosen = ["chosen", "response"].into_iter().find(is_there)?;
         let rejected = Some("rejected").filter(is_there)?;
@@ -74,7 +74,7 @@ impl Preference {
     }
 
     /// Prompt, chosen and rejected answer, when each is one message and there is no system message.
-    pub fn texts(&self) -> Option<[&str; 3]> {
+    pub(super) fn texts(&self) -> Option<[&str; 3]> {
         let one = |said: &[Turn], role: Role| matches!(said, [only] if only.role == role);
         let is_plain =
             one(&self.prompt, Role::User) && one(&self.chosen, Role::Assistant) && one(&self.rejected, Role::Assistant);

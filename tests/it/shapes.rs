@@ -7,7 +7,10 @@ use crate::support::session;
 use crate::support::walk;
 
 use instil_grammar::constraint::Whitespace;
-use instil_grammar::grammar::{GrammarSource, NumberStyle, Options, Program, Root};
+use instil_grammar::grammar::automaton::{Automaton, DEAD};
+use instil_grammar::grammar::language::Languages;
+use instil_grammar::grammar::pattern::{Dialect, Pattern};
+use instil_grammar::grammar::{GrammarSource, NumberStyle, Options, Program};
 use serde_json::Value;
 use session::Engines;
 
@@ -57,15 +60,17 @@ fn hostile_sources_end_soon() {
         "^(?=.*[A-Z])(?=.*[0-9]).{5666,}$",
         "b|(?=(a{71})+$)(?=(a{67})+$)(?!(a{4757})+$)a*",
     ] {
-        let (_, mut expansion) =
-            Program::compile_expanded(&GrammarSource::Regex(regex.into()), &options()).expect(regex);
-        let Root::Text(shape) = expansion.root() else { panic!("a regex is text") };
-        let mut state = expansion.lang_start(shape.lang);
+        let mut languages = Languages::new();
+        let pattern = Pattern::parse(regex, Dialect::Own).expect(regex);
+        let language = pattern.language(&mut languages).expect(regex);
+        let mut automaton = Automaton::new();
+        let first = automaton.state(&mut languages, language);
+        let mut state = first;
         for byte in b"aabbaabbaabbaabbcd0000000000".iter().cycle().take(400) {
-            state = expansion.lang_next(state, *byte);
-            if state == instil_grammar::grammar::DEAD {
-                state = expansion.lang_start(shape.lang);
-            }
+            state = match automaton.row(&mut languages, state)[usize::from(*byte)] {
+                DEAD => first,
+                next => next,
+            };
         }
         assert!(start.elapsed().as_secs() < 20, "{regex}");
     }

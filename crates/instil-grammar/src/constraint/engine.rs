@@ -108,7 +108,7 @@ impl Engine {
 
     /// So far some text was so ambiguous that readings of it were cut: valid texts may have been turned down, never
     /// invalid ones let through. Told of the present generation.
-    pub(crate) fn has_cut(&self) -> bool {
+    pub fn has_cut(&self) -> bool {
         self.generation().has_cut()
     }
 

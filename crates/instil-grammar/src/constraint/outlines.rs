@@ -32,7 +32,7 @@ impl OutlinesConstraint {
     ///
     /// # Errors
     /// When outlines-core would not enforce it, or cannot compile it.
-    pub fn new(source: &GrammarSource, vocab: &Arc<Vocab>) -> Result<Arc<Self>> {
+    pub(crate) fn new(source: &GrammarSource, vocab: &Arc<Vocab>) -> Result<Arc<Self>> {
         let regex = match source {
             GrammarSource::JsonSchema(schema) => {
                 if let Some((pointer, keyword)) = unsupported(schema).into_iter().next() {
@@ -173,7 +173,7 @@ pub(crate) fn unsupported(schema: &Value) -> Vec<(String, String)> {
 }
 
 /// How every keyword of a schema is enforced.
-pub fn report(schema: &Value) -> Vec<Enforcement> {
+pub(crate) fn report(schema: &Value) -> Vec<Enforcement> {
     let refused = unsupported(schema);
     let mut all = Vec::new();
     keywords(schema, "", &mut all);

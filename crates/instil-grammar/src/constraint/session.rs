@@ -432,7 +432,7 @@ impl Session {
     }
 
     /// Takes back the last `count` tokens (all, when there are fewer).
-    pub(crate) fn rollback(&mut self, count: usize) {
+    pub fn rollback(&mut self, count: usize) {
         let keep = self.steps.len().saturating_sub(count);
         if let Some(&(_, place, len)) = self.steps.get(keep) {
             self.steps.truncate(keep);

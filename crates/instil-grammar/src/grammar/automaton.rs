@@ -73,11 +73,6 @@ impl Automaton {
         this
     }
 
-    /// Number of states.
-    pub(crate) fn state_count(&self) -> usize {
-        self.places.len()
-    }
-
     /// Memory held, roughly.
     pub(crate) fn size_bytes(&self) -> usize {
         1024 * self.rows.len() + 40 * self.places.len() + 96 * self.partials.len()

@@ -78,7 +78,8 @@ impl CharSet {
     }
 
     /// True when every scalar value is in it.
-    pub(crate) fn is_full(&self) -> bool {
+    #[cfg(test)]
+    fn is_full(&self) -> bool {
         self.ascii == u128::MAX && self.wide == WIDE
     }
 

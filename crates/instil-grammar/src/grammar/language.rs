@@ -234,6 +234,7 @@ impl Languages {
     }
 
     /// Number of expressions.
+    #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
         self.nodes.len()
     }
@@ -378,7 +379,7 @@ impl Languages {
     }
 
     /// One character of the set.
-    pub fn class(&mut self, set: CharSet) -> ExprId {
+    pub(crate) fn class(&mut self, set: CharSet) -> ExprId {
         if set.is_empty() {
             return NONE;
         }

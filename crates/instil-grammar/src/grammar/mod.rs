@@ -62,7 +62,7 @@ pub(crate) use expand::Expansion;
 pub(crate) use finish::least_cover;
 pub(crate) use items::{ItemPlace, ItemPlan};
 pub use report::Enforcement;
-pub use shape::Shape;
+pub(crate) use shape::Shape;
 pub(crate) use shape::{ArrayShape, GuardId, LangId, NodeId, ObjectShape, ShapeKind, StringShape};
 
 use self::language::{Cost, Languages};
@@ -154,7 +154,7 @@ enum Source {
 
 /// Where a grammar starts.
 #[derive(Clone, Debug)]
-pub enum Root {
+pub(crate) enum Root {
     /// One JSON value.
     Json(NodeId),
     /// A raw text (not JSON): its bytes are in the language, its length within the bounds.
@@ -174,7 +174,7 @@ impl Program {
     ///
     /// # Errors
     /// Like [`Program::compile`].
-    pub fn compile_expanded(source: &GrammarSource, options: &Options) -> Result<(Self, Expansion)> {
+    pub(crate) fn compile_expanded(source: &GrammarSource, options: &Options) -> Result<(Self, Expansion)> {
         let regex = |source: &str| {
             let refuse =
                 |error: PatternError| Error::grammar(format!("byte {}", error.offset), error.what, "rewrite the regex");
@@ -257,16 +257,6 @@ impl Expansion {
         self.automaton.state(&mut self.languages, language)
     }
 
-    /// The state after one more byte; a table lookup once the state is warm.
-    pub(crate) fn lang_next(&mut self, state: StateId, byte: u8) -> StateId {
-        self.automaton.next(&mut self.languages, state, byte)
-    }
-
-    /// The whole row of a state: the next state for each byte.
-    pub(crate) fn lang_row(&mut self, state: StateId) -> &[StateId; 256] {
-        self.automaton.row(&mut self.languages, state)
-    }
-
     /// Half of a row, for whoever keeps what is found: the bytes of ASCII, or (`wide`) those above it.
     pub(crate) fn lang_half(&mut self, state: StateId, wide: bool) -> Box<automaton::Half> {
         let (automaton, languages) = (&mut self.automaton, &mut self.languages);
@@ -301,20 +291,9 @@ impl Expansion {
         self.automaton.worst_bytes(&self.languages, state, horizon, cost)
     }
 
-    /// So far some answer was assumed, a search having been given up. What is assumed may be proven later, and what was
-    /// not asked is not told: [`Program::assumed`] depends on neither.
-    pub(crate) fn has_assumed(&self) -> bool {
-        self.languages.has_assumed()
-    }
-
     /// Memory of languages and nodes, roughly.
     pub(crate) fn size_bytes(&self) -> usize {
         self.languages.size_bytes() + self.automaton.size_bytes() + self.nodes_size_bytes()
-    }
-
-    /// Expressions and states made so far: what the languages weigh.
-    pub(crate) fn sizes(&self) -> String {
-        format!("{} expressions, {} states", self.languages.count(), self.automaton.state_count())
     }
 
     /// True only when every valid continuation can be completed to a word: nothing is ever ruled out

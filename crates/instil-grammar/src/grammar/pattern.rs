@@ -27,7 +27,7 @@ pub enum Dialect {
 
 /// Why a regex cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PatternError {
+pub struct PatternError {
     /// Byte offset into the regex.
     pub offset: usize,
     /// What is wrong there.

@@ -37,7 +37,7 @@ pub enum Enforcement {
 
 /// One keyword of a schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ReportEntry {
+pub struct ReportEntry {
     /// JSON pointer of the keyword.
     pub pointer: String,
     /// Its name.

@@ -87,8 +87,6 @@ pub(crate) struct Schemas {
     pub patterns: Vec<(Arc<str>, Pattern)>,
     /// Where to start.
     pub root: SchemaId,
-    /// The dialect that the whole is read in.
-    pub draft: Draft,
 }
 
 /// A draft of JSON Schema.
@@ -182,7 +180,7 @@ pub(crate) fn load(root: &Value) -> Result<Schemas> {
     for schema in loader.all {
         all.push(Arc::new(schema.unwrap_or_default()));
     }
-    let schemas = Schemas { all, patterns: loader.patterns, root: id, draft };
+    let schemas = Schemas { all, patterns: loader.patterns, root: id };
     schemas.refuse_reference_loops()?;
     Ok(schemas)
 }

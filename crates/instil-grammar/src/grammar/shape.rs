@@ -16,7 +16,7 @@ pub(crate) type GuardId = u32;
 /// One alternative of a node. A value belongs to the node when it belongs to at least one shape.
 /// Shapes of one node may overlap; each is satisfiable (the front end prunes empty ones).
 #[derive(Clone, Debug)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// What the value looks like.
     pub kind: ShapeKind,
     /// Checked when a value of this shape is complete; all must hold. Empty in the common case.

@@ -77,7 +77,7 @@ pub struct Completion {
 
 /// Grammar tension of a text: the mass that masks removed at the drawn tokens, in `0..=1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Tension {
+pub struct Tension {
     /// Mean over the drawn tokens; 0 when none was drawn.
     pub mean: f32,
     /// Greatest.

@@ -109,11 +109,6 @@ impl Gguf {
         &self.tensors
     }
 
-    /// True when there is a tensor of that name.
-    pub(crate) fn has_tensor(&self, name: &str) -> bool {
-        self.by_name.contains_key(name)
-    }
-
     /// The tensor of that name.
     ///
     /// # Errors

@@ -190,7 +190,7 @@ pub struct Architecture {
 
 /// The function of the gate, which is then multiplied by the other half of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Activation {
+pub enum Activation {
     /// `x / (1 + e^−x)`.
     Silu,
     /// `x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))` (Hendrycks and Gimpel, "Gaussian error linear units",
@@ -200,7 +200,7 @@ pub(crate) enum Activation {
 
 /// What a norm of queries or keys goes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NormSpan {
+pub enum NormSpan {
     /// Each head.
     Head,
     /// All heads together.
@@ -209,7 +209,7 @@ pub(crate) enum NormSpan {
 
 /// Frequencies of a rotary embedding.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct RotaryForm {
+pub struct RotaryForm {
     /// The frequencies are `base^(−2i / dims)`.
     pub base: f32,
     /// What is done to them for longer texts.
@@ -244,7 +244,7 @@ pub enum RotaryScaling {
 
 /// Queries are multiplied by `1 + scale · ln(1 + ⌊position / length⌋)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Temperature {
+pub struct Temperature {
     /// Growth.
     pub scale: f32,
     /// Positions of a step.

@@ -67,9 +67,4 @@ impl Logits {
     pub fn row(&self, index: usize) -> Result<&[f32]> {
         Ok(&self.values()?[index * self.width..(index + 1) * self.width])
     }
-
-    /// The memory of values that are on the processor.
-    pub(crate) fn into_host(self) -> Option<Vec<f32>> {
-        self.host.into_inner()
-    }
 }

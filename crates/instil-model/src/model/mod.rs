@@ -131,7 +131,7 @@ impl ModelInfo {
 
 /// Memory that sequences take in a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct KeyValueMemory {
+pub struct KeyValueMemory {
     /// Tokens whose keys and values lie in one block; 0 when the model keeps none in blocks.
     pub block_positions: usize,
     /// Memory of a block.

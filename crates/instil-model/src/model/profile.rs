@@ -43,7 +43,7 @@ pub const PARTS: [Part; 10] = [
 
 /// Time spent in each part, since the start or the last [`Profile::reset`].
 #[derive(Debug)]
-pub(crate) struct Profile {
+pub struct Profile {
     spent: [Duration; PARTS.len()],
     last: Instant,
 }
@@ -68,12 +68,12 @@ impl Profile {
     }
 
     /// Forgets what was measured.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         *self = Self::default();
     }
 
     /// Time spent on a part.
-    pub(crate) fn spent(&self, part: Part) -> Duration {
+    pub fn spent(&self, part: Part) -> Duration {
         self.spent[part as usize]
     }
 }

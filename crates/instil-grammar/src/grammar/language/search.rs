@@ -98,11 +98,6 @@ impl Languages {
         !self.is_found(e) && self.settle(e)
     }
 
-    /// A word was assumed somewhere, or an expression could not be made: not every answer is certain.
-    pub(crate) fn has_assumed(&self) -> bool {
-        self.assumed
-    }
-
     /// The expression counts as having a word because the search for one was given up.
     pub(crate) fn is_assumed(&self, e: ExprId) -> bool {
         self.life.get(&e) == Some(&Life::Assumed)

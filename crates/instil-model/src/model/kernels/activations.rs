@@ -76,11 +76,6 @@ impl Activations {
             half_offsets: self.half_offsets.as_mut_ptr(),
         }
     }
-
-    /// Memory taken.
-    pub(crate) fn size_bytes(&self) -> usize {
-        self.floats.capacity() * 4 + self.values.capacity() + self.scales.capacity() * 4 * 5
-    }
 }
 
 impl Rows {

@@ -150,10 +150,6 @@ unsafe impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn splat_i32(x: i32) -> Self::I {
-        unsafe { [_mm256_set1_epi32(x); 2] }
-    }
-    #[inline(always)]
     unsafe fn to_i32(a: Self::F) -> Self::I {
         unsafe { [_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1])] }
     }

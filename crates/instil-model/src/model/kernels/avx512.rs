@@ -116,10 +116,6 @@ unsafe impl Lanes for Avx512 {
         unsafe { _mm512_reduce_max_ps(a) }
     }
     #[inline(always)]
-    unsafe fn splat_i32(x: i32) -> Self::I {
-        unsafe { _mm512_set1_epi32(x) }
-    }
-    #[inline(always)]
     unsafe fn to_i32(a: Self::F) -> Self::I {
         unsafe { _mm512_cvtps_epi32(a) }
     }

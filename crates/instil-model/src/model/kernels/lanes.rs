@@ -67,8 +67,6 @@ pub(crate) unsafe trait Lanes: Copy {
     unsafe fn sum(a: Self::F) -> f32;
     /// Greatest lane.
     unsafe fn greatest(a: Self::F) -> f32;
-    /// All lanes `x`.
-    unsafe fn splat_i32(x: i32) -> Self::I;
     /// Nearest integers, ties to even.
     unsafe fn to_i32(a: Self::F) -> Self::I;
     /// Exactly representable integers.
@@ -203,10 +201,6 @@ unsafe impl Lanes for Portable {
     #[inline(always)]
     unsafe fn greatest(a: Self::F) -> f32 {
         a.into_iter().fold(f32::NEG_INFINITY, f32::max)
-    }
-    #[inline(always)]
-    unsafe fn splat_i32(x: i32) -> Self::I {
-        [x; LANES]
     }
     #[inline(always)]
     unsafe fn to_i32(a: Self::F) -> Self::I {
