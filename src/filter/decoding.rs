@@ -4,7 +4,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Reason;
+use super::{FieldRead, Reason, Rule};
+
+/// Whether a row is turned down whose text was closed by the token limit rather than by the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(with = "bool")]
+pub struct ClosedByBudget(pub bool);
+
+impl Rule for ClosedByBudget {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        Vec::new()
+    }
+}
 
 /// Bounds on grammar tension, the probability mass that masks removed from the model's choice.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +32,12 @@ pub struct TensionBound {
 
 fn one() -> f64 {
     1.0
+}
+
+impl Rule for TensionBound {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        Vec::new()
+    }
 }
 
 /// What is known of a decoded text; a record holds one for each step in `meta.steps`.
@@ -52,8 +70,8 @@ impl<'a> Decoded<'a> {
 }
 
 /// The reason to turn an attempt down, if its text breaks a bound.
-pub fn check(closed_by_budget: bool, tension: Option<TensionBound>, note: &Decoded<'_>) -> Option<Reason> {
-    if closed_by_budget && note.closed_by_budget {
+pub fn check(closed_by_budget: ClosedByBudget, tension: Option<TensionBound>, note: &Decoded<'_>) -> Option<Reason> {
+    if closed_by_budget.0 && note.closed_by_budget {
         let detail = format!("{} was closed by the limit at {} tokens", note.field, note.tokens);
         return Some(Reason::new("closed_by_budget", detail));
     }
@@ -78,8 +96,8 @@ mod tests {
         let row = row.as_object().expect("an object");
         let note = Decoded::of_record(row).next().expect("a note");
         let rule = |closed, tension| check(closed, tension, &note).map(|reason| reason.rule);
-        assert_eq!(rule(false, None), None);
-        assert_eq!(rule(true, None), Some("closed_by_budget"));
+        assert_eq!(rule(ClosedByBudget(false), None), None);
+        assert_eq!(rule(ClosedByBudget(true), None), Some("closed_by_budget"));
         assert_eq!(rule(false, Some(TensionBound { mean: 0.3, max: 1.0 })), Some("tension"));
         assert_eq!(rule(false, Some(TensionBound { mean: 0.5, max: 0.8 })), Some("tension"));
         assert_eq!(rule(false, Some(TensionBound { mean: 0.4, max: 0.9 })), None);

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Filter, Reason};
+use super::{FieldRead, Filter, Of, Reason, Rule};
 
 /// Bounds on the expected value of a score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -34,6 +34,16 @@ pub enum Verdict {
     NoGain,
 }
 
+impl Rule for Judged {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        vec![FieldRead::field("/score", &self.score).of(Of::Scores)]
+    }
+
+    fn filters(&self) -> Vec<Box<dyn Filter>> {
+        vec![Box::new(self.clone())]
+    }
+}
+
 impl Filter for Judged {
     fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
         let expected = row.get("scores")?.get(&self.score)?.get("expected")?.as_f64()?;
@@ -44,10 +54,6 @@ impl Filter for Judged {
             Verdict::NoGain => "no_gain",
         };
         (low || high).then(|| Reason::new(rule, format!("{} is {expected}", self.score)))
-    }
-
-    fn fields(&self) -> Vec<&str> {
-        vec![&self.score]
     }
 }
 

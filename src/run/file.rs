@@ -9,9 +9,11 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::disk::{read_text, yaml};
 use crate::error::{Error, Result, nearest, suggest};
 use crate::filter::Filters;
-use crate::recipe::{Attribute, Balance, DrawsOverride, Fault, Held, Quota, Recipe, builtin, yaml};
+use crate::recipe::{Attribute, Balance, COMPARE, DrawsOverride, Fault, Held, Quota, Recipe, builtin};
+use crate::validator::read_schema;
 
 /// What a run is asked to be. Everything may be left out; flags of the same names win.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -142,7 +144,7 @@ impl Source {
     /// [`Error::Input`] with the line, when it does not parse or has unknown keys.
     pub fn read(path: &Path) -> Result<Self> {
         let text = yaml::read(path)?;
-        let file = if text.trim().is_empty() { RunFile::default() } else { yaml::parse(&text, path)? };
+        let file = if text.trim().is_empty() { RunFile::default() } else { yaml::parse(&text, path, COMPARE)? };
         Ok(Self { file, path: path.to_owned(), text })
     }
 
@@ -169,7 +171,7 @@ impl Source {
         put(&mut tree, place, value).map_err(|(what, remedy)| fail(what, remedy))?;
         self.file = serde_json::from_value(tree).map_err(|cause| {
             let (what, remedy) = suggest::explain(&cause.to_string());
-            fail(what, if remedy.is_empty() { "compare it with `instil init`".into() } else { remedy })
+            fail(what, if remedy.is_empty() { COMPARE.into() } else { remedy })
         })?;
         Ok(())
     }
@@ -242,7 +244,8 @@ impl Source {
             recipe.filters = filters.clone();
         }
         if let Some(problem) = recipe.filters.problem() {
-            return Err(in_file(Fault::new("/filters", problem, "see `instil filter --help`")));
+            let problem = Fault { remedy: "see `instil filter --help`".into(), ..problem };
+            return Err(in_file(problem.under("/filters")));
         }
         recipe.check().map_err(in_file)?;
         if file.rows == Some(0) {
@@ -303,15 +306,8 @@ impl Source {
             return Ok(serde_json::from_str(builtin::grammar(&recipe.schema)?).expect("bundled grammars are JSON"));
         };
         let path = self.folder().join(path);
-        let bytes = std::fs::read(&path)
-            .map_err(|cause| self.at("/schema", &path.to_string_lossy(), Error::io("read", &path, cause)))?;
-        let text = String::from_utf8(bytes).map_err(|_| Error::input(&path, "not UTF-8 text", "save it as UTF-8"))?;
-        let schema: Value = serde_json::from_str(&text)
-            .map_err(|cause| Error::input(&path, format!("not JSON: {cause}"), "a schema is a JSON object"))?;
-        if schema.is_object() || schema.is_boolean() {
-            return Ok(schema);
-        }
-        Err(Error::input(&path, "not a JSON Schema", "a schema is a JSON object, or true or false"))
+        let text = read_text(&path).map_err(|cause| self.at("/schema", &path.to_string_lossy(), cause))?;
+        read_schema(&text, &path)
     }
 }
 
