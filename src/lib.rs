@@ -12,22 +12,24 @@
 //! | room | holds |
 //! |---|---|
 //! | [`error`] | one `Error`: who must act, what, where, what helps |
-//! | [`disk`] | lines of bounded length in, whole files or whole lines out |
+//! | [`disk`] | lines of bounded length, texts and YAML in, whole files or whole lines out |
 //! | [`catalog`] | manifests of models, and where their files come from: this machine, the hub, a Python package |
-//! | [`validator`] | a JSON Schema as judge of finished values |
-//! | [`review`] | people's decisions about the rows of a run: the queue, and what they change |
+//! | [`validator`] | JSON Schemas read, and as judges of finished values |
+//! | [`row`] | what a run writes: records, attempts, reasons, people's decisions, the names of the files |
 //! | [`filter`] | rules that turn rows down, one a file; the same rules over any JSONL |
+//! | [`recipe`] | attributes and how they are dealt out, prompt templates, steps; the built-in recipes |
+//! | [`plan`] | what a run is to make, resolved |
+//! | [`review`] | rows shown to a person in order of urgency, and what the person says taken down |
 //! | [`measure`] | balance, diversity and lengths: the numbers of a report; how far judges and labels agree |
 //! | [`export`] | the forms of trainers: reading and writing them, splits, the data set's card |
-//! | [`recipe`] | attributes and how they are dealt out, prompt templates, steps; the built-in recipes |
 //! | [`bench`](mod@bench) | what the benches of constraint engines measure: the MaskBench protocol |
-//! | [`run`] | run file, plan, driver, ledger, run directory: attempts → accepted rows |
+//! | [`run`] | run file, driver, ledger, run directory: attempts → accepted rows |
 //!
 //! The binary's `cli` lies below all of them: one file a command.
 //!
 //! # The way of the data
 //!
-//! A run file and flags become a [`run::Plan`] of plain values at the edge. The driver gives each row its
+//! A run file and flags become a [`plan::Plan`] of plain values at the edge. The driver gives each row its
 //! attributes, renders a prompt a step, and submits a [`Request`](instil_model::decode::Request); the scheduler steps the model
 //! over all open requests at once, masks logits with each row's [`Session`](instil_grammar::constraint::Session), draws, and hands
 //! back [`Completion`](instil_model::decode::Completion)s. Attempts go into the ledger as they end; filters accept or reject them,
@@ -53,8 +55,10 @@ pub mod error;
 pub mod export;
 pub mod filter;
 pub mod measure;
+pub mod plan;
 pub mod recipe;
 pub mod review;
+pub mod row;
 pub mod run;
 pub mod validator;
 

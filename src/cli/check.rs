@@ -4,6 +4,7 @@ use std::io::BufRead;
 use std::path::PathBuf;
 
 use clap::Args;
+use instil::row::{META, is_reserved};
 use instil::validator::Validator;
 use instil::{Error, Result};
 use instil_grammar::constraint::{Backend, enforcement};
@@ -175,9 +176,9 @@ fn check_row(line: &[u8], schema: &Value, validator: &Validator) -> Result<(), (
 fn without_bookkeeping(mut value: Value, schema: &Value) -> Value {
     let named = |name: &str| schema.get("properties").is_some_and(|properties| properties.get(name).is_some());
     if let Some(fields) = value.as_object_mut()
-        && fields.contains_key("meta")
+        && fields.contains_key(META)
     {
-        fields.retain(|key, _| named(key) || (key != "id" && key != "meta"));
+        fields.retain(|key, _| named(key) || !is_reserved(key));
     }
     value
 }

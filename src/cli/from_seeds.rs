@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use instil::export::form::Pair;
+use instil::plan::Plan;
 use instil::recipe::Attribute;
-use instil::run::Plan;
 use instil::run::file::Source;
 use instil::run::seeds::Seeds;
 use instil::{Error, Result};

@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicBool;
 use clap::Args;
 use instil::catalog::Catalog;
 use instil::catalog::source::Places;
+use instil::plan::{Plan, Shard};
 use instil::run::file::Source;
 use instil::run::fill::Gaps;
-use instil::run::{Plan, Shard};
 use instil::{Error, Result};
 
 use super::making::{MakingOptions, make};
@@ -110,7 +110,7 @@ pub fn planned(options: &RunOptions, source: &Source, engine: Engine) -> Result<
         tries: false,
         shard: None,
         seed: source.file.seed.unwrap_or(0),
-        model: instil::run::plan::ModelUsed::default(),
+        model: instil::plan::ModelUsed::default(),
         judge: None,
         embedder: None,
         engine: engine.name().to_owned(),

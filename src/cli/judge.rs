@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use clap::Args;
 use instil::Result;
 use instil::disk::Lines;
-use instil::run::directory;
+use instil::row::{self, Meta, RunFiles, Score};
 use serde_json::{Map, Value};
 
 use super::from_seeds::FromSeeds;
@@ -39,7 +39,7 @@ pub fn run(arguments: &JudgeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> R
         return Ok(());
     }
     let mut found = Found::default();
-    let mut lines = Lines::open(&output.join(directory::RECORDS))?;
+    let mut lines = Lines::open(&RunFiles::of(&output).records)?;
     let mut line = Vec::new();
     while lines.next(&mut line)?.is_some() {
         if let Ok(row) = serde_json::from_slice(&line) {
@@ -70,11 +70,9 @@ struct Sums {
 
 impl Found {
     fn add(&mut self, row: &Map<String, Value>) {
-        let Some(scores) = row.get("meta").and_then(|meta| meta.get("scores")).and_then(Value::as_object) else {
-            return;
-        };
-        for (name, score) in scores {
-            let Some(expected) = score.get("expected").and_then(Value::as_f64) else { continue };
+        for (name, score) in &Meta::of(row).scores {
+            let score = Score::of(score);
+            let Some(expected) = score.expected else { continue };
             let at = self.scores.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
                 self.scores.push((name.clone(), Sums::default()));
                 self.scores.len() - 1
@@ -83,10 +81,10 @@ impl Found {
             sums.rows += 1;
             sums.expected += expected;
             sums.squares += expected * expected;
-            let Some(entropy) = score.get("entropy").and_then(Value::as_f64) else { continue };
+            let Some(entropy) = score.entropy else { continue };
             sums.with_entropy += 1;
             sums.entropy += entropy;
-            let id = row.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let id = row::id_of(row).unwrap_or_default();
             self.least_sure.push((entropy, id, format!("{name} {expected:.2}")));
         }
         self.least_sure.sort_by(|a, b| b.0.total_cmp(&a.0));

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
+use instil::plan::Plan;
 use instil::recipe::label::{Observed, label, read_examples};
 use instil::recipe::{Attribute, Recipe};
-use instil::run::directory;
+use instil::row::RunFiles;
 use instil::run::file::RecipeChoice;
 use instil::run::observed::agreement;
 use instil::{Error, Result};
@@ -96,10 +97,10 @@ pub fn run(arguments: &LabelArguments, quiet: bool, stop: &Arc<AtomicBool>) -> R
 /// The attributes of the run whose records are read.
 fn planned(data: Option<&PathBuf>) -> Result<Vec<Attribute>> {
     let folder = data.and_then(|path| path.parent()).unwrap_or(std::path::Path::new(""));
-    if !folder.join(directory::PLAN).exists() {
+    if !RunFiles::of(folder).plan.exists() {
         return Err(Error::usage("no attribute is named", "add --attribute tone=formal,casual, or -c run.yaml"));
     }
-    let plan = directory::read_plan(folder)?;
+    let plan = Plan::read(folder)?;
     let is_text = |attribute: &Attribute| {
         !attribute.is_continuous() && !attribute.apart && attribute.all_values().all(|value| !value.is_object())
     };
@@ -107,8 +108,8 @@ fn planned(data: Option<&PathBuf>) -> Result<Vec<Attribute>> {
 }
 
 fn show(output: &std::path::Path, json: bool, quiet: bool) -> Result<()> {
-    let recipe: Recipe = directory::read_plan(output)?.recipe;
-    let found = agreement(&output.join(directory::RECORDS), &recipe)?;
+    let recipe: Recipe = Plan::read(output)?.recipe;
+    let found = agreement(&RunFiles::of(output).records, &recipe)?;
     let text = serde_json::to_string_pretty(&found).expect("counts are plain data") + "\n";
     instil::disk::write_whole(&output.join("labels.json"), text.as_bytes())?;
     if json || quiet {

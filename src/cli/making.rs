@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use instil::disk::write_whole;
-use instil::measure::report::THROUGHPUT;
 use instil::measure::{ModelMemory, Throughput};
+use instil::plan::ModelUsed;
+use instil::plan::Plan;
+use instil::row::RunFiles;
 use instil::run::driver::{Judge, Workshop};
-use instil::run::plan::ModelUsed;
-use instil::run::{Event, Plan, RunDirectory, Summary, directory};
+use instil::run::{Event, RunDirectory, Summary};
 use instil::{Error, Result};
 use instil_grammar::constraint::Settings;
 use instil_model::decode::Capacity;
@@ -58,10 +59,10 @@ impl MakingOptions {
     /// # Errors
     /// When it cannot be read.
     pub fn standing(&self, output: Option<&Path>, run: &RunOptions) -> Result<Option<(Plan, ModelOptions)>> {
-        let Some(path) = output.filter(|path| self.resume && path.join(directory::PLAN).exists()) else {
+        let Some(path) = output.filter(|path| self.resume && RunFiles::of(path).plan.exists()) else {
             return Ok(None);
         };
-        let mut plan = directory::read_plan(path)?;
+        let mut plan = Plan::read(path)?;
         if let Some(rows) = run.rows() {
             (plan.rows, plan.tries) = (rows, false);
         }
@@ -248,7 +249,7 @@ fn record_throughput(summary: &Summary, memory: &[ModelMemory], path: &Path) -> 
         memory: memory.to_vec(),
     };
     let text = serde_json::to_string_pretty(&session).expect("plain data") + "\n";
-    write_whole(&path.join(THROUGHPUT), text.as_bytes())
+    write_whole(&RunFiles::of(path).throughput, text.as_bytes())
 }
 
 fn tokens_per_second(summary: &Summary) -> f64 {

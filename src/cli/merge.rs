@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use instil::run::{Event, directory};
+use instil::plan::Plan;
+use instil::run::Event;
 use instil::{Error, Result};
 use instil_model::model::embedder::Embedder;
 use serde_json::json;
@@ -40,7 +41,7 @@ pub struct MergeArguments {
 
 /// The sentence embedder of a run's plan, to the sum.
 fn embedder(run: &Path, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Option<Arc<Embedder>>> {
-    let plan = directory::read_plan(run)?;
+    let plan = Plan::read(run)?;
     let Some((embedder, used)) = setup::embedder(plan.recipe.filters.semantic.as_ref(), quiet, stop)? else {
         return Ok(None);
     };

@@ -11,10 +11,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::Args;
+use instil::plan::ModelUsed;
+use instil::plan::Plan;
 use instil::recipe::{Recipe, builtin};
 use instil::run::driver::{Workshop, replay};
-use instil::run::plan::ModelUsed;
-use instil::run::{Plan, RunDirectory, Summary};
+use instil::run::{RunDirectory, Summary};
 use instil::{Error, Result};
 use instil_grammar::constraint::Settings;
 use instil_model::decode::Capacity;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
+use instil::plan::Plan;
 use instil::run::driver::Workshop;
-use instil::run::{Event, Plan, RunDirectory};
+use instil::run::{Event, RunDirectory};
 use instil::{Error, Result};
 use instil_grammar::constraint::Settings;
 use serde_json::{Map, Value, json};

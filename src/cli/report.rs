@@ -56,8 +56,8 @@ pub fn run(arguments: &ReportArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
     bar.finish_and_clear();
     let report = report?;
     let json = serde_json::to_string_pretty(&report).expect("a report is plain data") + "\n";
-    if arguments.path.is_dir() {
-        write_whole(&arguments.path.join("report.json"), json.as_bytes())?;
+    if let Some(files) = &sources.run {
+        write_whole(&files.report, json.as_bytes())?;
     }
     terminal::print(&if arguments.json { json } else { table(&report) })
 }

@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use instil::disk::write_whole;
+use instil::review::Desk;
 use instil::review::desk::Taken;
 use instil::review::queue::Waiting;
-use instil::review::{Desk, Verdict};
+use instil::row::Verdict;
 use instil::{Error, Result};
 use serde_json::{Map, Value, json};
 

@@ -9,7 +9,7 @@ use instil::catalog::manifest::{Kind, Manifest, Origin};
 use instil::catalog::source::{Located, Places, verify};
 use instil::catalog::{self, Catalog, DEFAULT_EMBEDDER};
 use instil::filter::semantic::Semantic;
-use instil::run::plan::ModelUsed;
+use instil::plan::ModelUsed;
 use instil::{Error, Result};
 use instil_grammar::constraint::{Compiler, Settings};
 use instil_model::gguf::{Gguf, TensorInfo};

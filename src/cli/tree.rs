@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use instil::Result;
-use instil::run::tree::{Cause, Family, Member, families};
+use instil::row::Reason;
+use instil::run::tree::{Family, Member, families};
 use serde_json::json;
 
 use super::terminal;
@@ -70,8 +71,8 @@ fn line(member: &Member) -> String {
     let (mark, indent) = (if member.kept { '+' } else { '-' }, "  ".repeat((*depth).min(32)));
     let operator = operator.as_ref().map(|operator| format!(", {}", shown(operator))).unwrap_or_default();
     let why = match reason {
-        Some(Cause { rule, detail }) if detail.is_empty() => format!(" [{rule}]"),
-        Some(Cause { rule, detail }) => format!(" [{rule}: {}]", shown(detail)),
+        Some(Reason { rule, detail }) if detail.is_empty() => format!(" [{rule}]"),
+        Some(Reason { rule, detail }) => format!(" [{rule}: {}]", shown(detail)),
         None => String::new(),
     };
     let attempt = if member.kept { String::new() } else { format!(" attempt {}", attempt + 1) };

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::data_set::{Exported, Task};
 use super::form::Form;
 use crate::measure::Report;
+use crate::plan::Plan;
 
 /// Values of an attribute that are listed.
 const VALUES_LISTED: usize = 40;
@@ -16,7 +17,7 @@ const LOW_ENTROPY: f64 = 0.9;
 const HIGH_SELF_BLEU: f64 = 0.7;
 
 /// The card.
-pub fn card(task: &Task, exported: &Exported, report: Option<&Report>, plan: Option<&Value>) -> String {
+pub fn card(task: &Task, exported: &Exported, report: Option<&Report>, plan: Option<&Plan>) -> String {
     let mut text = String::new();
     // Writing to a text cannot fail.
     let _ = write_card(task, exported, report, plan, &mut text);
@@ -27,7 +28,7 @@ fn write_card(
     task: &Task,
     exported: &Exported,
     report: Option<&Report>,
-    plan: Option<&Value>,
+    plan: Option<&Plan>,
     out: &mut String,
 ) -> std::fmt::Result {
     write_front_matter(task, exported, out)?;
@@ -94,36 +95,30 @@ fn write_front_matter(task: &Task, exported: &Exported, out: &mut String) -> std
     writeln!(out, "---")
 }
 
-fn write_plan(plan: &Value, out: &mut String) -> std::fmt::Result {
-    let text = |pointer: &str| plan.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+fn write_plan(plan: &Plan, out: &mut String) -> std::fmt::Result {
+    let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let mut fact = |name: &str, value: Option<String>| match value {
         Some(value) => writeln!(out, "- {name}: {}", one_line(&value)),
         None => Ok(()),
     };
-    fact("program", text("/version").map(|version| format!("instil {version}")))?;
-    fact("model", text("/model/name").map(str::to_owned))?;
-    fact("licence of the model", Some(text("/model/licence").unwrap_or("not known").to_owned()))?;
-    let sums: Vec<&str> = plan
-        .pointer("/model/sha256")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
-    fact("SHA-256 of the model's files", Some(sums.join(", ")).filter(|sums| !sums.is_empty()))?;
-    fact("scores by", text("/judge/name").map(str::to_owned))?;
-    fact("rows of one meaning found by embeddings of", text("/embedder/name").map(str::to_owned))?;
-    fact("recipe", text("/recipe/name").map(str::to_owned))?;
-    fact("what it asks for", text("/recipe/description").map(str::to_owned))?;
-    fact("seed", plan.get("seed").map(Value::to_string))?;
-    let filters = plan.pointer("/recipe/filters").and_then(Value::as_object);
+    let Plan { model, recipe, .. } = plan;
+    fact("program", some(&plan.version).map(|version| format!("instil {version}")))?;
+    fact("model", some(&model.name))?;
+    fact("licence of the model", model.licence.as_deref().and_then(some).or_else(|| some("not known")))?;
+    fact("SHA-256 of the model's files", some(&model.sha256.join(", ")))?;
+    fact("scores by", plan.judge.as_ref().and_then(|judge| some(&judge.name)))?;
+    let embedder = plan.embedder.as_ref().and_then(|embedder| some(&embedder.name));
+    fact("rows of one meaning found by embeddings of", embedder)?;
+    fact("recipe", some(&recipe.name))?;
+    fact("what it asks for", some(&recipe.description))?;
+    fact("seed", Some(plan.seed.to_string()))?;
+    let filters = serde_json::to_value(&recipe.filters).expect("filters are plain data");
     let named = |value: &&Value| {
         !matches!(value, Value::Null | Value::Bool(false)) && value.as_array().is_none_or(|list| !list.is_empty())
     };
-    let rules = filters.map(|filters| {
-        filters.iter().filter(|(_, value)| named(value)).map(|(name, _)| name.as_str()).collect::<Vec<_>>()
-    });
-    fact("filters", rules.filter(|rules| !rules.is_empty()).map(|rules| rules.join(", ")))?;
+    let rules =
+        filters.as_object().into_iter().flatten().filter(|(_, value)| named(value)).map(|(name, _)| name.as_str());
+    fact("filters", some(&rules.collect::<Vec<_>>().join(", ")))?;
     writeln!(out, "\nThe output was decoded under a grammar, so every row has the shape that the schema asks for.")
 }
 

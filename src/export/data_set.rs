@@ -105,8 +105,7 @@ pub fn export(task: &Task) -> Result<Exported> {
     // A report needs JSON Lines; other files are described by their counts alone.
     let is_lines = exported.found.file_type == FileType::Jsonl;
     let report = if is_lines { Some(measure(&sources, &[], 0, None, &mut |_, _| {})?) } else { None };
-    let plan = sources.plan.as_deref().and_then(|path| std::fs::read(path).ok());
-    let plan: Option<Value> = plan.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let plan = sources.plan()?;
     let card = card(task, &exported, report.as_ref(), plan.as_ref());
     writers.into_iter().try_for_each(Writer::finish)?;
     write_whole(&task.output.join("README.md"), card.as_bytes())?;
@@ -168,6 +167,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::plan::Plan;
+    use crate::recipe::Attribute;
+    use crate::row::RunFiles;
 
     fn task(folder: &std::path::Path, form: Form, file_type: FileType) -> Task {
         Task {
@@ -192,11 +194,15 @@ mod tests {
                 "meta": {"row": row, "attributes": {"topic": topic}, "steps": []}});
             format!("{row}\n")
         };
-        let plan = json!({"version": "0.1.0", "rows": rows, "seed": 7, "model": {"name": "m|x", "licence": "Apache-2.0"},
-            "recipe": {"name": "r", "description": "Rows.", "attributes": [{"name": "topic", "values": ["bread", "tides", "chess", "dogs"]}],
-            "filters": {"loops": ["response"], "echo": null, "closed_by_budget": true}}});
-        std::fs::write(folder.path().join("records.jsonl"), (0..rows).map(line).collect::<String>()).expect("written");
-        std::fs::write(folder.path().join("run.lock.json"), plan.to_string()).expect("written");
+        let mut plan = Plan::sample(rows as u32);
+        (plan.model.name, plan.model.licence) = ("m|x".into(), Some("Apache-2.0".into()));
+        plan.recipe.attributes =
+            vec![Attribute::of("topic", ["bread", "tides", "chess", "dogs"].map(Value::from).to_vec())];
+        plan.recipe.filters =
+            serde_json::from_value(json!({"loops": ["response"], "echo": null, "closed_by_budget": true}))
+                .expect("filters");
+        std::fs::write(RunFiles::of(folder.path()).records, (0..rows).map(line).collect::<String>()).expect("written");
+        std::fs::write(RunFiles::of(folder.path()).plan, json!(plan).to_string()).expect("written");
         folder
     }
 

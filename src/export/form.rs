@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::preference::Preference;
 use super::{Example, Role, Turn};
+use crate::row::META;
 
 /// A form of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -172,7 +173,7 @@ fn alpaca(fields: &Map<String, Value>) -> Result<Vec<Turn>, String> {
 pub fn row(example: &Example, form: Form) -> Result<Map<String, Value>, &'static str> {
     if form == Form::Plain {
         let mut fields = example.fields.clone();
-        fields.remove("meta");
+        fields.remove(META);
         return Ok(fields);
     }
     if example.turns.is_empty() {

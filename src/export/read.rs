@@ -19,7 +19,7 @@ use super::{Example, parquet};
 use crate::disk::{Lines, MOST_LINE_BYTES};
 use crate::error::{Error, Result};
 use crate::filter::text::hash;
-use crate::review::{Applied, Decisions, Tally};
+use crate::row::{Applied, Decisions, Tally};
 
 /// Most bytes of a JSON list.
 pub const MOST_LIST_BYTES: u64 = 1 << 30;

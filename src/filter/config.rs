@@ -34,6 +34,7 @@ use super::stop_words::StopWords;
 use super::{FieldRead, Filter, Reason, Rule};
 use crate::disk::yaml::{self, Fault};
 use crate::error::Result;
+use crate::row::StepNote;
 use instil_model::model::embedder::Embedder;
 
 /// Makes the type of all rules, and their list, of one text: neither can lack what the other has.
@@ -154,7 +155,7 @@ impl Filters {
     }
 
     /// The reason to turn an attempt down for the way in which one of its texts was decoded.
-    pub fn check_decoding(&self, note: &decoding::Decoded<'_>) -> Option<Reason> {
+    pub fn check_decoding(&self, note: &StepNote) -> Option<Reason> {
         decoding::check(self.closed_by_budget, self.tension, note)
     }
 

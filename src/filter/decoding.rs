@@ -2,9 +2,9 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::{FieldRead, Reason, Rule};
+use crate::row::StepNote;
 
 /// Whether a row is turned down whose text was closed by the token limit rather than by the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -40,37 +40,8 @@ impl Rule for TensionBound {
     }
 }
 
-/// What is known of a decoded text; a record holds one for each step in `meta.steps`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Decoded<'a> {
-    /// Field of the step.
-    pub field: &'a str,
-    /// Tokens of the text.
-    pub tokens: usize,
-    /// Mean probability mass that masks removed.
-    pub tension_mean: f64,
-    /// Greatest.
-    pub tension_max: f64,
-    /// The token limit closed the text.
-    pub closed_by_budget: bool,
-}
-
-impl<'a> Decoded<'a> {
-    /// The notes of a record, from its `meta.steps`; what is missing there counts as 0.
-    pub fn of_record(row: &'a serde_json::Map<String, Value>) -> impl Iterator<Item = Self> + 'a {
-        let steps = row.get("meta").and_then(|meta| meta.get("steps")).and_then(Value::as_array);
-        steps.into_iter().flatten().map(|step| Self {
-            field: step.get("field").and_then(Value::as_str).unwrap_or_default(),
-            tokens: step.get("tokens").and_then(Value::as_u64).unwrap_or_default() as usize,
-            tension_mean: step.get("tension_mean").and_then(Value::as_f64).unwrap_or_default(),
-            tension_max: step.get("tension_max").and_then(Value::as_f64).unwrap_or_default(),
-            closed_by_budget: step.get("closed_by_budget").and_then(Value::as_bool).unwrap_or_default(),
-        })
-    }
-}
-
 /// The reason to turn an attempt down, if its text breaks a bound.
-pub fn check(closed_by_budget: ClosedByBudget, tension: Option<TensionBound>, note: &Decoded<'_>) -> Option<Reason> {
+pub fn check(closed_by_budget: ClosedByBudget, tension: Option<TensionBound>, note: &StepNote) -> Option<Reason> {
     if closed_by_budget.0 && note.closed_by_budget {
         let detail = format!("{} was closed by the limit at {} tokens", note.field, note.tokens);
         return Some(Reason::new("closed_by_budget", detail));
@@ -88,19 +59,19 @@ pub fn check(closed_by_budget: ClosedByBudget, tension: Option<TensionBound>, no
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::row::Meta;
 
     #[test]
     fn bounds_are_read_from_records_too() {
         let row = serde_json::json!({"meta": {"steps": [
             {"field": "a", "tokens": 9, "tension_mean": 0.4, "tension_max": 0.9, "closed_by_budget": true}]}});
         let row = row.as_object().expect("an object");
-        let note = Decoded::of_record(row).next().expect("a note");
+        let note = Meta::of(row).steps.remove(0);
         let rule = |closed, tension| check(closed, tension, &note).map(|reason| reason.rule);
         assert_eq!(rule(ClosedByBudget(false), None), None);
         assert_eq!(rule(ClosedByBudget(true), None), Some("closed_by_budget"));
-        assert_eq!(rule(false, Some(TensionBound { mean: 0.3, max: 1.0 })), Some("tension"));
-        assert_eq!(rule(false, Some(TensionBound { mean: 0.5, max: 0.8 })), Some("tension"));
-        assert_eq!(rule(false, Some(TensionBound { mean: 0.4, max: 0.9 })), None);
-        assert_eq!(Decoded::of_record(&serde_json::Map::new()).count(), 0);
+        assert_eq!(rule(ClosedByBudget(false), Some(TensionBound { mean: 0.3, max: 1.0 })), Some("tension"));
+        assert_eq!(rule(ClosedByBudget(false), Some(TensionBound { mean: 0.5, max: 0.8 })), Some("tension"));
+        assert_eq!(rule(ClosedByBudget(false), Some(TensionBound { mean: 0.4, max: 0.9 })), None);
     }
 }

@@ -16,13 +16,12 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::cross_row::{Candidate, CrossRows, Prepared, Preparer};
-use super::decoding::Decoded;
 use super::rouge::Pairs;
 use super::text::{text, text_of};
 use super::{Filter, Filters, Other, Reason, first_reason};
-use crate::disk::{Line, Lines, MOST_LINE_BYTES, WholeFile};
+use crate::disk::{Line, Lines, WholeFile};
 use crate::error::{Error, Result, nearest};
-use crate::review::{Applied, Decisions};
+use crate::row::{Applied, Decisions, META, Meta, is_reserved, parse, rule};
 use instil_model::model::embedder::Embedder;
 
 /// Lines of a batch, and bytes after which it ends early.
@@ -93,9 +92,7 @@ pub fn text_fields(input: &Path) -> Result<Vec<String>> {
     let mut line = Vec::new();
     while lines.next(&mut line)?.is_some() {
         if let Ok(row) = parse(&line) {
-            let texts = row
-                .iter()
-                .filter(|(name, value)| !matches!(name.as_str(), "id" | "meta") && text_of(value, None).is_some());
+            let texts = row.iter().filter(|(name, value)| !is_reserved(name) && text_of(value, None).is_some());
             let fields: Vec<String> = texts.map(|(name, _)| name.clone()).collect();
             if !fields.is_empty() {
                 return Ok(fields);
@@ -128,7 +125,7 @@ pub fn check_fields(input: &Path, fields: &[String]) -> Result<()> {
         names.extend(row.keys().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
     }
     let Some(field) = missing.first() else { return Ok(()) };
-    let known = names.iter().map(String::as_str).filter(|name| !matches!(*name, "id" | "meta"));
+    let known = names.iter().map(String::as_str).filter(|name| !is_reserved(name));
     let remedy = match nearest(field, known.clone()) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("it has: {}", known.collect::<Vec<_>>().join(", ")),
@@ -319,17 +316,17 @@ impl Judge<'_> {
         let mut row = match parse(line) {
             Ok(row) => row,
             Err(what) => {
-                let verdict = Verdict::Reject(Reason::new(UNREADABLE, what));
+                let verdict = Verdict::Reject(Reason::new(rule::UNREADABLE, what));
                 return Judged { verdict, masked: 0, changed: None };
             }
         };
         let applied = self.decisions.as_ref().map_or(Applied::Undecided, |decisions| decisions.apply(&mut row));
         if let Applied::Rejected(comment) = applied {
-            let verdict = Verdict::Reject(Reason::new(REVIEW, comment));
+            let verdict = Verdict::Reject(Reason::new(rule::REVIEW, comment));
             return Judged { verdict, masked: 0, changed: None };
         }
         let masked = self.filters.mask(&mut row);
-        let decoding = || Decoded::of_record(&row).find_map(|note| self.filters.check_decoding(&note));
+        let decoding = || Meta::of(&row).steps.iter().find_map(|note| self.filters.check_decoding(note));
         let verdict = match decoding().or_else(|| first_reason(&self.chain, &row)) {
             Some(reason) => Verdict::Reject(reason),
             None => Verdict::Compare(Box::new(self.prepare(&row))),
@@ -342,23 +339,6 @@ impl Judge<'_> {
         let family = self.task.lineage.as_ref().map(|field| text(row, field));
         let family = family.as_deref().filter(|family| !family.is_empty());
         self.preparer.prepare(Candidate { fields: row, family })
-    }
-}
-
-/// Name of the rule for rows that a person rejected.
-const REVIEW: &str = "review";
-/// Name of the rule for lines that are not JSON objects.
-const UNREADABLE: &str = "unreadable";
-
-fn parse(line: &[u8]) -> Result<Map<String, Value>, String> {
-    if line.len() > MOST_LINE_BYTES {
-        return Err(format!("longer than {} MiB", MOST_LINE_BYTES >> 20));
-    }
-    match serde_json::from_slice(line) {
-        Ok(Value::Object(row)) => Ok(row),
-        Ok(_) => Err("not a JSON object".into()),
-        Err(cause) if std::str::from_utf8(line).is_err() => Err(format!("not UTF-8 text ({cause})")),
-        Err(cause) => Err(format!("not JSON: {cause}")),
     }
 }
 
@@ -391,7 +371,7 @@ impl Sink {
             self.output.append(bytes)?;
             return self.output.append(b"\n");
         };
-        if reason.rule == UNREADABLE {
+        if reason.rule == rule::UNREADABLE {
             if self.strict {
                 let what = format!("line {}: {}", line.number, reason.detail);
                 return Err(Error::input(
@@ -431,12 +411,12 @@ fn reject_line(bytes: &[u8], number: u64, reason: &Reason) -> String {
         let shown = &bytes[..bytes.len().min(4096)];
         Map::from_iter([("text".to_owned(), Value::from(String::from_utf8_lossy(shown)))])
     });
-    match row.get_mut("meta") {
+    match row.get_mut(META) {
         Some(Value::Object(meta)) => {
             meta.insert("reason".into(), note);
         }
         _ => {
-            row.insert("meta".into(), json!({ "reason": note }));
+            row.insert(META.into(), json!({ "reason": note }));
         }
     }
     Value::Object(row).to_string()
@@ -537,7 +517,7 @@ mod tests {
 
     #[test]
     fn long_lines_are_skipped_in_bounded_memory() {
-        let long = format!("{{\"q\":\"{}\"}}\n{{\"q\":\"b\"}}\n", "x".repeat(MOST_LINE_BYTES));
+        let long = format!("{{\"q\":\"{}\"}}\n{{\"q\":\"b\"}}\n", "x".repeat(crate::disk::MOST_LINE_BYTES));
         let run = run(long, &exact("q"), |_| {}).expect("filtered");
         assert_eq!((run.summary.rows, run.summary.kept), (2, 1));
         assert!(run.summary.bad_lines[0].1.contains("longer than"));

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{FieldRead, Filter, Of, Reason, Rule};
+use crate::row::Score;
 
 /// Bounds on the expected value of a score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,7 +47,7 @@ impl Rule for Judged {
 
 impl Filter for Judged {
     fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
-        let expected = row.get("scores")?.get(&self.score)?.get("expected")?.as_f64()?;
+        let expected = row.get("scores")?.get(&self.score).map(Score::of)?.expected?;
         let low = self.least.is_some_and(|least| expected < least);
         let high = self.most.is_some_and(|most| expected > most);
         let rule = match self.reason {

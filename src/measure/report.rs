@@ -16,10 +16,10 @@ use super::sample::Sample;
 use super::vendi;
 use crate::disk::Lines;
 use crate::error::{Error, Result};
-use crate::filter::decoding::Decoded;
 use crate::filter::text::{text, text_of};
 use crate::filter::words;
-use crate::review::{Applied, Decisions, Tally};
+use crate::plan::{ModelUsed, Plan};
+use crate::row::{Applied, Decisions, ID, Meta, RunFiles, StepNote, Tally, is_reserved, parse, rule};
 use instil_model::model::embedder::Embedder;
 
 /// Words on which distinct n-grams are counted: they fall with the length of a text.
@@ -38,16 +38,9 @@ const MOST_FIELDS: usize = 16;
 pub struct Sources {
     /// Accepted rows.
     pub records: PathBuf,
-    /// Attempts turned down.
-    pub rejects: Option<PathBuf>,
-    /// The plan.
-    pub plan: Option<PathBuf>,
-    /// What the clock said of the last session.
-    pub throughput: Option<PathBuf>,
+    /// The run that they belong to, if it is one.
+    pub run: Option<RunFiles>,
 }
-
-/// The file of a run directory that holds clock values, apart from all that follows from the plan.
-pub const THROUGHPUT: &str = "throughput.json";
 
 /// How fast the last session of a run was.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -94,13 +87,28 @@ impl Sources {
     /// When there is neither.
     pub fn of(path: &Path) -> Result<Self> {
         if !path.is_dir() {
-            return Ok(Self { records: path.to_owned(), rejects: None, plan: None, throughput: None });
+            return Ok(Self { records: path.to_owned(), run: None });
         }
-        let at = |name: &str| Some(path.join(name)).filter(|path| path.exists());
-        let records = at("records.jsonl").ok_or_else(|| {
-            Error::input(path, "there is no records.jsonl in this directory", "give a run directory or a JSONL file")
-        })?;
-        Ok(Self { records, rejects: at("rejects.jsonl"), plan: at("run.lock.json"), throughput: at(THROUGHPUT) })
+        let files = RunFiles::of(path);
+        if !files.records.exists() {
+            let what = "there is no records.jsonl in this directory";
+            return Err(Error::input(path, what, "give a run directory or a JSONL file"));
+        }
+        Ok(Self { records: files.records.clone(), run: Some(files) })
+    }
+
+    /// What the rows were made by; none for rows of another maker.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn plan(&self) -> Result<Option<Plan>> {
+        let planned = self.run.as_ref().filter(|files| files.plan.exists());
+        planned.and_then(|files| files.plan.parent()).map(Plan::read).transpose()
+    }
+
+    /// A file of the run that is there.
+    fn there(&self, file: impl FnOnce(&RunFiles) -> &PathBuf) -> Option<&Path> {
+        self.run.as_ref().map(file).filter(|path| path.exists()).map(PathBuf::as_path)
     }
 }
 
@@ -124,7 +132,7 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub review: Option<Tally>,
     /// The model, from the plan.
-    pub model: Option<Value>,
+    pub model: Option<ModelUsed>,
     /// Planned attributes.
     pub attributes: Vec<Spread>,
     /// Each two attributes together.
@@ -223,19 +231,19 @@ pub fn measure(
     embedder: Option<&Embedder>,
     on_progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Report> {
-    let plan: Option<Value> = sources.plan.as_deref().map(read_json).transpose()?;
+    let plan = sources.plan()?;
     let mut counts = Counts { attributes: plan.as_ref().map(attributes).unwrap_or_default(), ..Counts::default() };
     let mut texts: Vec<FieldMeter> = fields.iter().map(|field| FieldMeter::new(field, seed)).collect();
     let mut steps: Vec<StepReport> = Vec::new();
     let mut ids = BTreeSet::new();
     let decisions = Decisions::beside(&sources.records)?;
-    let throughput = sources.throughput.as_deref().map(read_json).transpose()?;
+    let throughput = sources.there(|files| &files.throughput).map(read_json).transpose()?;
     let review = decisions.as_ref().map(|_| Tally::default());
     let mut report = Report { review, seed, throughput, ..Report::default() };
     let mut line = Vec::new();
     let mut lines = Lines::open(&sources.records)?;
     while lines.next(&mut line)?.is_some() {
-        let Ok(Value::Object(mut row)) = serde_json::from_slice(&line) else {
+        let Ok(mut row) = parse(&line) else {
             report.unreadable += 1;
             continue;
         };
@@ -243,8 +251,8 @@ pub fn measure(
             let applied = decisions.apply(&mut row);
             tally.add(&applied);
             if matches!(applied, Applied::Rejected(_)) {
-                *report.rejected.entry("review".to_owned()).or_default() += 1;
-                counts.add(&row, false);
+                *report.rejected.entry(rule::REVIEW.to_owned()).or_default() += 1;
+                counts.add(&Meta::of(&row), false);
                 continue;
             }
         }
@@ -254,41 +262,43 @@ pub fn measure(
         for meter in &mut texts {
             meter.add(report.kept, &text(&row, &meter.field));
         }
-        if let Some(id) = row.get("id")
+        if let Some(id) = row.get(ID)
             && !ids.insert(crate::filter::text::hash(id.to_string().as_bytes()))
         {
             report.repeated_ids += 1;
         }
-        counts.add(&row, true);
-        Decoded::of_record(&row).for_each(|note| add_step(&mut steps, &note));
+        let meta = Meta::of(&row);
+        counts.add(&meta, true);
+        meta.steps.iter().for_each(|note| add_step(&mut steps, note));
         report.kept += 1;
         if report.kept.is_multiple_of(1024) {
             on_progress(lines.bytes_read(), lines.size());
         }
     }
-    if report.kept == 0 && sources.plan.is_none() {
+    if report.kept == 0 && plan.is_none() {
         return Err(Error::input(
             &sources.records,
             "there is no row in this file",
             "give rows, one JSON object a line",
         ));
     }
-    if let Some(rejects) = &sources.rejects {
+    if let Some(rejects) = sources.there(|files| &files.rejects) {
         let mut lines = Lines::open(rejects)?;
         while lines.next(&mut line)?.is_some() {
-            let Ok(Value::Object(row)) = serde_json::from_slice(&line) else {
+            let Ok(row) = parse(&line) else {
                 report.unreadable += 1;
                 continue;
             };
-            let rule = row.get("meta").and_then(|meta| meta.pointer("/reason/rule")).and_then(Value::as_str);
-            *report.rejected.entry(rule.unwrap_or("unknown").to_owned()).or_default() += 1;
-            counts.add(&row, false);
+            let meta = Meta::of(&row);
+            let rule = meta.reason.as_ref().map_or("unknown", |reason| reason.rule);
+            *report.rejected.entry(rule.to_owned()).or_default() += 1;
+            counts.add(&meta, false);
         }
     }
     report.generated = report.kept + report.rejected.values().sum::<u64>();
     if let Some(plan) = &plan {
-        report.planned = planned_rows(plan);
-        report.model = plan.get("model").cloned();
+        report.planned = Some(plan.row_count().into());
+        report.model = Some(plan.model.clone());
     }
     (report.attributes, report.pairs) = counts.spreads(report.planned);
     report.fields = texts.into_iter().map(|meter| meter.report(embedder)).collect::<Result<_>>()?;
@@ -306,34 +316,18 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_str(&text).map_err(|cause| Error::input(path, format!("not JSON: {cause}"), "restore it"))
 }
 
-/// How many rows a plan wants of this run, which may be a shard of it.
-fn planned_rows(plan: &Value) -> Option<u64> {
-    let rows = plan.get("rows").and_then(Value::as_u64)?;
-    let shard = |key: &str| plan.pointer(&format!("/shard/{key}")).and_then(Value::as_u64);
-    match (shard("index"), shard("count")) {
-        (Some(index), Some(count)) if count > 0 => Some((rows + count).saturating_sub(index) / count),
-        _ => Some(rows),
-    }
-}
-
-/// The attributes of a plan with all values that it may give them.
-fn attributes(plan: &Value) -> Vec<(String, Vec<String>)> {
-    let attributes = plan.pointer("/recipe/attributes").and_then(Value::as_array);
-    let listed = |holder: &Value| holder.get("values").and_then(Value::as_array).cloned().unwrap_or_default();
-    let named = attributes.into_iter().flatten().filter_map(|attribute| {
-        let mut values = listed(attribute);
-        for case in attribute.get("when").and_then(Value::as_array).into_iter().flatten() {
-            values.extend(listed(case));
-        }
+/// The attributes of a plan with all values that it may give them, where these can be listed.
+fn attributes(plan: &Plan) -> Vec<(String, Vec<String>)> {
+    let named = plan.recipe.attributes.iter().map(|attribute| {
         let mut labels: Vec<String> = Vec::new();
-        for value in values.iter().map(label) {
+        for value in attribute.all_values().map(label) {
             if !labels.contains(&value) {
                 labels.push(value);
             }
         }
-        Some((attribute.get("name")?.as_str()?.to_owned(), labels)).filter(|(_, labels)| !labels.is_empty())
+        (attribute.name.clone(), labels)
     });
-    named.collect()
+    named.filter(|(_, labels)| !labels.is_empty()).collect()
 }
 
 /// How a value of an attribute is named: texts by themselves, all else as JSON.
@@ -345,19 +339,15 @@ fn label(value: &Value) -> String {
 fn meters_of_row(row: &Map<String, Value>, seed: u64, meters: &mut Vec<FieldMeter>) {
     for (name, value) in row {
         let known = meters.iter().any(|meter| meter.field == *name);
-        if !known
-            && meters.len() < MOST_FIELDS
-            && !matches!(name.as_str(), "id" | "meta")
-            && text_of(value, None).is_some()
-        {
+        if !known && meters.len() < MOST_FIELDS && !is_reserved(name) && text_of(value, None).is_some() {
             meters.push(FieldMeter::new(name, seed));
         }
     }
 }
 
-fn add_step(steps: &mut Vec<StepReport>, note: &Decoded<'_>) {
+fn add_step(steps: &mut Vec<StepReport>, note: &StepNote) {
     let at = steps.iter().position(|step| step.field == note.field).unwrap_or_else(|| {
-        steps.push(StepReport { field: note.field.to_owned(), ..StepReport::default() });
+        steps.push(StepReport { field: note.field.clone(), ..StepReport::default() });
         steps.len() - 1
     });
     let step = &mut steps[at];
@@ -453,17 +443,16 @@ struct Counts {
     /// Attributes of the plan, with their values.
     attributes: Vec<(String, Vec<String>)>,
     /// Rows of the plan that were tried.
-    tried: BTreeSet<u64>,
+    tried: BTreeSet<u32>,
     values: BTreeMap<String, BTreeMap<String, Fate>>,
     /// Kept rows by the values of two attributes.
     pairs: BTreeMap<(String, String), BTreeMap<(String, String), u64>>,
 }
 
 impl Counts {
-    fn add(&mut self, row: &Map<String, Value>, kept: bool) {
-        let attributes = row.get("meta").and_then(|meta| meta.get("attributes")).and_then(Value::as_object);
-        let Some(attributes) = attributes else { return };
-        let is_first = row["meta"].get("row").and_then(Value::as_u64).is_some_and(|row| self.tried.insert(row));
+    fn add(&mut self, meta: &Meta, kept: bool) {
+        let Some(attributes) = &meta.attributes else { return };
+        let is_first = meta.row.is_some_and(|row| self.tried.insert(row));
         let labels: Vec<(&String, String)> = attributes.iter().map(|(name, value)| (name, label(value))).collect();
         for (at, (name, value)) in labels.iter().enumerate() {
             let values = self.values.entry((*name).clone()).or_default();
@@ -555,16 +544,16 @@ mod tests {
 
     use super::*;
 
-    fn run(records: &[Value], rejects: &[Value], plan: Option<Value>) -> Result<Report> {
+    fn run(records: &[Value], rejects: &[Value], plan: Option<Plan>) -> Result<Report> {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let write = |name: &str, rows: &[Value]| {
             let text = rows.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
             std::fs::write(folder.path().join(name), text).expect("written");
         };
-        write("records.jsonl", records);
-        write("rejects.jsonl", rejects);
+        write(RunFiles::RECORDS, records);
+        write(RunFiles::REJECTS, rejects);
         if let Some(plan) = plan {
-            write("run.lock.json", &[plan]);
+            write(RunFiles::PLAN, &[json!(plan)]);
         }
         measure(&Sources::of(folder.path())?, &[], 0, None, &mut |_, _| {})
     }
@@ -576,9 +565,10 @@ mod tests {
 
     #[test]
     fn planned_generated_and_kept_stand_side_by_side() {
-        let plan = json!({"rows": 4, "model": {"name": "m"}, "recipe": {"attributes": [
+        let mut plan = Plan::sample(4);
+        plan.recipe.attributes = serde_json::from_value(json!([
             {"name": "a", "values": ["one", "two", "three"], "weights": [2, 1, 0], "when": [{"is": {}, "values": ["two", "four"]}]},
-            {"name": "b", "values": [{"x": "u"}, {"x": "v"}]}]}});
+            {"name": "b", "values": [{"x": "u"}, {"x": "v"}]}])).expect("attributes");
         let mut records = [row(0, "one", "u", "a b"), row(1, "two", "v", "c d e"), row(1, "one", "u", "a b")];
         records[2]["meta"]["row"] = json!(2);
         // A second attempt at row 1 is not a row of its own.
@@ -616,6 +606,6 @@ mod tests {
         let report = run(&[json!({"q": "a b", "n": 1}), json!([1])], &[], None).expect("measured");
         assert_eq!((report.kept, report.unreadable, report.fields.len(), report.attributes.len()), (1, 1, 1, 0));
         assert!(run(&[], &[], None).is_err());
-        assert!(run(&[], &[], Some(json!({"rows": 3}))).is_ok_and(|report| report.kept == 0));
+        assert!(run(&[], &[], Some(Plan::sample(3))).is_ok_and(|report| report.kept == 0));
     }
 }

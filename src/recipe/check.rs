@@ -102,7 +102,7 @@ impl Recipe {
             templates.check(template, known).map_err(|(what, remedy)| Fault::new(format!("{at}/{key}"), what, remedy))
         };
         let field = &step.field;
-        if field.trim().is_empty() || ["id", "meta"].contains(&field.as_str()) {
+        if field.trim().is_empty() || crate::row::is_reserved(field) {
             let what =
                 if field.trim().is_empty() { "the field has no name".into() } else { format!("`{field}` is taken") };
             return Err(Fault::new(format!("{at}/field"), what, "choose another name"));

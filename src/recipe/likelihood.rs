@@ -4,7 +4,9 @@
 //! at all. What the content adds to the text's likelihood says how much the two have to do with each other.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+
+use crate::row::Score;
 
 /// What is measured of a text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -58,7 +60,7 @@ impl Likelihood {
 
     /// The score from `[negative log-likelihood, tokens]` with and without the content, as a record holds it. There is
     /// none where nothing could be read.
-    pub fn written(&self, readings: &[Vec<f64>]) -> Value {
+    pub fn score(&self, readings: &[Vec<f64>]) -> Score {
         let mean = |reading: usize| match readings.get(reading).map(Vec::as_slice) {
             Some(&[nats, tokens]) if tokens > 0.0 => Some(nats / tokens),
             _ => None,
@@ -70,11 +72,10 @@ impl Likelihood {
             Measure::Ifd => both.map(|(with, without)| with / without.max(1e-9)),
             Measure::Ending => with.map(|with| -with),
         };
-        let round = |value: Option<f64>| value.map(|value| (value * 1e4).round() / 1e4);
         if self.measure == Measure::Ending {
-            return json!({ "expected": round(expected) });
+            return Score { expected, ..Score::default() };
         }
-        json!({ "expected": round(expected), "nats_with": round(with), "nats_without": round(without) })
+        Score { expected, nats_with: with, nats_without: without, ..Score::default() }
     }
 }
 
@@ -86,15 +87,15 @@ mod tests {
     fn both_measures_follow_their_definitions() {
         let of = |measure| {
             let likelihood = Likelihood { text: String::new(), neutral: Map::new(), without: None, measure };
-            likelihood.written(&[vec![6.0, 4.0], vec![8.0, 4.0]])
+            likelihood.score(&[vec![6.0, 4.0], vec![8.0, 4.0]])
         };
-        assert_eq!(of(Measure::Information)["expected"], 0.5);
-        assert_eq!(of(Measure::Ifd)["expected"], 0.75);
-        assert_eq!(of(Measure::Ifd)["nats_without"], 2.0);
-        assert_eq!(of(Measure::Ending), json!({ "expected": -1.5 }));
+        assert_eq!(of(Measure::Information).expected, Some(0.5));
+        assert_eq!(of(Measure::Ifd).expected, Some(0.75));
+        assert_eq!(of(Measure::Ifd).nats_without, Some(2.0));
+        assert_eq!(of(Measure::Ending), Score::number(-1.5));
         // Alone, a token has nothing before it: the means are over different numbers of tokens.
         let ifd = Likelihood { text: String::new(), neutral: Map::new(), without: None, measure: Measure::Ifd };
-        assert_eq!(ifd.written(&[vec![6.0, 4.0], vec![9.0, 3.0]])["expected"], 0.5);
-        assert_eq!(ifd.written(&[vec![6.0, 1.0], vec![0.0, 0.0]])["expected"], Value::Null);
+        assert_eq!(ifd.score(&[vec![6.0, 4.0], vec![9.0, 3.0]]).expected, Some(0.5));
+        assert_eq!(ifd.score(&[vec![6.0, 1.0], vec![0.0, 0.0]]).expected, None);
     }
 }

@@ -8,7 +8,9 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+
+use crate::row::Score;
 
 /// What a judging step chooses from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -38,19 +40,6 @@ pub struct Reading {
     pub swapped: bool,
     /// The texts are without content.
     pub neutral: bool,
-}
-
-/// What a judging step found.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Score {
-    /// Probability of each choice.
-    pub probabilities: Vec<f64>,
-    /// Mean of the values under the probabilities.
-    pub expected: f64,
-    /// Entropy of the probabilities over that of chance: 0 is sure, 1 knows nothing.
-    pub entropy: f64,
-    /// How much likelier the last choice was in the first order than in the other; 0 without `swapped`.
-    pub position_bias: f64,
 }
 
 impl Scale {
@@ -87,35 +76,22 @@ impl Scale {
         let probabilities: Vec<f64> =
             (0..count).map(|choice| orders.iter().map(|of| of[choice]).sum::<f64>() / orders.len() as f64).collect();
         let position_bias = match orders.as_slice() {
-            [first, other] => first[count - 1] - other[count - 1],
-            _ => 0.0,
+            [first, other] => Some(first[count - 1] - other[count - 1]),
+            _ => None,
         };
         let entropy: f64 = probabilities.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum();
+        let best = (0..count).max_by(|&a, &b| {
+            // Of equals the first.
+            probabilities[a].total_cmp(&probabilities[b]).then(b.cmp(&a))
+        });
         Score {
-            expected: probabilities.iter().enumerate().map(|(choice, p)| p * self.value(choice)).sum(),
-            entropy: entropy / (count as f64).ln(),
+            choice: Some(self.choices[best.unwrap_or(0)].trim().to_owned()),
+            expected: Some(probabilities.iter().enumerate().map(|(choice, p)| p * self.value(choice)).sum()),
+            entropy: Some(entropy / (count as f64).ln()),
             position_bias,
             probabilities,
+            ..Score::default()
         }
-    }
-
-    /// The score as a record holds it; four digits are enough to rank rows.
-    pub fn written(&self, score: &Score) -> Value {
-        let round = |value: f64| (value * 1e4).round() / 1e4;
-        let best = (0..self.choices.len()).max_by(|&a, &b| {
-            // Of equals the first.
-            score.probabilities[a].total_cmp(&score.probabilities[b]).then(b.cmp(&a))
-        });
-        let mut written = json!({
-            "choice": self.choices[best.unwrap_or(0)].trim(),
-            "expected": round(score.expected),
-            "entropy": round(score.entropy),
-            "probabilities": score.probabilities.iter().map(|p| round(*p)).collect::<Vec<f64>>(),
-        });
-        if self.swapped.is_some() {
-            written["position_bias"] = json!(round(score.position_bias));
-        }
-        written
     }
 }
 
@@ -136,9 +112,9 @@ mod tests {
     fn expectation_and_entropy_follow_the_probabilities() {
         let scale = Scale { values: vec![0.0, 1.0], ..scale(&[" no", " yes"]) };
         let score = scale.score(&[vec![0.25, 0.75]]);
-        assert_eq!((score.expected, score.position_bias), (0.75, 0.0));
-        assert!((score.entropy - 0.811_278).abs() < 1e-6, "{}", score.entropy);
-        assert_eq!(scale.written(&score)["choice"], "yes");
+        assert_eq!((score.expected, score.position_bias), (Some(0.75), None));
+        assert!(score.entropy.is_some_and(|entropy| (entropy - 0.811_278).abs() < 1e-6), "{score:?}");
+        assert_eq!(score.choice.as_deref(), Some("yes"));
         assert_eq!(scale.readings().len(), 1);
     }
 
@@ -157,7 +133,7 @@ mod tests {
         // The first place is always found better.
         let score = scale.score(&[vec![0.9, 0.1], vec![0.9, 0.1]]);
         assert_eq!(score.probabilities, [0.5, 0.5]);
-        assert!((score.position_bias + 0.8).abs() < 1e-12);
+        assert!(score.position_bias.is_some_and(|bias| (bias + 0.8).abs() < 1e-12));
         // The same text is found better in both places.
         let score = scale.score(&[vec![0.9, 0.1], vec![0.2, 0.8]]);
         assert!((score.probabilities[0] - 0.85).abs() < 1e-12);

@@ -9,24 +9,17 @@ use serde_json::{Map, Value};
 
 use super::filled::{self, BadLines};
 use super::queue::{Waiting, urgency};
-use super::{Applied, DECISIONS, Decision, Decisions, QUEUE, RECORDS, Tally, Verdict};
-use super::{fields_of, hash_of, id_of, parse_row};
 use crate::disk::{AppendedLines, Lines, WholeFile};
 use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::row::{Applied, Decision, Decisions, RunFiles, Tally, Verdict, fields_of, hash_of, id_of, parse};
 use crate::validator::Validator;
-
-/// Name of the file that keeps two reviews of one run apart.
-const LOCK: &str = ".review.lock";
-/// Name of the file that holds the run's plan, and with it the schema of its rows.
-const PLAN: &str = "run.lock.json";
 
 /// A run directory open for review.
 pub struct Desk {
-    records: PathBuf,
-    queue: PathBuf,
+    files: RunFiles,
     decisions: Decisions,
-    /// Where decisions are written, and how much of it is whole lines.
-    path: PathBuf,
+    /// How much of the file of decisions is whole lines.
     length: u64,
     /// Open from the first decision on.
     written: Option<AppendedLines>,
@@ -54,16 +47,14 @@ impl Desk {
     /// # Errors
     /// When there is no run, its decisions cannot be read, or another process reviews it.
     pub fn open(run: &Path) -> Result<Self> {
-        let records = run.join(RECORDS);
-        if !records.is_file() {
+        let files = RunFiles::of(run);
+        if !files.records.is_file() {
             return Err(Error::input(run, "there is no records.jsonl in this directory", "give a run directory"));
         }
-        let lock = lock(run)?;
-        let path = run.join(DECISIONS);
-        let (decisions, length) = Decisions::load(&path)?;
-        let validator = schema(&run.join(PLAN)).and_then(|schema| Validator::new(&schema).ok());
-        let queue = run.join(QUEUE);
-        Ok(Self { records, queue, decisions, path, length, written: None, validator, _lock: lock })
+        let lock = lock(run, &files.review_lock)?;
+        let (decisions, length) = Decisions::load(&files.decisions)?;
+        let validator = Plan::read(run).ok().and_then(|plan| Validator::new(&plan.schema).ok());
+        Ok(Self { files, decisions, length, written: None, validator, _lock: lock })
     }
 
     /// How many rows are decided, and how.
@@ -105,10 +96,10 @@ impl Desk {
     ) -> Result<()> {
         let mut offsets = self.undecided()?;
         offsets.truncate(most);
-        let mut lines = Lines::open(&self.records)?;
+        let mut lines = Lines::open(&self.files.records)?;
         for (at, offset) in offsets.iter().enumerate() {
             let line = lines.at(*offset)?;
-            let row = parse_row(&line).map_err(|what| Error::input(&self.records, what, "resume the run"))?;
+            let row = parse(&line).map_err(|what| Error::input(&self.files.records, what, "resume the run"))?;
             let fields = fields_of(&row);
             let waiting = Waiting {
                 id: id_of(&row).unwrap_or_default(),
@@ -131,7 +122,7 @@ impl Desk {
     /// When the file that stands there holds decisions which were not applied, or it cannot be written.
     pub fn write_queue(&mut self, most: usize) -> Result<(PathBuf, usize)> {
         self.keep_what_was_filled_in()?;
-        let (path, mut rows) = (self.queue.clone(), 0);
+        let (path, mut rows) = (self.files.review.clone(), 0);
         let mut file = WholeFile::create(&path)?;
         self.each_waiting(most, &mut |_, waiting, _| {
             rows += 1;
@@ -144,19 +135,21 @@ impl Desk {
 
     /// Refuses to write over decisions that nobody has applied yet.
     fn keep_what_was_filled_in(&self) -> Result<()> {
-        if !self.queue.exists() {
+        if !self.files.review.exists() {
             return Ok(());
         }
         let mut bad = BadLines::default();
-        let found = filled::read(&self.queue, &mut bad)?;
+        let found = filled::read(&self.files.review, &mut bad)?;
         let remedy = "take them with --apply, or remove the file";
-        if bad.check(&self.queue).is_err() {
-            return Err(Error::input(&self.queue, "holds lines that were changed and not applied", remedy));
+        if bad.check(&self.files.review).is_err() {
+            return Err(Error::input(&self.files.review, "holds lines that were changed and not applied", remedy));
         }
         let open = found.decisions.iter().filter(|(_, decision)| self.decisions.get(&decision.id) != Some(decision));
         match open.count() {
             0 => Ok(()),
-            count => Err(Error::input(&self.queue, format!("holds {count} decisions that were not applied"), remedy)),
+            count => {
+                Err(Error::input(&self.files.review, format!("holds {count} decisions that were not applied"), remedy))
+            }
         }
     }
 
@@ -166,7 +159,7 @@ impl Desk {
     /// # Errors
     /// When a line is bad, with its number, or a file cannot be read or written.
     pub fn apply(&mut self, file: Option<&Path>) -> Result<Taken> {
-        let path = file.unwrap_or(&self.queue).to_owned();
+        let path = file.unwrap_or(&self.files.review).to_owned();
         if file.is_none() && !path.exists() {
             return Err(Error::input(&path, "is not there", "write it first: instil review DIR"));
         }
@@ -229,7 +222,7 @@ impl Desk {
         let decision = Decision { id: row.id.clone(), decision, hash: row.hash.clone(), comment, fields };
         let written = match &mut self.written {
             Some(written) => written,
-            none => none.insert(AppendedLines::open_at(self.path.clone(), self.length)?),
+            none => none.insert(AppendedLines::open_at(self.files.decisions.clone(), self.length)?),
         };
         written.append(&serde_json::to_string(&decision).expect("a decision is plain data"))?;
         written.sync()?;
@@ -240,7 +233,7 @@ impl Desk {
 
     /// Writes all decisions anew: all of them appear at once.
     fn replace(&mut self, decisions: Decisions) -> Result<()> {
-        let length = decisions.write(&self.path)?;
+        let length = decisions.write(&self.files.decisions)?;
         (self.written, self.length, self.decisions) = (None, length, decisions);
         Ok(())
     }
@@ -249,13 +242,17 @@ impl Desk {
     fn each_row(&self, on_row: &mut dyn FnMut(u64, Map<String, Value>) -> Result<()>) -> Result<()> {
         const LINES: usize = 1024;
         const BYTES: usize = 4 << 20;
-        let mut lines = Lines::open(&self.records)?;
+        let mut lines = Lines::open(&self.files.records)?;
         while let Some(batch) = lines.batch(LINES, BYTES)? {
             for line in batch {
                 let fail = |what: String| {
-                    Error::input(&self.records, format!("line {}: {what}", line.number), "resume the run to restore it")
+                    Error::input(
+                        &self.files.records,
+                        format!("line {}: {what}", line.number),
+                        "resume the run to restore it",
+                    )
                 };
-                let row = parse_row(&line.bytes).map_err(fail)?;
+                let row = parse(&line.bytes).map_err(fail)?;
                 if id_of(&row).is_none() {
                     return Err(fail("the row has no id".into()));
                 }
@@ -266,21 +263,14 @@ impl Desk {
     }
 }
 
-/// The schema of a run's rows.
-fn schema(plan: &Path) -> Option<Value> {
-    let plan: Value = serde_json::from_slice(&std::fs::read(plan).ok()?).ok()?;
-    plan.get("schema").cloned()
-}
-
-fn lock(run: &Path) -> Result<File> {
-    let path = run.join(LOCK);
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|cause| Error::io("create", &path, cause))?;
+fn lock(run: &Path, path: &Path) -> Result<File> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    let file = file.map_err(|cause| Error::io("create", path, cause))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
             Err(Error::input(run, "another process is reviewing this run", "finish there first"))
         }
-        Err(TryLockError::Error(cause)) => Err(Error::io("lock", &path, cause)),
+        Err(TryLockError::Error(cause)) => Err(Error::io("lock", path, cause)),
     }
 }

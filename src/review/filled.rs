@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::queue::Waiting;
-use super::{Decision, Verdict, hash_of};
 use crate::disk::{Lines, MOST_LINE_BYTES};
 use crate::error::{Error, Result};
+use crate::row::{Decision, Verdict, hash_of};
 
 /// Bad lines that are told.
 const TOLD: usize = 3;

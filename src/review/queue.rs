@@ -7,6 +7,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::row::{Meta, Score};
+
 /// A row that waits for a decision; also a line of `review.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,17 +39,14 @@ pub struct Urgency {
 
 /// The urgency of a row.
 pub fn urgency(row: &Map<String, Value>) -> Urgency {
-    let meta = row.get("meta");
-    let scores = meta.and_then(|meta| meta.get("scores")).and_then(Value::as_object);
-    let of_scores = scores.into_iter().flatten().filter_map(|(name, score)| {
-        let entropy = score.get("entropy").and_then(Value::as_f64)?;
+    let meta = Meta::of(row);
+    let of_scores = meta.scores.iter().filter_map(|(name, score)| {
+        let entropy = Score::of(score).entropy?;
         Some(Urgency { value: entropy, why: format!("score {name}: entropy {entropy:.2}") })
     });
-    let steps = meta.and_then(|meta| meta.get("steps")).and_then(Value::as_array);
-    let of_steps = steps.into_iter().flatten().filter_map(|step| {
-        let tension = step.get("tension_mean").and_then(Value::as_f64)?;
-        let field = step.get("field").and_then(Value::as_str).unwrap_or("*");
-        Some(Urgency { value: tension, why: format!("{field}: tension {tension:.2}") })
+    let of_steps = meta.steps.iter().map(|step| {
+        let tension = step.tension_mean;
+        Urgency { value: tension, why: format!("{}: tension {tension:.2}", step.field) }
     });
     let nothing = Urgency { value: 0.0, why: "no score and no tension is known".into() };
     of_scores.chain(of_steps).fold(nothing, |most, next| {

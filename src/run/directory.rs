@@ -8,19 +8,12 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::ledger::{self, Ledger, Recovered};
-use super::plan::Plan;
+use super::ledger::{Ledger, Recovered};
 use crate::disk::{AppendedLines, write_whole};
 use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::row::RunFiles;
 
-/// Name of the file that holds the plan.
-pub const PLAN: &str = "run.lock.json";
-/// Name of the file of accepted rows.
-pub const RECORDS: &str = "records.jsonl";
-/// Name of the file of turned-down attempts.
-pub const REJECTS: &str = "rejects.jsonl";
-/// Name of the file that processes lock.
-const LOCK: &str = ".lock";
 /// How often, and how long apart, a lock that another process has is tried.
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -53,20 +46,21 @@ impl RunDirectory {
         let made = !path.exists();
         std::fs::create_dir_all(path).map_err(|cause| Error::io("create", path, cause))?;
         let lock = lock(path)?;
-        let is_new = ![PLAN, RECORDS, ledger::FILE].iter().any(|name| path.join(name).exists());
+        let files = RunFiles::of(path);
+        let is_new = ![&files.plan, &files.records, &files.ledger].into_iter().any(|file| file.exists());
         if !is_new {
             if !resume {
                 let remedy = "add --resume to go on with it, or choose another -o";
                 return Err(Error::input(path, "there is a run in this directory already", remedy));
             }
-            agree(&read_plan(path)?, plan, path)?;
+            agree(&Plan::read(path)?, plan, path)?;
         }
         let text = serde_json::to_string_pretty(plan).expect("a plan is plain data") + "\n";
         let begin = || {
-            write_whole(&path.join(PLAN), text.as_bytes())?;
+            write_whole(&files.plan, text.as_bytes())?;
             let (ledger, recovered) = Ledger::open(path, &plan.hash())?;
-            let records = AppendedLines::open_again(path.join(RECORDS))?;
-            Ok((ledger, recovered, records, AppendedLines::open_again(path.join(REJECTS))?))
+            let records = AppendedLines::open_again(files.records.clone())?;
+            Ok((ledger, recovered, records, AppendedLines::open_again(files.rejects.clone())?))
         };
         let (ledger, recovered, records, rejects) = begin().inspect_err(|_: &Error| {
             if is_new {
@@ -142,27 +136,12 @@ impl RunDirectory {
     }
 }
 
-/// The plan of the run at `path`.
-///
-/// # Errors
-/// When there is none, or it is no plan.
-pub fn read_plan(path: &Path) -> Result<Plan> {
-    let file = path.join(PLAN);
-    let text = std::fs::read_to_string(&file).map_err(|cause| match cause.kind() {
-        std::io::ErrorKind::NotFound => Error::input(path, "holds no run (no run.lock.json)", "check the path"),
-        _ => Error::io("read", &file, cause),
-    })?;
-    serde_json::from_str(&text).map_err(|cause| {
-        Error::input(&file, format!("line {}: is not a plan: {cause}", cause.line()), "restore it, or start a new run")
-    })
-}
-
 /// Takes the OS lock of a run for as long as the file is open.
 ///
 /// # Errors
 /// When another process has it, or the place cannot be written.
 pub fn lock(path: &Path) -> Result<File> {
-    let file = path.join(LOCK);
+    let file = RunFiles::of(path).lock;
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file);
     let lock = lock.map_err(|cause| Error::io("create", &file, cause))?;
     // A process that is just ending, or was just forked from this one, lets go of the lock in a moment.
@@ -204,8 +183,9 @@ fn agree(there: &Plan, wanted: &Plan, path: &Path) -> Result<()> {
 /// Removes the files of a run that has not begun, and its directory if the run made it.
 fn clear(path: &Path, made: bool) {
     // Best effort: what led here is the error that is reported.
-    for name in [RECORDS, REJECTS, ledger::FILE, PLAN, LOCK] {
-        let _ = std::fs::remove_file(path.join(name));
+    let files = RunFiles::of(path);
+    for file in [files.records, files.rejects, files.ledger, files.plan, files.lock] {
+        let _ = std::fs::remove_file(file);
     }
     if made {
         let _ = std::fs::remove_dir(path);

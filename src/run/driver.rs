@@ -12,12 +12,12 @@ use serde_json::{Map, Value};
 
 use super::directory::RunDirectory;
 use super::ledger::Entry;
-use super::plan::Plan;
 use super::rows::{Rows, Wanted};
 use super::seeds::Seeds;
 use super::steps::{Decoding, Next, Reader, Steps};
 use crate::error::Result;
-use crate::filter::Reason;
+use crate::plan::Plan;
+use crate::row::Reason;
 use instil_grammar::constraint::Compiler;
 use instil_grammar::vocab::TokenId;
 use instil_model::decode::{Capacity, Scheduler, Statistics, StreamKey};

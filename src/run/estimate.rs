@@ -3,10 +3,10 @@
 use serde::Serialize;
 use serde_json::json;
 
-use super::plan::Plan;
 use super::seeds::Seeds;
 use super::steps::{Decoding, Next, Steps};
 use crate::error::Result;
+use crate::plan::Plan;
 use instil_model::decode::StreamKey;
 
 /// Rows that are tried; their mean stands for the others.

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::disk::Lines;
 use crate::error::{Error, Result};
 use crate::recipe::{Held, Recipe};
+use crate::row::{self, Meta};
 
 /// Distance from the target at which a data set counts as balanced, unless a number of rows is asked for.
 pub const CLOSE: f64 = 0.02;
@@ -44,7 +45,7 @@ impl Gaps {
         let mut lines = Lines::open(data)?;
         let mut line = Vec::new();
         while lines.next(&mut line)?.is_some() {
-            let row: Option<Map<String, Value>> = serde_json::from_slice(&line).ok();
+            let row = row::parse(&line).ok();
             match row.and_then(|row| cell_of(&row, recipe)) {
                 Some(is) => {
                     let held = counts.entry(Value::Object(is.clone()).to_string());
@@ -75,15 +76,15 @@ impl Gaps {
 
 /// The values of a row's attributes: observed, planned, or given as fields.
 fn cell_of(row: &Map<String, Value>, recipe: &Recipe) -> Option<Map<String, Value>> {
-    let meta = row.get("meta");
-    let observed = |name: &str| meta?.get("scores")?.get(name)?.get("choice");
-    let planned = |name: &str| meta?.get("attributes")?.get(name);
+    let meta = Meta::of(row);
+    let observed = |name: &str| meta.score(name)?.choice.map(Value::from);
+    let planned = |name: &str| meta.attribute(name).or_else(|| row.get(name)).cloned();
     let listed = recipe.attributes.iter().filter(|attribute| !attribute.is_continuous() && !attribute.apart);
     listed
         .map(|attribute| {
             let name = attribute.name.as_str();
-            let value = observed(name).or_else(|| planned(name)).or_else(|| row.get(name))?;
-            let same = |known: &&Value| *known == value || value.as_str().is_some_and(|text| text_of(known) == text);
+            let value = observed(name).or_else(|| planned(name))?;
+            let same = |known: &&Value| **known == value || value.as_str().is_some_and(|text| text_of(known) == text);
             Some((name.to_owned(), attribute.all_values().find(same)?.clone()))
         })
         .collect()

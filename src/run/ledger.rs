@@ -14,13 +14,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::record::Attempt;
 use crate::disk::AppendedLines;
 use crate::error::{Error, Result};
-use crate::filter::Reason;
+use crate::row::{Attempt, Reason, RunFiles};
 
-/// Name of the file in a run directory.
-pub const FILE: &str = "ledger.jsonl";
 /// Longest line that is read; a longer one is no attempt.
 const MOST_LINE_BYTES: u64 = 64 << 20;
 /// Lines that were appended survive the end of the process at once. The first one appended so long after the last
@@ -68,7 +65,7 @@ impl Scan {
     /// # Errors
     /// When it belongs to another plan, or cannot be read.
     pub fn read(folder: &Path, plan_hash: &str) -> Result<Self> {
-        let path = folder.join(FILE);
+        let path = RunFiles::of(folder).ledger;
         let mut scan = Self { path, file: None, places: HashMap::new(), recovered: Recovered::default(), end: 0 };
         let file = match File::open(&scan.path) {
             Ok(file) => file,
@@ -265,7 +262,7 @@ mod tests {
         for (row, number) in [(2, 0), (0, 0), (2, 1), (1, 0)] {
             ledger.append(&entry(row, number)).expect("written");
         }
-        std::fs::read(folder.join(FILE)).expect("there")
+        std::fs::read(RunFiles::of(folder).ledger).expect("there")
     }
 
     #[test]
@@ -286,7 +283,7 @@ mod tests {
     fn a_ledger_torn_anywhere_keeps_every_whole_line() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let bytes = filled(folder.path());
-        let path = folder.path().join(FILE);
+        let path = RunFiles::of(folder.path()).ledger;
         for cut in 0..bytes.len() {
             std::fs::write(&path, &bytes[..cut]).expect("written");
             let whole = bytes[..cut].split(|byte| *byte == b'\n').count() - 1;
@@ -304,7 +301,7 @@ mod tests {
     fn a_changed_line_is_left_out_and_another_plan_is_refused() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let bytes = filled(folder.path());
-        let path = folder.path().join(FILE);
+        let path = RunFiles::of(folder.path()).ledger;
         let text = String::from_utf8(bytes).expect("text");
         std::fs::write(&path, text.replacen("row 0", "row 7", 1)).expect("written");
         let (ledger, recovered) = Ledger::open(folder.path(), "plan").expect("it opens");

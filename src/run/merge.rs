@@ -7,12 +7,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::directory::{self, RECORDS, RunDirectory};
+use super::directory::{self, RunDirectory};
 use super::driver::{Event, Summary, replay};
 use super::ledger::{Recovered, Scan};
-use super::plan::Plan;
 use crate::error::{Error, Result};
-use crate::review::{DECISIONS, Decision, Decisions};
+use crate::plan::Plan;
+use crate::row::{Decision, Decisions, RunFiles};
 use instil_model::model::embedder::Embedder;
 
 /// What was joined.
@@ -42,13 +42,13 @@ pub fn merge(
     let Some(first) = parts.first() else {
         return Err(Error::usage("there is nothing to merge", "name the run directories"));
     };
-    let mut plan = directory::read_plan(first)?;
+    let mut plan = Plan::read(first)?;
     let hash = plan.hash();
     let mut locks = Vec::new();
     let mut scans = Vec::new();
     for part in parts {
         locks.push(directory::lock(part)?);
-        let other = directory::read_plan(part)?;
+        let other = Plan::read(part)?;
         if other.hash() != hash {
             let differences = plan.differences(&other, 3).join("; ");
             let what = format!("was planned otherwise than {}: {differences}", first.display());
@@ -90,7 +90,8 @@ fn carry(gathered: Vec<Decision>, output: &Path) -> Result<usize> {
     if gathered.is_empty() {
         return Ok(0);
     }
-    let decisions = Decisions::settle(gathered, &output.join(RECORDS))?;
-    decisions.write(&output.join(DECISIONS))?;
+    let files = RunFiles::of(output);
+    let decisions = Decisions::settle(gathered, &files.records)?;
+    decisions.write(&files.decisions)?;
     Ok(decisions.len())
 }

@@ -1,8 +1,8 @@
-//! A run: from a [`Plan`] to accepted rows on disk.
+//! A run: from a [`Plan`](crate::plan::Plan) to accepted rows on disk.
 //!
-//! [`file`](mod@file) reads what a user asks for, [`plan`] says what is to be made, [`driver`] turns attempts
+//! [`file`](mod@file) reads what a user asks for; [`driver`] turns attempts
 //! into accepted rows: [`steps`] decodes them, [`rows`] decides in row order, [`seeds`] gives what rows are made
-//! from. [`directory`] keeps the files ([`ledger`], [`record`]) so that nothing in them is ever half-written;
+//! from. [`directory`] keeps the files, and [`ledger`] the attempts, so that nothing in them is ever half-written;
 //! [`merge`](mod@merge) joins shards. [`estimate`] tells beforehand what a run will cost, [`fill`] what a data
 //! set lacks, and [`tree`] afterwards what was made of each seed.
 
@@ -14,8 +14,6 @@ pub mod fill;
 pub mod ledger;
 pub mod merge;
 pub mod observed;
-pub mod plan;
-pub mod record;
 pub mod rows;
 pub mod seeds;
 pub mod steps;
@@ -26,4 +24,3 @@ pub use driver::{Event, Summary, generate};
 pub use estimate::Estimate;
 pub use file::RunFile;
 pub use merge::merge;
-pub use plan::{Plan, Shard};

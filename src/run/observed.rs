@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::disk::Lines;
 use crate::error::Result;
@@ -12,6 +11,7 @@ use crate::measure::calibration::{Calibration, calibration};
 use crate::measure::confusion::Confusion;
 use crate::recipe::label::plain;
 use crate::recipe::{Output, Recipe};
+use crate::row::{self, Meta};
 
 /// One attribute as it was observed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -65,18 +65,19 @@ pub fn agreement(records: &Path, recipe: &Recipe) -> Result<Vec<Agreement>> {
     let mut lines = Lines::open(records)?;
     let mut line = Vec::new();
     while lines.next(&mut line)?.is_some() {
-        let Ok(row) = serde_json::from_slice::<Value>(&line) else { continue };
+        let Ok(row) = row::parse(&line) else { continue };
+        let meta = Meta::of(&row);
+        let of_seed = meta.of_seed();
         for seen in &mut all {
-            let place = |value: &Value| seen.values.iter().position(|known| *known == plain(value));
-            let score = &row["meta"]["scores"][&seen.attribute];
-            let Some(observed) = place(&score["choice"]) else { continue };
+            let place = |value: &str| seen.values.iter().position(|known| known == value);
+            let Some(score) = meta.score(&seen.attribute) else { continue };
+            let Some(observed) = score.choice.as_deref().and_then(place) else { continue };
             seen.counts[observed] += 1;
-            let planned = row["meta"]["before"]["attributes"].get(&seen.attribute).or_else(|| row.get(&seen.attribute));
-            if let Some(planned) = planned.and_then(place) {
+            let planned = of_seed.attribute(&seen.attribute).or_else(|| row.get(&seen.attribute));
+            if let Some(planned) = planned.and_then(|value| place(&plain(value))) {
                 seen.planned.push(planned);
                 seen.observed.push(observed);
-                let probabilities = score["probabilities"].as_array().into_iter().flatten();
-                seen.probabilities.push(probabilities.filter_map(Value::as_f64).collect());
+                seen.probabilities.push(score.probabilities);
             }
         }
     }

@@ -13,12 +13,12 @@ use serde_json::{Map, Value};
 use super::directory::RunDirectory;
 use super::driver::{Event, Summary};
 use super::ledger::Entry;
-use super::plan::Plan;
-use super::record::{Attempt, Context, record_line, reject_line};
 use super::seeds::{Origin, Seeds, family, texts_of};
 use crate::error::Result;
-use crate::filter::{Candidate, CrossRows, Other, Prepared, Reason};
+use crate::filter::{Candidate, CrossRows, Other, Prepared};
+use crate::plan::Plan;
 use crate::recipe::Dealer;
+use crate::row::{Attempt, Lineage, Meta, Reason, Record, row_id};
 use instil_model::decode::StreamKey;
 use instil_model::model::embedder::Embedder;
 
@@ -60,6 +60,38 @@ pub struct Wanted {
     pub set: u32,
     /// What it is made from.
     pub origin: Option<Origin>,
+}
+
+/// What stands in a row's line beside its attempt.
+struct Context<'a> {
+    /// What the plan gave the row.
+    attributes: &'a Map<String, Value>,
+    /// Fields that it keeps of its seed.
+    kept: Option<&'a Map<String, Value>>,
+    /// How its seed was made.
+    kept_meta: Option<&'a Value>,
+    /// What it descends from.
+    lineage: Option<Lineage>,
+}
+
+impl Context<'_> {
+    fn record(&self, key: StreamKey, attempt: &Attempt, reason: Option<&Reason>) -> Record {
+        let mut fields = self.kept.cloned().unwrap_or_default();
+        fields.extend(attempt.fields.clone());
+        let meta = Meta {
+            row: Some(key.row),
+            attempt: key.attempt,
+            seed: Some(key.seed),
+            attributes: Some(self.attributes.clone()),
+            steps: attempt.steps.clone(),
+            aside: attempt.aside.clone(),
+            scores: attempt.scores.clone(),
+            lineage: self.lineage.clone(),
+            before: self.kept_meta.cloned(),
+            reason: reason.cloned(),
+        };
+        Record { id: row_id(key.seed, key.row), fields, meta }
+    }
 }
 
 /// A row that was kept, and its texts.
@@ -196,7 +228,7 @@ impl<'a> Rows<'a> {
             let context = self.context(&row);
             for (number, attempt, reason) in &row.turned_down {
                 let key = StreamKey { attempt: *number, ..key };
-                self.directory.reject(&reject_line(key, &context, attempt, reason))?;
+                self.directory.reject(&context.record(key, attempt, Some(reason)).line())?;
                 *self.summary.rejected.entry(reason.rule.to_string()).or_default() += 1;
                 on_event(Event::Rejected { row: index, reason });
             }
@@ -208,7 +240,7 @@ impl<'a> Rows<'a> {
             match &row.state {
                 State::Passed { attempt, prepared, was_known } => {
                     self.accepted.accept(Other::Row(index), prepared)?;
-                    self.directory.record(&record_line(key, &context, attempt))?;
+                    self.directory.record(&context.record(key, attempt, None).line())?;
                     if let Some(origin) = &row.origin {
                         self.latest[origin.seed as usize] = Some((index, Arc::new(texts_of(&attempt.fields))));
                     }
@@ -274,7 +306,7 @@ impl<'a> Rows<'a> {
     where
         'a: 'r,
     {
-        let mut context = Context { attributes: Some(&row.attributes), ..Context::default() };
+        let mut context = Context { attributes: &row.attributes, kept: None, kept_meta: None, lineage: None };
         if let Some(origin) = &row.origin {
             let seed = &self.seeds.rows[origin.seed as usize];
             if self.plan.recipe.seeds.is_some_and(|seeds| seeds.keep) {

@@ -6,36 +6,18 @@
 //!
 //! All seeds are kept in memory, with the texts of the latest row of each.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::plan::Plan;
-use super::record::row_id;
 use crate::catalog::source::verify::sha256_of;
 use crate::error::{Error, Result};
 use crate::export::form::Pair;
 use crate::export::read::{Found, Options, read};
 use crate::export::{Example, Role};
-
-/// The data set of a run, as found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SeedsUsed {
-    /// Where it lies; not what decides the rows.
-    pub path: PathBuf,
-    /// Sum of what was read of it, whatever its container.
-    pub sha256: String,
-    /// Rows that can be used.
-    pub rows: u32,
-    /// The field of plain rows that is the prompt, where it is not one of the usual names.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prompt_field: Option<String>,
-    /// The field of plain rows that is the answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub response_field: Option<String>,
-}
+use crate::plan::{Plan, SeedsUsed};
+use crate::row::{ID, Lineage, META, row_id};
 
 /// A row of the data set.
 #[derive(Clone, Debug, PartialEq)]
@@ -187,16 +169,16 @@ impl Seeds {
         texts.into_iter().map(|(name, texts)| (name.to_owned(), Value::Object((**texts).clone()))).collect()
     }
 
-    /// What `meta.lineage` of a row says.
-    pub fn lineage(&self, origin: &Origin, run_seed: u64) -> Value {
+    /// What a row of a run descends from, as its line says it.
+    pub fn lineage(&self, origin: &Origin, run_seed: u64) -> Lineage {
         let seed = &self.rows[origin.seed as usize];
-        json!({
-            "seed": origin.seed,
-            "seed_id": seed.id,
-            "line": seed.line,
-            "round": origin.round,
-            "parent": origin.parent.map(|row| row_id(run_seed, row)),
-        })
+        Lineage {
+            seed: origin.seed,
+            seed_id: seed.id.clone(),
+            line: seed.line,
+            round: origin.round,
+            parent: origin.parent.map(|row| row_id(run_seed, row)),
+        }
     }
 }
 
@@ -242,8 +224,8 @@ impl Seed {
             "response": response.unwrap_or_default().trim(),
         });
         let texts = texts.as_object().cloned().unwrap_or_default();
-        let id = fields.shift_remove("id").filter(|id| !id.is_null());
-        let meta = fields.shift_remove("meta");
+        let id = fields.shift_remove(ID).filter(|id| !id.is_null());
+        let meta = fields.shift_remove(META);
         Ok(Self { line, id, texts: Arc::new(texts), fields, meta })
     }
 }

@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::plan::Plan;
-use super::record::{Attempt, StepNote};
 use super::seeds::{Origin, Seeds};
 use crate::error::{Error, Result};
 use crate::filter::condition::fits;
-use crate::filter::{Filter, Reason, first_reason};
+use crate::filter::{Filter, first_reason};
+use crate::plan::Plan;
 use crate::recipe::likelihood::Measure as Measured;
 use crate::recipe::prompt::Templates;
 use crate::recipe::{Form, Likelihood, Output, Recipe, Scale, Step};
+use crate::row::{Attempt, META, Reason, Score, StepNote, rule};
 use crate::validator::Validator;
 use instil_grammar::constraint::{Compiler, Constraint};
 use instil_grammar::grammar::GrammarSource;
@@ -203,7 +203,7 @@ impl<'a> Steps<'a> {
             return self.proceed(row);
         }
         let note = StepNote::new(&step.field, completion);
-        let decoding = recipe.filters.check_decoding(&note.decoded());
+        let decoding = recipe.filters.check_decoding(&note);
         row.attempt.steps.push(note);
         self.take_text(row, completion);
         let reason = match completion.finish {
@@ -261,8 +261,7 @@ impl<'a> Steps<'a> {
                             let what = format!("{place}: `{text}` is no number");
                             return Err(Error::usage(what, "correct the template"));
                         };
-                        let rounded = (number * 1e4).round() / 1e4;
-                        row.attempt.scores.insert(step.field.clone(), json!({ "expected": rounded }));
+                        row.attempt.scores.insert(step.field.clone(), Score::number(number).written());
                     }
                     Output::Score(scale) => {
                         if let Some(request) = self.reading(row, step, scale)? {
@@ -308,7 +307,7 @@ impl<'a> Steps<'a> {
         let best_of = recipe.steps[choosing.step].best_of.as_ref().expect("only such a step begins a choice");
         // A score that could not be read ranks last.
         let score = row.attempt.scores.get(&best_of.by);
-        let score = score.map(|score| score["expected"].as_f64().unwrap_or(f64::NEG_INFINITY));
+        let score = score.map(|score| Score::of(score).expected.unwrap_or(f64::NEG_INFINITY));
         match (reason, score) {
             (Some(reason), _) => choosing.texts.push(Err((std::mem::take(&mut row.attempt), reason))),
             (None, Some(score)) => choosing.texts.push(Ok((score, std::mem::take(&mut row.attempt)))),
@@ -640,10 +639,10 @@ impl<'a> Steps<'a> {
         }
         if let Some(violation) = violation {
             let at = if violation.pointer.is_empty() { "the row" } else { &violation.pointer };
-            return Some(Reason::new("schema", format!("{at}: {}", violation.what)));
+            return Some(Reason::new(rule::SCHEMA, format!("{at}: {}", violation.what)));
         }
-        let meta = attempt.fields.contains_key("meta");
-        meta.then(|| Reason::new("schema", "/meta: a row keeps its own notes under that name"))
+        let meta = attempt.fields.contains_key(META);
+        meta.then(|| Reason::new(rule::SCHEMA, "/meta: a row keeps its own notes under that name"))
     }
 }
 
@@ -651,11 +650,11 @@ impl<'a> Steps<'a> {
 fn take_score(row: &mut Decoding, step: &Step) {
     let readings = std::mem::take(&mut row.readings);
     let score = match &step.output {
-        Output::Score(scale) => scale.written(&scale.score(&readings)),
-        Output::Likelihood(likelihood) => likelihood.written(&readings),
+        Output::Score(scale) => scale.score(&readings),
+        Output::Likelihood(likelihood) => likelihood.score(&readings),
         _ => return,
     };
-    row.attempt.scores.insert(step.field.clone(), score);
+    row.attempt.scores.insert(step.field.clone(), score.written());
 }
 
 fn insert(row: &mut Decoding, step: &Step, value: Value) {

@@ -9,17 +9,17 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::directory::{RECORDS, REJECTS, read_plan};
 use super::seeds::Seeds;
 use crate::disk::Lines;
 use crate::error::{Error, Result};
-use crate::review::{Applied, Decisions};
+use crate::plan::Plan;
+use crate::row::{Applied, Decisions, ID, Lineage, Meta, Reason, RunFiles, parse, rule};
 
 /// A seed and what descends from it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Family {
     /// Place of the seed in its file, from 0.
-    pub seed: u64,
+    pub seed: u32,
     /// Identifier of the seed in its file.
     pub seed_id: Option<Value>,
     /// What the seed asks; none where its file has changed since.
@@ -38,26 +38,17 @@ pub struct Member {
     /// Rows between it and its seed, itself included: 1 was made from the seed.
     pub depth: usize,
     /// Round of the run, from 1.
-    pub round: u64,
+    pub round: u16,
     /// Attempt at the row, from 0.
-    pub attempt: u64,
+    pub attempt: u16,
     /// What was done to its parent, where the plan dealt operators out.
     pub operator: Option<String>,
     /// It is a row of the data set, and nobody rejected it since.
     pub kept: bool,
     /// Why it is not.
-    pub reason: Option<Cause>,
+    pub reason: Option<Reason>,
     /// What it asks; empty when it was turned down before that was written.
     pub instruction: String,
-}
-
-/// Why an attempt was turned down, as its line tells.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Cause {
-    /// Name of the rule.
-    pub rule: String,
-    /// What it found.
-    pub detail: String,
 }
 
 /// Families of the run at `run`, by seed: at most `most` of them, or with `wanted` the one that holds the row or
@@ -69,10 +60,10 @@ pub fn families(run: &Path, wanted: Option<&str>, most: usize) -> Result<(Vec<Fa
     let mut seeds = BTreeSet::new();
     let mut found = None;
     each_attempt(run, &mut |row, _| {
-        let Some(lineage) = Lineage::of(&row) else { return };
+        let Some(lineage) = Meta::of(&row).lineage else { return };
         seeds.insert(lineage.seed);
         let is_wanted = |id: &Value| wanted.is_some_and(|wanted| label(id) == wanted);
-        if row.get("id").is_some_and(is_wanted) || lineage.seed_id.is_some_and(is_wanted) {
+        if row.get(ID).is_some_and(is_wanted) || lineage.seed_id.as_ref().is_some_and(is_wanted) {
             found = Some(lineage.seed);
         }
     })?;
@@ -80,7 +71,7 @@ pub fn families(run: &Path, wanted: Option<&str>, most: usize) -> Result<(Vec<Fa
         let what = "no row of this run descends from a seed";
         return Err(Error::input(run, what, "give the directory of an `instil evolve` run"));
     }
-    let shown: BTreeSet<u64> = match (wanted, found) {
+    let shown: BTreeSet<u32> = match (wanted, found) {
         (Some(_), Some(seed)) => BTreeSet::from([seed]),
         (Some(wanted), None) => {
             let what = format!("no row or seed of this run has the id {wanted}");
@@ -88,16 +79,17 @@ pub fn families(run: &Path, wanted: Option<&str>, most: usize) -> Result<(Vec<Fa
         }
         (None, _) => seeds.iter().copied().take(most).collect(),
     };
-    let mut families: BTreeMap<u64, Family> = BTreeMap::new();
+    let mut families: BTreeMap<u32, Family> = BTreeMap::new();
     each_attempt(run, &mut |row, reason| {
-        let Some(lineage) = Lineage::of(&row).filter(|lineage| shown.contains(&lineage.seed)) else { return };
-        let new = || Family { seed: lineage.seed, seed_id: lineage.seed_id.cloned(), ..Family::default() };
-        families.entry(lineage.seed).or_insert_with(new).members.push(Member::of(&row, &lineage, reason));
+        let meta = Meta::of(&row);
+        let Some(lineage) = meta.lineage.as_ref().filter(|lineage| shown.contains(&lineage.seed)) else { return };
+        let new = || Family { seed: lineage.seed, seed_id: lineage.seed_id.clone(), ..Family::default() };
+        families.entry(lineage.seed).or_insert_with(new).members.push(Member::of(&row, &meta, lineage, reason));
     })?;
     // Whoever moved the seeds can still see the tree.
-    if let Ok(texts) = read_plan(run).and_then(|plan| Seeds::of(&plan)) {
+    if let Ok(texts) = Plan::read(run).and_then(|plan| Seeds::of(&plan)) {
         for family in families.values_mut() {
-            let seed = usize::try_from(family.seed).ok().and_then(|seed| texts.rows.get(seed));
+            let seed = texts.rows.get(family.seed as usize);
             family.instruction = seed.and_then(|seed| text(&seed.texts));
         }
     }
@@ -105,37 +97,15 @@ pub fn families(run: &Path, wanted: Option<&str>, most: usize) -> Result<(Vec<Fa
     Ok((families.collect(), seeds.len()))
 }
 
-/// `meta.lineage` of a row.
-struct Lineage<'a> {
-    seed: u64,
-    seed_id: Option<&'a Value>,
-    parent: Option<&'a str>,
-    round: u64,
-}
-
-impl<'a> Lineage<'a> {
-    fn of(row: &'a Map<String, Value>) -> Option<Self> {
-        let lineage = row.get("meta")?.get("lineage")?;
-        Some(Self {
-            seed: lineage.get("seed")?.as_u64()?,
-            seed_id: lineage.get("seed_id").filter(|id| !id.is_null()),
-            parent: lineage.get("parent").and_then(Value::as_str),
-            round: lineage.get("round").and_then(Value::as_u64).unwrap_or(1),
-        })
-    }
-}
-
 impl Member {
-    fn of(row: &Map<String, Value>, lineage: &Lineage, reason: Option<Cause>) -> Self {
-        let meta = row.get("meta");
-        let at = |pointer: &str| meta.and_then(|meta| meta.pointer(pointer));
+    fn of(row: &Map<String, Value>, meta: &Meta, lineage: &Lineage, reason: Option<Reason>) -> Self {
         Self {
-            id: row.get("id").map(label).unwrap_or_default(),
-            parent: lineage.parent.map(str::to_owned),
+            id: row.get(ID).map(label).unwrap_or_default(),
+            parent: lineage.parent.clone(),
             depth: 1,
             round: lineage.round,
-            attempt: at("/attempt").and_then(Value::as_u64).unwrap_or(0),
-            operator: at("/attributes/operator").and_then(Value::as_str).map(str::to_owned),
+            attempt: meta.attempt,
+            operator: meta.attribute("operator").and_then(Value::as_str).map(str::to_owned),
             kept: reason.is_none(),
             reason,
             instruction: text(row).unwrap_or_default(),
@@ -144,12 +114,9 @@ impl Member {
 
     /// Whether the run kept it, whatever a person said later: others may descend from it.
     fn is_row(&self) -> bool {
-        self.reason.as_ref().is_none_or(|cause| cause.rule == REVIEW)
+        self.reason.as_ref().is_none_or(|cause| cause.rule == rule::REVIEW)
     }
 }
-
-/// Name of the reason of rows that a person rejected.
-const REVIEW: &str = "review";
 
 /// What a row asks.
 fn text(row: &Map<String, Value>) -> Option<String> {
@@ -187,26 +154,23 @@ fn in_order(members: Vec<Member>) -> Vec<Member> {
 }
 
 /// Gives every attempt of a run, and why it was turned down. Lines that are no rows are passed over.
-fn each_attempt(run: &Path, on_row: &mut dyn FnMut(Map<String, Value>, Option<Cause>)) -> Result<()> {
-    let decisions = Decisions::beside(&run.join(RECORDS))?.unwrap_or_default();
-    for name in [RECORDS, REJECTS] {
-        let path = run.join(name);
-        if name == REJECTS && !path.exists() {
+fn each_attempt(run: &Path, on_row: &mut dyn FnMut(Map<String, Value>, Option<Reason>)) -> Result<()> {
+    let files = RunFiles::of(run);
+    let decisions = Decisions::beside(&files.records)?.unwrap_or_default();
+    for path in [&files.records, &files.rejects] {
+        let are_rejects = *path == files.rejects;
+        if are_rejects && !path.exists() {
             continue;
         }
-        let mut lines = Lines::open(&path)?;
+        let mut lines = Lines::open(path)?;
         let mut line = Vec::new();
         while lines.next(&mut line)?.is_some() {
-            let Ok(Value::Object(mut row)) = serde_json::from_slice(&line) else { continue };
-            let reason = if name == REJECTS {
-                let of = |part: &str| {
-                    let reason = row.get("meta").and_then(|meta| meta.get("reason")).and_then(|r| r.get(part));
-                    reason.and_then(Value::as_str).unwrap_or_default().to_owned()
-                };
-                Some(Cause { rule: of("rule"), detail: of("detail") })
+            let Ok(mut row) = parse(&line) else { continue };
+            let reason = if are_rejects {
+                Some(Meta::of(&row).reason.unwrap_or_else(|| Reason::new(rule::UNREADABLE, "its reason is not known")))
             } else {
                 match decisions.apply(&mut row) {
-                    Applied::Rejected(detail) => Some(Cause { rule: REVIEW.to_owned(), detail }),
+                    Applied::Rejected(detail) => Some(Reason::new(rule::REVIEW, detail)),
                     _ => None,
                 }
             };

@@ -9,8 +9,8 @@ use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use instil::run::RunDirectory;
 use instil::run::ledger::{Entry, Scan};
-use instil::run::{RunDirectory, directory};
 
 use crate::{Outcome, Place};
 
@@ -150,7 +150,7 @@ fn a_ledger_torn_at_any_write_goes_on_where_it_was() {
     let rows = size().to_string();
     let place = place(0);
     place.run(&generate(&rows, "whole", &[])).succeeded();
-    let plan = directory::read_plan(&place.at("whole")).expect("a plan");
+    let plan = instil::plan::Plan::read(&place.at("whole")).expect("a plan");
     let ledger = fs::read(place.at("whole/ledger.jsonl")).expect("a ledger");
     let mut whole = Scan::read(&place.at("whole"), &plan.hash()).expect("a ledger");
     let ends: Vec<usize> = (1..=ledger.len()).filter(|&end| ledger[end - 1] == b'\n').collect();

@@ -1,14 +1,15 @@
 //! What a run is to make: plain values, resolved once at the edge, written to `run.lock.json`.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::seeds::SeedsUsed;
 use crate::catalog::source::verify::sha256_of;
+use crate::error::{Error, Result};
 use crate::recipe::Recipe;
+use crate::row::RunFiles;
 use instil_model::model::Arithmetic;
 
 /// A resolved plan. Runs of plans with the same [`Plan::hash`] write the same rows; `rows` and `shard` only
@@ -73,6 +74,23 @@ impl ModelUsed {
     }
 }
 
+/// The data set of a run, as found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeedsUsed {
+    /// Where it lies; not what decides the rows.
+    pub path: PathBuf,
+    /// Sum of what was read of it, whatever its container.
+    pub sha256: String,
+    /// Rows that can be used.
+    pub rows: u32,
+    /// The field of plain rows that is the prompt, where it is not one of the usual names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_field: Option<String>,
+    /// The field of plain rows that is the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_field: Option<String>,
+}
+
 /// Every `count`th row, from row `index - 1` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shard {
@@ -92,7 +110,7 @@ impl Shard {
 impl std::str::FromStr for Shard {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
         let numbers = text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
         match numbers {
             Some((index, count)) if (1..=count).contains(&index) => Ok(Self { index, count }),
@@ -102,6 +120,24 @@ impl std::str::FromStr for Shard {
 }
 
 impl Plan {
+    /// The plan of the run at `directory`.
+    ///
+    /// # Errors
+    /// When there is none, or it is no plan.
+    pub fn read(directory: &Path) -> Result<Self> {
+        let file = RunFiles::of(directory).plan;
+        let text = std::fs::read_to_string(&file).map_err(|cause| match cause.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::input(directory, "holds no run (no run.lock.json)", "check the path")
+            }
+            _ => Error::io("read", &file, cause),
+        })?;
+        serde_json::from_str(&text).map_err(|cause| {
+            let what = format!("line {}: is not a plan: {cause}", cause.line());
+            Error::input(&file, what, "restore it, or start a new run")
+        })
+    }
+
     /// SHA-256, in hex, of everything that decides what stands in a row: the plan without `rows` and `shard`.
     pub fn hash(&self) -> String {
         sha256_of(self.deciding().to_string().as_bytes())
@@ -187,14 +223,12 @@ fn short(value: &Value) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::recipe::builtin;
-
-    fn plan() -> Plan {
-        Plan {
+impl Plan {
+    /// A plan of `rows` rows by the built-in recipe.
+    pub(crate) fn sample(rows: u32) -> Self {
+        Self {
             version: "1".into(),
-            rows: 10,
+            rows,
             tries: false,
             shard: None,
             seed: 1,
@@ -204,8 +238,17 @@ mod tests {
             engine: "instil".into(),
             schema: Value::Bool(true),
             seeds: None,
-            recipe: builtin::recipe("instruction-response").expect("it is built in"),
+            recipe: crate::recipe::builtin::recipe("instruction-response").expect("it is built in"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> Plan {
+        Plan::sample(10)
     }
 
     #[test]

@@ -1,4 +1,8 @@
 //! Decisions as they stand in `decisions.jsonl`, and what they make of a row.
+//!
+//! `records.jsonl` follows from the plan and is written again by every resumed run, so a person's word is never
+//! written into it. It stands beside it and is laid over the rows by whoever reads them: [`Decisions::apply`]. A
+//! decision holds for the fields that the person saw; when a row has other fields since, it counts as undecided.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{DECISIONS, RECORDS, fields_of, hash_of, id_of, parse_row};
+use super::{ID, META, RunFiles, fields_of, hash_of, id_of, parse};
 use crate::disk::{Lines, WholeFile};
 use crate::error::{Error, Result};
 
@@ -123,11 +127,8 @@ impl Decisions {
     /// # Errors
     /// As [`Decisions::load`].
     pub fn beside(records: &Path) -> Result<Option<Self>> {
-        if records.file_name().is_none_or(|name| name != RECORDS) {
-            return Ok(None);
-        }
-        let path = records.with_file_name(DECISIONS);
-        if path.exists() { Ok(Some(Self::load(&path)?.0)) } else { Ok(None) }
+        let path = RunFiles::beside(records).map(|files| files.decisions).filter(|path| path.exists());
+        path.map(|path| Ok(Self::load(&path)?.0)).transpose()
     }
 
     /// Reads a file of decisions, none when there is none; and the length of its whole lines, in bytes.
@@ -166,7 +167,7 @@ impl Decisions {
         let mut gathered: Vec<Decision> = Vec::new();
         let mut known: BTreeMap<(String, String), (usize, &Path)> = BTreeMap::new();
         for directory in directories {
-            let path = directory.join(DECISIONS);
+            let path = RunFiles::of(directory).decisions;
             for decision in Self::load(&path)?.0.by_row.into_values() {
                 let key = (decision.id.clone(), decision.hash.clone());
                 match known.get(&key) {
@@ -194,7 +195,7 @@ impl Decisions {
         let mut lines = Lines::open(records)?;
         let mut line = Vec::new();
         while lines.next(&mut line)?.is_some() {
-            if let Ok(row) = parse_row(&line)
+            if let Ok(row) = parse(&line)
                 && let Some(id) = id_of(&row)
             {
                 hashes.insert(id, hash_of(&fields_of(&row)));
@@ -258,10 +259,10 @@ impl Decisions {
             Verdict::Accept => Applied::Accepted,
             Verdict::Reject => Applied::Rejected(decision.comment.clone()),
             Verdict::Edit => {
-                let meta = row.get("meta").cloned();
-                row.retain(|name, _| name == "id");
+                let meta = row.get(META).cloned();
+                row.retain(|name, _| name == ID);
                 row.extend(decision.fields.clone().unwrap_or_default());
-                row.extend(meta.map(|meta| ("meta".to_owned(), meta)));
+                row.extend(meta.map(|meta| (META.to_owned(), meta)));
                 Applied::Edited
             }
         }
@@ -328,13 +329,13 @@ mod tests {
             std::fs::create_dir_all(&path).expect("a directory");
             let mut decisions = Decisions::default();
             decisions.insert(decision);
-            decisions.write(&path.join(DECISIONS)).expect("written");
+            decisions.write(&RunFiles::of(&path).decisions).expect("written");
             path
         };
         let one = directory("one", decide(&seen("Why?"), Verdict::Accept, None));
         let other = directory("other", decide(&seen("Thus."), Verdict::Reject, None));
         let against = directory("against", decide(&seen("Why?"), Verdict::Reject, None));
-        let records = folder.path().join(RECORDS);
+        let records = RunFiles::of(folder.path()).records;
         std::fs::write(&records, json!(seen("Why?")).to_string()).expect("written");
         let none = folder.path().join("none");
         for order in [[one.clone(), other.clone(), none.clone()], [other, one.clone(), none]] {
@@ -351,7 +352,7 @@ mod tests {
     #[test]
     fn the_last_whole_line_on_a_row_counts() {
         let folder = tempfile::tempdir().expect("a temporary directory");
-        let path = folder.path().join(DECISIONS);
+        let path = RunFiles::of(folder.path()).decisions;
         let line = |verdict| {
             let seen = row(json!({"id": 3, "q": "x"}));
             serde_json::to_string(&decide(&seen, verdict, None)).expect("plain data")

@@ -1,0 +1,79 @@
+//! Why an attempt, or a row, was turned down: the name of a rule, and what it found.
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// Why a row was turned down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// Name of the rule, as reports count it: one of [`RULES`].
+    pub rule: &'static str,
+    /// What it found.
+    pub detail: String,
+}
+
+/// Names of rules that more than one place gives.
+pub mod rule {
+    /// A person rejected the row.
+    pub const REVIEW: &str = "review";
+    /// The row breaks its schema.
+    pub const SCHEMA: &str = "schema";
+    /// The line is not a JSON object.
+    pub const UNREADABLE: &str = "unreadable";
+}
+
+/// Names of all rules, and of the other ways in which an attempt fails.
+pub const RULES: &[&str] = &[
+    "added",
+    "closed_by_budget",
+    "contaminated",
+    "copied",
+    "dead_end",
+    "duplicate",
+    "echo",
+    "empty",
+    "judged",
+    "language",
+    "length",
+    "loop",
+    "near_duplicate",
+    "no_gain",
+    "overlap",
+    "phrase",
+    "pii",
+    "prompt_leak",
+    "refusal",
+    rule::REVIEW,
+    "rouge_l",
+    rule::SCHEMA,
+    "semantic_duplicate",
+    "sentence_end",
+    "sorry",
+    "stop_words",
+    "tension",
+    "token_limit",
+    "too_long",
+    rule::UNREADABLE,
+];
+
+impl<'de> Deserialize<'de> for Reason {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Written {
+            rule: String,
+            detail: String,
+        }
+        let written = Written::deserialize(deserializer)?;
+        let rule = RULES.iter().find(|rule| **rule == written.rule);
+        let rule = rule.ok_or_else(|| D::Error::custom(format!("there is no rule `{}`", written.rule)))?;
+        Ok(Self { rule, detail: written.detail })
+    }
+}
+
+impl Reason {
+    /// A reason of rule `rule`.
+    pub fn new(rule: &'static str, detail: impl Into<String>) -> Self {
+        debug_assert!(RULES.contains(&rule), "{rule} is missing from RULES");
+        Self { rule, detail: detail.into() }
+    }
+}
