@@ -47,6 +47,7 @@
 //! of one kind are made. *tension*: the probability mass that masks removed.
 
 #![warn(clippy::unwrap_used)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod bench;
 pub mod catalog;

@@ -1,12 +1,10 @@
 //! `instil answer`: answers to the instructions of a data set.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
 use clap::Args;
 use instil::recipe::BestOf;
 use instil::{Error, Result};
 
+use super::console::{Answer, Console};
 use super::from_seeds::FromSeeds;
 
 const EXAMPLES: &str = "\
@@ -27,8 +25,8 @@ pub struct AnswerArguments {
 }
 
 /// Writes the answers.
-pub fn run(arguments: &AnswerArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
-    let made = arguments.from.make(
+pub fn run(arguments: &AnswerArguments, console: &Console) -> Result<Answer> {
+    let (_, answer) = arguments.from.make(
         "answer",
         &|source| {
             let Some(count) = arguments.best_of.filter(|count| *count > 1) else { return Ok(()) };
@@ -44,8 +42,7 @@ pub fn run(arguments: &AnswerArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
                 Ok(())
             })
         },
-        quiet,
-        stop,
-    );
-    made.map(|_| ())
+        console,
+    )?;
+    Ok(answer)
 }

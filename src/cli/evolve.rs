@@ -1,11 +1,9 @@
 //! `instil evolve`: harder and rarer instructions from those that are there, and answers to them.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
 use clap::Args;
 use instil::{Error, Result};
 
+use super::console::{Answer, Console};
 use super::from_seeds::{FromSeeds, weigh};
 
 const EXAMPLES: &str = "\
@@ -37,8 +35,8 @@ pub struct EvolveArguments {
 }
 
 /// Makes the children.
-pub fn run(arguments: &EvolveArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
-    let made = arguments.from.make(
+pub fn run(arguments: &EvolveArguments, console: &Console) -> Result<Answer> {
+    let (_, answer) = arguments.from.make(
         "evolve",
         &|source| {
             source.edit_recipe(&|recipe| {
@@ -54,8 +52,7 @@ pub fn run(arguments: &EvolveArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
                 weigh(attribute, operators, "--operators")
             })
         },
-        quiet,
-        stop,
-    );
-    made.map(|_| ())
+        console,
+    )?;
+    Ok(answer)
 }

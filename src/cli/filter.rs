@@ -1,8 +1,6 @@
 //! `instil filter`: rules over the rows of any JSON Lines file.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use instil::filter::Filters;
@@ -24,7 +22,8 @@ use instil::measure::Sources;
 use instil::{Error, Result};
 use serde_json::json;
 
-use super::{setup, terminal};
+use super::console::{Answer, Console};
+use super::setup;
 
 /// Lines that could not be read which are shown to a person.
 const BAD_LINES_SHOWN: usize = 3;
@@ -61,9 +60,6 @@ pub struct FilterArguments {
     /// A line that is not a JSON object is an error, not a reject.
     #[arg(long)]
     strict: bool,
-    /// Print a summary as JSON on stdout.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     single: SingleRows,
     #[command(flatten)]
@@ -153,7 +149,7 @@ fn bounds(text: &str) -> Result<(usize, usize), String> {
 }
 
 /// Filters the file.
-pub fn run(arguments: &FilterArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
+pub fn run(arguments: &FilterArguments, console: &Console) -> Result<Answer> {
     let filters = filters(arguments)?;
     let mut task = Task {
         input: Sources::of(&arguments.input)?.records,
@@ -168,8 +164,8 @@ pub fn run(arguments: &FilterArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
     if task.rejects.as_ref() == Some(&task.output) {
         return Err(Error::usage("-o and --rejects are the same file", "give two files"));
     }
-    task.embedder = setup::embedder(filters.semantic.as_ref(), quiet, stop)?.map(|(embedder, _)| embedder);
-    let bar = terminal::bar(0, "{wide_bar} {percent} %  {msg}  ETA {eta}", quiet);
+    task.embedder = setup::embedder(filters.semantic.as_ref(), console)?.map(|(embedder, _)| embedder);
+    let bar = console.bar(0, "{wide_bar} {percent} %  {msg}  ETA {eta}");
     let mut on_progress = |progress: Progress| {
         bar.set_length(progress.of);
         bar.set_position(progress.bytes);
@@ -177,36 +173,32 @@ pub fn run(arguments: &FilterArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
         bar.set_message(format!("{} kept, {} rejected, {rows:.0} rows/s", progress.kept, progress.rejected));
     };
     let start = std::time::Instant::now();
-    let summary = filter(&task, &filters, stop, &mut on_progress);
+    let summary = filter(&task, &filters, console.stop(), &mut on_progress);
     bar.finish_and_clear();
     let summary = summary?;
     let seconds = start.elapsed().as_secs_f64();
-    if arguments.json {
-        let mut report = json!(summary);
-        report["seconds"] = json!(seconds);
-        terminal::print(&format!("{report}\n"))?;
-    } else if !quiet {
-        show(&summary, seconds, arguments);
-    }
-    Ok(())
+    let mut report = json!(summary);
+    report["seconds"] = json!(seconds);
+    Ok(Answer::notes(told(&summary, seconds, arguments), &report))
 }
 
-fn show(summary: &Summary, seconds: f64, arguments: &FilterArguments) {
+fn told(summary: &Summary, seconds: f64, arguments: &FilterArguments) -> Vec<String> {
     let rejected = summary.rows - summary.kept;
-    terminal::note(&format!("{} of {} rows kept in {seconds:.1} s", summary.kept, summary.rows));
+    let mut lines = vec![format!("{} of {} rows kept in {seconds:.1} s", summary.kept, summary.rows)];
     for (rule, count) in &summary.rejected {
         let share = *count as f64 / summary.rows.max(1) as f64 * 100.0;
-        terminal::note(&format!("  {rule:18} {count:>10}  {share:5.1} %"));
+        lines.push(format!("  {rule:18} {count:>10}  {share:5.1} %"));
     }
     if summary.masked > 0 {
-        terminal::note(&format!("{} places were masked", summary.masked));
+        lines.push(format!("{} places were masked", summary.masked));
     }
     for (line, what) in summary.bad_lines.iter().take(BAD_LINES_SHOWN) {
-        terminal::note(&format!("line {line} is unreadable: {what}"));
+        lines.push(format!("line {line} is unreadable: {what}"));
     }
     if rejected > 0 && arguments.rejects.is_none() {
-        terminal::note("--rejects FILE keeps the others with their reasons");
+        lines.push("--rejects FILE keeps the others with their reasons".into());
     }
+    lines
 }
 
 /// The fields that flags look at: those named, or the text fields of the first row. Read when a flag first asks.

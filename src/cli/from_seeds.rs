@@ -1,8 +1,6 @@
 //! Commands that make rows from the rows of a data set: what they share.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use instil::export::form::Pair;
@@ -12,11 +10,11 @@ use instil::run::file::Source;
 use instil::run::seeds::Seeds;
 use instil::{Error, Result};
 
+use super::console::{Answer, Console};
 use super::generate::planned;
 use super::making::{MakingOptions, make};
 use super::options::Engine;
 use super::run_options::{RunOptions, ShapeOptions};
-use super::terminal;
 
 /// A data set, and the run that is made from it.
 #[derive(Debug, Args)]
@@ -41,17 +39,16 @@ pub struct FromSeeds {
 
 impl FromSeeds {
     /// Makes the rows: by `recipe` unless flags or the run file name another, with `change` made in what is
-    /// planned; gives the run directory.
+    /// planned; gives the run directory, and the answer.
     ///
     /// # Errors
-    /// When the data set or the run cannot be used, or the run ends short.
+    /// When the data set or the run cannot be used.
     pub fn make(
         &self,
         recipe: &str,
         change: &dyn Fn(&mut Source) -> Result<()>,
-        quiet: bool,
-        stop: &Arc<AtomicBool>,
-    ) -> Result<PathBuf> {
+        console: &Console,
+    ) -> Result<(PathBuf, Answer)> {
         let mut source = self.run.source(&ShapeOptions::default(), Some(recipe))?;
         let output = self.making.output.clone().or_else(|| source.file.output.clone());
         let standing = if self.run.decide_rows() || self.data.is_some() {
@@ -60,7 +57,7 @@ impl FromSeeds {
             self.making.standing(output.as_deref(), &self.run)?
         };
         if let Some((plan, model)) = standing {
-            return make(plan, &model, output, &self.making, quiet, stop);
+            return make(plan, &model, output, &self.making, console);
         }
         let Some(data) = &self.data else {
             return Err(Error::usage("no data set is named", "give a file of rows, or --resume -o DIR to go on"));
@@ -71,23 +68,21 @@ impl FromSeeds {
             let what = format!("the recipe {} makes its rows from nothing", plan.recipe.name);
             return Err(Error::usage(what, "use `instil generate`, or add a `seeds:` key to the recipe"));
         };
-        let found = self.read(data, &mut plan, quiet)?;
+        let found = self.read(data, &mut plan, console)?;
         plan.tries = source.file.rows.is_none();
         if plan.tries {
             plan.rows = found * u32::from(from.rounds);
         }
-        make(plan, &model, output, &self.making, quiet, stop)
+        make(plan, &model, output, &self.making, console)
     }
 
     /// Reads the data set into the plan; how many rows can be used.
-    fn read(&self, data: &Path, plan: &mut Plan, quiet: bool) -> Result<u32> {
+    fn read(&self, data: &Path, plan: &mut Plan, console: &Console) -> Result<u32> {
         let pair = Pair { prompt: self.prompt_field.clone(), response: self.response_field.clone() };
         let (seeds, used, found) = Seeds::read(data, &pair, self.strict)?;
-        if !quiet {
-            let forms: Vec<&str> = found.forms.keys().map(|form| form.name()).collect();
-            terminal::note(&format!("{} rows ({}) from {}", seeds.len(), forms.join(", "), data.display()));
-            found.notes().iter().for_each(|note| terminal::note(&format!("{}: {note}", data.display())));
-        }
+        let forms: Vec<&str> = found.forms.keys().map(|form| form.name()).collect();
+        console.note(&format!("{} rows ({}) from {}", seeds.len(), forms.join(", "), data.display()));
+        found.notes().iter().for_each(|note| console.note(&format!("{}: {note}", data.display())));
         plan.seeds = Some(used);
         Ok(seeds.len())
     }

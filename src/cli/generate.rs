@@ -1,8 +1,6 @@
 //! `instil generate`: the main job. Rows into a run directory.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use instil::catalog::Catalog;
@@ -12,10 +10,10 @@ use instil::run::file::Source;
 use instil::run::fill::Gaps;
 use instil::{Error, Result};
 
+use super::console::{Answer, Console};
 use super::making::{MakingOptions, make};
 use super::options::{Engine, ModelOptions};
 use super::run_options::{RunOptions, ShapeOptions};
-use super::terminal;
 
 /// Rows when nothing says how many.
 const ROWS: u32 = 8;
@@ -55,13 +53,13 @@ pub struct GenerateArguments {
 }
 
 /// Makes the rows.
-pub fn run(arguments: &GenerateArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
+pub fn run(arguments: &GenerateArguments, console: &Console) -> Result<Answer> {
     let mut source = arguments.run.source(&arguments.shape, None)?;
     let output = arguments.making.output.clone().or_else(|| source.file.output.clone());
     let decides = arguments.run.decide_rows() || arguments.shape.decides_rows() || arguments.fill.is_some();
     let standing = if decides { None } else { arguments.making.standing(output.as_deref(), &arguments.run)? };
     if let Some(data) = &arguments.fill {
-        fill(&mut source, data, quiet)?;
+        fill(&mut source, data, console)?;
     }
     let (mut plan, model) = match standing {
         Some(standing) => standing,
@@ -69,21 +67,19 @@ pub fn run(arguments: &GenerateArguments, quiet: bool, stop: &Arc<AtomicBool>) -
     };
     from_nothing(&plan)?;
     plan.shard = arguments.shard.or(plan.shard);
-    make(plan, &model, output, &arguments.making, quiet, stop).map(|_| ())
+    make(plan, &model, output, &arguments.making, console).map(|(_, answer)| answer)
 }
 
 /// Plans for what `data` lacks.
-fn fill(source: &mut Source, data: &Path, quiet: bool) -> Result<()> {
+fn fill(source: &mut Source, data: &Path, console: &Console) -> Result<()> {
     let recipe = source.resolve()?.recipe;
     let gaps = Gaps::find(data, &recipe, source.file.seed.unwrap_or(0), source.file.rows)?;
-    if !quiet {
-        let Gaps { rows, without, before, after, lacking, .. } = &gaps;
-        let left = if *without == 0 { String::new() } else { format!("; {without} rows lack a planned value") };
-        terminal::note(&format!(
-            "{}: {rows} rows, total variation {before:.3} from the target; {after:.3} with {lacking} more{left}",
-            data.display()
-        ));
-    }
+    let Gaps { rows, without, before, after, lacking, .. } = &gaps;
+    let left = if *without == 0 { String::new() } else { format!("; {without} rows lack a planned value") };
+    console.note(&format!(
+        "{}: {rows} rows, total variation {before:.3} from the target; {after:.3} with {lacking} more{left}",
+        data.display()
+    ));
     if gaps.lacking == 0 {
         return Err(Error::input(data, "the data set is balanced already", "ask for rows with -n"));
     }

@@ -17,8 +17,8 @@ use instil_grammar::grammar::{NumberStyle, Options};
 use instil_model::tokenizer::{EncodeOptions, Tokenizer};
 use serde_json::Value;
 
+use super::console::{Answer, Console};
 use super::options::{Order, Spaces};
-use super::terminal;
 
 /// Verdicts, compile times and mask times of constraint engines.
 #[derive(Debug, Args)]
@@ -50,23 +50,20 @@ pub struct MasksBench {
     /// Write each instance's verdict, one JSON object a line.
     #[arg(long, value_name = "FILE")]
     verdicts: Option<PathBuf>,
-    /// One JSON object on stdout.
-    #[arg(long)]
-    json: bool,
     /// Measures one engine, file by file from standard input, for the process that supervises it.
     #[arg(long, hide = true)]
     worker: Option<String>,
 }
 
 /// Runs the protocol.
-pub fn run(bench: &MasksBench, quiet: bool) -> Result<()> {
+pub fn run(bench: &MasksBench, console: &Console) -> Result<Answer> {
     let spacing = match bench.whitespace {
         Spaces::Compact => Spacing::Compact,
         Spaces::Spaced => Spacing::Spaced,
         Spaces::Pretty | Spaces::Flexible => Spacing::Raw,
     };
     if let Some(engine) = &bench.worker {
-        return work(bench, engine, spacing);
+        return work(bench, engine, spacing).map(|()| Answer::done());
     }
     if bench.every == 0 {
         return Err(Error::usage("--every is 0", "use 1 or more"));
@@ -88,7 +85,7 @@ pub fn run(bench: &MasksBench, quiet: bool) -> Result<()> {
     };
     let mut tallies = Vec::new();
     for engine in &bench.engine {
-        let bar = terminal::bar(files.len() as u64, "{wide_bar} {pos}/{len} files  {msg}  ETA {eta}", quiet);
+        let bar = console.bar(files.len() as u64, "{wide_bar} {pos}/{len} files  {msg}  ETA {eta}");
         bar.set_message(engine.clone());
         let command = || {
             let mut command = Command::new(&program);
@@ -119,21 +116,16 @@ pub fn run(bench: &MasksBench, quiet: bool) -> Result<()> {
     if let Some((path, out)) = &mut verdicts {
         out.flush().map_err(|cause| Error::io("write", path.as_path(), cause))?;
     }
-    if bench.json {
-        let object = |of: &dyn Fn(&Tally) -> Value| {
-            tallies.iter().map(|(name, tally)| (name.clone(), of(tally))).collect::<serde_json::Map<_, _>>()
-        };
-        let summary = serde_json::json!({
-            "order": format!("{:?}", bench.order).to_lowercase(),
-            "whitespace": format!("{:?}", bench.whitespace).to_lowercase(),
-            "engines": object(&Tally::summary),
-            "details": object(&Tally::details),
-        });
-        println!("{summary:#}");
-    } else {
-        print!("{}", table(&tallies));
-    }
-    Ok(())
+    let object = |of: &dyn Fn(&Tally) -> Value| {
+        tallies.iter().map(|(name, tally)| (name.clone(), of(tally))).collect::<serde_json::Map<_, _>>()
+    };
+    let summary = serde_json::json!({
+        "order": format!("{:?}", bench.order).to_lowercase(),
+        "whitespace": format!("{:?}", bench.whitespace).to_lowercase(),
+        "engines": object(&Tally::summary),
+        "details": object(&Tally::details),
+    });
+    Ok(Answer::written(table(&tallies), format!("{summary:#}\n")))
 }
 
 fn work(bench: &MasksBench, engine: &str, spacing: Spacing) -> Result<()> {

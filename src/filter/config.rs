@@ -60,24 +60,31 @@ rules_in_order! {
     pub struct Filters {
         /// Fields that must hold a word.
         #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[schemars(with = "Vec<String>")]
         pub empty: Vec<Empty>,
         /// Bounds on the length of fields.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         pub length: Vec<Length>,
         /// Fields that must end as a sentence ends.
+        #[schemars(with = "Vec<String>")]
         pub sentence_end: Vec<SentenceEnd>,
         /// Fields that must not loop.
+        #[schemars(with = "Vec<String>")]
         pub loops: Vec<Loops>,
         /// `[source, echo]`: the second field must not repeat the first.
+        #[schemars(with = "Option<(String, String)>")]
         pub echo: Option<Echo>,
         /// Fields that must not refuse the task, or speak of being a language model.
         #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[schemars(with = "Vec<String>")]
         pub refusal: Vec<Refusal>,
         /// Fields that must not say "sorry" in fewer than 80 words.
         #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[schemars(with = "Vec<String>")]
         pub sorry: Vec<Sorry>,
         /// Fields that must hold more than punctuation and stop words.
         #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[schemars(with = "Vec<String>")]
         pub stop_words: Vec<StopWords>,
         /// How many words more a field has than the one that it was made from.
         #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -104,6 +111,7 @@ rules_in_order! {
         #[serde(skip_serializing_if = "Option::is_none")]
         pub pii: Option<Pii>,
         /// Turn down a row whose text was closed by the token limit rather than by the model.
+        #[schemars(with = "bool")]
         pub closed_by_budget: ClosedByBudget,
         /// How much probability the grammar may take away.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,9 +120,11 @@ rules_in_order! {
         #[serde(skip_serializing_if = "Option::is_none")]
         pub decontaminate: Option<Decontaminate>,
         /// The field in which no two rows may be alike.
+        #[schemars(with = "Option<String>")]
         pub distinct: Option<DistinctField>,
         /// Fields that, taken together, no two rows may share.
         #[serde(skip_serializing_if = "ExactFields::is_empty")]
+        #[schemars(with = "Vec<String>")]
         pub exact: ExactFields,
         /// No row may be a near copy of another by its words or characters.
         #[serde(skip_serializing_if = "Option::is_none")]

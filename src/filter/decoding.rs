@@ -7,9 +7,8 @@ use super::{FieldRead, Reason, Rule};
 use crate::row::StepNote;
 
 /// Whether a row is turned down whose text was closed by the token limit rather than by the model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-#[schemars(with = "bool")]
 pub struct ClosedByBudget(pub bool);
 
 impl Rule for ClosedByBudget {

@@ -4,16 +4,14 @@
 
 use std::collections::HashMap;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{FieldRead, Other, Reason, Rule, words};
 
 /// The rule `distinct`: the field in which no two rows may be alike.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-#[schemars(with = "String")]
 pub struct DistinctField {
     /// The field.
     pub field: String,
@@ -32,9 +30,8 @@ impl Rule for DistinctField {
 }
 
 /// The rule `exact`: fields that, taken together, no two rows may share; it holds when it names one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-#[schemars(with = "Vec<String>")]
 pub struct ExactFields {
     /// The fields.
     pub fields: Vec<String>,

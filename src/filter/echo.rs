@@ -1,6 +1,5 @@
 //! An answer must not be its question again.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -11,9 +10,8 @@ use super::{FieldRead, Filter, Reason, Rule};
 const LONGEST_COPY: usize = 8;
 
 /// Turns down a row whose `echo` field repeats its `source` field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "(String, String)", into = "(String, String)")]
-#[schemars(with = "(String, String)")]
 pub struct Echo {
     /// The question.
     pub source: String,

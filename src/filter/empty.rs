@@ -1,6 +1,5 @@
 //! A field must hold something to read.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -8,9 +7,8 @@ use super::text::text;
 use super::{FieldRead, Filter, Reason, Rule};
 
 /// Turns down a row whose field has neither a letter nor a digit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-#[schemars(with = "String")]
 pub struct Empty {
     /// The field.
     pub field: String,

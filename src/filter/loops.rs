@@ -1,7 +1,6 @@
 //! A text must not loop: the same line or the same run of words again and again.
 
 use rustc_hash::FxHashSet;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -14,9 +13,8 @@ const RUN: usize = 3;
 const MOST_REPEATED: f64 = 0.2;
 
 /// Turns down a row whose field repeats itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-#[schemars(with = "String")]
 pub struct Loops {
     /// The field.
     pub field: String,

@@ -1,6 +1,5 @@
 //! An answer must answer: no refusal, no talk of being a language model.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -48,9 +47,8 @@ const SORRY_WORDS: usize = 80;
 const OPENING_CHARS: usize = 200;
 
 /// Turns down a row whose field refuses.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-#[schemars(with = "String")]
 pub struct Refusal {
     /// The field.
     pub field: String,
@@ -75,9 +73,8 @@ impl Filter for Refusal {
 
 /// Turns down a row whose short field says "sorry" anywhere: Evol-Instruct's second elimination rule to the letter
 /// (arXiv 2304.12244). [`Refusal`] is the finer rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-#[schemars(with = "String")]
 pub struct Sorry {
     /// The field.
     pub field: String,

@@ -1,6 +1,5 @@
 //! A text must end as sentences end: not in the middle of a word, a clause or a list marker.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -8,9 +7,8 @@ use super::text::text;
 use super::{FieldRead, Filter, Reason, Rule};
 
 /// Turns down a row whose field does not end as a sentence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-#[schemars(with = "String")]
 pub struct SentenceEnd {
     /// The field.
     pub field: String,

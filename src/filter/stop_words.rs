@@ -1,6 +1,5 @@
 //! A text must say something: not only punctuation and stop words (Evol-Instruct's third elimination rule).
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -153,9 +152,8 @@ pub fn is_stop_word(word: &str) -> bool {
 }
 
 /// Turns down a row whose field holds no other word.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-#[schemars(with = "String")]
 pub struct StopWords {
     /// The field.
     pub field: String,

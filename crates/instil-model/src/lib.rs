@@ -14,6 +14,7 @@
 //! | [`decode`] | sampler, measurements and batch scheduler: `Request` → `Completion` |
 
 #![warn(clippy::unwrap_used)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod decode;
 pub mod error;

@@ -11,7 +11,7 @@ use serde_json::Value;
 #[cfg(feature = "outlines")]
 use super::outlines::{self, OutlinesConstraint};
 use super::{Engine, Mask, Session, Settings, Tables, Tokenise};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result, setting};
 use crate::grammar::{self, GrammarSource, Options, Program};
 use crate::vocab::{TokenId, Vocab};
 
@@ -188,13 +188,18 @@ pub fn enforcement(schema: &Value, backend: Backend) -> Result<Vec<Enforcement>>
     }
 }
 
+/// What helps where a limit is below the shortest text.
+pub(super) fn raise_to(least: usize) -> Remedy {
+    Remedy::from("raise the limit (").name(setting::MAX_TOKENS).and(format!(") to {least} or more"))
+}
+
 #[cfg(feature = "outlines")]
 /// Refuses a limit below the shortest text.
 pub(super) fn check_budget(min_tokens: usize, max_tokens: Option<usize>) -> Result<()> {
     match max_tokens {
         Some(limit) if limit < min_tokens => Err(Error::usage(
             format!("the grammar needs {min_tokens} tokens, more than the limit of {limit}"),
-            format!("raise the limit (--max-tokens) to {min_tokens} or more"),
+            raise_to(min_tokens),
         )),
         _ => Ok(()),
     }

@@ -12,6 +12,7 @@ use super::tables::Tables;
 use super::trie::{NONE, ROOT};
 use crate::grammar::{Expansion, GrammarSource, Options, Program};
 use crate::vocab::TokenId;
+use super::backend::raise_to;
 use crate::{Error, Result};
 
 /// A function from text to its canonical tokens.
@@ -95,7 +96,7 @@ impl Engine {
             if max_tokens < least {
                 return Err(Error::usage(
                     format!("the grammar needs {least} tokens, more than the limit of {max_tokens}"),
-                    format!("raise the limit (--max-tokens) to {least} or more"),
+                    raise_to(least),
                 ));
             }
         }

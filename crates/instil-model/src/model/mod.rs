@@ -29,7 +29,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result, setting};
 use crate::gguf::Gguf;
 use instil_grammar::vocab::TokenId;
 
@@ -133,7 +133,7 @@ impl ModelInfo {
         Error::model(
             &self.name,
             format!("a sequence of {length} tokens exceeds the context of {}", self.context_length),
-            "shorten the prompt, or lower --max-tokens",
+            Remedy::from("shorten the prompt, or lower ").name(setting::MAX_TOKENS),
         )
     }
 }
