@@ -17,7 +17,7 @@ use super::read::{FileType, Found, Options, read};
 use super::split::Split;
 use super::write::Writer;
 use crate::disk::write_whole;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result, setting};
 use crate::filter::text::{hash, text};
 use crate::measure::{Sources, measure};
 
@@ -116,7 +116,7 @@ fn check(task: &Task, exported: &Exported, groups: &[BTreeSet<u64>; 2]) -> Resul
     if exported.train + exported.test == 0 {
         let (line, why) = exported.first_left_out.clone().unwrap_or_default();
         let what = format!("no row can take the form {}; line {line}: {why}", task.form.name());
-        return Err(Error::input(&task.input, what, "choose another --format"));
+        return Err(Error::input(&task.input, what, Remedy::from("choose another ").name(setting::FORMAT)));
     }
     if let Some(split) = &task.split
         && (exported.train == 0 || exported.test == 0)
@@ -124,7 +124,9 @@ fn check(task: &Task, exported: &Exported, groups: &[BTreeSet<u64>; 2]) -> Resul
         let side = if exported.train == 0 { "training" } else { "testing" };
         let by = split.by.as_deref().unwrap_or("prompt");
         let what = format!("of {} groups by {by} none is left for {side}", groups[0].len() + groups[1].len());
-        return Err(Error::usage(what, "use another --seed or --split, or a --split-by field with more values"));
+        let remedy = Remedy::from("use another ").name(setting::SEED).and(" or ").name(setting::SPLIT);
+        let remedy = remedy.and(", or a ").name(setting::SPLIT_BY).and(" field with more values");
+        return Err(Error::usage(what, remedy));
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::disk::{read_text, yaml};
-use crate::error::{Error, Result, nearest, suggest};
+use crate::error::{Error, Remedy, Result, nearest, setting, suggest};
 use crate::filter::Filters;
 use crate::recipe::{Attribute, Balance, COMPARE, DrawsOverride, Fault, Held, Quota, Recipe, builtin};
 use crate::validator::read_schema;
@@ -153,9 +153,9 @@ impl Source {
     /// # Errors
     /// When the place does not exist or cannot hold the value.
     pub fn set(&mut self, assignment: &str) -> Result<()> {
-        let fail = |what: String, remedy: String| Error::usage(format!("--set {assignment}: {what}"), remedy);
+        let fail = |what: String, remedy: Remedy| Error::usage(format!("{assignment}: {what}"), remedy);
         let Some((place, value)) = assignment.split_once('=') else {
-            return Err(fail("has no `=`".into(), "write it as --set a.b=c".into()));
+            return Err(fail("has no `=`".into(), Remedy::from("write it as ").set(setting::SET, "a.b=c")));
         };
         let place = place.trim();
         if place.split('.').next() == Some("recipe") && place.contains('.') {
@@ -168,10 +168,10 @@ impl Source {
             return Err(fail("a map is not a single value".into(), "change it in the run file".into()));
         }
         let mut tree = serde_json::to_value(&self.file).expect("a run file is plain data");
-        put(&mut tree, place, value).map_err(|(what, remedy)| fail(what, remedy))?;
+        put(&mut tree, place, value).map_err(|(what, remedy)| fail(what, remedy.into()))?;
         self.file = serde_json::from_value(tree).map_err(|cause| {
             let (what, remedy) = suggest::explain(&cause.to_string());
-            fail(what, if remedy.is_empty() { COMPARE.into() } else { remedy })
+            fail(what, if remedy.is_empty() { COMPARE.into() } else { remedy.into() })
         })?;
         Ok(())
     }

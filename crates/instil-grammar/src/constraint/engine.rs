@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::Settings;
 use super::generation::{Generation, REJECTED};
+use super::backend::raise_to;
 use super::least::ENDLESS;
 use super::session::Session;
 use super::step::DEEPEST;
@@ -12,7 +13,6 @@ use super::tables::Tables;
 use super::trie::{NONE, ROOT};
 use crate::grammar::{Expansion, GrammarSource, Options, Program};
 use crate::vocab::TokenId;
-use super::backend::raise_to;
 use crate::{Error, Result};
 
 /// A function from text to its canonical tokens.
