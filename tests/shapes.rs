@@ -1,30 +1,35 @@
-//! The grammar's front end without the automaton: what the shapes of a schema contain, against the `jsonschema`
-//! crate over random small schemas, and against the project's own table of cases.
+//! The engine's verdicts against the `jsonschema` crate over random small schemas; sources that are hard by their form;
+//! what is refused, and where.
 
 #[path = "support/oracle.rs"]
 mod oracle;
 #[path = "support/schema_gen.rs"]
 mod schema_gen;
+#[path = "support/session.rs"]
+mod session;
+#[path = "support/small_vocab.rs"]
+mod small_vocab;
 #[path = "support/walk.rs"]
 mod walk;
 
-use instil::bench::input::{self, Spacing};
+use instil_grammar::constraint::Whitespace;
 use instil_grammar::grammar::{GrammarSource, NumberStyle, Options, Program, Root};
 use serde_json::Value;
+use session::Engines;
 
 fn options() -> Options {
     Options { numbers: NumberStyle::Any }
 }
 
-/// Whether the front end takes the value; `None` when it refuses the schema.
-fn verdicts(schema: &Value, values: &[Value]) -> Option<Vec<bool>> {
-    let (_, mut expansion) = Program::compile_expanded(&GrammarSource::JsonSchema(schema.clone()), &options()).ok()?;
-    let Root::Json(root) = expansion.root() else { panic!("a schema is JSON") };
-    Some(values.iter().map(|value| expansion.contains(root, value)).collect())
+/// Whether the engine takes each value as text; `None` when it refuses the schema.
+fn verdicts(engines: &Engines, schema: &Value, values: &[Value]) -> Option<Vec<bool>> {
+    let engine = engines.of(schema, NumberStyle::Any, Whitespace::Compact).ok()?;
+    Some(values.iter().map(|value| engines.takes(&engine, &value.to_string())).collect())
 }
 
 #[test]
-fn shapes_agree_with_the_oracle_on_random_schemas() {
+fn sessions_agree_with_the_oracle_on_random_schemas() {
+    let engines = Engines::new();
     let count: u64 = std::env::var("INSTIL_SCHEMAS").ok().and_then(|text| text.parse().ok()).unwrap_or(3_000);
     let mut wrong = Vec::new();
     for seed in 0..count {
@@ -32,7 +37,7 @@ fn shapes_agree_with_the_oracle_on_random_schemas() {
         let schema = schema_gen::schema(&mut random, 3);
         let Ok(validator) = oracle::current(&schema) else { continue };
         let values: Vec<Value> = (0..16).map(|_| schema_gen::value(&mut random, 3)).collect();
-        let found = verdicts(&schema, &values).unwrap_or_else(|| vec![false; values.len()]);
+        let found = verdicts(&engines, &schema, &values).unwrap_or_else(|| vec![false; values.len()]);
         for (value, found) in values.iter().zip(found) {
             if validator.is_valid(value) != found {
                 wrong.push(format!("seed {seed}: {schema}\n    {value} should be valid: {}", !found));
@@ -40,24 +45,6 @@ fn shapes_agree_with_the_oracle_on_random_schemas() {
         }
     }
     assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong[..wrong.len().min(12)].join("\n"));
-}
-
-#[test]
-fn shapes_agree_with_the_table_of_cases() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-    let mut wrong = Vec::new();
-    for file in input::read(&folder).expect("the table") {
-        let case = file.case(Spacing::Spaced).expect("a line of the table");
-        let values: Vec<Value> =
-            case.instances.iter().map(|instance| serde_json::from_str(&instance.text).expect("JSON")).collect();
-        let found = verdicts(&case.schema, &values).unwrap_or_else(|| panic!("{} is refused", file.name));
-        for (instance, found) in case.instances.iter().zip(found) {
-            if instance.valid != found {
-                wrong.push(format!("{}: {} should be valid: {}", file.name, instance.text, instance.valid));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]
@@ -86,6 +73,7 @@ fn hostile_sources_end_soon() {
         }
         assert!(start.elapsed().as_secs() < 20, "{regex}");
     }
+    let engines = Engines::new();
     let mut deep = serde_json::json!({"type": "integer"});
     for _ in 0..100 {
         deep = serde_json::json!({"properties": {"a": deep}, "required": ["a"]});
@@ -108,7 +96,7 @@ fn hostile_sources_end_soon() {
         })).collect::<Vec<_>>()}),
     ] {
         let start = std::time::Instant::now();
-        let found = verdicts(&schema, &[serde_json::json!({}), serde_json::json!("word number 77")]);
+        let found = verdicts(&engines, &schema, &[serde_json::json!({}), serde_json::json!("word number 77")]);
         assert!(found.is_some());
         assert!(start.elapsed().as_secs() < 5, "{}", &schema.to_string()[..80]);
     }

@@ -110,6 +110,22 @@ impl Tally {
         self.wall_ns.push((result.wall_ns, 1));
     }
 
+    /// Whether every file ended, and every verdict is the right one; a schema that is refused has none.
+    pub fn is_right(&self) -> bool {
+        self.rejects_valid + self.accepts_invalid + self.timeouts + self.memory + self.crashes + self.unsteady == 0
+    }
+
+    /// What was not right, in a few words.
+    pub fn wrong(&self) -> String {
+        format!(
+            "{} files with a valid text rejected, {} with an invalid one accepted, {} without an end, {} unsteady masks",
+            self.rejects_valid,
+            self.accepts_invalid,
+            self.timeouts + self.memory + self.crashes,
+            self.unsteady
+        )
+    }
+
     /// Notes what the engine computed once a vocabulary.
     pub fn set_startup(&mut self, startup: Startup) {
         self.startup = startup;

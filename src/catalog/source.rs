@@ -20,7 +20,7 @@ pub use cache::{Places, Presence, locate};
 pub use verify::sha256_of_file;
 
 use super::manifest::{Check, FileEntry, Manifest, Role, Source, SourceKind};
-use crate::{Error, Result};
+use crate::error::{Error, Remedy, Result, setting};
 use cache::{Found, locate_file};
 
 /// The files of a model on this machine, checked.

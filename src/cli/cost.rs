@@ -39,17 +39,21 @@ pub struct Cost {
     mask_bytes: u64,
 }
 
+/// The tokenizer in a `tokenizer.json` or a GGUF file.
+pub fn tokenizer_of(path: &Path) -> Result<Tokenizer> {
+    let is_gguf = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+    Ok(if is_gguf {
+        Tokenizer::from_gguf(Gguf::open(path)?.metadata(), &path.display().to_string())?
+    } else {
+        Tokenizer::from_file(path)?
+    })
+}
+
 /// The vocabulary of a tokenizer file, or of a model whose files are here; the name it goes by. `None` when the
 /// model is not here: nothing is fetched.
 pub fn vocabulary(tokenizer: Option<&Path>, model: &str) -> Result<Option<(String, Arc<Vocab>)>> {
     if let Some(path) = tokenizer {
-        let is_gguf = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
-        let tokenizer = if is_gguf {
-            Tokenizer::from_gguf(Gguf::open(path)?.metadata(), &path.display().to_string())?
-        } else {
-            Tokenizer::from_file(path)?
-        };
-        return Ok(Some((path.display().to_string(), tokenizer.vocab().clone())));
+        return Ok(Some((path.display().to_string(), tokenizer_of(path)?.vocab().clone())));
     }
     let places = Places::from_environment();
     let manifest = Catalog::load(&places)?.resolve(model)?;

@@ -18,6 +18,7 @@ use instil_model::tokenizer::{EncodeOptions, Tokenizer};
 use serde_json::Value;
 
 use super::console::{Answer, Console};
+use super::cost::tokenizer_of;
 use super::options::{Order, Spaces};
 
 /// Verdicts, compile times and mask times of constraint engines.
@@ -26,7 +27,7 @@ pub struct MasksBench {
     /// A folder of .json files, or a .jsonl(.gz) file: `name`, `schema`, `tests`. `extremes` for
     /// schemas that are hard by their size.
     data: PathBuf,
-    /// A tokenizer.json file.
+    /// A tokenizer.json file, or a GGUF file with a tokenizer in it.
     #[arg(long, value_name = "FILE")]
     tokenizer: PathBuf,
     /// Engines: instil, outlines; llguidance in a build with the feature `peers`.
@@ -38,6 +39,12 @@ pub struct MasksBench {
     /// White space between the parts of a text.
     #[arg(long, value_enum, default_value = "spaced")]
     whitespace: Spaces,
+    /// Spellings of numbers: as rows are written, or any that JSON allows.
+    #[arg(long, value_enum, default_value = "flexible")]
+    numbers: Numbers,
+    /// Fail, with exit code 5, when a verdict is wrong or a file ends without one.
+    #[arg(long)]
+    strict: bool,
     /// Seconds a file may take.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     time_limit: u64,
@@ -53,6 +60,15 @@ pub struct MasksBench {
     /// Measures one engine, file by file from standard input, for the process that supervises it.
     #[arg(long, hide = true)]
     worker: Option<String>,
+}
+
+/// Spellings of numbers that texts may have.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Numbers {
+    /// As people and programs write them.
+    Flexible,
+    /// Any of the same value.
+    Any,
 }
 
 /// Runs the protocol.
@@ -125,11 +141,18 @@ pub fn run(bench: &MasksBench, console: &Console) -> Result<Answer> {
         "engines": object(&Tally::summary),
         "details": object(&Tally::details),
     });
-    Ok(Answer::written(table(&tallies), format!("{summary:#}\n")))
+    let verdict = match tallies.iter().find(|(_, tally)| bench.strict && !tally.is_right()) {
+        Some((engine, tally)) => {
+            let what = format!("{engine}: {}", tally.wrong());
+            Err(Error::Unmet { what, remedy: "see --verdicts for each of them".into() })
+        }
+        None => Ok(()),
+    };
+    Ok(Answer::written(table(&tallies), format!("{summary:#}\n")).ending(verdict))
 }
 
 fn work(bench: &MasksBench, engine: &str, spacing: Spacing) -> Result<()> {
-    let tokenizer = Tokenizer::from_file(&bench.tokenizer)?;
+    let tokenizer = tokenizer_of(&bench.tokenizer)?;
     let encode = |text: &str| tokenizer.encode(text, EncodeOptions::default()).unwrap_or_default();
     let make = || make(bench, engine, &tokenizer);
     serve(make, &encode, spacing, &mut std::io::stdin().lock(), &mut std::io::stdout().lock())
@@ -146,7 +169,11 @@ fn make(bench: &MasksBench, engine: &str, tokenizer: &Tokenizer) -> Result<Box<d
                 escapes: Escapes::Any,
                 ..Settings::default()
             };
-            let options = Options { numbers: NumberStyle::Flexible };
+            let numbers = match bench.numbers {
+                Numbers::Flexible => NumberStyle::Flexible,
+                Numbers::Any => NumberStyle::Any,
+            };
+            let options = Options { numbers };
             Ok(Box::new(engines::instil::Instil::new(vocab, options, settings)))
         }
         "outlines" => Ok(Box::new(engines::outlines::Outlines::new(vocab)?)),

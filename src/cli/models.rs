@@ -51,6 +51,7 @@ enum ModelsCommand {
     /// Print where the weights of a model are; fails when they are not on this machine.
     Path {
         /// Its name, or a path to a manifest.
+        #[arg(default_value = instil::catalog::DEFAULT_MODEL)]
         name: String,
     },
 }

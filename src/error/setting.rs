@@ -34,6 +34,22 @@ pub const APPLY: Setting = Setting::new("apply");
 
 /// All of them.
 pub const ALL: &[Setting] = &[
-    DEVICE, ENGINE, FEATURE, MAX_TOKENS, MODEL, ROWS, OUTPUT, RESUME, SET, STRICT, FIELD, PROMPT_FIELD,
-    RESPONSE_FIELD, FORMAT, SEED, SPLIT, SPLIT_BY, APPLY,
+    DEVICE,
+    ENGINE,
+    FEATURE,
+    MAX_TOKENS,
+    MODEL,
+    ROWS,
+    OUTPUT,
+    RESUME,
+    SET,
+    STRICT,
+    FIELD,
+    PROMPT_FIELD,
+    RESPONSE_FIELD,
+    FORMAT,
+    SEED,
+    SPLIT,
+    SPLIT_BY,
+    APPLY,
 ];

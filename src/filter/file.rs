@@ -97,7 +97,11 @@ pub fn text_fields(input: &Path) -> Result<Vec<String>> {
             if !fields.is_empty() {
                 return Ok(fields);
             }
-            return Err(Error::input(input, "the first row has no text field", Remedy::from("name one with ").name(setting::FIELD)));
+            return Err(Error::input(
+                input,
+                "the first row has no text field",
+                Remedy::from("name one with ").name(setting::FIELD),
+            ));
         }
     }
     Err(Error::input(input, "there is no row in this file", "give JSON Lines: one JSON object a line"))

@@ -176,18 +176,23 @@ pub struct Shingled {
 impl Shingled {
     /// The shingles of `text` and the bands of their signature.
     pub fn new(text: &str, shingles: Shingles) -> Self {
-        let set = shingles.set(text);
-        if set.is_empty() {
-            return Self::default();
-        }
-        let signature = signature(&set);
-        let mut bands = [0; BANDS];
-        for (band, places) in bands.iter_mut().zip(signature.chunks_exact(ROWS)) {
-            let hash = places.iter().fold(0u64, |state, place| mix(state ^ u64::from(*place)));
-            *band = (hash >> 32) as u32;
-        }
-        Self { set, bands: Some(bands) }
+        Self::of(shingles.set(text))
     }
+
+    fn of(set: Vec<u32>) -> Self {
+        let bands = (!set.is_empty()).then(|| bands(&signature(&set)));
+        Self { set, bands }
+    }
+}
+
+/// A hash of each band of a signature.
+fn bands(signature: &[u32; PLACES]) -> [u32; BANDS] {
+    let mut bands = [0; BANDS];
+    for (band, places) in bands.iter_mut().zip(signature.chunks_exact(ROWS)) {
+        let hash = places.iter().fold(0u64, |state, place| mix(state ^ u64::from(*place)));
+        *band = (hash >> 32) as u32;
+    }
+    bands
 }
 
 /// The kept rows, by the bands of their signatures.
@@ -379,20 +384,32 @@ mod tests {
         let mut seen = 0;
         for seed in 0..1000 {
             let (a, b) = pair(seed, 80, 10);
-            let shingled = |set: &[u32]| {
-                let signature = signature(set);
-                let mut bands = [0; BANDS];
-                for (band, places) in bands.iter_mut().zip(signature.chunks_exact(ROWS)) {
-                    *band = places.iter().fold(0u64, |state, place| mix(state ^ u64::from(*place))) as u32;
-                }
-                Shingled { set: set.to_vec(), bands: Some(bands) }
-            };
             let mut index = NearIndex::new(0.7);
-            index.accept(Other::Row(0), None, &shingled(&a)).expect("in memory");
-            seen += usize::from(index.check(&shingled(&b), None).expect("in memory").is_some());
+            index.accept(Other::Row(0), None, &Shingled::of(a)).expect("in memory");
+            seen += usize::from(index.check(&Shingled::of(b), None).expect("in memory").is_some());
         }
         // J = 0.8 is seen with probability 0.998.
         assert!(seen > 985, "{seen}");
+    }
+
+    #[test]
+    fn every_place_counts_in_its_band_and_any_one_band_is_enough() {
+        let (set, _) = pair(1, 80, 10);
+        let whole = signature(&set);
+        for place in 0..PLACES {
+            let mut changed = whole;
+            changed[place] ^= 1;
+            let unlike: Vec<usize> = (0..BANDS).filter(|&band| bands(&changed)[band] != bands(&whole)[band]).collect();
+            assert_eq!(unlike, [place / ROWS], "place {place}");
+        }
+        for shared in 0..BANDS {
+            let mut other = bands(&whole).map(|hash| !hash);
+            other[shared] = !other[shared];
+            let mut index = NearIndex::new(0.7);
+            index.accept(Other::Row(0), None, &Shingled::of(set.clone())).expect("in memory");
+            let twin = Shingled { set: set.clone(), bands: Some(other) };
+            assert!(index.check(&twin, None).expect("in memory").is_some(), "band {shared}");
+        }
     }
 
     fn index_of(texts: &[&str]) -> NearIndex {

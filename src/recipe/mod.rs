@@ -218,6 +218,24 @@ pub enum Output {
     Number(String),
 }
 
+impl Step {
+    /// The templates that are rendered with a row's own values.
+    pub fn row_templates(&self) -> Vec<&str> {
+        let mut templates = vec![self.prompt.as_str(), self.begins.as_str()];
+        match &self.output {
+            Output::Regex(template) | Output::Template(template) | Output::Number(template) => templates.push(template),
+            Output::Text(text) => templates.extend(text.templates().map(|(_, template)| template)),
+            Output::Score(scale) => templates.extend(scale.swapped.as_deref()),
+            Output::Likelihood(likelihood) => {
+                templates.push(&likelihood.text);
+                templates.extend(likelihood.without.as_deref());
+            }
+            Output::Choice(_) | Output::Schema => {}
+        }
+        templates
+    }
+}
+
 impl Output {
     /// Whether the model draws tokens for it.
     pub fn is_decoded(&self) -> bool {

@@ -112,6 +112,15 @@ impl Templates {
         only_known(parsed.undeclared_variables(false), known)
     }
 
+    /// Whether `template` uses the value `name`; of one that does not parse, whether it may.
+    pub fn uses(&self, template: &str, name: &str) -> bool {
+        if !is_template(template) {
+            return false;
+        }
+        let environment = self.environment.borrow();
+        environment.template_from_str(template).map_or(true, |parsed| parsed.undeclared_variables(false).contains(name))
+    }
+
     /// The first name, in the order of the alphabet, that `template` uses and `values` lacks.
     fn undefined(&self, template: &str, values: &Map<String, Value>) -> Option<String> {
         let names = self.environment.borrow().template_from_str(template).ok()?.undeclared_variables(true);

@@ -3,96 +3,27 @@
 //! Keeps the scheduler full with what [`super::rows`] wants, takes what comes back into the ledger, and lets
 //! rows be decided in order. An attempt that is turned down is followed by the next attempt of the same row.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-use serde_json::{Map, Value};
+use std::time::Instant;
 
 use super::directory::RunDirectory;
+use super::event::{Event, Summary};
 use super::ledger::Entry;
-use super::rows::{Rows, Wanted};
+use super::rows::{Opened, Rows, Wanted};
 use super::seeds::Seeds;
 use super::steps::{Decoding, Next, Reader, Steps};
 use crate::error::Result;
 use crate::plan::Plan;
-use crate::row::Reason;
 use instil_grammar::constraint::Compiler;
-use instil_grammar::vocab::TokenId;
-use instil_model::decode::{Capacity, Scheduler, Statistics, StreamKey};
+use instil_model::decode::{Capacity, Scheduler, StreamKey};
 use instil_model::model::Model;
 use instil_model::model::embedder::Embedder;
 use instil_model::tokenizer::Tokenizer;
 
 /// Rows that may be open at once, as a multiple of the slots: bounds memory while rows wait for lower ones.
 const AHEAD: usize = 8;
-
-/// What happens during a run, for whoever shows it.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// A row was accepted and written.
-    Accepted {
-        /// The row.
-        row: u32,
-        /// Its fields.
-        fields: &'a Map<String, Value>,
-        /// It was decoded before this run was resumed.
-        was_known: bool,
-    },
-    /// An attempt was turned down and written to the rejects.
-    Rejected {
-        /// The row.
-        row: u32,
-        /// Why.
-        reason: &'a Reason,
-    },
-    /// A step of an attempt is about to be decoded.
-    Requested {
-        /// Row, step and attempt.
-        key: StreamKey,
-        /// Field of the step.
-        field: &'a str,
-        /// Tokens that other rows share.
-        prefix: &'a [TokenId],
-        /// The row's own tokens.
-        prompt: &'a [TokenId],
-    },
-    /// A decoding step has ended.
-    Progress {
-        /// Rows accepted so far.
-        accepted: u32,
-        /// What decoding cost so far.
-        statistics: Statistics,
-    },
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, Default)]
-pub struct Summary {
-    /// Rows written.
-    pub accepted: u32,
-    /// Attempts turned down, by rule.
-    pub rejected: BTreeMap<String, u32>,
-    /// Rows given up: after `max_attempts`, or because nothing applies to what they would be made from.
-    pub given_up: u32,
-    /// Of these, the rows that nothing applies to.
-    pub unfit: u32,
-    /// Attempts that were decoded in this session.
-    pub decoded: u32,
-    /// Rows written that were decoded before this session.
-    pub known: u32,
-    /// What decoding cost, by both models where another one judges.
-    pub statistics: Statistics,
-    /// What the judging model cost of that.
-    pub judging: Option<Statistics>,
-    /// From the first prompt to the last row.
-    pub elapsed: Duration,
-    /// Part of that in the schedulers' steps: model, masks, draws and keeping the batch full.
-    pub stepping: Duration,
-    /// The user stopped the run.
-    pub interrupted: bool,
-}
 
 /// A model that gives scores in place of the one that writes.
 pub struct Judge<'a> {
@@ -154,8 +85,9 @@ pub fn generate<'a>(
         let waiting = outstanding(&scheduler, judge.as_ref());
         while slots.saturating_sub(waiting) > wanted.len() && rows.open_count() < slots * AHEAD {
             match rows.open_next()? {
-                Some(want) => wanted.extend(want),
-                None => break,
+                Opened::Wanting(want) => wanted.push(want),
+                Opened::Known => {}
+                Opened::NoneLeft => break,
             }
         }
         rows.settle(&mut wanted, on_event)?;
@@ -255,8 +187,8 @@ pub fn replay(
     let mut rows = Rows::new(plan, &seeds, directory, embedder)?;
     let mut wanted = Vec::new();
     while wanted.is_empty() && !rows.all_decided() {
-        if let Some(want) = rows.open_next()? {
-            wanted.extend(want);
+        if let Opened::Wanting(want) = rows.open_next()? {
+            wanted.push(want);
         }
         rows.settle(&mut wanted, on_event)?;
     }

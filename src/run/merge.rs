@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::directory::{self, RunDirectory};
-use super::driver::{Event, Summary, replay};
+use super::driver::replay;
+use super::event::{Event, Summary};
 use super::ledger::{Recovered, Scan};
 use crate::error::{Error, Result};
 use crate::plan::Plan;

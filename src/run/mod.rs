@@ -9,6 +9,7 @@
 pub mod directory;
 pub mod driver;
 pub mod estimate;
+pub mod event;
 pub mod file;
 pub mod fill;
 pub mod ledger;
@@ -20,7 +21,8 @@ pub mod steps;
 pub mod tree;
 
 pub use directory::RunDirectory;
-pub use driver::{Event, Summary, generate};
+pub use driver::generate;
 pub use estimate::Estimate;
+pub use event::{Event, Summary};
 pub use file::RunFile;
 pub use merge::merge;

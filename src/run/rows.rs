@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::directory::RunDirectory;
-use super::driver::{Event, Summary};
+use super::event::{Event, Summary};
 use super::ledger::Entry;
 use super::seeds::{Origin, Seeds, family, texts_of};
 use crate::error::Result;
@@ -94,6 +94,17 @@ impl Context<'_> {
     }
 }
 
+/// What opening a row found.
+#[derive(Debug)]
+pub enum Opened {
+    /// It wants an attempt.
+    Wanting(Wanted),
+    /// The ledger has what is needed of it, or it waits for another row.
+    Known,
+    /// There is no row left.
+    NoneLeft,
+}
+
 /// A row that was kept, and its texts.
 type Latest = (u32, Arc<Map<String, Value>>);
 
@@ -172,20 +183,19 @@ impl<'a> Rows<'a> {
         self.plan.seeds.is_some() && !self.plan.tries && self.summary.accepted >= self.plan.rows
     }
 
-    /// Opens the next row. `None` when there is none left; else the attempt that it wants, unless the ledger
-    /// has all that is needed of it.
+    /// Opens the next row.
     ///
     /// # Errors
     /// When the ledger cannot be read.
-    pub fn open_next(&mut self) -> Result<Option<Option<Wanted>>> {
-        let Some((index, attributes)) = self.coming.next() else { return Ok(None) };
+    pub fn open_next(&mut self) -> Result<Opened> {
+        let Some((index, attributes)) = self.coming.next() else { return Ok(Opened::NoneLeft) };
         let set = self.plan.recipe.example_set_of(self.plan.seed, index);
         let state = State::Waiting;
         self.open.insert(index, Row { attributes, set, origin: None, number: 0, turned_down: Vec::new(), state });
         if self.seeds.before(index).is_none_or(|before| before < self.decided) {
             self.originate(index)?;
         }
-        self.go_on(index).map(Some)
+        Ok(self.go_on(index)?.map_or(Opened::Known, Opened::Wanting))
     }
 
     /// Takes an attempt that was decoded into the ledger and its row. Returns the next attempt that the row

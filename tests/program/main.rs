@@ -2,7 +2,7 @@
 //!
 //! [`rows`] makes run directories, [`run_files`] plans them, [`resume`] stops, tears, grows and joins them,
 //! [`endurance`] does so at any size and on disks that refuse, [`from_rows`] evolves, answers, judges and labels,
-//! [`tree`] shows families, [`semantic`] keeps meanings apart, [`data_sets`] filters, measures and exports, [`review`] takes people's decisions,
+//! [`tree`] shows families, [`semantic`] keeps meanings apart, [`snapshots`] keeps what people see, [`data_sets`] filters, measures and exports, [`review`] takes people's decisions,
 //! [`texts`] decodes and checks on stdout, [`weights`] decodes with a small model of random weights,
 //! [`bad_input`] holds every refusal to one clear line, [`closed`] looks away while a command prints. Here is what they share: a place of their own to run
 //! the program in.
@@ -17,6 +17,7 @@ mod review;
 mod rows;
 mod run_files;
 mod semantic;
+mod snapshots;
 mod texts;
 mod tree;
 mod weights;

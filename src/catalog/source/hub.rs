@@ -443,9 +443,8 @@ fn token() -> Option<String> {
 fn reason(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Timeout(_) => "cannot be reached (no answer in time)".into(),
-        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed | ureq::Error::Io(_) => {
-            format!("cannot be reached ({})", error.to_string().replace('\n', " "))
-        }
+        ureq::Error::Io(cause) => format!("cannot be reached ({})", cause.to_string().replace('\n', " ")),
+        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => format!("cannot be reached ({error})"),
         other => other.to_string().replace('\n', " "),
     }
 }

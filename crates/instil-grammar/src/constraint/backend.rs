@@ -156,7 +156,7 @@ pub struct Enforcement {
     pub pointer: String,
     /// Its name.
     pub keyword: String,
-    /// `automaton`, `guard`, `annotation` or `refused`.
+    /// `automaton`, `assumed`, `guard`, `annotation` or `refused`.
     pub how: &'static str,
     /// It is not enforced, so the schema is refused.
     pub refused: bool,
@@ -176,6 +176,7 @@ pub fn enforcement(schema: &Value, backend: Backend) -> Result<Vec<Enforcement>>
             let entries = program.report().into_iter().map(|entry| Enforcement {
                 how: match entry.enforcement {
                     grammar::Enforcement::Automaton => "automaton",
+                    grammar::Enforcement::Assumed => "assumed",
                     grammar::Enforcement::Guard => "guard",
                     grammar::Enforcement::Annotation => "annotation",
                 },

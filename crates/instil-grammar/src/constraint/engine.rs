@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::Settings;
-use super::generation::{Generation, REJECTED};
 use super::backend::raise_to;
+use super::generation::{Generation, REJECTED};
 use super::least::ENDLESS;
 use super::session::Session;
 use super::step::DEEPEST;

@@ -6,9 +6,15 @@ use serde_json::Value;
 use super::Root;
 use super::expand::Expansion;
 use super::items::COUNTED_LIMIT;
+use super::keyword::array::ItemCount;
+use super::keyword::logic::{AnyOf, Ref};
+use super::keyword::object::MemberCount;
+use super::keyword::string::Length;
+use super::keyword::value::{Enum, Type};
+use super::keyword::{Count, Keyword};
 use super::language::NONE;
 use super::node::{ANYTHING, ArrayBody, NOTHING, ObjectBody};
-use super::schema::{Keyword, SchemaId, types};
+use super::schema::{SchemaId, types};
 use super::shape::NodeId;
 
 /// Nesting of required values that is followed when looking for an empty node.
@@ -130,30 +136,30 @@ impl Expansion {
             else {
                 break;
             };
-            let Some(literal) = self.literals(part).first().copied() else { break };
-            pointer.clone_from(&self.schema(literal.schema()).pointer);
+            let Some(signed) = self.conjuncts(part).first().copied() else { break };
+            pointer.clone_from(&self.schema(signed.schema()).pointer);
             node = part;
         }
         pointer
     }
 
-    /// Where a literal lists its values, trying them tells.
+    /// Where a schema lists its values, trying them tells.
     fn finite_emptiness(&mut self, node: NodeId) -> Option<bool> {
         self.listed_values(node).map(|values| values.is_empty())
     }
 
-    /// The values of a node, where a literal lists them.
+    /// The values of a node, where a schema of it lists them.
     pub(super) fn listed_values(&mut self, node: NodeId) -> Option<Vec<Value>> {
-        let literals = self.literals(node);
-        let values = literals.iter().filter(|literal| !literal.is_negative()).find_map(|literal| {
-            self.schema(literal.schema()).keywords.iter().find_map(|keyword| match keyword {
-                Keyword::Enum(values) if values.len() <= FINITE_LIMIT => Some(values.clone()),
+        let conjuncts = self.conjuncts(node);
+        let values = conjuncts.iter().filter(|signed| !signed.is_negative()).find_map(|signed| {
+            self.schema(signed.schema()).keywords.iter().find_map(|keyword| match keyword {
+                Keyword::Enum(Enum(values)) if values.len() <= FINITE_LIMIT => Some(values.clone()),
                 _ => None,
             })
         })?;
         let mut fitting = Vec::with_capacity(values.len());
         for value in values.iter() {
-            if literals.iter().all(|literal| self.valid(literal.schema(), value) != literal.is_negative()) {
+            if conjuncts.iter().all(|signed| self.valid(signed.schema(), value) != signed.is_negative()) {
                 fitting.push(value.clone());
             }
         }
@@ -202,8 +208,8 @@ impl Expansion {
 
     /// A quick look at a single schema; false when it takes more than that.
     fn is_plainly_inhabited(&mut self, node: NodeId) -> bool {
-        match self.literals(node)[..] {
-            [literal] if !literal.is_negative() => self.schema_inhabited(literal.schema(), 0),
+        match self.conjuncts(node)[..] {
+            [signed] if !signed.is_negative() => self.schema_inhabited(signed.schema(), 0),
             _ => false,
         }
     }
@@ -217,22 +223,24 @@ impl Expansion {
         let mut open = 0x7F;
         for keyword in &schema.keywords {
             open &= match keyword {
-                Keyword::Type(bits) => *bits,
-                Keyword::Enum(values) if schema.keywords.len() == 1 => return !values.is_empty(),
+                Keyword::Type(Type(bits)) => *bits,
+                Keyword::Enum(Enum(values)) if schema.keywords.len() == 1 => return !values.is_empty(),
                 Keyword::Number(_) => !(types::NUMBER | types::INTEGER),
-                Keyword::Length(min, max) if max.is_none_or(|max| *min <= max) && !has_language(&schema.keywords) => {
-                    0x7F
-                }
-                Keyword::Length(..) | Keyword::Pattern(_) | Keyword::Format(_) => !types::STRING,
+                Keyword::Length(Length(count)) if count.is_possible() && !has_language(&schema.keywords) => 0x7F,
+                Keyword::Length(_) | Keyword::Pattern(_) | Keyword::Format(_) => !types::STRING,
                 Keyword::Object(_) | Keyword::PropertyNames(_) | Keyword::DependentRequired(_) => 0x7F,
-                Keyword::Members(0, _) | Keyword::ItemCount(0, _) | Keyword::Unique | Keyword::Items(..) => 0x7F,
+                Keyword::MemberCount(MemberCount(Count { min: 0, .. }))
+                | Keyword::ItemCount(ItemCount(Count { min: 0, .. })) => 0x7F,
+                Keyword::Unique(_) | Keyword::Items(_) => 0x7F,
                 Keyword::Required(_)
-                | Keyword::Members(..)
+                | Keyword::MemberCount(_)
                 | Keyword::UnevaluatedProperties(_)
                 | Keyword::DependentSchemas(_) => !types::OBJECT,
-                Keyword::ItemCount(..) | Keyword::Contains(..) | Keyword::UnevaluatedItems(_) => !types::ARRAY,
-                Keyword::Ref(target) if schema.keywords.len() == 1 => return self.schema_inhabited(*target, depth + 1),
-                Keyword::AnyOf(list) if schema.keywords.len() == 1 => {
+                Keyword::ItemCount(_) | Keyword::Contains(_) | Keyword::UnevaluatedItems(_) => !types::ARRAY,
+                Keyword::Ref(Ref(target)) if schema.keywords.len() == 1 => {
+                    return self.schema_inhabited(*target, depth + 1);
+                }
+                Keyword::AnyOf(AnyOf(list)) if schema.keywords.len() == 1 => {
                     return list.iter().any(|&inner| self.schema_inhabited(inner, depth + 1));
                 }
                 Keyword::Enum(_)
@@ -240,7 +248,7 @@ impl Expansion {
                 | Keyword::AnyOf(_)
                 | Keyword::OneOf(_)
                 | Keyword::Not(_)
-                | Keyword::If(..)
+                | Keyword::If(_)
                 | Keyword::Ref(_) => return false,
             };
         }

@@ -8,7 +8,7 @@ use super::NumberStyle;
 use super::expand::Expansion;
 use super::items::{COUNTED_LIMIT, ItemPlace, ItemPlan};
 use super::language::{ANY, ExprId, INFINITE, NONE};
-use super::node::{ANYTHING, ArrayBody, Case, Literal, NOTHING, ObjectBody};
+use super::node::{ANYTHING, ArrayBody, Case, NOTHING, ObjectBody, Signed};
 use super::number::NumberSet;
 use super::schema::Schema;
 use super::shape::{ArrayShape, Contains, GuardId, Member, NodeId, ObjectShape, Shape, ShapeKind, StringShape};
@@ -47,7 +47,7 @@ impl Expansion {
                 Some(language) => language,
                 None => {
                     // No automaton for it: any number, checked when complete.
-                    guards.extend(self.literals(node).iter());
+                    guards.extend(self.conjuncts(node).iter());
                     self.number_language(&NumberSet::all()).unwrap_or(ANY)
                 }
             };
@@ -62,7 +62,7 @@ impl Expansion {
         {
             // Exponents of any form: what they mean is checked when the number is complete.
             let language = super::literal::exponent_literals(&mut self.languages);
-            let guards = self.literals(node).to_vec();
+            let guards = self.conjuncts(node).to_vec();
             let guards = self.guard_ids(&guards);
             shapes.push(Shape { kind: ShapeKind::Number(language), guards });
         }
@@ -77,7 +77,7 @@ impl Expansion {
             let counts = |&(_, min, max): &(NodeId, u32, Option<u32>)| min.max(max.unwrap_or(0)) > COUNT_LIMIT;
             if case.body.contains.len() > COUNTED_LIMIT || case.body.contains.iter().any(counts) {
                 case.body.contains.clear();
-                self.literals(node).iter().for_each(|&literal| case.guard(literal));
+                self.conjuncts(node).iter().for_each(|&signed| case.guard(signed));
             }
             if let Some(shape) = self.array_shape(&case.body) {
                 let guards = self.guard_ids(&case.guards);
@@ -111,11 +111,11 @@ impl Expansion {
         }
     }
 
-    fn guard_ids(&mut self, literals: &[Literal]) -> Vec<GuardId> {
-        if literals.is_empty() {
+    fn guard_ids(&mut self, conjuncts: &[Signed]) -> Vec<GuardId> {
+        if conjuncts.is_empty() {
             return Vec::new();
         }
-        let key: Arc<[Literal]> = literals.into();
+        let key: Arc<[Signed]> = conjuncts.into();
         if let Some(&id) = self.guard_index.get(&key) {
             return vec![id];
         }
@@ -125,15 +125,10 @@ impl Expansion {
         vec![id]
     }
 
-    /// Number of different guards so far.
-    pub fn guard_count(&self) -> usize {
-        self.guards.len()
-    }
-
     /// Checks a finished value.
     pub fn guard_check(&mut self, guard: GuardId, value: &Value) -> bool {
-        let literals = self.guards[guard as usize].clone();
-        literals.iter().all(|literal| self.valid(literal.schema(), value) != literal.is_negative())
+        let conjuncts = self.guards[guard as usize].clone();
+        conjuncts.iter().all(|signed| self.valid(signed.schema(), value) != signed.is_negative())
     }
 
     /// The shape of an array; none when nothing finite has it.

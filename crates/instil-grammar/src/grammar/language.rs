@@ -17,6 +17,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use self::counting::leap_rest;
+use self::search::Life;
 use super::charset::CharSet;
 
 /// Index of an expression.
@@ -38,7 +39,7 @@ const FILTER_LIMIT: u32 = 512;
 
 /// What an expression is made of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Node {
+enum Expr {
     None,
     Any,
     Epsilon,
@@ -58,9 +59,9 @@ enum Node {
     Repeat(ExprId, u32, u32),
     /// A named language, defined by an expression in which every use of it comes after a character.
     Fix(u32),
-    /// Rest of a decimal literal whose value is a multiple of a step.
+    /// Rest of a decimal literal whose value is a multiple of a divisor.
     Multiple {
-        step: u32,
+        divisor: u32,
         /// Fraction digits read so far; `None` before the point.
         fraction: Option<u32>,
         remainder: u64,
@@ -134,9 +135,9 @@ pub enum Cost {
     Json = 1,
 }
 
-/// A step `numerator / 10^scale`.
+/// What multiples are multiples of: `numerator / 10^scale`.
 #[derive(Clone, Debug)]
-struct Step {
+struct Divisor {
     numerator: u64,
     scale: u32,
 }
@@ -144,31 +145,31 @@ struct Step {
 /// All expressions of an expansion.
 #[derive(Debug)]
 pub struct Languages {
-    nodes: Vec<Node>,
+    nodes: Vec<Expr>,
     info: Vec<Info>,
-    index: FxHashMap<Node, ExprId>,
+    index: FxHashMap<Expr, ExprId>,
     classes: Vec<CharSet>,
     class_index: FxHashMap<CharSet, u32>,
     words: Vec<Arc<[Box<str>]>>,
     /// Characters of each set of words.
     word_alphabets: Vec<Alphabet>,
     fixes: Vec<ExprId>,
-    steps: Vec<Step>,
-    /// 0 unknown, 1 has a word, 2 has none; by expression, for those that are not positive.
-    alive: FxHashMap<ExprId, bool>,
+    divisors: Vec<Divisor>,
+    /// Whether there is a word; by expression, for those that are not positive and have been asked.
+    life: FxHashMap<ExprId, Life>,
     exact_cost: [FxHashMap<ExprId, u32>; 2],
     /// Endings found by the last searches, newest first.
     witnesses: Vec<Arc<[u32]>>,
     /// ASCII branches of expressions that are not positive.
     branches: FxHashMap<ExprId, Arc<[Branch]>>,
-    /// Parts of all conjunctions and alternations.
+    /// Parts of all conjunctions and alternations, and of all lists of derivatives.
     listed: usize,
     /// Branches that are kept.
     branched: usize,
-    /// Searches that gave up.
-    given_up: u32,
-    /// Set when a limit was hit and an answer assumed.
-    pub exhausted: bool,
+    /// The derivatives of expressions that were searched without a word being found.
+    targets: FxHashMap<ExprId, Arc<[ExprId]>>,
+    /// A limit was hit and an answer assumed.
+    assumed: bool,
 }
 
 /// The characters that an expression tells apart in its first place.
@@ -208,28 +209,28 @@ impl Languages {
             words: Vec::new(),
             word_alphabets: Vec::new(),
             fixes: Vec::new(),
-            steps: Vec::new(),
-            alive: FxHashMap::default(),
+            divisors: Vec::new(),
+            life: FxHashMap::default(),
             exact_cost: [FxHashMap::default(), FxHashMap::default()],
             witnesses: Vec::new(),
             branches: FxHashMap::default(),
             listed: 0,
             branched: 0,
-            given_up: 0,
-            exhausted: false,
+            targets: FxHashMap::default(),
+            assumed: false,
         };
-        this.intern(Node::None);
-        this.intern(Node::Any);
-        this.intern(Node::Epsilon);
+        this.intern(Expr::None);
+        this.intern(Expr::Any);
+        this.intern(Expr::Epsilon);
         this.class(CharSet::full());
         this
     }
 
     /// Memory held, roughly.
     pub(crate) fn size_bytes(&self) -> usize {
-        let expression = 2 * size_of::<Node>() + size_of::<Info>() + 8;
-        let known = self.alive.len() + self.exact_cost[0].len() + self.exact_cost[1].len();
-        expression * self.nodes.len() + 4 * self.listed + 12 * known + 96 * self.branched
+        let expression = 2 * size_of::<Expr>() + size_of::<Info>() + 8;
+        let known = self.life.len() + self.exact_cost[0].len() + self.exact_cost[1].len();
+        expression * self.nodes.len() + 4 * self.listed + 16 * known + 32 * self.targets.len() + 96 * self.branched
     }
 
     /// Number of expressions.
@@ -245,20 +246,20 @@ impl Languages {
     /// Outer bounds of the length in characters.
     pub fn length(&self, e: ExprId) -> (u32, u32) {
         match self.nodes[e as usize] {
-            Node::Words { .. } => self.words_length(e),
+            Expr::Words { .. } => self.words_length(e),
             _ => self.info[e as usize].length,
         }
     }
 
-    fn intern(&mut self, node: Node) -> ExprId {
+    fn intern(&mut self, node: Expr) -> ExprId {
         if let Some(&id) = self.index.get(&node) {
             return id;
         }
         if self.nodes.len() >= EXPR_LIMIT {
-            self.exhausted = true;
+            self.assumed = true;
             return NONE;
         }
-        if let Node::Or(items) | Node::And(items) = &node {
+        if let Expr::Or(items) | Expr::And(items) = &node {
             self.listed += items.len();
         }
         let info = self.describe(&node);
@@ -269,10 +270,10 @@ impl Languages {
         id
     }
 
-    fn describe(&self, node: &Node) -> Info {
+    fn describe(&self, node: &Expr) -> Info {
         let of = |e: ExprId| {
             let mut info = self.info[e as usize];
-            if let Node::Words { .. } = self.nodes[e as usize] {
+            if let Expr::Words { .. } = self.nodes[e as usize] {
                 info.length = self.words_length(e);
                 info.cost = self.words_cost(e);
             }
@@ -287,19 +288,19 @@ impl Languages {
             alphabet: Alphabet::ALL,
         };
         match node {
-            Node::None => Info { positive: true, ..leaf(false, (INFINITE, 0), [INFINITE; 2]) },
-            Node::Any => leaf(true, (0, INFINITE), [0; 2]),
-            Node::Epsilon => Info { alphabet: Alphabet::NONE, ..leaf(true, (0, 0), [0; 2]) },
-            Node::Class(class) => {
+            Expr::None => Info { positive: true, ..leaf(false, (INFINITE, 0), [INFINITE; 2]) },
+            Expr::Any => leaf(true, (0, INFINITE), [0; 2]),
+            Expr::Epsilon => Info { alphabet: Alphabet::NONE, ..leaf(true, (0, 0), [0; 2]) },
+            Expr::Class(class) => {
                 let set = &self.classes[*class as usize];
                 Info { alphabet: Alphabet::of(set), ..leaf(false, (1, 1), class_cost(set)) }
             }
-            Node::Words { set, low, depth, .. } => {
+            Expr::Words { set, low, depth, .. } => {
                 // Length and cost of word sets are found when asked for; see `of`.
                 let nullable = self.words[*set as usize][*low as usize].len() == *depth as usize;
                 Info { alphabet: self.word_alphabets[*set as usize], ..leaf(nullable, (0, INFINITE), [0; 2]) }
             }
-            Node::Concat(a, b) => {
+            Expr::Concat(a, b) => {
                 let (a, b) = (of(*a), of(*b));
                 Info {
                     nullable: a.nullable && b.nullable,
@@ -310,7 +311,7 @@ impl Languages {
                     alphabet: a.alphabet.union(b.alphabet),
                 }
             }
-            Node::Or(items) => {
+            Expr::Or(items) => {
                 let mut info = of(items[0]);
                 for &item in &items[1..] {
                     let item = of(item);
@@ -323,7 +324,7 @@ impl Languages {
                 }
                 info
             }
-            Node::And(items) => {
+            Expr::And(items) => {
                 let mut info = Info { positive: false, ..of(items[0]) };
                 for &item in &items[1..] {
                     let item = of(item);
@@ -335,7 +336,7 @@ impl Languages {
                 }
                 info
             }
-            Node::Not(e) => {
+            Expr::Not(e) => {
                 let inner = of(*e);
                 let least = u32::from(inner.nullable);
                 Info {
@@ -347,7 +348,7 @@ impl Languages {
                     alphabet: Alphabet::ALL,
                 }
             }
-            Node::Repeat(e, min, max) => {
+            Expr::Repeat(e, min, max) => {
                 let inner = of(*e);
                 Info {
                     nullable: *min == 0 || inner.nullable,
@@ -359,17 +360,17 @@ impl Languages {
                     ..inner
                 }
             }
-            Node::Fix(name) => {
+            Expr::Fix(name) => {
                 let nullable = self.nullable(self.fixes[*name as usize]);
                 let least = u32::from(!nullable);
                 Info { nullable, positive: false, recursive: true, ..leaf(nullable, (least, INFINITE), [least; 2]) }
             }
-            Node::Multiple { step, fraction, remainder } => {
-                let nullable = self.multiple_accepts(*step, *fraction, *remainder);
-                let least = if nullable { 0 } else { self.multiple_rest(*step, *fraction, *remainder) };
+            Expr::Multiple { divisor, fraction, remainder } => {
+                let nullable = self.multiple_accepts(*divisor, *fraction, *remainder);
+                let least = if nullable { 0 } else { self.multiple_rest(*divisor, *fraction, *remainder) };
                 Info { nullable, ..leaf(nullable, (least, INFINITE), [least; 2]) }
             }
-            Node::Leap { place, hour, minute } => {
+            Expr::Leap { place, hour, minute } => {
                 let rest = leap_rest(*place, *hour, *minute);
                 leaf(rest == 0, (rest, INFINITE), [rest; 2])
             }
@@ -389,7 +390,7 @@ impl Languages {
             self.class_index.insert(set, id);
             id
         };
-        self.intern(Node::Class(id))
+        self.intern(Expr::Class(id))
     }
 
     /// One of the words.
@@ -422,14 +423,14 @@ impl Languages {
         if low + 1 == high && self.words[set as usize][low as usize].len() == depth as usize {
             return EPSILON;
         }
-        self.intern(Node::Words { set, low, high, depth })
+        self.intern(Expr::Words { set, low, high, depth })
     }
 
     /// `a` then `b`.
     pub fn concat(&mut self, mut a: ExprId, b: ExprId) -> ExprId {
-        if let Node::Concat(..) = self.nodes[a as usize] {
+        if let Expr::Concat(..) = self.nodes[a as usize] {
             let mut heads = Vec::new();
-            while let Node::Concat(head, tail) = self.nodes[a as usize] {
+            while let Expr::Concat(head, tail) = self.nodes[a as usize] {
                 heads.push(head);
                 a = tail;
             }
@@ -450,8 +451,8 @@ impl Languages {
     /// `x{min,max}` behind an expression, one character of any kind behind the constants.
     fn as_repeat(&self, e: ExprId) -> (ExprId, u32, u32) {
         match self.nodes[e as usize] {
-            Node::Repeat(x, min, max) => (x, min, max),
-            Node::Any => (FULL, 0, INFINITE),
+            Expr::Repeat(x, min, max) => (x, min, max),
+            Expr::Any => (FULL, 0, INFINITE),
             _ => (e, 1, 1),
         }
     }
@@ -485,7 +486,7 @@ impl Languages {
             return head;
         }
         let (next, rest) = match self.nodes[tail as usize] {
-            Node::Concat(next, rest) => (next, rest),
+            Expr::Concat(next, rest) => (next, rest),
             _ => (tail, EPSILON),
         };
         let (x, min, max) = self.as_repeat(head);
@@ -495,7 +496,7 @@ impl Languages {
             let joined = self.repeat(x, min.saturating_add(next_min), max);
             return self.cons_joined(joined, rest);
         }
-        self.intern(Node::Concat(head, tail))
+        self.intern(Expr::Concat(head, tail))
     }
 
     /// After two repeats were joined, the rest no longer starts with the same one.
@@ -509,7 +510,7 @@ impl Languages {
         if self.as_at_least(head).is_some() && self.nullable(rest) {
             return head;
         }
-        self.intern(Node::Concat(head, rest))
+        self.intern(Expr::Concat(head, rest))
     }
 
     /// `e` repeated between `min` and `max` times ([`INFINITE`]: no bound).
@@ -525,9 +526,9 @@ impl Languages {
             (FULL, 0, INFINITE) => ANY,
             _ => match self.nodes[e as usize] {
                 // (x{0,})* and the like are x*.
-                Node::Repeat(x, 0 | 1, INFINITE) if min == 0 => self.repeat(x, 0, INFINITE),
-                Node::Repeat(x, 1, INFINITE) if max == INFINITE => self.repeat(x, min, INFINITE),
-                _ => self.intern(Node::Repeat(e, min, max)),
+                Expr::Repeat(x, 0 | 1, INFINITE) if min == 0 => self.repeat(x, 0, INFINITE),
+                Expr::Repeat(x, 1, INFINITE) if max == INFINITE => self.repeat(x, min, INFINITE),
+                _ => self.intern(Expr::Repeat(e, min, max)),
             },
         }
     }
@@ -543,12 +544,12 @@ impl Languages {
     pub fn fix(&mut self, nullable: bool) -> ExprId {
         let name = u32::try_from(self.fixes.len()).expect("fewer names than expressions");
         self.fixes.push(if nullable { EPSILON } else { NONE });
-        self.intern(Node::Fix(name))
+        self.intern(Expr::Fix(name))
     }
 
     /// Gives a name made by [`Languages::fix`] its definition.
     pub fn define(&mut self, fix: ExprId, body: ExprId) {
-        if let Node::Fix(name) = self.nodes[fix as usize] {
+        if let Expr::Fix(name) = self.nodes[fix as usize] {
             self.fixes[name as usize] = body;
         }
     }

@@ -8,12 +8,12 @@
 //! |---|---|
 //! | `shape` | the interface to `constraint`: a node is a union of shapes |
 //! | `schema`, `schema/resolve` | JSON → arena of keywords; dialects, refusals; what references name |
-//! | `node`, `expand`, `negate` | nodes as conjunctions of schemas; keyword → alternatives; negation pushed down |
+//! | `keyword` | what each keyword allows, forbids, asks of a finished value; one file a family |
+//! | `node`, `expand`, `negate` | nodes as conjunctions of schemas; schemas → alternatives, of either sign |
 //! | `expand/bodies`, `expand/combine` | bodies of objects and arrays; both, either, one of alternatives |
 //! | `finish`, `empty` | alternatives → shapes; which nodes have no value |
 //! | `items` | arrays under `contains`: which items may come, how many are needed |
 //! | `evaluate` | exact check of finished values: guards |
-//! | `reference` | membership read off the shapes, for tests |
 //! | `report` | keyword by keyword: automaton, guard or annotation |
 //! | `number`, `literal`, `decimal` | sets of numbers by meaning; the literals that write them; exact decimals |
 //! | `format` | `format` as languages (the list is there) |
@@ -37,19 +37,19 @@ pub mod expand;
 mod finish;
 pub mod format;
 pub mod items;
+mod keyword;
 pub mod language;
 mod literal;
 mod negate;
 mod node;
 pub mod number;
 pub mod pattern;
-mod reference;
 mod report;
 pub mod schema;
 pub mod shape;
 pub mod text;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -67,7 +67,7 @@ use self::schema::Schemas;
 use crate::{Error, Result};
 
 /// What a completion has to look like, as the user gave it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum GrammarSource {
     /// A JSON Schema (drafts 04, 06, 07, 2019-09, 2020-12).
     JsonSchema(serde_json::Value),
@@ -80,7 +80,7 @@ pub enum GrammarSource {
 }
 
 /// Bounds of a free text.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TextBounds {
     /// Least number of Unicode scalar values.
@@ -135,6 +135,8 @@ pub struct Program {
 struct Inner {
     source: Source,
     options: Options,
+    /// Some answer about it is assumed; found out when it is first asked for.
+    assumed: OnceLock<bool>,
 }
 
 /// A source that has been read.
@@ -184,7 +186,7 @@ impl Program {
                 Source::Text(bounds.clone(), bounds.pattern.as_deref().map(regex).transpose()?)
             }
         };
-        let program = Self { inner: Arc::new(Inner { source, options: options.clone() }) };
+        let program = Self { inner: Arc::new(Inner { source, options: options.clone(), assumed: OnceLock::new() }) };
         let mut expansion = program.expand();
         let empty = match expansion.root() {
             Root::Json(node) => expansion.is_empty(node),
@@ -289,6 +291,12 @@ impl Expansion {
         self.automaton.worst_bytes(&self.languages, state, horizon, cost)
     }
 
+    /// So far some answer was assumed, a search having been given up. What is assumed may be proven later, and what was
+    /// not asked is not told: [`Program::assumed`] depends on neither.
+    pub fn has_assumed(&self) -> bool {
+        self.languages.has_assumed()
+    }
+
     /// Memory of languages and nodes, roughly.
     pub(crate) fn size_bytes(&self) -> usize {
         self.languages.size_bytes() + self.automaton.size_bytes() + self.nodes_size_bytes()
@@ -297,11 +305,6 @@ impl Expansion {
     /// Expressions and states made so far: what the languages weigh.
     pub fn sizes(&self) -> String {
         format!("{} expressions, {} states", self.languages.count(), self.automaton.state_count())
-    }
-
-    /// True when every valid UTF-8 continuation is accepted (`state == UNIVERSAL`).
-    pub fn lang_is_universal(&self, state: StateId) -> bool {
-        state == UNIVERSAL
     }
 
     /// True only when every valid continuation can be completed to a word: nothing is ever ruled out

@@ -3,6 +3,13 @@
 //! Numbers and strings are closed under everything and need one case each, but for guards; arrays
 //! and objects are unions of bodies. Bodies name their parts by node, so that nothing below them is
 //! looked at until it is needed.
+//!
+//! The words of it: a [`Case`] is one alternative, with the signed schemas that a finished value of it is checked
+//! against. An object knows members by name ([`Slot`]) and all further ones by the language of their keys (`others`). That
+//! *some* member has such a key and such a value is an [`Exists`]: those in `some` are still open; `finish` spreads each
+//! over the slots that may meet it, one object a slot, and over the keys without a slot, where it moves to `witnesses`.
+//! Each of the witnesses is an *obligation* of the shape, a bit by its place; the shape's `serves` says of each entry of
+//! its further keys which obligations a member of it meets, and the object may close when every bit has been met.
 
 use std::sync::Arc;
 
@@ -20,9 +27,9 @@ pub const NOTHING: NodeId = 1;
 
 /// A schema or its negation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Literal(u32);
+pub struct Signed(u32);
 
-impl Literal {
+impl Signed {
     /// The schema itself.
     pub fn positive(schema: SchemaId) -> Self {
         Self(schema << 1)
@@ -56,7 +63,7 @@ pub struct Case<T> {
     /// What the value looks like.
     pub body: T,
     /// All must hold; sorted.
-    pub guards: Vec<Literal>,
+    pub guards: Vec<Signed>,
 }
 
 impl<T> Case<T> {
@@ -66,14 +73,14 @@ impl<T> Case<T> {
     }
 
     /// Adds a guard.
-    pub fn guard(&mut self, literal: Literal) {
-        if let Err(at) = self.guards.binary_search(&literal) {
-            self.guards.insert(at, literal);
+    pub fn guard(&mut self, signed: Signed) {
+        if let Err(at) = self.guards.binary_search(&signed) {
+            self.guards.insert(at, signed);
         }
     }
 
     /// The guards of both.
-    pub fn joined_guards<U>(&self, other: &Case<U>) -> Vec<Literal> {
+    pub fn joined_guards<U>(&self, other: &Case<U>) -> Vec<Signed> {
         let mut guards = self.guards.clone();
         guards.extend(&other.guards);
         guards.sort_unstable();
@@ -192,7 +199,7 @@ pub struct Exists {
     /// The value.
     pub value: NodeId,
     /// The same as a check of the finished object.
-    pub check: Literal,
+    pub check: Signed,
 }
 
 /// An object.

@@ -1,7 +1,7 @@
 //! Reads a JSON Schema into an arena of keywords: dialects settled, `$ref`s resolved, patterns parsed.
 //!
 //! One pass over what is reachable from the root. Anything that cannot be enforced is refused here, with the
-//! pointer and the keyword. The meaning of keywords is for `expand` and `evaluate`.
+//! pointer and the keyword. How each keyword is read, and what it means, is for `keyword`.
 
 mod resolve;
 
@@ -10,9 +10,8 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use serde_json::{Map, Value};
 
-use super::decimal::Decimal;
-use super::format::Format;
-use super::number::{Bound, Range};
+use super::keyword::logic::AnyOf;
+use super::keyword::{Keyword, Reading};
 use super::pattern::{Dialect as RegexDialect, Pattern};
 use crate::{Error, Result};
 
@@ -41,57 +40,6 @@ pub mod types {
     pub const ARRAY: u8 = 32;
     /// `object`
     pub const OBJECT: u8 = 64;
-}
-
-/// Every keyword that may assert something.
-const ASSERTING: [&str; 43] = [
-    "type",
-    "enum",
-    "const",
-    "minimum",
-    "maximum",
-    "exclusiveMinimum",
-    "exclusiveMaximum",
-    "multipleOf",
-    "minLength",
-    "maxLength",
-    "pattern",
-    "format",
-    "properties",
-    "patternProperties",
-    "additionalProperties",
-    "required",
-    "minProperties",
-    "maxProperties",
-    "propertyNames",
-    "dependentRequired",
-    "dependentSchemas",
-    "dependencies",
-    "items",
-    "prefixItems",
-    "additionalItems",
-    "minItems",
-    "maxItems",
-    "uniqueItems",
-    "contains",
-    "minContains",
-    "maxContains",
-    "allOf",
-    "anyOf",
-    "oneOf",
-    "not",
-    "if",
-    "then",
-    "else",
-    "$ref",
-    "$dynamicRef",
-    "$recursiveRef",
-    "unevaluatedProperties",
-    "unevaluatedItems",
-];
-
-fn static_name(name: &str) -> Option<&'static str> {
-    ASSERTING.iter().find(|known| **known == name).copied()
 }
 
 /// How the place of a metaschema begins, where a pointer into the schema itself begins with a slash.
@@ -123,82 +71,11 @@ pub struct Schema {
     /// `additionalProperties` stands there, whatever it says.
     pub evaluates_additional: bool,
     /// Names of the keywords that assert something.
-    pub present: Vec<&'static str>,
+    pub present: Vec<Box<str>>,
     /// Names of those that do not (in this dialect).
     pub ignored: Vec<Box<str>>,
     /// `items` or `additionalItems` gives every further item a schema, whatever it says.
     pub evaluates_items: bool,
-}
-
-/// An asserting keyword, or several that only mean something together.
-#[derive(Clone, Debug)]
-pub enum Keyword {
-    /// `type`: bits of [`types`].
-    Type(u8),
-    /// `enum`, `const`.
-    Enum(Arc<[Value]>),
-    /// `minimum`, `maximum`, `exclusiveMinimum`, `exclusiveMaximum`, `multipleOf`.
-    Number(Box<Range>),
-    /// `minLength`, `maxLength`.
-    Length(u32, Option<u32>),
-    /// `pattern`.
-    Pattern(PatternId),
-    /// `format`, where it is one that is enforced.
-    Format(Format),
-    /// `properties`, `patternProperties`, `additionalProperties`.
-    Object(Box<ObjectRules>),
-    /// `required`.
-    Required(Vec<Arc<str>>),
-    /// `minProperties`, `maxProperties`.
-    Members(u32, Option<u32>),
-    /// `propertyNames`.
-    PropertyNames(SchemaId),
-    /// `dependentRequired`, and the like part of `dependencies`.
-    DependentRequired(Vec<(Arc<str>, Vec<Arc<str>>)>),
-    /// `dependentSchemas`, and the like part of `dependencies`.
-    DependentSchemas(Vec<(Arc<str>, SchemaId)>),
-    /// `prefixItems` and `items`, or `items` and `additionalItems`.
-    Items(Vec<SchemaId>, SchemaId),
-    /// `minItems`, `maxItems`.
-    ItemCount(u32, Option<u32>),
-    /// `uniqueItems`.
-    Unique,
-    /// `contains`, `minContains`, `maxContains`.
-    Contains(SchemaId, u32, Option<u32>),
-    /// `allOf`.
-    AllOf(Vec<SchemaId>),
-    /// `anyOf`.
-    AnyOf(Vec<SchemaId>),
-    /// `oneOf`.
-    OneOf(Vec<SchemaId>),
-    /// `not`.
-    Not(SchemaId),
-    /// `if`, `then`, `else`.
-    If(SchemaId, SchemaId, SchemaId),
-    /// `$ref` and its kin.
-    Ref(SchemaId),
-    /// `unevaluatedProperties`.
-    UnevaluatedProperties(SchemaId),
-    /// `unevaluatedItems`.
-    UnevaluatedItems(SchemaId),
-}
-
-impl Keyword {
-    /// Makes alternatives, where the others only narrow.
-    pub fn branches(&self) -> bool {
-        matches!(self, Self::AnyOf(_) | Self::OneOf(_) | Self::Not(_) | Self::If(..) | Self::DependentSchemas(_))
-    }
-}
-
-/// Keywords that give the members of an object their schemas.
-#[derive(Clone, Debug)]
-pub struct ObjectRules {
-    /// `properties`, in order.
-    pub properties: Vec<(Arc<str>, SchemaId)>,
-    /// `patternProperties`.
-    pub patterns: Vec<(PatternId, SchemaId)>,
-    /// `additionalProperties`.
-    pub additional: SchemaId,
 }
 
 /// All schemas that are reachable from the root.
@@ -287,7 +164,7 @@ pub fn load(root: &Value) -> Result<Schemas> {
         draft,
         all: vec![
             Some(Schema::default()),
-            Some(Schema { keywords: vec![Keyword::AnyOf(Vec::new())], ..Schema::default() }),
+            Some(Schema { keywords: vec![Keyword::AnyOf(AnyOf(Vec::new()))], ..Schema::default() }),
         ],
         by_pointer: FxHashMap::default(),
         patterns: Vec::new(),
@@ -297,7 +174,7 @@ pub fn load(root: &Value) -> Result<Schemas> {
         depth: 0,
     };
     let id = loader.schema(root, String::new(), &Arc::from(""));
-    while let Some(Place { id, value, pointer, resource, depth }) = loader.queue.pop() {
+    while let Some(Pending { id, value, pointer, resource, depth }) = loader.queue.pop() {
         loader.depth = depth;
         loader.fill(id, value, pointer, &resource)?;
     }
@@ -319,7 +196,7 @@ struct Loader<'a> {
     patterns: Vec<(Arc<str>, Pattern)>,
     pattern_index: FxHashMap<String, PatternId>,
     /// Schemas still to be read.
-    queue: Vec<Place<'a>>,
+    queue: Vec<Pending<'a>>,
     /// Absolute names (`$id`, anchors) → pointer; found when first needed.
     names: Option<FxHashMap<String, String>>,
     /// Nesting of the schema being read.
@@ -327,7 +204,7 @@ struct Loader<'a> {
 }
 
 /// A schema still to be read.
-struct Place<'a> {
+struct Pending<'a> {
     id: SchemaId,
     value: &'a Value,
     pointer: String,
@@ -362,7 +239,7 @@ impl<'a> Loader<'a> {
             return id;
         }
         let id = self.reserve(&pointer);
-        self.queue.push(Place { id, value, pointer, resource: resource.clone(), depth: self.depth + 1 });
+        self.queue.push(Pending { id, value, pointer, resource: resource.clone(), depth: self.depth + 1 });
         id
     }
 
@@ -379,7 +256,9 @@ impl<'a> Loader<'a> {
         }
         let schema = match value {
             Value::Bool(true) => Schema { pointer, ..Schema::default() },
-            Value::Bool(false) => Schema { pointer, keywords: vec![Keyword::AnyOf(Vec::new())], ..Schema::default() },
+            Value::Bool(false) => {
+                Schema { pointer, keywords: vec![Keyword::AnyOf(AnyOf(Vec::new()))], ..Schema::default() }
+            }
             Value::Object(members) => self.object(members, pointer, resource)?,
             _ => return Err(Error::grammar(pointer, "a schema must be an object or a boolean", "correct the schema")),
         };
@@ -387,278 +266,24 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    fn child(&mut self, value: &'a Value, pointer: &str, steps: &[&str], resource: &Arc<str>) -> SchemaId {
-        let mut place = String::with_capacity(pointer.len() + 24);
-        place.push_str(pointer);
-        for step in steps {
-            place.push('/');
-            if step.contains(['~', '/']) {
-                place.push_str(&pointer_step(step));
-            } else {
-                place.push_str(step);
-            }
-        }
-        self.schema(value, place, resource)
-    }
-
-    fn list(&mut self, value: &'a Value, pointer: &str, keyword: &str, resource: &Arc<str>) -> Result<Vec<SchemaId>> {
-        let Value::Array(items) = value else { return Err(malformed(pointer, keyword, "an array of schemas")) };
-        let child = |(at, item): (usize, &'a Value)| self.child(item, pointer, &[keyword, &at.to_string()], resource);
-        Ok(items.iter().enumerate().map(child).collect())
-    }
-
-    fn map(
-        &mut self,
-        value: &'a Value,
-        pointer: &str,
-        keyword: &str,
-        resource: &Arc<str>,
-    ) -> Result<Vec<(Arc<str>, SchemaId)>> {
-        let Value::Object(members) = value else { return Err(malformed(pointer, keyword, "an object of schemas")) };
-        let child = |(key, value): (&'a String, &'a Value)| {
-            (Arc::from(key.as_str()), self.child(value, pointer, &[keyword, key], resource))
-        };
-        Ok(members.iter().map(child).collect())
-    }
-
     fn object(&mut self, members: &'a Map<String, Value>, pointer: String, resource: &Arc<str>) -> Result<Schema> {
-        let draft = self.draft;
-        // An embedded resource gives its own root to the references inside it.
-        let id_key = if draft == Draft::Draft4 { "id" } else { "$id" };
-        let own_resource = match members.get(id_key) {
-            Some(Value::String(id)) if !id.starts_with('#') && !pointer.is_empty() => Some(Arc::from(pointer.as_str())),
-            _ => None,
-        };
-        let resource = own_resource.as_ref().unwrap_or(resource);
-        let mut out = Vec::with_capacity(4);
-        if let Some(reference) = members.get("$ref")
-            && draft < Draft::Draft2019
-            && reference.is_string()
-        {
-            out.push(Keyword::Ref(self.reference(reference, &pointer, "$ref", resource)?));
-            let ignored = members.keys().filter(|key| *key != "$ref").map(|key| key.as_str().into()).collect();
-            return Ok(Schema { pointer, keywords: out, present: vec!["$ref"], ignored, ..Schema::default() });
-        }
-        let mut range = Range::default();
-        let (mut min_length, mut max_length) = (0, None);
-        let (mut min_items, mut max_items) = (0, None);
-        let (mut min_members, mut max_members) = (0, None);
-        let mut rules = ObjectRules { properties: Vec::new(), patterns: Vec::new(), additional: TRUE };
-        let (mut prefix, mut items, mut additional_items, mut items_is_array) = (Vec::new(), None, None, false);
-        let mut dependent_schemas = Vec::new();
-        let mut dependent_required = Vec::new();
-        let mut condition = None;
+        let strict_integer = self.draft == Draft::Draft4;
         let (mut present, mut ignored) = (Vec::new(), Vec::new());
+        let mut reading = Reading::default();
+        let mut scope = Scope { loader: self, members, pointer: &pointer, resource };
         for (key, value) in members {
-            let at = |keyword: &str, wanted: &str| malformed(&pointer, keyword, wanted);
-            match key.as_str() {
-                "type" => out.insert(0, Keyword::Type(type_bits(value, &pointer)?)),
-                "enum" => {
-                    let Value::Array(values) = value else { return Err(at("enum", "an array")) };
-                    out.push(Keyword::Enum(values.as_slice().into()));
-                }
-                "const" if draft >= Draft::Draft6 => out.push(Keyword::Enum(Arc::from([value.clone()]))),
-                "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => {
-                    bound(&mut range, key, value, members, draft).ok_or_else(|| at(key, "a number"))?;
-                }
-                "multipleOf" => {
-                    let step = decimal(value).filter(|step| !step.is_zero() && !step.is_negative());
-                    range.multiples.push((step.ok_or_else(|| at(key, "a number above zero"))?, true));
-                }
-                "minLength" => min_length = count(value, true).ok_or_else(|| at(key, "a whole number"))?,
-                "maxLength" => max_length = Some(count(value, false).ok_or_else(|| at(key, "a whole number"))?),
-                "minItems" => min_items = count(value, true).ok_or_else(|| at(key, "a whole number"))?,
-                "maxItems" => max_items = Some(count(value, false).ok_or_else(|| at(key, "a whole number"))?),
-                "minProperties" => min_members = count(value, true).ok_or_else(|| at(key, "a whole number"))?,
-                "maxProperties" => max_members = Some(count(value, false).ok_or_else(|| at(key, "a whole number"))?),
-                "pattern" => {
-                    let Value::String(source) = value else { return Err(at(key, "a string")) };
-                    out.push(Keyword::Pattern(self.pattern(source, &pointer, "pattern")?));
-                }
-                "format" => match value.as_str().and_then(Format::from_name) {
-                    Some(format) => out.push(Keyword::Format(format)),
-                    None => {
-                        ignored.push(key.as_str().into());
-                        continue;
-                    }
-                },
-                "properties" => rules.properties = self.map(value, &pointer, key, resource)?,
-                "patternProperties" => {
-                    let Value::Object(patterns) = value else { return Err(at(key, "an object of schemas")) };
-                    for (source, value) in patterns {
-                        let pattern = self.pattern(source, &format!("{pointer}/{key}"), &pointer_step(source))?;
-                        rules.patterns.push((pattern, self.child(value, &pointer, &[key, source], resource)));
-                    }
-                }
-                "additionalProperties" => rules.additional = self.child(value, &pointer, &[key], resource),
-                "required" => match value {
-                    Value::Array(names) => {
-                        let names = names.iter().map(|name| name.as_str().map(Arc::from)).collect::<Option<Vec<_>>>();
-                        let names = names.ok_or_else(|| at(key, "an array of strings"))?;
-                        if !names.is_empty() {
-                            out.push(Keyword::Required(names));
-                        }
-                    }
-                    _ => return Err(at(key, "an array of strings")),
-                },
-                "propertyNames" if draft >= Draft::Draft6 => {
-                    out.push(Keyword::PropertyNames(self.child(value, &pointer, &[key], resource)));
-                }
-                "dependencies" => {
-                    let Value::Object(entries) = value else { return Err(at(key, "an object")) };
-                    for (name, value) in entries {
-                        match value {
-                            Value::Array(names) => {
-                                let names =
-                                    names.iter().map(|name| name.as_str().map(Arc::from)).collect::<Option<Vec<_>>>();
-                                let names =
-                                    names.ok_or_else(|| at(key, "an object of schemas or arrays of strings"))?;
-                                dependent_required.push((Arc::from(name.as_str()), names));
-                            }
-                            Value::String(other) => {
-                                dependent_required.push((Arc::from(name.as_str()), vec![Arc::from(other.as_str())]));
-                            }
-                            _ => dependent_schemas
-                                .push((Arc::from(name.as_str()), self.child(value, &pointer, &[key, name], resource))),
-                        }
-                    }
-                }
-                "dependentRequired" if draft >= Draft::Draft2019 => {
-                    let Value::Object(entries) = value else { return Err(at(key, "an object")) };
-                    for (name, value) in entries {
-                        let names = value
-                            .as_array()
-                            .and_then(|names| names.iter().map(|name| name.as_str().map(Arc::from)).collect());
-                        let names: Vec<Arc<str>> = names.ok_or_else(|| at(key, "an object of arrays of strings"))?;
-                        dependent_required.push((Arc::from(name.as_str()), names));
-                    }
-                }
-                "dependentSchemas" if draft >= Draft::Draft2019 => {
-                    dependent_schemas.extend(self.map(value, &pointer, key, resource)?);
-                }
-                "prefixItems" if draft >= Draft::Draft2020 => prefix = self.list(value, &pointer, key, resource)?,
-                "items" => match value {
-                    Value::Array(_) => {
-                        items_is_array = true;
-                        prefix = self.list(value, &pointer, key, resource)?;
-                    }
-                    _ => items = Some(self.child(value, &pointer, &[key], resource)),
-                },
-                "additionalItems" if draft < Draft::Draft2020 => {
-                    additional_items = Some(self.child(value, &pointer, &[key], resource));
-                }
-                "uniqueItems" => {
-                    if *value == Value::Bool(true) {
-                        out.push(Keyword::Unique);
-                    }
-                }
-                "contains" if draft >= Draft::Draft6 => {
-                    let node = self.child(value, &pointer, &[key], resource);
-                    let (mut min, mut max) = (1, None);
-                    if draft >= Draft::Draft2019 {
-                        if let Some(value) = members.get("minContains") {
-                            min = count(value, true).ok_or_else(|| at("minContains", "a whole number"))?;
-                        }
-                        if let Some(value) = members.get("maxContains") {
-                            max = Some(count(value, false).ok_or_else(|| at("maxContains", "a whole number"))?);
-                        }
-                    }
-                    out.push(Keyword::Contains(node, min, max));
-                }
-                "allOf" => out.push(Keyword::AllOf(self.list(value, &pointer, key, resource)?)),
-                "anyOf" => out.push(Keyword::AnyOf(self.list(value, &pointer, key, resource)?)),
-                "oneOf" => out.push(Keyword::OneOf(self.list(value, &pointer, key, resource)?)),
-                "not" => out.push(Keyword::Not(self.child(value, &pointer, &[key], resource))),
-                "if" if draft >= Draft::Draft7 => {
-                    if members.contains_key("then") || members.contains_key("else") {
-                        condition = Some(self.child(value, &pointer, &[key], resource));
-                    }
-                }
-                "$ref" if value.is_string() => {
-                    out.push(Keyword::Ref(self.reference(value, &pointer, key, resource)?));
-                }
-                "$dynamicRef" | "$recursiveRef" if draft >= Draft::Draft2019 => {
-                    let fixed = self.reference(value, &pointer, key, resource)?;
-                    let outermost = self.outermost(value, key, &self.place_of(fixed));
-                    let target = match outermost
-                        .map_err(|what| Error::grammar(format!("{pointer}/{key}"), what, "use `$ref`"))?
-                    {
-                        Some(place) => self.reference(&Value::String(format!("#{place}")), &pointer, key, "")?,
-                        None => fixed,
-                    };
-                    out.push(Keyword::Ref(target));
-                }
-                "unevaluatedProperties" if draft >= Draft::Draft2019 => {
-                    let inner = self.child(value, &pointer, &[key], resource);
-                    out.push(Keyword::UnevaluatedProperties(inner));
-                }
-                "unevaluatedItems" if draft >= Draft::Draft2019 => {
-                    let inner = self.child(value, &pointer, &[key], resource);
-                    out.push(Keyword::UnevaluatedItems(inner));
-                }
-                _ => {
-                    if !matches!(key.as_str(), "then" | "else" | "minContains" | "maxContains") {
-                        ignored.push(key.as_str().into());
-                        continue;
-                    }
-                }
-            }
-            present.extend(static_name(key));
+            let asserts = reading.read(key, value, &mut scope)?;
+            if asserts { &mut present } else { &mut ignored }.push(key.as_str().into());
         }
-        if range != Range::default() {
-            out.push(Keyword::Number(Box::new(range)));
-        }
-        if (min_length, max_length) != (0, None) {
-            out.push(Keyword::Length(min_length, max_length));
-        }
-        if (min_items, max_items) != (0, None) {
-            out.push(Keyword::ItemCount(min_items, max_items));
-        }
-        if (min_members, max_members) != (0, None) {
-            out.push(Keyword::Members(min_members, max_members));
-        }
-        if items_is_array {
-            items = additional_items;
-        }
-        if !prefix.is_empty() || items.is_some_and(|items| items != TRUE) {
-            out.push(Keyword::Items(prefix, items.unwrap_or(TRUE)));
-        }
-        if !rules.properties.is_empty() || !rules.patterns.is_empty() || rules.additional != TRUE {
-            // Members first, so that what follows finds them in the schema's order.
-            let place = out.iter().take_while(|keyword| matches!(keyword, Keyword::Type(_))).count();
-            out.insert(place, Keyword::Object(Box::new(rules)));
-        }
-        if !dependent_required.is_empty() {
-            out.push(Keyword::DependentRequired(dependent_required));
-        }
-        if !dependent_schemas.is_empty() {
-            out.push(Keyword::DependentSchemas(dependent_schemas));
-        }
-        if let Some(condition) = condition {
-            let mut branch = |keyword: &str| match members.get(keyword) {
-                Some(value) => self.child(value, &pointer, &[keyword], resource),
-                None => TRUE,
-            };
-            let (then, other) = (branch("then"), branch("else"));
-            out.push(Keyword::If(condition, then, other));
-        }
-        Ok(Schema {
-            pointer,
-            keywords: out,
-            strict_integer: draft == Draft::Draft4,
-            evaluates_additional: members.contains_key("additionalProperties"),
-            evaluates_items: items.is_some(),
-            present,
-            ignored,
-        })
+        let evaluates_items = reading.evaluates_items();
+        let keywords = reading.finish(&mut scope);
+        let evaluates_additional = members.contains_key("additionalProperties");
+        Ok(Schema { pointer, keywords, strict_integer, evaluates_additional, evaluates_items, present, ignored })
     }
 
-    fn pattern(&mut self, source: &str, pointer: &str, step: &str) -> Result<PatternId> {
-        if let Some(&id) = self.pattern_index.get(source) {
-            return Ok(id);
-        }
-        let refuse =
-            |what: String| Error::grammar(format!("{pointer}/{step}"), what, "rewrite the pattern, or remove it");
+    /// Parses a regex that has not been met yet.
+    fn pattern(&mut self, source: &str, place: &str) -> Result<PatternId> {
+        let refuse = |what: String| Error::grammar(place, what, "rewrite the pattern, or remove it");
         if source.len() > PATTERN_LIMIT {
             return Err(refuse(format!("the pattern is longer than {PATTERN_LIMIT} bytes")));
         }
@@ -671,24 +296,82 @@ impl<'a> Loader<'a> {
     }
 }
 
-fn type_bits(value: &Value, pointer: &str) -> Result<u8> {
-    let one = |value: &Value| {
-        Some(match value.as_str()? {
-            "null" => types::NULL,
-            "boolean" => types::BOOLEAN,
-            "integer" => types::INTEGER,
-            "number" => types::NUMBER | types::INTEGER,
-            "string" => types::STRING,
-            "array" => types::ARRAY,
-            "object" => types::OBJECT,
-            _ => return None,
-        })
-    };
-    let bits = match value {
-        Value::Array(names) => names.iter().map(one).try_fold(0, |bits, bit| Some(bits | bit?)),
-        value => one(value),
-    };
-    bits.ok_or_else(|| malformed(pointer, "type", "a type or an array of types"))
+/// One schema while it is read: its members, where it stands, and what its keywords ask of the whole.
+pub(super) struct Scope<'l, 'a> {
+    loader: &'l mut Loader<'a>,
+    /// All members of the schema.
+    pub members: &'a Map<String, Value>,
+    pointer: &'l str,
+    resource: &'l Arc<str>,
+}
+
+impl<'a> Scope<'_, 'a> {
+    /// The dialect that the schema is read in.
+    pub fn draft(&self) -> Draft {
+        self.loader.draft
+    }
+
+    /// The refusal of a keyword.
+    pub fn malformed(&self, keyword: &str, wanted: &str) -> Error {
+        malformed(self.pointer, keyword, wanted)
+    }
+
+    fn place(&self, steps: &[&str]) -> String {
+        let mut place = String::with_capacity(self.pointer.len() + 24);
+        place.push_str(self.pointer);
+        for step in steps {
+            place.push('/');
+            if step.contains(['~', '/']) {
+                place.push_str(&pointer_step(step));
+            } else {
+                place.push_str(step);
+            }
+        }
+        place
+    }
+
+    /// The schema below, by the keys that lead to it.
+    pub fn child(&mut self, value: &'a Value, steps: &[&str]) -> SchemaId {
+        let place = self.place(steps);
+        self.loader.schema(value, place, self.resource)
+    }
+
+    /// The schemas of an array.
+    pub fn list(&mut self, keyword: &str, value: &'a Value) -> Result<Vec<SchemaId>> {
+        let Value::Array(items) = value else { return Err(self.malformed(keyword, "an array of schemas")) };
+        Ok(items.iter().enumerate().map(|(at, item)| self.child(item, &[keyword, &at.to_string()])).collect())
+    }
+
+    /// The schemas of an object.
+    pub fn map(&mut self, keyword: &str, value: &'a Value) -> Result<Vec<(Arc<str>, SchemaId)>> {
+        let Value::Object(members) = value else { return Err(self.malformed(keyword, "an object of schemas")) };
+        let child = |(key, value): (&'a String, &'a Value)| (Arc::from(&**key), self.child(value, &[keyword, key]));
+        Ok(members.iter().map(child).collect())
+    }
+
+    /// A regex, parsed once however often it occurs.
+    pub fn pattern(&mut self, source: &str, steps: &[&str]) -> Result<PatternId> {
+        if let Some(&id) = self.loader.pattern_index.get(source) {
+            return Ok(id);
+        }
+        let place = self.place(steps);
+        self.loader.pattern(source, &place)
+    }
+
+    /// The schema that a `$ref` names.
+    pub fn reference(&mut self, keyword: &str, value: &Value) -> Result<SchemaId> {
+        self.loader.reference(value, self.pointer, keyword, self.resource)
+    }
+
+    /// The schema that a `$dynamicRef` or `$recursiveRef` names.
+    pub fn dynamic_reference(&mut self, keyword: &str, value: &Value) -> Result<SchemaId> {
+        let fixed = self.reference(keyword, value)?;
+        let outermost = self.loader.outermost(value, keyword, &self.loader.place_of(fixed));
+        match outermost.map_err(|what| Error::grammar(self.place(&[keyword]), what, "use `$ref`"))? {
+            Some(place) => self.loader.reference(&Value::String(format!("#{place}")), self.pointer, keyword, ""),
+            None => Ok(fixed),
+        }
+    }
 }
 
 /// The value nests deeper than `limit`.
@@ -698,49 +381,4 @@ fn is_deeper(value: &Value, limit: u32) -> bool {
         Value::Array(items) => limit == 0 || items.iter().any(|item| is_deeper(item, limit - 1)),
         _ => false,
     }
-}
-
-fn decimal(value: &Value) -> Option<Decimal> {
-    match value {
-        Value::Number(number) => Some(Decimal::from_number(number)),
-        _ => None,
-    }
-}
-
-fn count(value: &Value, up: bool) -> Option<u32> {
-    let value = decimal(value)?;
-    if value.is_negative() {
-        return Some(0);
-    }
-    let (whole, _) = value.to_integer(up).plain(20)?;
-    Some(
-        whole
-            .iter()
-            .try_fold(0u32, |sum, &digit| sum.checked_mul(10)?.checked_add(u32::from(digit)))
-            .unwrap_or(u32::MAX - 1),
-    )
-}
-
-fn bound(range: &mut Range, key: &str, value: &Value, members: &Map<String, Value>, draft: Draft) -> Option<()> {
-    let lower = key.ends_with("inimum");
-    let exclusive_key = if lower { "exclusiveMinimum" } else { "exclusiveMaximum" };
-    if key == exclusive_key && value.is_boolean() {
-        // The draft-04 spelling belongs to its neighbour.
-        return Some(());
-    }
-    if key == exclusive_key && draft == Draft::Draft4 {
-        return Some(());
-    }
-    let exclusive = key == exclusive_key || members.get(exclusive_key) == Some(&Value::Bool(true));
-    let new = Bound { value: decimal(value)?, exclusive };
-    let side = if lower { &mut range.low } else { &mut range.high };
-    let tighter = side.as_ref().is_none_or(|old| {
-        let order = new.value.cmp(&old.value);
-        let order = if lower { order } else { order.reverse() };
-        order.is_gt() || (order.is_eq() && exclusive)
-    });
-    if tighter {
-        *side = Some(new);
-    }
-    Some(())
 }

@@ -89,12 +89,8 @@ fn open_cuda(ordinal: usize) -> Result<candle_core::Device> {
 }
 
 fn open_metal() -> Result<candle_core::Device> {
-    candle_core::Device::new_metal(0)
-        .map_err(|cause| {
-        Error::unavailable(
-            format!("cannot open metal: {cause}"),
-            Remedy::from("use ").set(setting::DEVICE, "cpu"),
-        )
+    candle_core::Device::new_metal(0).map_err(|cause| {
+        Error::unavailable(format!("cannot open metal: {cause}"), Remedy::from("use ").set(setting::DEVICE, "cpu"))
     })
 }
 

@@ -1,12 +1,10 @@
-//! Bodies of objects and arrays: what one keyword says of members or items, and where two bodies meet.
+//! Bodies of objects and arrays: their members by name, and where two bodies meet.
 
 use std::sync::Arc;
 
-use super::super::language::{ANY, ExprId};
-use super::super::node::{ANYTHING, Alternatives, ArrayBody, Case, Literal, NOTHING, ObjectBody, Slot, min_bound};
-use super::super::schema::{Keyword, ObjectRules, Schema, SchemaId, TRUE, types};
+use super::super::node::{ArrayBody, Case, NOTHING, ObjectBody, Signed, Slot, min_bound};
 use super::super::shape::NodeId;
-use super::{CASE_LIMIT, Expansion, KEY_LIMIT};
+use super::{CASE_LIMIT, Expansion};
 
 impl Expansion {
     /// The value that a key without a slot of its own may have.
@@ -26,7 +24,7 @@ impl Expansion {
         }
     }
 
-    pub(super) fn slot(&mut self, body: &mut ObjectBody, name: &Arc<str>) -> usize {
+    fn slot(&mut self, body: &mut ObjectBody, name: &Arc<str>) -> usize {
         if let Some(at) = body.find(name) {
             return at;
         }
@@ -49,137 +47,7 @@ impl Expansion {
         !body.slots()[at].required
     }
 
-    pub(super) fn rules_body(&mut self, rules: &ObjectRules, keyword: &Keyword, schema: &Schema) -> Case<ObjectBody> {
-        let mut body = ObjectBody::default();
-        let mut guard = None;
-        let mut patterns = Vec::with_capacity(rules.patterns.len());
-        for &(pattern, inner) in &rules.patterns {
-            patterns.push((self.pattern_language(pattern), inner));
-        }
-        for (name, inner) in &rules.properties {
-            let mut node = self.schema_node(*inner);
-            for &(language, other) in &patterns {
-                if self.languages.matches(language, name) {
-                    let other = self.schema_node(other);
-                    node = self.meet_nodes(node, other);
-                }
-            }
-            match body.find(name) {
-                Some(at) => body.slots_mut()[at].node = node,
-                None => body.push(Slot { name: name.clone(), node, required: false }),
-            }
-        }
-        // Keys by the set of patterns that they match.
-        let mut keys: Vec<(ExprId, NodeId, bool)> = vec![(ANY, ANYTHING, false)];
-        for &(language, inner) in &patterns {
-            let node = self.schema_node(inner);
-            let outside = self.languages.not(language);
-            let mut split = Vec::with_capacity(keys.len() + 1);
-            for (keys, value, matched) in keys {
-                let inside = self.languages.and2(keys, language);
-                if !self.languages.is_empty(inside) {
-                    split.push((inside, self.meet_nodes(value, node), true));
-                }
-                let rest = self.languages.and2(keys, outside);
-                if !self.languages.is_empty(rest) {
-                    split.push((rest, value, matched));
-                }
-            }
-            keys = split;
-            if keys.len() > KEY_LIMIT {
-                guard = Some(Literal::positive(self.keyword_schema(keyword.clone(), schema)));
-                keys = vec![(ANY, ANYTHING, true)];
-                break;
-            }
-        }
-        let additional = self.schema_node(rules.additional);
-        body.others.clear();
-        for (keys, value, matched) in keys {
-            let value = if matched { value } else { additional };
-            if value != NOTHING {
-                body.others.push((keys, value));
-            }
-        }
-        let mut case = Case::plain(body);
-        if let Some(guard) = guard {
-            case.guard(guard);
-        }
-        case
-    }
-
-    pub(super) fn apply_property_names(
-        &mut self,
-        result: &mut Alternatives,
-        inner: SchemaId,
-        keyword: &Keyword,
-        schema: &Schema,
-    ) {
-        if result.objects.is_empty() {
-            return;
-        }
-        // Keys are strings: what the schema says of other values would only lead astray.
-        let strings_only = Literal::positive(self.keyword_schema(Keyword::Type(types::STRING), schema));
-        let node = self.node(vec![Literal::positive(inner), strings_only]);
-        let strings = self.alternatives(node);
-        let names = strings.strings.iter().map(|case| case.body).collect();
-        let names = self.languages.or(names);
-        let guard = strings
-            .strings
-            .iter()
-            .any(|case| !case.guards.is_empty())
-            .then(|| Literal::positive(self.keyword_schema(keyword.clone(), schema)));
-        self.retain_objects(result, |this, body| {
-            for at in 0..body.slots().len() {
-                let slot = &body.slots()[at];
-                if slot.node != NOTHING && !this.languages.matches(names, &slot.name.clone()) {
-                    if body.slots()[at].required {
-                        return false;
-                    }
-                    body.slots_mut()[at].node = NOTHING;
-                }
-            }
-            let others = std::mem::take(&mut body.others);
-            for (keys, value) in others {
-                let keys = this.languages.and2(keys, names);
-                if !this.languages.is_empty(keys) {
-                    body.others.push((keys, value));
-                }
-            }
-            true
-        });
-        if let Some(guard) = guard {
-            result.objects.iter_mut().for_each(|case| case.guard(guard));
-        }
-    }
-
-    pub(super) fn apply_dependent_schema(
-        &mut self,
-        result: &mut Alternatives,
-        name: &Arc<str>,
-        inner: SchemaId,
-        schema: &Schema,
-    ) {
-        if result.objects.is_empty() || inner == TRUE {
-            return;
-        }
-        let node = self.schema_node(inner);
-        let other = self.alternatives(node);
-        let entry = Keyword::DependentSchemas(vec![(name.clone(), inner)]);
-        if result.objects.len() * (1 + other.objects.len()) > CASE_LIMIT {
-            let check = Literal::positive(self.keyword_schema(entry, schema));
-            result.objects.iter_mut().for_each(|case| case.guard(check));
-            return;
-        }
-        let mut without = result.objects.clone();
-        without.retain_mut(|case| self.forbid(&mut case.body, name));
-        let mut with = std::mem::take(&mut result.objects);
-        with.retain_mut(|case| self.require(&mut case.body, name));
-        self.meet_objects(&mut with, &other.objects, || None);
-        without.extend(with);
-        result.objects = without;
-    }
-
-    pub(super) fn meet_object_bodies(&mut self, a: &ObjectBody, b: &ObjectBody) -> Option<ObjectBody> {
+    fn meet_object_bodies(&mut self, a: &ObjectBody, b: &ObjectBody) -> Option<ObjectBody> {
         if a.is_free() {
             return Some(b.clone());
         }
@@ -246,11 +114,11 @@ impl Expansion {
     }
 
     /// Intersects unions of objects. Past the limit `fallback` gives the check that stands for `others`.
-    pub(super) fn meet_objects(
+    pub(in crate::grammar) fn meet_objects(
         &mut self,
         cases: &mut Vec<Case<ObjectBody>>,
         others: &[Case<ObjectBody>],
-        fallback: impl FnOnce() -> Option<Literal>,
+        fallback: impl FnOnce() -> Option<Signed>,
     ) {
         if cases.len() > 1
             && others.len() > 1
@@ -271,7 +139,7 @@ impl Expansion {
         *cases = result;
     }
 
-    pub(super) fn meet_arrays(&mut self, a: &mut ArrayBody, b: &ArrayBody) -> bool {
+    pub(in crate::grammar) fn meet_arrays(&mut self, a: &mut ArrayBody, b: &ArrayBody) -> bool {
         let length = a.prefix.len().max(b.prefix.len());
         a.prefix = (0..length).map(|at| self.meet_nodes(a.item(at), b.item(at))).collect();
         a.items = self.meet_nodes(a.items, b.items);

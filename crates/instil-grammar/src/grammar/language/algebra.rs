@@ -1,6 +1,22 @@
 //! Either, both, not: each simplified as far as is cheap, so that equal languages mostly have equal expressions.
+//!
+//! The laws, for languages `a`, `b`, `c` over characters; `.{m,n}` are the strings of such a length.
+//!
+//! - Union and intersection are associative, commutative and idempotent: members are flattened, sorted, each kept once.
+//!   Nothing and everything are their units and zeros.
+//! - `a|!a` is everything, `a&!a` nothing, `!!a` is `a`: a string is a word or it is not.
+//! - `a|.{m,}` is `.{m,}` where no word of `a` is shorter than `m`: then every word of `a` is a word of it.
+//! - `a|ε` is `a` where `ε` is a word of `a`; `a&ε` is `ε` where it is, else nothing: `ε` is one word.
+//! - `ab|ac` is `a(b|c)`: a word of either is one of `a` followed by one of `b` or of `c`.
+//! - `x{i,j}a|x{k,l}a` is `x{min(i,k),max(j,l)}a` where the counts overlap or adjoin: then their union has no gap.
+//! - `(a|b)&c` is `a&c|b&c`: in both, the string is in `c` and in one of `a`, `b`.
+//! - `a&b` is nothing where the longest word of one is shorter than the shortest of the other: no length is left.
+//! - `a&.{m,n}`, where `a` is `x{i,j}` between parts of one length each, `f` together, and every `x` has length `u`: a
+//!   word with `k` rounds has length `f+ku`, so it is `a` with the `k` from `⌈(m-f)/u⌉` to `⌊(n-f)/u⌋` within `i,j`.
+//! - `!.{m,n}` is `.{0,m-1}|.{n+1,}`: a length outside of an interval is below or above it.
+//! - A finite set of words met with anything is those of the words that are in it, by definition.
 
-use super::{ANY, EPSILON, ExprId, FILTER_LIMIT, FULL, INFINITE, Languages, NONE, Node};
+use super::{ANY, EPSILON, Expr, ExprId, FILTER_LIMIT, FULL, INFINITE, Languages, NONE};
 
 impl Languages {
     /// Either of two.
@@ -22,9 +38,9 @@ impl Languages {
         let mut flat = Vec::with_capacity(items.len());
         for item in items {
             match &self.nodes[item as usize] {
-                Node::None => {}
-                Node::Any => return ANY,
-                Node::Or(inner) => flat.extend_from_slice(inner),
+                Expr::None => {}
+                Expr::Any => return ANY,
+                Expr::Or(inner) => flat.extend_from_slice(inner),
                 _ => flat.push(item),
             }
         }
@@ -38,17 +54,17 @@ impl Languages {
         }
         let classes: Vec<u32> = flat
             .iter()
-            .filter_map(|&e| if let Node::Class(class) = self.nodes[e as usize] { Some(class) } else { None })
+            .filter_map(|&e| if let Expr::Class(class) = self.nodes[e as usize] { Some(class) } else { None })
             .collect();
         if classes.len() > 1 {
-            flat.retain(|&e| !matches!(self.nodes[e as usize], Node::Class(_)));
+            flat.retain(|&e| !matches!(self.nodes[e as usize], Expr::Class(_)));
             let set = classes[1..].iter().fold(self.classes[classes[0] as usize].clone(), |set, &class| {
                 set.union(&self.classes[class as usize])
             });
             flat.push(self.class(set));
         }
         for &e in &flat {
-            if let Node::Not(inner) = self.nodes[e as usize]
+            if let Expr::Not(inner) = self.nodes[e as usize]
                 && flat.contains(&inner)
             {
                 return ANY;
@@ -62,14 +78,14 @@ impl Languages {
         }
         flat.sort_unstable();
         flat.dedup();
-        if flat.len() == 1 { flat[0] } else { self.intern(Node::Or(flat.into())) }
+        if flat.len() == 1 { flat[0] } else { self.intern(Expr::Or(flat.into())) }
     }
 
     /// Joins alternatives with one head (`ab|ac` → `a(b|c)`) or one repeated part and one rest
     /// (`a{0,3}b|a{2,5}b` → `a{0,5}b`).
     pub(super) fn factor(&mut self, mut items: Vec<ExprId>, depth: u32) -> Vec<ExprId> {
         let split = |this: &Self, e: ExprId| match this.nodes[e as usize] {
-            Node::Concat(head, tail) => (head, tail),
+            Expr::Concat(head, tail) => (head, tail),
             _ => (e, EPSILON),
         };
         let mut i = 0;
@@ -120,8 +136,8 @@ impl Languages {
             let joined = self.concat(head, tail);
             // What was joined may be an alternation or a constant again.
             match &self.nodes[joined as usize] {
-                Node::Or(inner) => result.extend_from_slice(inner),
-                Node::Any => return vec![ANY],
+                Expr::Or(inner) => result.extend_from_slice(inner),
+                Expr::Any => return vec![ANY],
                 _ => result.push(joined),
             }
             start = end;
@@ -144,9 +160,9 @@ impl Languages {
         let mut flat = Vec::with_capacity(items.len());
         for item in items {
             match &self.nodes[item as usize] {
-                Node::Any => {}
-                Node::None => return NONE,
-                Node::And(inner) => flat.extend_from_slice(inner),
+                Expr::Any => {}
+                Expr::None => return NONE,
+                Expr::And(inner) => flat.extend_from_slice(inner),
                 _ => flat.push(item),
             }
         }
@@ -159,7 +175,7 @@ impl Languages {
             return if flat.iter().all(|&e| self.nullable(e)) { EPSILON } else { NONE };
         }
         for &e in &flat {
-            if let Node::Not(inner) = self.nodes[e as usize]
+            if let Expr::Not(inner) = self.nodes[e as usize]
                 && flat.contains(&inner)
             {
                 return NONE;
@@ -191,8 +207,8 @@ impl Languages {
         }
         // Derivatives of named parts stay finitely many only in disjunctive form.
         if flat.iter().any(|&e| self.info[e as usize].recursive)
-            && let Some(at) = flat.iter().position(|&e| matches!(self.nodes[e as usize], Node::Or(_)))
-            && let Node::Or(alternatives) = self.nodes[flat[at] as usize].clone()
+            && let Some(at) = flat.iter().position(|&e| matches!(self.nodes[e as usize], Expr::Or(_)))
+            && let Expr::Or(alternatives) = self.nodes[flat[at] as usize].clone()
             && alternatives.len() <= 64
         {
             flat.swap_remove(at);
@@ -206,7 +222,7 @@ impl Languages {
                 .collect();
             return self.or(parts);
         }
-        self.intern(Node::And(flat.into()))
+        self.intern(Expr::And(flat.into()))
     }
 
     pub(super) fn filter_words(&mut self, items: &[ExprId]) -> Option<ExprId> {
@@ -214,7 +230,7 @@ impl Languages {
             .iter()
             .enumerate()
             .filter_map(|(at, &e)| match self.nodes[e as usize] {
-                Node::Words { set, low, high, depth } => Some((at, set, low, high, depth)),
+                Expr::Words { set, low, high, depth } => Some((at, set, low, high, depth)),
                 _ => None,
             })
             .min_by_key(|&(_, _, low, high, _)| high - low)?;
@@ -239,8 +255,8 @@ impl Languages {
     /// Word sets and their complements, where membership is a binary search.
     pub(super) fn is_words(&self, e: ExprId) -> bool {
         match self.nodes[e as usize] {
-            Node::Words { .. } | Node::Class(_) => true,
-            Node::Not(inner) => self.is_words(inner),
+            Expr::Words { .. } | Expr::Class(_) => true,
+            Expr::Not(inner) => self.is_words(inner),
             _ => false,
         }
     }
@@ -248,12 +264,12 @@ impl Languages {
     pub(super) fn meet_classes(&mut self, flat: &mut Vec<ExprId>) -> Option<ExprId> {
         let classes: Vec<u32> = flat
             .iter()
-            .filter_map(|&e| if let Node::Class(class) = self.nodes[e as usize] { Some(class) } else { None })
+            .filter_map(|&e| if let Expr::Class(class) = self.nodes[e as usize] { Some(class) } else { None })
             .collect();
         if classes.len() < 2 {
             return None;
         }
-        flat.retain(|&e| !matches!(self.nodes[e as usize], Node::Class(_)));
+        flat.retain(|&e| !matches!(self.nodes[e as usize], Expr::Class(_)));
         let set = classes[1..].iter().fold(self.classes[classes[0] as usize].clone(), |set, &class| {
             set.intersection(&self.classes[class as usize])
         });
@@ -298,11 +314,11 @@ impl Languages {
             return Some(NONE);
         }
         match self.nodes[e as usize].clone() {
-            Node::Or(items) if items.len() <= 8 => {
+            Expr::Or(items) if items.len() <= 8 => {
                 let parts = items.iter().map(|&item| self.bound_length(item, min, max)).collect::<Option<Vec<_>>>()?;
                 Some(self.or(parts))
             }
-            Node::Words { set, low, high, depth } if high - low <= FILTER_LIMIT => {
+            Expr::Words { set, low, high, depth } if high - low <= FILTER_LIMIT => {
                 let kept: Vec<Box<str>> = self.words[set as usize][low as usize..high as usize]
                     .iter()
                     .map(|word| &word[depth as usize..])
@@ -314,10 +330,10 @@ impl Languages {
                     .collect();
                 Some(self.words(kept))
             }
-            Node::Concat(..) | Node::Repeat(..) => {
+            Expr::Concat(..) | Expr::Repeat(..) => {
                 let mut parts = Vec::new();
                 let mut rest = e;
-                while let Node::Concat(head, tail) = self.nodes[rest as usize] {
+                while let Expr::Concat(head, tail) = self.nodes[rest as usize] {
                     parts.push(head);
                     rest = tail;
                 }
@@ -349,16 +365,16 @@ impl Languages {
     /// Every string that is not in `e`.
     pub fn not(&mut self, e: ExprId) -> ExprId {
         match self.nodes[e as usize] {
-            Node::None => ANY,
-            Node::Any => NONE,
-            Node::Not(inner) => inner,
-            Node::Epsilon => self.repeat(FULL, 1, INFINITE),
-            Node::Repeat(FULL, min, max) => {
+            Expr::None => ANY,
+            Expr::Any => NONE,
+            Expr::Not(inner) => inner,
+            Expr::Epsilon => self.repeat(FULL, 1, INFINITE),
+            Expr::Repeat(FULL, min, max) => {
                 let below = if min == 0 { NONE } else { self.repeat(FULL, 0, min - 1) };
                 let above = if max == INFINITE { NONE } else { self.repeat(FULL, max + 1, INFINITE) };
                 self.or2(below, above)
             }
-            _ => self.intern(Node::Not(e)),
+            _ => self.intern(Expr::Not(e)),
         }
     }
 }

@@ -1,35 +1,35 @@
 //! Expressions that count instead of listing: multiples of a step, and the times of day of leap seconds.
 
 use super::super::charset::CharSet;
-use super::{ExprId, Languages, NONE, Node, Step};
+use super::{Divisor, Expr, ExprId, Languages, NONE};
 
 impl Languages {
     /// Decimal literals without exponent whose value is a multiple of `numerator / 10^scale`.
     /// The form of the literal (leading zeros and the like) is for another language to say.
     pub fn multiple_of(&mut self, numerator: u64, scale: u32) -> ExprId {
-        let step = u32::try_from(self.steps.len()).expect("fewer steps than expressions");
-        self.steps.push(Step { numerator, scale });
-        let magnitude = self.intern(Node::Multiple { step, fraction: None, remainder: 0 });
+        let divisor = u32::try_from(self.divisors.len()).expect("fewer divisors than expressions");
+        self.divisors.push(Divisor { numerator, scale });
+        let magnitude = self.intern(Expr::Multiple { divisor, fraction: None, remainder: 0 });
         let minus = self.class(CharSet::one('-'));
         let sign = self.repeat(minus, 0, 1);
         self.concat(sign, magnitude)
     }
 
     /// `10^(scale - read)`, as the factor of a remainder; `None` when all digits are read.
-    pub(super) fn multiple_weight(step: &Step, fraction: Option<u32>) -> u64 {
-        let left = step.scale - fraction.unwrap_or(0).min(step.scale);
+    pub(super) fn multiple_weight(divisor: &Divisor, fraction: Option<u32>) -> u64 {
+        let left = divisor.scale - fraction.unwrap_or(0).min(divisor.scale);
         10u64.saturating_pow(left)
     }
 
-    pub(super) fn multiple_accepts(&self, step: u32, fraction: Option<u32>, remainder: u64) -> bool {
-        let step = &self.steps[step as usize];
-        let weight = Self::multiple_weight(step, fraction);
-        u128::from(remainder) * u128::from(weight) % u128::from(step.numerator) == 0
+    pub(super) fn multiple_accepts(&self, divisor: u32, fraction: Option<u32>, remainder: u64) -> bool {
+        let divisor = &self.divisors[divisor as usize];
+        let weight = Self::multiple_weight(divisor, fraction);
+        u128::from(remainder) * u128::from(weight) % u128::from(divisor.numerator) == 0
     }
 
     /// Fewest characters to a multiple.
-    pub(super) fn multiple_rest(&self, step: u32, fraction: Option<u32>, remainder: u64) -> u32 {
-        let Step { numerator, scale } = self.steps[step as usize];
+    pub(super) fn multiple_rest(&self, divisor: u32, fraction: Option<u32>, remainder: u64) -> u32 {
+        let Divisor { numerator, scale } = self.divisors[divisor as usize];
         let left = scale - fraction.unwrap_or(0).min(scale);
         let mut best = 40;
         for digits in 0..20u32 {
@@ -54,22 +54,22 @@ impl Languages {
         best
     }
 
-    pub(super) fn derive_multiple(&mut self, step: u32, fraction: Option<u32>, remainder: u64, c: u32) -> ExprId {
-        let Step { numerator, scale } = self.steps[step as usize];
+    pub(super) fn derive_multiple(&mut self, divisor: u32, fraction: Option<u32>, remainder: u64, c: u32) -> ExprId {
+        let Divisor { numerator, scale } = self.divisors[divisor as usize];
         if c == u32::from(b'.') && fraction.is_none() {
-            return self.multiple_state(step, Some(0), remainder);
+            return self.multiple_state(divisor, Some(0), remainder);
         }
         let Some(digit) = c.checked_sub(u32::from(b'0')).filter(|&digit| digit <= 9) else { return NONE };
         if fraction == Some(scale) {
-            return if digit == 0 { self.multiple_state(step, fraction, remainder) } else { NONE };
+            return if digit == 0 { self.multiple_state(divisor, fraction, remainder) } else { NONE };
         }
         let next = (u128::from(remainder) * 10 + u128::from(digit)) % u128::from(numerator);
         let next = u64::try_from(next).expect("below the numerator");
-        self.multiple_state(step, fraction.map(|read| read + 1), next)
+        self.multiple_state(divisor, fraction.map(|read| read + 1), next)
     }
 
-    pub(super) fn multiple_state(&mut self, step: u32, fraction: Option<u32>, remainder: u64) -> ExprId {
-        let definition = &self.steps[step as usize];
+    pub(super) fn multiple_state(&mut self, divisor: u32, fraction: Option<u32>, remainder: u64) -> ExprId {
+        let definition = &self.divisors[divisor as usize];
         if fraction.is_some() {
             let weight = u128::from(Self::multiple_weight(definition, fraction));
             let numerator = u128::from(definition.numerator);
@@ -78,12 +78,12 @@ impl Languages {
                 return NONE;
             }
         }
-        self.intern(Node::Multiple { step, fraction, remainder })
+        self.intern(Expr::Multiple { divisor, fraction, remainder })
     }
 
     /// Times of day in the 60th second, with their offset (RFC 3339): 23:59:60 in UTC.
     pub fn leap_second(&mut self) -> ExprId {
-        self.intern(Node::Leap { place: 0, hour: 0, minute: 0 })
+        self.intern(Expr::Leap { place: 0, hour: 0, minute: 0 })
     }
 }
 

@@ -6,23 +6,23 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::super::charset::CharSet;
-use super::{ANY, Branch, EPSILON, ExprId, FULL, Frontier, INFINITE, Languages, NONE, Node};
+use super::{ANY, Branch, EPSILON, Expr, ExprId, FULL, Frontier, INFINITE, Languages, NONE};
 
 impl Languages {
     /// The rests of the words that start with `c`.
     pub fn derive(&mut self, e: ExprId, c: u32) -> ExprId {
         match self.nodes[e as usize].clone() {
-            Node::None | Node::Epsilon => NONE,
-            Node::Any => ANY,
-            Node::Class(class) => {
+            Expr::None | Expr::Epsilon => NONE,
+            Expr::Any => ANY,
+            Expr::Class(class) => {
                 if self.classes[class as usize].contains(c) {
                     EPSILON
                 } else {
                     NONE
                 }
             }
-            Node::Words { set, low, high, depth } => self.derive_words(set, low, high, depth, c),
-            Node::Concat(mut head, mut tail) => {
+            Expr::Words { set, low, high, depth } => self.derive_words(set, low, high, depth, c),
+            Expr::Concat(mut head, mut tail) => {
                 let mut parts = Vec::new();
                 loop {
                     let derived = self.derive(head, c);
@@ -33,7 +33,7 @@ impl Languages {
                     if !self.nullable(head) {
                         break;
                     }
-                    if let Node::Concat(next, rest) = self.nodes[tail as usize] {
+                    if let Expr::Concat(next, rest) = self.nodes[tail as usize] {
                         (head, tail) = (next, rest);
                     } else {
                         parts.push(self.derive(tail, c));
@@ -42,11 +42,11 @@ impl Languages {
                 }
                 if parts.len() == 1 { parts[0] } else { self.or(parts) }
             }
-            Node::Or(items) => {
+            Expr::Or(items) => {
                 let parts = items.iter().map(|&item| self.derive(item, c)).collect();
                 self.or(parts)
             }
-            Node::And(items) => {
+            Expr::And(items) => {
                 let mut parts = Vec::with_capacity(items.len());
                 for &item in items.iter() {
                     let part = self.derive(item, c);
@@ -57,11 +57,11 @@ impl Languages {
                 }
                 self.and(parts)
             }
-            Node::Not(inner) => {
+            Expr::Not(inner) => {
                 let derived = self.derive(inner, c);
                 self.not(derived)
             }
-            Node::Repeat(inner, min, max) => {
+            Expr::Repeat(inner, min, max) => {
                 let derived = self.derive(inner, c);
                 if derived == NONE {
                     return NONE;
@@ -70,13 +70,13 @@ impl Languages {
                 let rest = self.repeat(inner, min.saturating_sub(1), max);
                 self.concat(derived, rest)
             }
-            Node::Fix(name) => {
+            Expr::Fix(name) => {
                 let body = self.fixes[name as usize];
                 self.derive(body, c)
             }
-            Node::Multiple { step, fraction, remainder } => self.derive_multiple(step, fraction, remainder, c),
-            Node::Leap { place, hour, minute } => match derive_leap(place, hour, minute, c) {
-                Some((place, hour, minute)) => self.intern(Node::Leap { place, hour, minute }),
+            Expr::Multiple { divisor, fraction, remainder } => self.derive_multiple(divisor, fraction, remainder, c),
+            Expr::Leap { place, hour, minute } => match derive_leap(place, hour, minute, c) {
+                Some((place, hour, minute)) => self.intern(Expr::Leap { place, hour, minute }),
                 None => NONE,
             },
         }
@@ -102,12 +102,12 @@ impl Languages {
     /// True when the text is a word of the language.
     pub fn matches(&mut self, e: ExprId, text: &str) -> bool {
         match self.nodes[e as usize] {
-            Node::Any => return true,
-            Node::Words { set, low, high, depth } => {
+            Expr::Any => return true,
+            Expr::Words { set, low, high, depth } => {
                 let words = &self.words[set as usize][low as usize..high as usize];
                 return words.binary_search_by(|word| word.as_bytes()[depth as usize..].cmp(text.as_bytes())).is_ok();
             }
-            Node::Not(inner) => return !self.matches(inner, text),
+            Expr::Not(inner) => return !self.matches(inner, text),
             _ => {}
         }
         let mut state = e;
@@ -122,15 +122,15 @@ impl Languages {
 
     pub(super) fn frontier(&self, e: ExprId, out: &mut Frontier) {
         match &self.nodes[e as usize] {
-            Node::None | Node::Any | Node::Epsilon => {}
-            Node::Class(class) => {
+            Expr::None | Expr::Any | Expr::Epsilon => {}
+            Expr::Class(class) => {
                 let set = &self.classes[*class as usize];
                 out.ascii.push(set.ascii);
                 if !set.wide.is_empty() {
                     out.wide.push(*class);
                 }
             }
-            Node::Words { set, low, high, depth } => {
+            Expr::Words { set, low, high, depth } => {
                 let words = &self.words[*set as usize][*low as usize..*high as usize];
                 let mut from = words.partition_point(|word| word.len() == *depth as usize);
                 while from < words.len() {
@@ -143,27 +143,27 @@ impl Languages {
                     from += words[from..].partition_point(|word| word[*depth as usize..].starts_with(c));
                 }
             }
-            Node::Concat(head, tail) => {
+            Expr::Concat(head, tail) => {
                 let (mut head, mut tail) = (*head, *tail);
                 loop {
                     self.frontier(head, out);
                     if !self.nullable(head) {
                         return;
                     }
-                    if let Node::Concat(next, rest) = self.nodes[tail as usize] {
+                    if let Expr::Concat(next, rest) = self.nodes[tail as usize] {
                         (head, tail) = (next, rest);
                     } else {
                         return self.frontier(tail, out);
                     }
                 }
             }
-            Node::Or(items) | Node::And(items) => items.iter().for_each(|&item| self.frontier(item, out)),
-            Node::Not(inner) | Node::Repeat(inner, _, _) => self.frontier(*inner, out),
-            Node::Fix(name) => self.frontier(self.fixes[*name as usize], out),
-            Node::Multiple { .. } => {
+            Expr::Or(items) | Expr::And(items) => items.iter().for_each(|&item| self.frontier(item, out)),
+            Expr::Not(inner) | Expr::Repeat(inner, _, _) => self.frontier(*inner, out),
+            Expr::Fix(name) => self.frontier(self.fixes[*name as usize], out),
+            Expr::Multiple { .. } => {
                 out.ascii.extend((b'0'..=b'9').chain([b'.']).map(|byte| 1u128 << byte));
             }
-            Node::Leap { .. } => out.ascii.extend(b"0123456789:.+-Zz".iter().map(|&byte| 1u128 << byte)),
+            Expr::Leap { .. } => out.ascii.extend(b"0123456789:.+-Zz".iter().map(|&byte| 1u128 << byte)),
         }
     }
 
@@ -205,23 +205,23 @@ impl Languages {
     /// True only when every string is a prefix of some word (not always found out).
     pub fn is_total(&self, e: ExprId) -> bool {
         match &self.nodes[e as usize] {
-            Node::Any => true,
-            Node::Or(items) => items.iter().any(|&item| self.is_total(item)),
-            Node::Not(inner) => self.length(*inner).1 != INFINITE,
+            Expr::Any => true,
+            Expr::Or(items) => items.iter().any(|&item| self.is_total(item)),
+            Expr::Not(inner) => self.length(*inner).1 != INFINITE,
             // Words that stay words however they go on: any two such languages have words in common.
-            Node::And(items) => items.iter().all(|&item| match self.nodes[item as usize] {
-                Node::Not(inner) => self.length(inner).1 != INFINITE,
+            Expr::And(items) => items.iter().all(|&item| match self.nodes[item as usize] {
+                Expr::Not(inner) => self.length(inner).1 != INFINITE,
                 _ => self.is_total(item) && self.is_open(item),
             }),
-            Node::Concat(head, tail) => match self.nodes[*head as usize] {
-                Node::Any => self.info[*tail as usize].positive && *tail != NONE,
-                Node::Repeat(FULL, _, _) | Node::Class(_) => {
-                    (*head == FULL || matches!(self.nodes[*head as usize], Node::Repeat(FULL, ..)))
+            Expr::Concat(head, tail) => match self.nodes[*head as usize] {
+                Expr::Any => self.info[*tail as usize].positive && *tail != NONE,
+                Expr::Repeat(FULL, _, _) | Expr::Class(_) => {
+                    (*head == FULL || matches!(self.nodes[*head as usize], Expr::Repeat(FULL, ..)))
                         && self.is_total(*tail)
                 }
                 _ => false,
             },
-            Node::Repeat(FULL, _, INFINITE) => true,
+            Expr::Repeat(FULL, _, INFINITE) => true,
             _ => false,
         }
     }
@@ -229,9 +229,9 @@ impl Languages {
     /// True only when every word stays one however it goes on.
     pub(super) fn is_open(&self, e: ExprId) -> bool {
         match &self.nodes[e as usize] {
-            Node::Any | Node::Repeat(FULL, _, INFINITE) => true,
-            Node::Concat(_, tail) => self.is_open(*tail),
-            Node::Or(items) => items.iter().all(|&item| self.is_open(item)),
+            Expr::Any | Expr::Repeat(FULL, _, INFINITE) => true,
+            Expr::Concat(_, tail) => self.is_open(*tail),
+            Expr::Or(items) => items.iter().all(|&item| self.is_open(item)),
             _ => false,
         }
     }

@@ -1,8 +1,23 @@
 //! What can be seen of an expression within some characters: counts far from their bounds put out of sight, and bounds
 //! on what is still to come.
+//!
+//! The laws, for an expression free of and, not and named parts (so every derivative that is left has a word), and `h`
+//! characters of sight. That two expressions agree means: the same strings of up to `h` characters are words of
+//! them, and the same are prefixes of words.
+//!
+//! - `x{m,n}` agrees with `x{min(m,h+1),n'}`, `n'` unbounded where `n` is above `h+1`, where `ε` is not in `x`: each
+//!   round takes a character, so `h` characters finish at most `h` rounds and begin one more; no count above shows.
+//! - `ab` agrees with `a` alone where the shortest word of `a` is longer than `h`: no string in sight gets past `a`.
+//!   Else, `r` being the length of that word, `b` begins after `r` characters at least and need agree in `h-r` only.
+//! - `a|b` agrees with `a'|b'` where `a` agrees with `a'` and `b` with `b'`: it is said of words and prefixes, one by one.
+//! - `a&.{0,n}` agrees with `a` where any prefix of `a` can be completed within `w` characters and `h+w` is at most `n`:
+//!   then a string in sight has a completion that the bound lets pass, and is itself short enough.
+//! - Such a `w` of `ab` is the greater of that of `b`, and that of `a` with the shortest word of `b`: a prefix ends in the
+//!   one or in the other. That of `x{m,n}` is that of `x` with `m-1` shortest words of `x`: the round that is open, and
+//!   those still owed.
 
 use super::super::charset::CharSet;
-use super::{Cost, ExprId, INFINITE, Languages, Node};
+use super::{Cost, Expr, ExprId, INFINITE, Languages};
 
 impl Languages {
     /// A bound on the length that no prefix of `horizon` characters comes near is out of sight.
@@ -22,14 +37,14 @@ impl Languages {
     /// An upper bound on the shortest completion of any prefix of a positive expression, in characters.
     pub(super) fn worst_rest(&self, e: ExprId) -> u32 {
         match &self.nodes[e as usize] {
-            Node::None | Node::Any | Node::Epsilon => 0,
-            Node::Class(_) => 1,
-            Node::Words { .. } => self.words_length(e).1,
-            Node::Concat(..) => {
+            Expr::None | Expr::Any | Expr::Epsilon => 0,
+            Expr::Class(_) => 1,
+            Expr::Words { .. } => self.words_length(e).1,
+            Expr::Concat(..) => {
                 let mut e = e;
                 let mut worst = 0u32;
                 let mut heads = Vec::new();
-                while let Node::Concat(head, tail) = self.nodes[e as usize] {
+                while let Expr::Concat(head, tail) = self.nodes[e as usize] {
                     heads.push(head);
                     e = tail;
                 }
@@ -41,25 +56,25 @@ impl Languages {
                 }
                 worst
             }
-            Node::Or(items) => items.iter().map(|&item| self.worst_rest(item)).max().unwrap_or(0),
-            Node::Repeat(inner, min, _) => {
+            Expr::Or(items) => items.iter().map(|&item| self.worst_rest(item)).max().unwrap_or(0),
+            Expr::Repeat(inner, min, _) => {
                 let rounds = self.length(*inner).0.saturating_mul(min.saturating_sub(1));
                 self.worst_rest(*inner).saturating_add(rounds)
             }
-            Node::And(_) | Node::Not(_) | Node::Fix(_) | Node::Multiple { .. } => INFINITE,
-            Node::Leap { .. } => 15,
+            Expr::And(_) | Expr::Not(_) | Expr::Fix(_) | Expr::Multiple { .. } => INFINITE,
+            Expr::Leap { .. } => 15,
         }
     }
 
     /// Characters that may begin a word in any number and order, as a repeated class at the beginning says.
     pub fn absorbs(&self, e: ExprId) -> Option<&CharSet> {
         match &self.nodes[e as usize] {
-            Node::Concat(head, tail) if self.info[*tail as usize].positive => self.absorbs(*head),
-            Node::Repeat(inner, _, INFINITE) => match &self.nodes[*inner as usize] {
-                Node::Class(class) => Some(&self.classes[*class as usize]),
+            Expr::Concat(head, tail) if self.info[*tail as usize].positive => self.absorbs(*head),
+            Expr::Repeat(inner, _, INFINITE) => match &self.nodes[*inner as usize] {
+                Expr::Class(class) => Some(&self.classes[*class as usize]),
                 _ => None,
             },
-            Node::Or(items) => {
+            Expr::Or(items) => {
                 let sets = items.iter().filter_map(|&item| self.absorbs(item));
                 sets.max_by_key(|set| (set.ascii.count_ones(), set.wide.iter().map(|(a, b)| b - a).sum::<u32>()))
             }
@@ -71,7 +86,7 @@ impl Languages {
     pub fn worst_cost(&self, e: ExprId, horizon: u32, cost: Cost) -> Option<u32> {
         const WIDEST: u32 = 6;
         let worst = match &self.nodes[e as usize] {
-            Node::And(items) => {
+            Expr::And(items) => {
                 let [a, b] = items[..] else { return None };
                 let (max, inner) = match (self.as_length(a), self.as_length(b)) {
                     (Some((0, max)), _) => (max, b),
@@ -84,25 +99,25 @@ impl Languages {
                 }
                 max.saturating_mul(WIDEST)
             }
-            Node::Concat(..) => {
+            Expr::Concat(..) => {
                 let mut worst = 0;
                 let mut e = e;
-                while let Node::Concat(head, tail) = self.nodes[e as usize] {
+                while let Expr::Concat(head, tail) = self.nodes[e as usize] {
                     let rest = self.info[tail as usize].cost[cost as usize];
                     worst = worst.max(self.worst_cost(head, horizon, cost)?.saturating_add(rest));
                     e = tail;
                 }
                 worst.max(self.worst_cost(e, horizon, cost)?)
             }
-            Node::Or(items) => {
+            Expr::Or(items) => {
                 let worst = |&item: &ExprId| self.worst_cost(item, horizon, cost);
                 items.iter().map(worst).collect::<Option<Vec<_>>>()?.into_iter().max()?
             }
-            Node::Repeat(inner, min, _) => {
+            Expr::Repeat(inner, min, _) => {
                 let rounds = self.info[*inner as usize].cost[cost as usize].saturating_mul(min.saturating_sub(1));
                 self.worst_cost(*inner, horizon, cost)?.saturating_add(rounds)
             }
-            Node::Class(_) => self.info[e as usize].cost[cost as usize],
+            Expr::Class(_) => self.info[e as usize].cost[cost as usize],
             _ => match self.worst_rest(e) {
                 INFINITE => return None,
                 characters => characters.saturating_mul(WIDEST),
@@ -115,24 +130,24 @@ impl Languages {
     /// their bounds are saturated. Only for expressions without and, not (but for a bound on the length); others come
     /// back as they are.
     pub fn horizon(&mut self, e: ExprId, horizon: u32) -> ExprId {
-        if let Node::And(items) = self.nodes[e as usize].clone() {
+        if let Expr::And(items) = self.nodes[e as usize].clone() {
             return self.bounded_horizon(e, &items, horizon);
         }
         if !self.info[e as usize].positive || self.length(e).1 <= horizon {
             return e;
         }
         match self.nodes[e as usize].clone() {
-            Node::Concat(head, tail) => {
+            Expr::Concat(head, tail) => {
                 let reach = self.length(head).0;
                 let head = self.horizon(head, horizon);
                 let tail = if reach > horizon { tail } else { self.horizon(tail, horizon - reach) };
                 if reach > horizon { head } else { self.concat(head, tail) }
             }
-            Node::Or(items) => {
+            Expr::Or(items) => {
                 let parts = items.iter().map(|&item| self.horizon(item, horizon)).collect();
                 self.or(parts)
             }
-            Node::Repeat(inner, min, max) if !self.nullable(inner) => {
+            Expr::Repeat(inner, min, max) if !self.nullable(inner) => {
                 // Each round takes a character at least, so more than `horizon` rounds are out of sight.
                 let far = horizon + 1;
                 let max = if max > far { INFINITE } else { max };

@@ -139,6 +139,40 @@ fn searches_that_lead_nowhere_grow_cheap() {
     assert!(languages.count() < 60_000, "{} expressions", languages.count());
 }
 
+/// The states of a language without a word that goes on for 6,000 characters, one after the other.
+fn dying_states(languages: &mut Languages) -> Vec<ExprId> {
+    let a = languages.class(CharSet::one('a'));
+    let three = languages.repeat(a, 3, 3);
+    let bounded = languages.repeat(three, 0, 2_000);
+    let any = languages.repeat(three, 0, INFINITE);
+    let shifted = languages.concat(any, a);
+    let first = languages.and2(bounded, shifted);
+    let after = |&e: &ExprId| Some(languages.derive(e, 'a' as u32)).filter(|&next| next != NONE);
+    std::iter::successors(Some(first), after).collect()
+}
+
+#[test]
+fn what_counts_as_empty_does_not_depend_on_what_was_asked_before() {
+    let ask = |order: &dyn Fn(usize) -> Vec<usize>| {
+        let mut languages = Languages::new();
+        let states = dying_states(&mut languages);
+        let mut empty = vec![None; states.len()];
+        for at in order(states.len()) {
+            empty[at] = Some(languages.is_empty(states[at]));
+        }
+        empty
+    };
+    let forward = ask(&|count| (0..count).collect());
+    assert_eq!(forward, ask(&|count| (0..count).rev().collect()));
+    // From the middle outwards, and one state of many by itself.
+    assert_eq!(forward, ask(&|count| (count / 2..count).chain(0..count / 2).collect()));
+    for at in [1, 1_500, 1_990, 2_010, 2_500, 5_000] {
+        assert_eq!(forward[at], ask(&|_| vec![at])[at], "state {at}");
+    }
+    let dead = forward.iter().filter(|empty| **empty == Some(true)).count();
+    assert!((3_900..4_100).contains(&dead), "{dead} of {} states", forward.len());
+}
+
 #[test]
 fn algebra_agrees_with_brute_force_on_short_words() {
     let alphabet = ['a', 'b', 'é'];

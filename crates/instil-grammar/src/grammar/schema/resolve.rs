@@ -7,9 +7,11 @@ use rustc_hash::FxHashMap;
 use serde_json::Value;
 
 use super::{
-    Draft, IN_PLACE_LIMIT, JSON_NEST_LIMIT, Keyword, Loader, META, METASCHEMAS, NEST_LIMIT, SchemaId, Schemas,
-    malformed, pointer_step,
+    Draft, IN_PLACE_LIMIT, JSON_NEST_LIMIT, Loader, META, METASCHEMAS, NEST_LIMIT, SchemaId, Schemas, malformed,
+    pointer_step,
 };
+use crate::grammar::keyword::Keyword;
+use crate::grammar::keyword::logic::{AllOf, AnyOf, If, Not, OneOf, Ref};
 use crate::{Error, Result};
 
 impl<'a> Loader<'a> {
@@ -325,10 +327,12 @@ impl Schemas {
         let mut found = Vec::new();
         for keyword in &self.all[id].keywords {
             match keyword {
-                Keyword::AllOf(list) | Keyword::AnyOf(list) | Keyword::OneOf(list) => found.extend(list),
-                Keyword::Not(inner) | Keyword::Ref(inner) => found.push(*inner),
-                Keyword::If(condition, then, other) => found.extend([condition, then, other]),
-                Keyword::DependentSchemas(list) => found.extend(list.iter().map(|(_, inner)| inner)),
+                Keyword::AllOf(AllOf(list)) | Keyword::AnyOf(AnyOf(list)) | Keyword::OneOf(OneOf(list)) => {
+                    found.extend(list);
+                }
+                Keyword::Not(Not(inner)) | Keyword::Ref(Ref(inner)) => found.push(*inner),
+                Keyword::If(If { condition, then, other }) => found.extend([condition, then, other]),
+                Keyword::DependentSchemas(entries) => found.extend(entries.0.iter().map(|(_, inner)| inner)),
                 _ => {}
             }
         }

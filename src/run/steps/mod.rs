@@ -1,11 +1,20 @@
 //! The steps of an attempt: from a row to a request, and from its completion back into the row.
+//!
+//! [`prompts`] makes the prompts, [`grammars`] the constraints, [`contest`] finds the best of texts that compete; this
+//! file conducts them, takes scores, and asks the rules about single rows.
+
+mod contest;
+mod grammars;
+mod prompts;
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use self::contest::Contest;
+use self::grammars::Grammars;
+use self::prompts::Prompts;
 use super::seeds::{Origin, Seeds};
 use crate::error::{Error, Result};
 use crate::filter::condition::fits;
@@ -13,18 +22,13 @@ use crate::filter::{Filter, first_reason};
 use crate::plan::Plan;
 use crate::recipe::likelihood::Measure as Measured;
 use crate::recipe::prompt::Templates;
-use crate::recipe::{Form, Likelihood, Output, Recipe, Scale, Step};
+use crate::recipe::{Likelihood, Output, Recipe, Scale, Step};
 use crate::row::{Attempt, META, Reason, Score, StepNote, rule};
 use crate::validator::Validator;
-use instil_grammar::constraint::{Compiler, Constraint};
-use instil_grammar::grammar::GrammarSource;
+use instil_grammar::constraint::Compiler;
 use instil_grammar::vocab::TokenId;
 use instil_model::decode::{Completion, Finish, Measure, Repetition, Request, Sampling, StreamKey};
-use instil_model::tokenizer::chat::Message;
-use instil_model::tokenizer::{ChatBeginning, EncodeOptions, Tokenizer};
-
-/// Constraints kept compiled; beyond that the ones not in use are forgotten.
-const CONSTRAINTS_KEPT: usize = 1024;
+use instil_model::tokenizer::{EncodeOptions, Tokenizer};
 
 /// An attempt that is being decoded.
 #[derive(Debug)]
@@ -42,20 +46,10 @@ pub struct Decoding {
     begun: String,
     /// Probabilities that the present judging step has read.
     readings: Vec<Vec<f64>>,
-    choosing: Option<Choosing>,
+    /// Where several texts of a step compete.
+    contest: Option<Contest>,
     /// Its texts are supposed: no rule holds, and none compete.
     supposed: bool,
-}
-
-/// The best of several texts is being found.
-#[derive(Debug)]
-struct Choosing {
-    /// The step whose texts compete.
-    step: usize,
-    /// The attempt before that step.
-    before: Attempt,
-    /// Each text so far: its expected score and the attempt with it, or why it was turned down.
-    texts: Vec<Result<(f64, Attempt), (Attempt, Reason)>>,
 }
 
 /// What an attempt needs next.
@@ -73,17 +67,11 @@ pub struct Steps<'a> {
     writer: Reader,
     /// Another model gives the scores.
     judge: Option<Reader>,
-    compiler: &'a Compiler,
     validator: Validator,
     templates: Templates,
     seeds: &'a Seeds,
-    constraints: HashMap<String, Arc<dyn Constraint>>,
-    /// Those of steps whose grammar is the same for every row.
-    fixed: HashMap<usize, Arc<dyn Constraint>>,
-    /// Tokens that the rows of one step and set share.
-    prefixes: HashMap<(usize, u32), Arc<[TokenId]>>,
-    /// The same in the chat form.
-    beginnings: HashMap<(usize, u32), ChatBeginning>,
+    grammars: Grammars<'a>,
+    prompts: Prompts<'a>,
     /// Choices of judging steps, as tokens.
     choices: HashMap<usize, Arc<[Vec<TokenId>]>>,
     /// What judging steps read of texts without content.
@@ -118,7 +106,7 @@ impl Decoding {
             attempt: Attempt::default(),
             begun: String::new(),
             readings: Vec::new(),
-            choosing: None,
+            contest: None,
             supposed: false,
         }
     }
@@ -142,23 +130,21 @@ impl<'a> Steps<'a> {
         judge: Option<Reader>,
         compiler: &'a Compiler,
     ) -> Result<Self> {
+        let templates = Templates::default();
+        let mut of_rows = plan.recipe.steps.iter().flat_map(Step::row_templates);
+        let speaks_of_schema = of_rows.any(|template| templates.uses(template, "schema"));
         Ok(Self {
             plan,
             writer,
             judge,
-            compiler,
             validator: Validator::new(&plan.schema)?,
-            templates: Templates::default(),
+            templates,
             seeds,
-            constraints: HashMap::new(),
-            fixed: HashMap::new(),
-            prefixes: HashMap::new(),
-            beginnings: HashMap::new(),
+            grammars: Grammars::new(plan, compiler),
+            prompts: Prompts::new(plan),
             choices: HashMap::new(),
             neutral: HashMap::new(),
-            schema_text: serde_json::to_string(&plan.recipe.steps)
-                .is_ok_and(|steps| steps.contains("schema"))
-                .then(|| Value::String(plan.schema.to_string())),
+            schema_text: speaks_of_schema.then(|| Value::String(plan.schema.to_string())),
             chain: by_step(&plan.recipe),
         })
     }
@@ -300,48 +286,25 @@ impl<'a> Steps<'a> {
             None if !rules.is_empty() => first_reason(rules, &self.view(row)),
             reason => reason,
         };
-        // A step whose texts compete begins its round by remembering what there was before.
-        let Some(choosing) = &mut row.choosing else {
+        let Some(contest) = &mut row.contest else {
             return reason.map(|reason| Next::Ended(Box::new(std::mem::take(&mut row.attempt)), Some(reason)));
         };
-        let best_of = recipe.steps[choosing.step].best_of.as_ref().expect("only such a step begins a choice");
-        // A score that could not be read ranks last.
-        let score = row.attempt.scores.get(&best_of.by);
-        let score = score.map(|score| Score::of(score).expected.unwrap_or(f64::NEG_INFINITY));
-        match (reason, score) {
-            (Some(reason), _) => choosing.texts.push(Err((std::mem::take(&mut row.attempt), reason))),
-            (None, Some(score)) => choosing.texts.push(Ok((score, std::mem::take(&mut row.attempt)))),
-            (None, None) => return None,
-        }
-        if choosing.texts.len() < usize::from(best_of.count) {
-            row.attempt = choosing.before.clone();
-            row.step = choosing.step;
+        if !contest.enter(recipe, &mut row.attempt, reason) {
             return None;
         }
-        let judges = |step: &Step| step.field == best_of.by && fits(&step.when, &row.attributes);
-        let judged_at = (choosing.step..recipe.steps.len()).find(|&at| judges(&recipe.steps[at]));
-        let mut choosing = row.choosing.take().expect("it was there a line ago");
-        let mut best: Option<(f64, Attempt)> = None;
-        let mut first_failure = None;
-        for text in choosing.texts.drain(..) {
-            match text {
-                Ok((score, attempt)) if best.as_ref().is_none_or(|(most, _)| score > *most) => {
-                    best = Some((score, attempt));
-                }
-                Ok(_) => {}
-                Err(failure) => {
-                    first_failure.get_or_insert(failure);
-                }
-            }
+        if contest.is_open(recipe) {
+            (row.attempt, row.step) = contest.next_round();
+            return None;
         }
-        match (best, first_failure) {
-            (Some((_, attempt)), _) => {
+        let contest = row.contest.take().expect("it was there a line ago");
+        let judged_at = contest.judged_at(recipe, &row.attributes);
+        match contest.best() {
+            Ok(attempt) => {
                 row.attempt = attempt;
                 row.step = judged_at.map_or(row.step, |at| at + 1);
                 None
             }
-            (None, Some((attempt, reason))) => Some(Next::Ended(Box::new(attempt), Some(reason))),
-            (None, None) => unreachable!("a choice has at least one text"),
+            Err((attempt, reason)) => Some(Next::Ended(Box::new(attempt), Some(reason))),
         }
     }
 
@@ -362,14 +325,9 @@ impl<'a> Steps<'a> {
     fn view(&self, row: &Decoding) -> Map<String, Value> {
         let mut view = self.values(row);
         if !self.plan.recipe.filters.copied.is_empty() {
-            view.insert("examples".into(), self.examples(row).into());
+            view.insert("examples".into(), prompts::examples(self.plan, row.set).into());
         }
         view
-    }
-
-    fn examples(&self, row: &Decoding) -> Vec<Value> {
-        let recipe = &self.plan.recipe;
-        recipe.examples_of(self.plan.seed, row.set).into_iter().cloned().map(Value::Object).collect()
     }
 
     /// The prompt of a step, as the prefix that rows share and the row's own tokens.
@@ -380,54 +338,23 @@ impl<'a> Steps<'a> {
         prompt: &str,
         values: &Map<String, Value>,
     ) -> Result<(Arc<[TokenId]>, Vec<TokenId>)> {
-        let plan = self.plan;
-        let place = |part: &str| format!("recipe {}, step {}, {part}", plan.recipe.name, step.field);
-        row.begun = self.templates.render(&step.begins, values, &place("begins"))?;
-        let prompt = self.templates.render(prompt, values, &place("prompt"))?;
-        match step.form {
-            Form::Completion => {
-                let prefix = match self.prefixes.get(&(row.step, row.set)) {
-                    Some(prefix) => prefix.clone(),
-                    None => {
-                        let shared = Map::from_iter([("examples".to_owned(), Value::Array(self.examples(row)))]);
-                        let text = self.templates.render(&step.prefix, &shared, &place("prefix"))?;
-                        let options = EncodeOptions { special: false, add_bos: true };
-                        let tokens: Arc<[TokenId]> = self.reader(step).tokenizer.encode(&text, options)?.into();
-                        self.prefixes.insert((row.step, row.set), tokens.clone());
-                        tokens
-                    }
-                };
-                let options = EncodeOptions { special: false, add_bos: prefix.is_empty() };
-                Ok((prefix, self.reader(step).tokenizer.encode(&format!("{prompt}{}", row.begun), options)?))
-            }
-            Form::Chat => self.chat_prompt(row, step, prompt),
-        }
+        let tokenizer = self.reader(step).tokenizer.clone();
+        let place = (row.step, row.set);
+        let (begun, prompt) = self.prompts.of_step(place, prompt, values, &self.templates, &tokenizer)?;
+        row.begun = begun;
+        Ok(prompt)
     }
 
     /// The request of an attempt's present step.
     fn request(&mut self, row: &mut Decoding, step: &Step) -> Result<Next> {
         let plan = self.plan;
-        if step.best_of.is_some() && row.choosing.is_none() && !row.supposed {
-            row.choosing = Some(Choosing { step: row.step, before: row.attempt.clone(), texts: Vec::new() });
+        if step.best_of.is_some() && row.contest.is_none() && !row.supposed {
+            row.contest = Some(Contest::new(row.step, &row.attempt));
         }
-        let candidate = match &row.choosing {
-            Some(choosing) if choosing.step == row.step => choosing.texts.len() as u16,
-            _ => 0,
-        };
+        let candidate = row.contest.as_ref().map_or(0, |contest| contest.entries_of(row.step));
         let values = self.values(row);
         let (prefix, prompt) = self.prompt(row, step, &step.prompt, &values)?;
-        let place = format!("recipe {}, step {}, output", plan.recipe.name, step.field);
-        let constraint = match self.fixed.get(&row.step) {
-            Some(constraint) => constraint.clone(),
-            None => {
-                let source = self.grammar(step, &values, &place)?;
-                let constraint = self.constraint(&source, step, &place)?;
-                if !step.output.varies() {
-                    self.fixed.insert(row.step, constraint.clone());
-                }
-                constraint
-            }
-        };
+        let constraint = self.grammars.of_step(row.step, &self.templates, &values)?;
         let draws = plan.recipe.sampling.with(step.sampling);
         let request = self.fitting(
             row,
@@ -547,73 +474,6 @@ impl<'a> Steps<'a> {
         Next::Ended(Box::new(std::mem::take(&mut row.attempt)), Some(Reason::new("too_long", detail)))
     }
 
-    fn chat_prompt(&mut self, row: &Decoding, step: &Step, prompt: String) -> Result<(Arc<[TokenId]>, Vec<TokenId>)> {
-        let tokenizer = self.reader(step).tokenizer.clone();
-        let examples = self.plan.recipe.examples_of(self.plan.seed, row.set);
-        let beginning = match self.beginnings.entry((row.step, row.set)) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                let messages = leading_messages(&self.templates, step, &examples, &self.plan.recipe.name)?;
-                new.insert(tokenizer.begin_chat(messages)?)
-            }
-        };
-        let (begins, mut tokens) = tokenizer.go_on_chat(beginning, Message::user(prompt))?;
-        if !row.begun.is_empty() {
-            tokens.extend(tokenizer.encode(&row.begun, EncodeOptions::default())?);
-        }
-        let prefix = if begins { beginning.ids().clone() } else { Arc::from([]) };
-        Ok((prefix, tokens))
-    }
-
-    fn grammar(&self, step: &Step, values: &Map<String, Value>, place: &str) -> Result<GrammarSource> {
-        Ok(match &step.output {
-            Output::Regex(pattern) => {
-                let pattern = self.templates.render(pattern.trim_end(), values, place)?;
-                GrammarSource::Regex(format!("(?:{pattern}){}", regex_syntax::escape(&step.stop)))
-            }
-            Output::Choice(texts) => {
-                GrammarSource::Choice(texts.iter().map(|text| format!("{text}{}", step.stop)).collect())
-            }
-            Output::Text(text) if step.stop.is_empty() => {
-                let no_number = |key: &str, text: &str| {
-                    let what = format!("{place}: {key} is `{text}`, which is no number");
-                    Error::usage(what, "check the attribute's values")
-                };
-                GrammarSource::Text(text.bounds(|template| self.templates.render(template, values, place), no_number)?)
-            }
-            Output::Text(_) => {
-                return Err(Error::usage(format!("{place}: `text` cannot have a `stop`"), "use a regex"));
-            }
-            Output::Schema => GrammarSource::JsonSchema(self.plan.schema.clone()),
-            Output::Template(_) | Output::Score(_) | Output::Likelihood(_) | Output::Number(_) => {
-                unreachable!("nothing is decoded for them")
-            }
-        })
-    }
-
-    fn constraint(&mut self, source: &GrammarSource, step: &Step, place: &str) -> Result<Arc<dyn Constraint>> {
-        let name = match source {
-            GrammarSource::Regex(pattern) => format!("regex {pattern}"),
-            other => format!("{other:?}"),
-        };
-        if let Some(known) = self.constraints.get(&name) {
-            return Ok(known.clone());
-        }
-        let constraint = self.compiler.compile(source)?;
-        let needed = constraint.min_tokens();
-        if needed > step.max_tokens {
-            return Err(Error::usage(
-                format!("{place}: the shortest text takes {needed} tokens, but the limit is {}", step.max_tokens),
-                format!("use --max-tokens {needed} or more"),
-            ));
-        }
-        if self.constraints.len() >= CONSTRAINTS_KEPT {
-            self.constraints.retain(|_, constraint| Arc::strong_count(constraint) > 1);
-        }
-        self.constraints.insert(name, constraint.clone());
-        Ok(constraint)
-    }
-
     fn take_text(&self, row: &mut Decoding, completion: &Completion) {
         let step = &self.plan.recipe.steps[row.step];
         let text = String::from_utf8_lossy(&completion.text);
@@ -683,26 +543,4 @@ fn by_step(recipe: &Recipe) -> Vec<Vec<Box<dyn Filter>>> {
         chain[at].push(rule);
     }
     chain
-}
-
-/// The messages that the rows of a step and a set of examples share.
-fn leading_messages(
-    templates: &Templates,
-    step: &Step,
-    examples: &[&Map<String, Value>],
-    recipe: &str,
-) -> Result<Vec<Message>> {
-    let place = |part: &str| format!("recipe {recipe}, step {}, {part}", step.field);
-    let mut messages = Vec::new();
-    if !step.prefix.is_empty() {
-        let system = templates.render(&step.prefix, &Map::new(), &place("prefix"))?;
-        messages.push(Message::system(system.trim_end()));
-    }
-    if let Some(turn) = &step.example {
-        for example in examples {
-            messages.push(Message::user(templates.render(&turn.user, example, &place("example"))?));
-            messages.push(Message::assistant(templates.render(&turn.assistant, example, &place("example"))?));
-        }
-    }
-    Ok(messages)
 }
