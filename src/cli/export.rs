@@ -11,6 +11,7 @@ use instil::{Error, Result};
 use serde_json::json;
 
 use super::console::{Answer, Console};
+use super::flags::flag;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -116,14 +117,16 @@ impl From<Container> for FileType {
 pub fn run(arguments: &ExportArguments, _: &Console) -> Result<Answer> {
     let task = task(arguments)?;
     let exported = export(&task)?;
-    let mut notes = exported.found.notes();
+    let (mut notes, mut report) = (exported.found.notes(), json!(exported));
     if let Some((line, why)) = &exported.first_left_out {
+        let why = why.told(&flag);
         notes.push(format!("{} rows were left out; line {line}: {why}", exported.left_out));
+        report["first_left_out"] = json!([line, why]);
     }
     let test = if exported.test > 0 { format!(", {} for testing", exported.test) } else { String::new() };
     let output = arguments.output.display();
     notes.push(format!("{} rows for training{test}: {output}/{}", exported.train, exported.files.join(", ")));
-    Ok(Answer::notes(notes, &json!(exported)))
+    Ok(Answer::notes(notes, &report))
 }
 
 fn task(arguments: &ExportArguments) -> Result<Task> {

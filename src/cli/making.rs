@@ -324,7 +324,7 @@ pub fn verdict(summary: &Summary, plan: &Plan, path: &Path) -> Result<()> {
                 "{} of {rows} rows are in {path}; nothing that was planned applies to others",
                 summary.accepted
             ),
-            remedy: "plan more values (--operators), or give other rows".to_owned(),
+            remedy: "plan more values (--operators), or give other rows".into(),
         });
     }
     let most = summary.rejected.iter().max_by_key(|(_, count)| **count);
@@ -341,6 +341,6 @@ pub fn verdict(summary: &Summary, plan: &Plan, path: &Path) -> Result<()> {
             "only {} of {rows} rows were accepted into {path}; most attempts failed by {rule}",
             summary.accepted
         ),
-        remedy: advice.to_owned(),
+        remedy: advice.into(),
     })
 }

@@ -1,4 +1,5 @@
-//! The command line: flags become plain values here, and nothing below knows a flag.
+//! The command line: flags become plain values here, and nothing below knows a flag; [`flags`] puts them into what
+//! errors name.
 //!
 //! One file a command. stdout carries data only; progress, notes and errors go to stderr.
 
@@ -15,6 +16,7 @@ mod evolve;
 mod exit;
 mod export;
 mod filter;
+mod flags;
 mod from_seeds;
 mod generate;
 mod init;
@@ -105,8 +107,9 @@ pub fn main() -> ExitCode {
     match run(arguments.command, &console).and_then(|answer| console.give(answer)) {
         Ok(()) => ExitCode::from(Exit::Success as u8),
         Err(error) => {
-            console::tell(&error);
-            ExitCode::from(Exit::from(&error) as u8)
+            let exit = Exit::from(&error);
+            console::tell(&error.calling(&flags::flag));
+            ExitCode::from(exit as u8)
         }
     }
 }

@@ -86,7 +86,13 @@ impl RunOptions {
             source.file.recipe.get_or_insert_with(|| RecipeChoice::Named(name.to_owned()));
         }
         for assignment in &self.set {
-            source.set(assignment)?;
+            source.set(assignment).map_err(|error| match error {
+                // A recipe that cannot be read says so by itself.
+                Error::Usage { what, remedy } if what.starts_with(assignment.as_str()) => {
+                    Error::usage(format!("--set {what}"), remedy)
+                }
+                other => other,
+            })?;
         }
         if self.rows == Some(0) {
             return Err(Error::usage("-n is 0", "ask for 1 row or more"));

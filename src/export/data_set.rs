@@ -58,7 +58,7 @@ pub struct Exported {
     /// Rows that the form cannot say.
     pub left_out: u64,
     /// The first of them: line, and why.
-    pub first_left_out: Option<(u64, String)>,
+    pub first_left_out: Option<(u64, Remedy)>,
     /// What was found in the input.
     pub found: Found,
 }
@@ -82,7 +82,7 @@ pub fn export(task: &Task) -> Result<Exported> {
             }
             Err(why) => {
                 exported.left_out += 1;
-                exported.first_left_out.get_or_insert((example.line, why.to_owned()));
+                exported.first_left_out.get_or_insert((example.line, why));
             }
         }
         Ok(())
@@ -115,8 +115,9 @@ pub fn export(task: &Task) -> Result<Exported> {
 fn check(task: &Task, exported: &Exported, groups: &[BTreeSet<u64>; 2]) -> Result<()> {
     if exported.train + exported.test == 0 {
         let (line, why) = exported.first_left_out.clone().unwrap_or_default();
-        let what = format!("no row can take the form {}; line {line}: {why}", task.form.name());
-        return Err(Error::input(&task.input, what, Remedy::from("choose another ").name(setting::FORMAT)));
+        let what = format!("no row can take the form {}", task.form.name());
+        let remedy = Remedy::from(format!("line {line}: ")).then(why).and("; choose another ").name(setting::FORMAT);
+        return Err(Error::input(&task.input, what, remedy));
     }
     if let Some(split) = &task.split
         && (exported.train == 0 || exported.test == 0)
@@ -132,7 +133,7 @@ fn check(task: &Task, exported: &Exported, groups: &[BTreeSet<u64>; 2]) -> Resul
 }
 
 /// The row in its form, with the fields that are kept beside.
-fn shaped(example: &Example, task: &Task) -> Result<Map<String, Value>, &'static str> {
+fn shaped(example: &Example, task: &Task) -> Result<Map<String, Value>, Remedy> {
     let mut shaped = row(example, task.form)?;
     for name in &task.keep {
         let pointer = format!("/{}", name.replace('.', "/"));

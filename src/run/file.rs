@@ -396,7 +396,7 @@ mod tests {
         for (assignment, told) in [
             ("rwos=1", "did you mean `rows`?"),
             ("rows", "has no `=`"),
-            ("rows=many", "--set rows=many"),
+            ("rows=many", "rows=many: "),
             ("recipe.steps.respnse.max_tokens=3", "did you mean `response`?"),
             ("rows.x=1", "below a single value"),
         ] {

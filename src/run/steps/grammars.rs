@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result, setting};
 use crate::plan::Plan;
 use crate::recipe::prompt::Templates;
 use crate::recipe::{Output, Step};
@@ -94,7 +94,7 @@ impl<'a> Grammars<'a> {
         if needed > step.max_tokens {
             return Err(Error::usage(
                 format!("{place}: the shortest text takes {needed} tokens, but the limit is {}", step.max_tokens),
-                format!("use --max-tokens {needed} or more"),
+                Remedy::from("use ").set(setting::MAX_TOKENS, needed.to_string()).and(" or more"),
             ));
         }
         if self.compiled.len() >= KEPT {

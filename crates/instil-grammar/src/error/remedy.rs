@@ -74,6 +74,12 @@ impl Remedy {
         self
     }
 
+    /// With all of another.
+    pub fn then(mut self, other: Self) -> Self {
+        self.parts.extend(other.parts);
+        self
+    }
+
     /// Whether there is nothing to say.
     pub fn is_empty(&self) -> bool {
         self.parts.iter().all(|part| matches!(part, Part::Words(words) if words.is_empty()))
@@ -95,6 +101,12 @@ impl fmt::Display for Remedy {
             let gap = if value.is_empty() { "" } else { " " };
             format!("`{}`{gap}{value}", setting.name())
         }))
+    }
+}
+
+impl serde::Serialize for Remedy {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
