@@ -7,7 +7,7 @@ use instil::row::{self, Meta, RunFiles, Score};
 use serde_json::{Map, Value};
 
 use super::console::{Answer, Console};
-use super::from_seeds::FromSeeds;
+use super::from_seeds::{Change, FromSeeds};
 
 /// Rows that are named as the least sure.
 const LEAST_SURE: usize = 3;
@@ -31,7 +31,7 @@ pub struct JudgeArguments {
 
 /// Reads the rows, and shows what was found.
 pub fn run(arguments: &JudgeArguments, console: &Console) -> Result<Answer> {
-    let (output, answer) = arguments.from.make("judge", &|_| Ok(()), console)?;
+    let (output, answer) = arguments.from.make("judge", &Change { is_asked: false, make: &|_| Ok(()) }, console)?;
     if !(console.is_watched() && answer.is_good()) {
         return Ok(answer);
     }

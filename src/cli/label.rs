@@ -7,13 +7,13 @@ use instil::plan::Plan;
 use instil::recipe::label::{Observed, label, read_examples};
 use instil::recipe::{Attribute, Recipe};
 use instil::row::RunFiles;
-use instil::run::file::RecipeChoice;
+use instil::run::file::{RecipeChoice, Source};
 use instil::run::observed::agreement;
 use instil::{Error, Result};
 use serde_json::json;
 
 use super::console::{Answer, Console};
-use super::from_seeds::FromSeeds;
+use super::from_seeds::{Change, FromSeeds};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -70,24 +70,23 @@ pub fn run(arguments: &LabelArguments, console: &Console) -> Result<Answer> {
         Of::Response => Observed::Response,
         Of::Both => Observed::Both,
     };
-    let (output, answer) = arguments.from.make(
-        "any",
-        &|source| {
-            let attributes = match arguments.attribute.as_slice() {
-                [] if !source.file.attributes.is_empty() => std::mem::take(&mut source.file.attributes),
-                [] => planned(arguments.from.data.as_ref())?,
-                given => given.to_vec(),
-            };
-            let examples = match &arguments.examples {
-                Some(path) => read_examples(path, &attributes)?,
-                None => Vec::new(),
-            };
-            source.file.attributes.clear();
-            source.file.recipe = Some(RecipeChoice::Here(Box::new(label(&attributes, observed, examples)?)));
-            Ok(())
-        },
-        console,
-    )?;
+    let observe = |source: &mut Source| {
+        let attributes = match arguments.attribute.as_slice() {
+            [] if !source.file.attributes.is_empty() => std::mem::take(&mut source.file.attributes),
+            [] => planned(arguments.from.data.as_ref())?,
+            given => given.to_vec(),
+        };
+        let examples = match &arguments.examples {
+            Some(path) => read_examples(path, &attributes)?,
+            None => Vec::new(),
+        };
+        source.file.attributes.clear();
+        source.file.recipe = Some(RecipeChoice::Here(Box::new(label(&attributes, observed, examples)?)));
+        Ok(())
+    };
+    let named = !arguments.attribute.is_empty() || arguments.examples.is_some();
+    let change = Change { is_asked: named || arguments.of != Of::Instruction, make: &observe };
+    let (output, answer) = arguments.from.make("any", &change, console)?;
     if answer.is_good() { Ok(show(&output)?.into_iter().fold(answer, Answer::and_note)) } else { Ok(answer) }
 }
 

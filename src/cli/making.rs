@@ -15,13 +15,13 @@ use instil::run::{Event, RunDirectory, Summary};
 use instil::{Error, Result};
 use instil_grammar::constraint::Settings;
 use instil_model::decode::Capacity;
-use instil_model::model::Arithmetic;
 use serde_json::{Map, Value, json};
 
 use super::console::{Answer, Console};
 use super::options::{Engine, ModelOptions, validator};
 use super::run_options::RunOptions;
 use super::speed::{self, Speed};
+use super::wanted::{Models, Wanted};
 use super::{setup, terminal};
 
 /// Rows shown in full while they come.
@@ -32,7 +32,7 @@ const SHOWN_EVERY: Duration = Duration::from_millis(100);
 const RULES_SHOWN: usize = 3;
 
 /// Where a run goes.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct MakingOptions {
     /// The run directory; must not hold a run yet, unless --resume is given [default: runs/RECIPE-NNN].
     #[arg(short, long, value_name = "DIR")]
@@ -49,64 +49,46 @@ pub struct MakingOptions {
 }
 
 impl MakingOptions {
-    /// The plan of the run that is to be gone on with, if the flags ask for that. It goes on in its own engine
-    /// and arithmetic; flags that name others make it another plan, which is refused.
+    /// What the run at `output` still wants, if the flags ask to go on with it.
     ///
     /// # Errors
-    /// When it cannot be read.
-    pub fn standing(&self, output: Option<&Path>, run: &RunOptions) -> Result<Option<(Plan, ModelOptions)>> {
-        let Some(path) = output.filter(|path| self.resume && RunFiles::of(path).plan.exists()) else {
-            return Ok(None);
-        };
-        let mut plan = Plan::read(path)?;
-        if let Some(rows) = run.rows() {
-            (plan.rows, plan.tries) = (rows, false);
-        }
-        if let Some(engine) = self.engine {
-            engine.name().clone_into(&mut plan.engine);
-        }
-        let flags = run.model_flags().clone();
-        let model = ModelOptions {
-            model: Some(plan.model.reference().into_owned()),
-            reference: flags.reference || plan.model.arithmetic == Arithmetic::F32Cpu,
-            ..flags
-        };
-        Ok(Some((plan, model)))
+    /// When its plan cannot be read.
+    pub fn standing(&self, output: Option<&Path>, run: &RunOptions) -> Result<Option<Wanted>> {
+        let path = output.filter(|path| self.resume && RunFiles::of(path).plan.exists());
+        path.map(|path| Wanted::standing(Plan::read(path)?, run, self)).transpose()
     }
 }
 
-/// Makes the rows of `plan`, whose model is yet to be found, at `output`; where they are, and the answer, which ends in
+/// Finds the models of what is wanted, and makes its rows at `output`; where they are, and the answer, which ends in
 /// an error where fewer rows came out than were asked for.
 ///
 /// # Errors
 /// When a step fails.
 pub fn make(
-    mut plan: Plan,
-    model: &ModelOptions,
+    wanted: Wanted,
     output: Option<PathBuf>,
     options: &MakingOptions,
     console: &Console,
 ) -> Result<(PathBuf, Answer)> {
-    validator(&plan.schema)?;
-    let output = output.unwrap_or_else(|| RunDirectory::next_free(&PathBuf::from("runs").join(&plan.recipe.name)));
+    validator(&wanted.schema)?;
+    let output = output.unwrap_or_else(|| RunDirectory::next_free(&PathBuf::from("runs").join(&wanted.recipe.name)));
+    let model = wanted.model.clone();
     model.check()?;
-    let mut loaded = setup::load(model, console)?;
-    let engine = Engine::named(&plan.engine)?;
-    let compiler = setup::compiler(&loaded.tokenizer, engine, Settings::default());
-    plan.model = loaded.used.clone();
-    let judge = options.judge_model.clone().or_else(|| Some(plan.judge.as_ref()?.reference().into_owned()));
-    let mut judge = match judge {
-        Some(name) => Some(setup::load(&ModelOptions { model: Some(name), ..model.clone() }, console)?),
-        None => None,
-    };
-    plan.judge = judge.as_ref().map(|judge| judge.used.clone());
+    let mut loaded = setup::load(&model, console)?;
+    let compiler = setup::compiler(&loaded.tokenizer, wanted.engine, Settings::default());
+    let judge = wanted.judge.clone().map(|name| ModelOptions { model: Some(name), ..model.clone() });
+    let mut judge = judge.map(|judge| setup::load(&judge, console)).transpose()?;
     let weights = [Some(&loaded), judge.as_ref()].map(|model| model.map_or(0, |model| model.weight_bytes));
     // Two models share what is there for keys and values.
     let models = 1 + usize::from(judge.is_some());
     let capacity = model.capacity(&*loaded.model);
     let capacity = Capacity { key_value_bytes: (capacity.key_value_bytes / models).max(1), ..capacity };
-    let (embedder, used) = setup::embedder(plan.recipe.filters.semantic.as_ref(), console)?.unzip();
-    plan.embedder = used;
+    let (embedder, used) = setup::embedder(wanted.recipe.filters.semantic.as_ref(), console)?.unzip();
+    let plan = wanted.plan(Models {
+        model: loaded.used.clone(),
+        judge: judge.as_ref().map(|judge| judge.used.clone()),
+        embedder: used,
+    });
     let mut directory = RunDirectory::open(&output, &plan, options.resume)?;
     tell_recovery(&directory, console);
     let template = "{wide_bar} {pos}/{len} rows  {msg}  ETA {eta}";

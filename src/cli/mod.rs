@@ -37,6 +37,7 @@ mod speed;
 mod terminal;
 mod tree;
 mod validate;
+mod wanted;
 
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;

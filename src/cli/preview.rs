@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use clap::Args;
-use instil::plan::Plan;
 use instil::run::driver::Workshop;
 use instil::run::{Event, RunDirectory};
 use instil::{Error, Result};
@@ -12,11 +11,11 @@ use instil_grammar::constraint::Settings;
 use serde_json::{Map, Value, json};
 
 use super::console::{Answer, Console};
-use super::generate::{from_nothing, planned};
-use super::making::verdict;
+use super::making::{MakingOptions, verdict};
 use super::options::{Engine, validator};
 use super::run_options::{RunOptions, ShapeOptions};
 use super::setup;
+use super::wanted::{Models, Wanted};
 
 /// Rows shown when nothing says how many.
 const ROWS: u32 = 5;
@@ -46,15 +45,15 @@ struct Shown {
 /// Makes the rows and shows them.
 pub fn run(arguments: &PreviewArguments, console: &Console) -> Result<Answer> {
     let source = arguments.run.source(&arguments.shape, None)?;
-    let (plan, model) = planned(&arguments.run, &source, Engine::Instil)?;
-    from_nothing(&plan)?;
-    let mut plan = Plan { rows: arguments.run.rows().unwrap_or(ROWS), ..plan };
-    validator(&plan.schema)?;
+    let wanted = Wanted::planned(&arguments.run, &MakingOptions::default(), &source)?;
+    wanted.from_nothing()?;
+    validator(&wanted.schema)?;
+    let model = wanted.model.clone();
     let mut loaded = setup::load(&model, console)?;
     let compiler = setup::compiler(&loaded.tokenizer, Engine::Instil, Settings::default());
-    plan.model = loaded.used.clone();
-    let (embedder, used) = setup::embedder(plan.recipe.filters.semantic.as_ref(), console)?.unzip();
-    plan.embedder = used;
+    let (embedder, used) = setup::embedder(wanted.recipe.filters.semantic.as_ref(), console)?.unzip();
+    let models = Models { model: loaded.used.clone(), embedder: used, ..Models::default() };
+    let plan = Wanted { rows: arguments.run.rows().unwrap_or(ROWS), ..wanted }.plan(models);
     let folder = tempfile::tempdir().map_err(|cause| Error::io("create", std::env::temp_dir(), cause))?;
     let mut directory = RunDirectory::open(folder.path(), &plan, false)?;
     let vocab = loaded.tokenizer.vocab().clone();

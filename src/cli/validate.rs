@@ -18,11 +18,12 @@ use instil_model::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
 use super::console::{Answer, Console};
-use super::generate::planned;
+use super::making::MakingOptions;
 use super::options::{Engine, ModelOptions, validator};
 use super::run_options::{RunOptions, ShapeOptions};
 use super::setup;
 use super::speed::{self, Speed};
+use super::wanted::{Models, Wanted};
 
 /// Cells listed for a person.
 const CELLS_SHOWN: usize = 12;
@@ -45,7 +46,10 @@ pub struct ValidateArguments {
 /// Checks it all and tells what was found.
 pub fn run(arguments: &ValidateArguments, console: &Console) -> Result<Answer> {
     let source = arguments.run.source(&arguments.shape, None)?;
-    let (plan, model) = planned(&arguments.run, &source, Engine::Instil)?;
+    let wanted = Wanted::planned(&arguments.run, &MakingOptions::default(), &source)?;
+    let model = wanted.model.clone();
+    // No weights are read, so nothing is found of the models.
+    let plan = wanted.plan(Models::default());
     validator(&plan.schema)?;
     instil_grammar::constraint::enforcement(&plan.schema, Engine::Instil.into())?;
     if let Some(rule) = &plan.recipe.filters.semantic {

@@ -72,6 +72,14 @@ pub struct RunFile {
     pub filters: Option<Filters>,
 }
 
+impl RunFile {
+    /// Whether anything is said that decides what stands in a row: all but how many rows there are to be, where, and
+    /// what makes them how many at a time.
+    pub fn decides_rows(&self) -> bool {
+        Self { rows: None, output: None, device: None, batch: None, ..self.clone() } != Self::default()
+    }
+}
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -174,6 +182,14 @@ impl Source {
             fail(what, if remedy.is_empty() { COMPARE.into() } else { remedy.into() })
         })?;
         Ok(())
+    }
+
+    /// Lays another run file over this one: what it says wins.
+    pub fn lay_over(&mut self, over: &RunFile) {
+        let tree = |file: &RunFile| serde_json::to_value(file).expect("a run file is plain data");
+        let mut under = tree(&self.file);
+        lay_over(&mut under, tree(over));
+        self.file = serde_json::from_value(under).expect("each part is as it was in a run file");
     }
 
     /// Changes the recipe, which is then no longer the one that was named.
@@ -311,6 +327,31 @@ impl Source {
     }
 }
 
+/// Lays one tree over another: maps are merged, attributes take the place of those of their names, and all else that
+/// `over` has is taken from it.
+fn lay_over(under: &mut Value, over: Value) {
+    let (Value::Object(under), Value::Object(over)) = (&mut *under, &over) else {
+        *under = over;
+        return;
+    };
+    for (key, value) in over {
+        match (under.get_mut(key), value) {
+            (Some(Value::Array(under)), Value::Array(over)) if key == "attributes" => {
+                for attribute in over {
+                    match under.iter_mut().find(|other| other["name"] == attribute["name"]) {
+                        Some(other) => other.clone_from(attribute),
+                        None => under.push(attribute.clone()),
+                    }
+                }
+            }
+            (Some(under), value) => lay_over(under, value.clone()),
+            (None, value) => {
+                under.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
 /// Puts `value` at `place`; on failure says (what, remedy).
 fn put(tree: &mut Value, place: &str, value: Value) -> Result<(), (String, String)> {
     let mut at = tree;
@@ -375,6 +416,36 @@ mod tests {
         assert_eq!(recipe.max_attempts, 2);
         let empty = source("").expect("it parses").resolve().expect("it resolves").recipe;
         assert_eq!(empty, builtin::recipe("instruction-response").expect("it is built in"));
+    }
+
+    #[test]
+    fn a_run_file_laid_over_another_wins_where_it_says_something() {
+        let under = "rows: 5\nseed: 3\nattributes:\n  - {name: place, values: [here]}\n  - {name: topic, values: [bees]}\n\
+                     sampling: {top_k: 7, top_p: 0.9}\nexamples: [{name: a}]\n";
+        let mut laid = source(under).expect("it parses");
+        laid.lay_over(&RunFile::default());
+        assert_eq!(laid.file, source(under).expect("it parses").file);
+        let over = source(
+            "seed: 4\nattributes: [{name: topic, values: [tides]}, {name: age, values: [1]}]\n\
+             sampling: {top_p: 0.25, temperature: 0}\nexamples: [{name: b}]\nrecipe: judge\n",
+        );
+        laid.lay_over(&over.expect("it parses").file);
+        let expected = source(
+            "rows: 5\nseed: 4\nattributes:\n  - {name: place, values: [here]}\n  - {name: topic, values: [tides]}\n  \
+             - {name: age, values: [1]}\nsampling: {top_k: 7, top_p: 0.25, temperature: 0}\nexamples: [{name: b}]\n\
+             recipe: judge\n",
+        );
+        assert_eq!(laid.file, expected.expect("it parses").file);
+    }
+
+    #[test]
+    fn all_but_how_many_and_where_decides_what_rows_say() {
+        for text in ["rows: 5\n", "output: run\ndevice: cpu\nbatch: 4\n"] {
+            assert!(!source(text).expect("it parses").file.decides_rows(), "{text}");
+        }
+        for text in ["seed: 0\n", "model: m\n", "max_attempts: 3\n", "sampling: {top_k: 0}\n", "filters: {}\n"] {
+            assert!(source(text).expect("it parses").file.decides_rows(), "{text}");
+        }
     }
 
     #[test]
