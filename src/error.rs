@@ -40,7 +40,7 @@ pub enum Error {
     },
     /// A grammar that cannot be enforced, or a use of it that cannot work.
     #[error(transparent)]
-    Grammar(#[from] instil_grammar::Error),
+    Grammar(instil_grammar::Error),
     /// A model, tokenizer or manifest that cannot be used.
     #[error("model {model}: {what}{}", Then(remedy))]
     Model {
@@ -121,6 +121,15 @@ impl Error {
         Self::Unavailable { what: what.into(), remedy: remedy.into() }
     }
 
+    /// The same, where it is about a flag or argument, with the place that asks for it.
+    #[must_use]
+    pub fn within(self, place: &str) -> Self {
+        match self {
+            Self::Usage { what, remedy } => Self::Usage { what: format!("{place}: {what}"), remedy },
+            other => other,
+        }
+    }
+
     /// A refused file operation; the remedy follows from the cause where it has a usual one.
     pub fn io(action: &'static str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
         instil_model::Error::io(action, path, source).into()
@@ -137,7 +146,7 @@ impl Error {
             | Self::Unavailable { remedy, .. }
             | Self::Io { remedy, .. }
             | Self::Unmet { remedy, .. } => Some(remedy),
-            Self::Grammar(error) => Some(error.remedy()),
+            Self::Grammar(error) => error.remedy(),
             Self::Interrupted { .. } | Self::Device { .. } => None,
         }
     }
@@ -160,13 +169,25 @@ impl Error {
     }
 }
 
+impl From<instil_grammar::Error> for Error {
+    fn from(error: instil_grammar::Error) -> Self {
+        match error {
+            instil_grammar::Error::ShortLimit { needed, .. } => Self::usage(
+                error.to_string(),
+                Remedy::from("use ").set(setting::MAX_TOKENS, needed.to_string()).and(" or more"),
+            ),
+            other => Self::Grammar(other),
+        }
+    }
+}
+
 impl From<instil_model::Error> for Error {
     fn from(error: instil_model::Error) -> Self {
         use instil_model::Error as Inner;
         match error {
             Inner::Usage { what, remedy } => Self::Usage { what, remedy },
             Inner::Input { path, what, remedy } => Self::Input { path, what, remedy },
-            Inner::Grammar(error) => Self::Grammar(error),
+            Inner::Grammar(error) => error.into(),
             Inner::Model { model, what, remedy } => Self::Model { model, what, remedy },
             Inner::Unavailable { what, remedy } => Self::Unavailable { what, remedy },
             Inner::Io { action, path, source, remedy } => Self::Io { action, path, source, remedy },

@@ -7,7 +7,7 @@
 //!
 //! Two crates stand by themselves below this one: [`instil_grammar`] turns grammars into token masks, and
 //! [`instil_model`] reads models and decodes many texts at once. The rooms of this one, in reading order; a file
-//! imports only from rooms above its own, and `tests/import_rule.rs` holds the code to this list.
+//! imports only from rooms above its own, and `tests/it/import_rule.rs` holds the code to this list.
 //!
 //! | room | holds |
 //! |---|---|

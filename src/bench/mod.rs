@@ -8,7 +8,9 @@
 //! - [`masks`] is the protocol for one file and one engine: compile, cold pass, warm pass, verdicts.
 //! - [`supervise`] runs that protocol in a child process, one per engine, under a time and a memory limit a file.
 //! - [`report`] adds up the files into the summary that is printed.
+//! - [`cold`] is another measure of the project's own engine: rows of one batch that begin together, by threads.
 //! - [`engines`] makes the engines that are compared; [`extremes`] has schemas that are hard by their size.
+pub mod cold;
 pub mod engines;
 pub mod extremes;
 pub mod input;

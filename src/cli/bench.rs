@@ -296,13 +296,13 @@ pub struct Measured {
 
 /// Reads a prompt once, then decodes `batch` sequences that share it.
 pub fn measure(model: &mut dyn Model, prompt: &[TokenId], batch: usize, tokens: usize) -> Result<Measured> {
-    let first = model.create();
+    let first = model.sequences().create();
     let start = Instant::now();
     model.forward(&[Segment { sequence: first, tokens: prompt, logits: 1 }])?;
     let prompt_seconds = start.elapsed().as_secs_f64();
     let mut sequences = vec![first];
     for _ in 1..batch {
-        sequences.push(model.fork(first, prompt.len())?);
+        sequences.push(model.sequences().fork(first, prompt.len())?);
     }
     if let Some(profile) = model.profile() {
         profile.reset();
@@ -320,7 +320,7 @@ pub fn measure(model: &mut dyn Model, prompt: &[TokenId], batch: usize, tokens: 
         .profile()
         .map(|profile| PARTS.iter().map(|&part| (format!("{part:?}"), profile.spent(part).as_secs_f64())).collect());
     let key_value_bytes = model.key_value_memory().used_bytes;
-    sequences.into_iter().for_each(|sequence| model.free(sequence));
+    sequences.into_iter().for_each(|sequence| model.sequences().free(sequence));
     Ok(Measured { prompt_seconds, decode_seconds, key_value_bytes, parts: parts.unwrap_or_default() })
 }
 

@@ -82,7 +82,12 @@ pub fn run(arguments: &CheckArguments, _: &Console) -> Result<Answer> {
         }
     }
     let refused: Vec<_> = findings.iter().filter(|finding| finding.refused).collect();
-    let guarded = findings.iter().any(|finding| finding.how == "guard");
+    let has = |how: &str| findings.iter().any(|finding| finding.how == how);
+    let class = match () {
+        () if has("assumed") => cost::Class::Assumed,
+        () if has("guard") => cost::Class::Guarded,
+        () => cost::Class::Automaton,
+    };
     let cost = match backend {
         Backend::Instil => match cost::vocabulary(arguments.tokenizer.as_deref(), &arguments.model)? {
             Some((name, vocab)) => Some(cost::measure(&schema, name, vocab, arguments.layout.settings())?),
@@ -99,7 +104,7 @@ pub fn run(arguments: &CheckArguments, _: &Console) -> Result<Answer> {
     let mut lines: Vec<String> =
         findings.iter().map(|finding| format!("{:width$}  {}", finding.how, finding.pointer)).collect();
     match &cost {
-        Some(cost) => lines.extend(cost.lines(guarded)),
+        Some(cost) => lines.extend(cost.lines(class)),
         None if backend == Backend::Instil => lines.push(format!(
             "the files of {} are not here, so least tokens and costs are not told; give --tokenizer FILE",
             arguments.model
@@ -120,7 +125,7 @@ pub fn run(arguments: &CheckArguments, _: &Console) -> Result<Answer> {
         lines.push(format!("{valid} rows valid, {} invalid", broken.len()));
     }
     if let Some(cost) = &cost {
-        report["cost"] = cost.json(guarded);
+        report["cost"] = cost.json(class);
     }
     let verdict = if let Some(first) = refused.first() {
         Err(Error::grammar(

@@ -36,7 +36,7 @@ pub struct Cost {
     masks: usize,
     mean: Duration,
     longest: Duration,
-    mask_bytes: u64,
+    mask_bytes: usize,
 }
 
 /// The tokenizer in a `tokenizer.json` or a GGUF file.
@@ -107,22 +107,45 @@ pub fn measure(schema: &Value, vocabulary: String, vocab: Arc<Vocab>, settings: 
         }
     }
     let mean = sum / u32::try_from(masks).unwrap_or(u32::MAX).max(1);
-    let mask_bytes = engine.statistics()[3];
+    let mask_bytes = engine.statistics().mask_bytes;
     Ok(Cost { vocabulary, tokens, min_tokens, compile, texts, lost, masks, mean, longest, mask_bytes })
+}
+
+/// What may become of a text that is begun: by the weakest of its keywords.
+#[derive(Clone, Copy, Debug)]
+pub enum Class {
+    /// It can be closed.
+    Automaton,
+    /// It may fail a check when a value is complete.
+    Guarded,
+    /// It may turn out that it cannot be closed.
+    Assumed,
+}
+
+impl Class {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Automaton => "automaton",
+            Self::Guarded => "guarded",
+            Self::Assumed => "assumed",
+        }
+    }
 }
 
 impl Cost {
     /// Lines for a person.
-    pub fn lines(&self, guarded: bool) -> Vec<String> {
+    pub fn lines(&self, class: Class) -> Vec<String> {
         let micros = |time: Duration| time.as_nanos() as f64 / 1000.0;
-        let class = if guarded {
-            "guarded: some values are checked when complete, and a row may end as a reject"
-        } else {
-            "automaton: every text that is begun can be closed"
+        let meaning = match class {
+            Class::Automaton => "every text that is begun can be closed",
+            Class::Guarded => "some values are checked when complete, and a row may end as a reject",
+            Class::Assumed => {
+                "of some texts it was not found out whether they can be closed, and a row may end as a reject"
+            }
         };
         let mut lines = vec![
             format!("vocabulary  {} ({} tokens)", self.vocabulary, self.tokens),
-            format!("class       {class}"),
+            format!("class       {}: {meaning}", class.name()),
             format!("least       {} tokens a text", self.min_tokens),
             format!("compile     {:.0} µs", micros(self.compile)),
             format!(
@@ -141,11 +164,11 @@ impl Cost {
     }
 
     /// The same for a program.
-    pub fn json(&self, guarded: bool) -> Value {
+    pub fn json(&self, class: Class) -> Value {
         let micros = |time: Duration| time.as_nanos() as f64 / 1000.0;
         json!({
             "vocabulary": self.vocabulary,
-            "class": if guarded { "guarded" } else { "automaton" },
+            "class": class.name(),
             "min_tokens": self.min_tokens,
             "compile_us": micros(self.compile),
             "masks": self.masks,

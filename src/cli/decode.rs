@@ -83,16 +83,7 @@ pub fn run(arguments: &DecodeArguments, console: &Console) -> Result<Answer> {
     let tokenizer = loaded.tokenizer.clone();
     let compiler = setup::compiler(&loaded.tokenizer, arguments.engine, arguments.layout.settings());
     let constraint = compiler.compile(&source)?;
-    if constraint.min_tokens() > arguments.max_tokens {
-        return Err(Error::usage(
-            format!(
-                "the shortest text takes {} tokens, but the limit is {}",
-                constraint.min_tokens(),
-                arguments.max_tokens
-            ),
-            format!("use --max-tokens {} or more", constraint.min_tokens()),
-        ));
-    }
+    constraint.check_limit(arguments.max_tokens)?;
     let tokens = if arguments.raw || !tokenizer.has_chat_template() {
         tokenizer.encode(&prompt, EncodeOptions { special: false, add_bos: true })?
     } else {

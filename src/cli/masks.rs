@@ -6,11 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use clap::Args;
-use instil::bench::engines;
-use instil::bench::input::{self, BenchCase, Spacing};
+use instil::bench::input::{self, BenchCase, BenchFile, Spacing};
 use instil::bench::masks::Engine;
 use instil::bench::report::{Tally, table};
 use instil::bench::supervise::{Limits, Report, serve, supervise};
+use instil::bench::{cold, engines};
 use instil::{Error, Result};
 use instil_grammar::constraint::{Escapes, Settings};
 use instil_grammar::grammar::{NumberStyle, Options};
@@ -57,6 +57,13 @@ pub struct MasksBench {
     /// Write each instance's verdict, one JSON object a line.
     #[arg(long, value_name = "FILE")]
     verdicts: Option<PathBuf>,
+    /// Instead of the protocol: the time that this many rows of one batch take which begin together, none of whose
+    /// masks is known.
+    #[arg(long, value_name = "N")]
+    rows: Option<usize>,
+    /// With --rows: numbers of threads to compare.
+    #[arg(long, value_name = "N,M,…", value_delimiter = ',', default_value = "1,2")]
+    threads: Vec<usize>,
     /// Measures one engine, file by file from standard input, for the process that supervises it.
     #[arg(long, hide = true)]
     worker: Option<String>,
@@ -69,6 +76,13 @@ enum Numbers {
     Flexible,
     /// Any of the same value.
     Any,
+}
+
+impl MasksBench {
+    fn settings(&self, escapes: Escapes) -> Settings {
+        let (whitespace, key_order) = (self.whitespace.into(), self.order.into());
+        Settings { whitespace, key_order, escapes, ..Settings::default() }
+    }
 }
 
 /// Runs the protocol.
@@ -87,6 +101,9 @@ pub fn run(bench: &MasksBench, console: &Console) -> Result<Answer> {
     let files =
         if bench.data.as_os_str() == "extremes" { instil::bench::extremes::files() } else { input::read(&bench.data)? };
     let files: Vec<_> = files.into_iter().step_by(bench.every).collect();
+    if let Some(rows) = bench.rows {
+        return cold_rows(bench, rows, &files, console);
+    }
     let mut verdicts = match &bench.verdicts {
         Some(path) => {
             let file = std::fs::File::create(path).map_err(|cause| Error::io("create", path, cause))?;
@@ -151,6 +168,58 @@ pub fn run(bench: &MasksBench, console: &Console) -> Result<Answer> {
     Ok(Answer::written(table(&tallies), format!("{summary:#}\n")).ending(verdict))
 }
 
+/// Tokens that each row may write beyond what its grammar needs.
+const SPARE_TOKENS: usize = 64;
+/// Batches of each file and number of threads, the fastest of which counts.
+const COLD_RUNS: usize = 3;
+
+/// Rows of one batch that begin together, by number of threads.
+fn cold_rows(bench: &MasksBench, rows: usize, files: &[BenchFile], console: &Console) -> Result<Answer> {
+    if bench.threads.contains(&0) || rows == 0 {
+        return Err(Error::usage("there is nothing to measure", "give --rows and --threads of 1 or more"));
+    }
+    let tokenizer = tokenizer_of(&bench.tokenizer)?;
+    let instil =
+        engines::instil::Instil::new(tokenizer.vocab(), Options::default(), bench.settings(Escapes::Canonical));
+    let bar = console.bar(files.len() as u64, "{wide_bar} {pos}/{len} files  ETA {eta}");
+    let mut totals = vec![Duration::ZERO; bench.threads.len()];
+    let (mut measured, mut tokens) = (0, 0);
+    for file in files {
+        bar.inc(1);
+        let Ok(case) = file.case(Spacing::Raw) else { continue };
+        let mut texts = None;
+        let mut times = vec![Duration::MAX; bench.threads.len()];
+        for _ in 0..COLD_RUNS {
+            for (time, &threads) in times.iter_mut().zip(&bench.threads) {
+                let batch =
+                    instil.engine(&case.schema).ok().map(|engine| cold::run(&engine, rows, threads, SPARE_TOKENS));
+                let Some(Ok(batch)) = batch else { continue };
+                *time = batch.time.min(*time);
+                tokens += batch.tokens;
+                if *texts.get_or_insert(batch.texts) != batch.texts {
+                    let what = "rows wrote other texts than they did on another number of threads";
+                    return Err(Error::input(&bench.data, format!("{}: {what}", file.name), "report this"));
+                }
+            }
+        }
+        if texts.is_some() {
+            measured += 1;
+            totals.iter_mut().zip(times).for_each(|(total, time)| *total += time);
+        }
+    }
+    bar.finish_and_clear();
+    let each = || bench.threads.iter().zip(&totals);
+    let seconds: Vec<Value> = each()
+        .map(|(threads, total)| serde_json::json!({ "threads": threads, "seconds": total.as_secs_f64() }))
+        .collect();
+    let figures = serde_json::json!({ "files": measured, "rows": rows, "tokens": tokens, "cold": seconds });
+    let mut text = format!("{measured} files, {rows} rows each, the fastest of {COLD_RUNS} batches\n");
+    for (threads, total) in each() {
+        text += &format!("{threads:>4} threads {:>10.3} s\n", total.as_secs_f64());
+    }
+    Ok(Answer::data(text, &figures))
+}
+
 fn work(bench: &MasksBench, engine: &str, spacing: Spacing) -> Result<()> {
     let tokenizer = tokenizer_of(&bench.tokenizer)?;
     let encode = |text: &str| tokenizer.encode(text, EncodeOptions::default()).unwrap_or_default();
@@ -163,18 +232,12 @@ fn make(bench: &MasksBench, engine: &str, tokenizer: &Tokenizer) -> Result<Box<d
     let vocab = tokenizer.vocab();
     match engine {
         "instil" => {
-            let settings = Settings {
-                whitespace: bench.whitespace.into(),
-                key_order: bench.order.into(),
-                escapes: Escapes::Any,
-                ..Settings::default()
-            };
             let numbers = match bench.numbers {
                 Numbers::Flexible => NumberStyle::Flexible,
                 Numbers::Any => NumberStyle::Any,
             };
             let options = Options { numbers };
-            Ok(Box::new(engines::instil::Instil::new(vocab, options, settings)))
+            Ok(Box::new(engines::instil::Instil::new(vocab, options, bench.settings(Escapes::Any))))
         }
         "outlines" => Ok(Box::new(engines::outlines::Outlines::new(vocab)?)),
         #[cfg(feature = "peers")]

@@ -11,7 +11,7 @@ use instil::filter::semantic::Semantic;
 use instil::plan::ModelUsed;
 use instil::{Error, Result};
 use instil_grammar::constraint::{Compiler, Settings};
-use instil_model::gguf::{Gguf, TensorInfo};
+use instil_model::gguf::Gguf;
 use instil_model::model::device::DeviceChoice;
 use instil_model::model::embedder::Embedder;
 use instil_model::model::scripted::{Script, Scripted};
@@ -47,17 +47,15 @@ pub fn load(options: &ModelOptions, console: &Console) -> Result<Loaded> {
     let located = download::fetch(&manifest, &places, None, console)?;
     let sha256 = sums(&manifest, &located, &places)?;
     let start = Instant::now();
-    let (model, tokenizer, weight_bytes) = match manifest.kind {
-        Kind::Scripted => {
-            let (model, tokenizer) = scripted(&manifest)?;
-            (model, tokenizer, 0)
-        }
+    let (model, tokenizer) = match manifest.kind {
+        Kind::Scripted => scripted(&manifest)?,
         Kind::Embedder => {
             let what = "is a sentence embedder and writes no text";
             return Err(Error::model(&manifest.name, what, "`instil models list` shows the models that do"));
         }
         Kind::Candle => candle(&manifest, &located, &device, options.load_options())?,
     };
+    let weight_bytes = model.weight_bytes() as u64;
     let seconds = start.elapsed().as_secs_f64();
     let weights = match weight_bytes {
         0 => String::new(),
@@ -155,7 +153,7 @@ fn candle(
     located: &Located,
     device: &candle_core::Device,
     options: LoadOptions,
-) -> Result<(Box<dyn Model>, Arc<Tokenizer>, u64)> {
+) -> Result<(Box<dyn Model>, Arc<Tokenizer>)> {
     let weights: &Path = &located
         .weights()
         .ok_or_else(|| Error::model(&manifest.name, "the manifest names no weights", "add a [[files]] entry"))?
@@ -163,14 +161,7 @@ fn candle(
     let file = Gguf::open(weights)?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(file.metadata(), &manifest.name)?);
     let model = model::load(&manifest.name, &file, device, options)?;
-    // The CPU's kernels compute with the weights as the file holds them, the reference with 32-bit floats.
-    let bytes_of = |tensor: &TensorInfo| match model.info().arithmetic {
-        Arithmetic::Quantised => tensor.size_bytes.unwrap_or_default(),
-        Arithmetic::F16Cuda => tensor.elements() * 2,
-        _ => tensor.elements() * 4,
-    };
-    let weight_bytes = file.tensors().iter().map(bytes_of).sum();
-    Ok((model, tokenizer, weight_bytes))
+    Ok((model, tokenizer))
 }
 
 fn device_name(device: &candle_core::Device) -> &'static str {

@@ -290,7 +290,7 @@ pub fn measure(
                 continue;
             };
             let meta = Meta::of(&row);
-            let rule = meta.reason.as_ref().map_or("unknown", |reason| reason.rule);
+            let rule = meta.reason.as_ref().map_or(rule::UNKNOWN, |reason| reason.rule);
             *report.rejected.entry(rule.to_owned()).or_default() += 1;
             counts.add(&meta, false);
         }

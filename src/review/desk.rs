@@ -53,7 +53,8 @@ impl Desk {
         }
         let lock = lock(run, &files.review_lock)?;
         let (decisions, length) = Decisions::load(&files.decisions)?;
-        let validator = Plan::read(run).ok().and_then(|plan| Validator::new(&plan.schema).ok());
+        let plan = if files.plan.exists() { Some(Plan::read(run)?) } else { None };
+        let validator = plan.map(|plan| Validator::new(&plan.schema)).transpose()?;
         Ok(Self { files, decisions, length, written: None, validator, _lock: lock })
     }
 

@@ -1,6 +1,5 @@
 //! Why an attempt, or a row, was turned down: the name of a rule, and what it found.
 
-use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Why a row was turned down.
@@ -18,6 +17,8 @@ pub mod rule {
     pub const REVIEW: &str = "review";
     /// The row breaks its schema.
     pub const SCHEMA: &str = "schema";
+    /// A rule of another version of the program; the detail begins with its name.
+    pub const UNKNOWN: &str = "unknown";
     /// The line is not a JSON object.
     pub const UNREADABLE: &str = "unreadable";
 }
@@ -53,6 +54,7 @@ pub const RULES: &[&str] = &[
     "tension",
     "token_limit",
     "too_long",
+    rule::UNKNOWN,
     rule::UNREADABLE,
 ];
 
@@ -64,9 +66,10 @@ impl<'de> Deserialize<'de> for Reason {
             detail: String,
         }
         let written = Written::deserialize(deserializer)?;
-        let rule = RULES.iter().find(|rule| **rule == written.rule);
-        let rule = rule.ok_or_else(|| D::Error::custom(format!("there is no rule `{}`", written.rule)))?;
-        Ok(Self { rule, detail: written.detail })
+        Ok(match RULES.iter().find(|rule| **rule == written.rule) {
+            Some(rule) => Self { rule, detail: written.detail },
+            None => Self { rule: rule::UNKNOWN, detail: format!("{}: {}", written.rule, written.detail) },
+        })
     }
 }
 

@@ -203,6 +203,9 @@ pub struct StepNote {
     /// Draws that leant towards an end because the limit was near.
     #[serde(skip_serializing_if = "is_zero")]
     pub leant: usize,
+    /// The grammar of the text holds only under an assumption: a search was given up when it was compiled.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub assumed: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
@@ -223,6 +226,7 @@ impl StepNote {
             tension_max: round(completion.tension.max),
             closed_by_budget: completion.closed_by_budget,
             leant: completion.leant,
+            assumed: completion.assumed,
         }
     }
 }
@@ -263,7 +267,7 @@ mod tests {
 
     #[test]
     fn of_another_form_what_fits_is_taken() {
-        let row = json!({"meta": {"row": -1, "attributes": {"a": 1}, "steps": 3, "reason": {"rule": "unheard of"}}});
+        let row = json!({"meta": {"row": -1, "attributes": {"a": 1}, "steps": 3, "reason": {"rule": 7}}});
         let meta = Meta::of(row.as_object().expect("an object"));
         assert_eq!(meta.attribute("a"), Some(&json!(1)));
         assert_eq!((meta.row, meta.steps.len(), meta.reason), (None, 0, None));

@@ -167,7 +167,7 @@ fn each_attempt(run: &Path, on_row: &mut dyn FnMut(Map<String, Value>, Option<Re
         while lines.next(&mut line)?.is_some() {
             let Ok(mut row) = parse(&line) else { continue };
             let reason = if are_rejects {
-                Some(Meta::of(&row).reason.unwrap_or_else(|| Reason::new(rule::UNREADABLE, "its reason is not known")))
+                Some(Meta::of(&row).reason.unwrap_or_else(|| Reason::new(rule::UNKNOWN, "")))
             } else {
                 match decisions.apply(&mut row) {
                     Applied::Rejected(detail) => Some(Reason::new(rule::REVIEW, detail)),

@@ -33,6 +33,14 @@ pub enum Error {
         /// What helps.
         remedy: Remedy,
     },
+    /// A limit on tokens that no text of the grammar keeps to.
+    #[error("the shortest text takes {needed} tokens, but the limit is {limit}")]
+    ShortLimit {
+        /// The least limit that will do.
+        needed: usize,
+        /// The limit.
+        limit: usize,
+    },
 }
 
 impl Error {
@@ -48,17 +56,18 @@ impl Error {
 }
 
 impl Error {
-    /// What helps.
-    pub fn remedy(&self) -> &Remedy {
+    /// What helps, where the error does not say it by itself.
+    pub fn remedy(&self) -> Option<&Remedy> {
         match self {
-            Self::Grammar { remedy, .. } | Self::Usage { remedy, .. } => remedy,
+            Self::Grammar { remedy, .. } | Self::Usage { remedy, .. } => Some(remedy),
+            Self::ShortLimit { .. } => None,
         }
     }
 
-    /// The same error with something else that helps.
+    /// The same error with something else that helps, where it says what helps.
     pub fn with_remedy(mut self, other: impl Into<Remedy>) -> Self {
-        match &mut self {
-            Self::Grammar { remedy, .. } | Self::Usage { remedy, .. } => *remedy = other.into(),
+        if let Self::Grammar { remedy, .. } | Self::Usage { remedy, .. } = &mut self {
+            *remedy = other.into();
         }
         self
     }

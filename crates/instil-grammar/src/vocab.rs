@@ -1,4 +1,4 @@
-//! The vocabulary: token id ↔ raw bytes, end-of-sequence ids, a fingerprint.
+//! The vocabulary: token id ↔ raw bytes, end-of-sequence ids.
 //!
 //! Token bytes are the only currency between tokenizers, grammars and masks: nothing past this
 //! file knows byte-level alphabets, `▁` or `<0x0A>` spellings.
@@ -27,7 +27,6 @@ pub struct Vocab {
     offsets: Vec<u32>,
     kinds: Vec<TokenKind>,
     eos: Vec<TokenId>,
-    fingerprint: u64,
 }
 
 impl Vocab {
@@ -45,17 +44,10 @@ impl Vocab {
         eos.sort_unstable();
         eos.dedup();
         eos.retain(|&id| (id as usize) < kinds.len());
-        let mut hash = Fnv::new();
-        for (id, kind) in kinds.iter().enumerate() {
-            hash.write(&[*kind as u8]);
-            hash.write(&offsets[id].to_le_bytes());
-        }
-        hash.write(&bytes);
         for id in &eos {
             kinds[*id as usize] = TokenKind::Control;
-            hash.write(&id.to_le_bytes());
         }
-        Self { bytes, offsets, kinds, eos, fingerprint: hash.0 }
+        Self { bytes, offsets, kinds, eos }
     }
 
     /// Number of ids, unused ones included.
@@ -101,31 +93,11 @@ impl Vocab {
     pub fn decode(&self, ids: &[TokenId]) -> Vec<u8> {
         ids.iter().filter(|&&id| self.kind(id) == TokenKind::Text).flat_map(|&id| self.bytes(id)).copied().collect()
     }
-
-    /// Hash of bytes, kinds and end-of-sequence ids (FNV-1a, 64 bits): equal vocabularies agree.
-    pub fn fingerprint(&self) -> u64 {
-        self.fingerprint
-    }
 }
 
 impl fmt::Debug for Vocab {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Vocab({} tokens, {:016x})", self.len(), self.fingerprint)
-    }
-}
-
-/// FNV-1a, 64 bits: stable between builds, unlike the standard hasher.
-struct Fnv(u64);
-
-impl Fnv {
-    fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+        write!(f, "Vocab({} tokens)", self.len())
     }
 }
 
@@ -145,6 +117,5 @@ mod tests {
         assert_eq!(vocab.decode(&[0, 1, 2, 3, 77]), b"ab\xc3");
         assert_eq!(vocab.eos(), [1]);
         assert_eq!(vocab.kind(2), TokenKind::Unused);
-        assert_ne!(vocab.fingerprint(), Vocab::new(tokens, &[]).fingerprint());
     }
 }

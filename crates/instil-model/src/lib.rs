@@ -10,8 +10,8 @@
 //! | [`error`] | what can be wrong with a model or its files, and what helps |
 //! | [`gguf`] | the GGUF container: metadata, tensor directory |
 //! | [`tokenizer`] | `tokenizer.json` or GGUF metadata → text ↔ ids; chat templates |
-//! | [`model`] | weights, the decoder and its CPU kernels, the scripted model; the sentence embedder |
-//! | [`decode`] | sampler, measurements and batch scheduler: `Request` → `Completion` |
+//! | [`model`] | weights, the decoder and its CPU kernels, drawing from logits, the scripted model; the sentence embedder |
+//! | [`decode`] | texts, measurements and the scheduler of a batch: `Request` → `Completion` |
 
 #![warn(clippy::unwrap_used)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]

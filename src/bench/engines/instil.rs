@@ -26,15 +26,25 @@ impl Instil {
     }
 }
 
+impl Instil {
+    /// An engine that has found out nothing yet.
+    ///
+    /// # Errors
+    /// The reason why the schema is refused, on one line.
+    pub fn engine(&self, schema: &Value) -> Result<Arc<constraint::Engine>, String> {
+        let source = GrammarSource::JsonSchema(schema.clone());
+        constraint::Engine::compile(&source, &self.options, self.tables.clone(), self.settings.clone())
+            .map_err(|error| error.to_string())
+    }
+}
+
 impl Engine for Instil {
     fn name(&self) -> &'static str {
         "instil"
     }
 
     fn compile(&mut self, schema: &Value) -> Result<Box<dyn Matcher>, String> {
-        let source = GrammarSource::JsonSchema(schema.clone());
-        let engine = constraint::Engine::compile(&source, &self.options, self.tables.clone(), self.settings.clone())
-            .map_err(|error| error.to_string())?;
+        let engine = self.engine(schema)?;
         let session = engine.start(None).map_err(|error| error.to_string())?;
         Ok(Box::new(Walker { fresh: session.clone(), session }))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Remedy, Result, setting};
+use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::recipe::prompt::Templates;
 use crate::recipe::{Output, Step};
@@ -90,13 +90,7 @@ impl<'a> Grammars<'a> {
             return Ok(known.clone());
         }
         let constraint = self.compiler.compile(&source)?;
-        let needed = constraint.min_tokens();
-        if needed > step.max_tokens {
-            return Err(Error::usage(
-                format!("{place}: the shortest text takes {needed} tokens, but the limit is {}", step.max_tokens),
-                Remedy::from("use ").set(setting::MAX_TOKENS, needed.to_string()).and(" or more"),
-            ));
-        }
+        constraint.check_limit(step.max_tokens).map_err(|error| Error::from(error).within(place))?;
         if self.compiled.len() >= KEPT {
             self.compiled.retain(|_, constraint| Arc::strong_count(constraint) > 1);
         }

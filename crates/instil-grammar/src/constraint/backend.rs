@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::engine::check_limit;
 #[cfg(feature = "outlines")]
 use super::outlines::{self, OutlinesConstraint};
 use super::{Engine, Mask, Session, Settings, Tables, Tokenise};
-use crate::error::{Error, Remedy, Result, setting};
+use crate::error::{Error, Result};
 use crate::grammar::{self, GrammarSource, Options, Program};
 use crate::vocab::{TokenId, Vocab};
 
@@ -24,6 +25,19 @@ pub trait Constraint: Send + Sync {
     fn start(&self, max_tokens: Option<usize>) -> Result<Box<dyn TextSession>>;
     /// Tokens within which a text can be completed, the end-of-sequence token included.
     fn min_tokens(&self) -> usize;
+
+    /// Refuses a limit on tokens that no text keeps to.
+    ///
+    /// # Errors
+    /// [`Error::ShortLimit`] with both numbers, or when what is needed cannot be counted.
+    fn check_limit(&self, max_tokens: usize) -> Result<()> {
+        check_limit(self.min_tokens(), max_tokens)
+    }
+
+    /// The grammar holds only under an assumption, so a text may come to a dead end; see [`Engine::assumed`].
+    fn assumed(&self) -> bool {
+        false
+    }
 }
 
 /// One text under a grammar.
@@ -61,6 +75,14 @@ impl Constraint for Arc<Engine> {
 
     fn min_tokens(&self) -> usize {
         Engine::min_tokens(self)
+    }
+
+    fn check_limit(&self, max_tokens: usize) -> Result<()> {
+        Engine::check_limit(self, max_tokens)
+    }
+
+    fn assumed(&self) -> bool {
+        Engine::assumed(self)
     }
 }
 
@@ -115,14 +137,13 @@ pub struct Compiler {
     settings: Settings,
     /// What is computed once a vocabulary, for instil's engine; the vocabulary itself for others.
     tables: Arc<Tables>,
-    tokenise: Option<Arc<Tokenise>>,
 }
 
 impl Compiler {
     /// A compiler over `vocab`. `tokenise` cuts forced text as the model's tokenizer would; without
     /// it the longest token is taken at each place.
     pub fn new(vocab: Arc<Vocab>, backend: Backend, settings: Settings, tokenise: Option<Arc<Tokenise>>) -> Self {
-        Self { backend, settings, tables: Tables::new(vocab), tokenise }
+        Self { backend, settings, tables: Tables::with_tokenizer(vocab, tokenise) }
     }
 
     /// Compiles a grammar.
@@ -132,11 +153,8 @@ impl Compiler {
     pub fn compile(&self, source: &GrammarSource) -> Result<Arc<dyn Constraint>> {
         match self.backend {
             Backend::Instil => {
-                let engine = Engine::compile(source, &Options::default(), self.tables.clone(), self.settings.clone())?;
-                if let Some(tokenise) = &self.tokenise {
-                    engine.set_tokenizer(tokenise.clone());
-                }
-                Ok(Arc::new(engine))
+                let (options, tables) = (Options::default(), self.tables.clone());
+                Ok(Arc::new(Engine::compile(source, &options, tables, self.settings.clone())?))
             }
             #[cfg(feature = "outlines")]
             Backend::Outlines => Ok(Arc::new(OutlinesConstraint::new(source, self.tables.vocab())?)),
@@ -186,23 +204,6 @@ pub fn enforcement(schema: &Value, backend: Backend) -> Result<Vec<Enforcement>>
             });
             Ok(entries.collect())
         }
-    }
-}
-
-/// What helps where a limit is below the shortest text.
-pub(super) fn raise_to(least: usize) -> Remedy {
-    Remedy::from("raise the limit (").name(setting::MAX_TOKENS).and(format!(") to {least} or more"))
-}
-
-#[cfg(feature = "outlines")]
-/// Refuses a limit below the shortest text.
-pub(super) fn check_budget(min_tokens: usize, max_tokens: Option<usize>) -> Result<()> {
-    match max_tokens {
-        Some(limit) if limit < min_tokens => Err(Error::usage(
-            format!("the grammar needs {min_tokens} tokens, more than the limit of {limit}"),
-            raise_to(min_tokens),
-        )),
-        _ => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@
 //! they end in the dead one. Tokens made only of the former pass together, tokens with one of the latter
 //! and none besides fall together, and what is left, tokens with characters whose class is divided, is tried.
 
-use super::escape::{self, Escapes, Step};
+use super::escape::{self, Escapes, Spelt};
 use super::trie::{NONE, ROOT, Trie};
 use crate::vocab::{TokenId, Vocab};
 
@@ -271,9 +271,9 @@ fn each_char(bytes: &[u8], escapes: Escapes, mut visit: impl FnMut(usize, Option
                 at += 1;
                 let Some(&byte) = bytes.get(at) else { return false };
                 match escape::step(open, byte, escapes) {
-                    Step::Open(next) => open = next,
-                    Step::Char(c) => break c,
-                    Step::Bad => return false,
+                    Spelt::Open(next) => open = next,
+                    Spelt::Char(c) => break c,
+                    Spelt::Bad => return false,
                 }
             }
         } else {

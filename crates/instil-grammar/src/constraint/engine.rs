@@ -4,23 +4,15 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::Settings;
-use super::backend::raise_to;
-use super::generation::{Generation, REJECTED};
-use super::least::ENDLESS;
+use super::generation::{Generation, REJECTED, Statistics};
 use super::session::Session;
-use super::step::DEEPEST;
+use super::step::{DEEPEST, ENDLESS};
 use super::tables::Tables;
-use super::trie::{NONE, ROOT};
 use crate::grammar::{Expansion, GrammarSource, Options, Program};
-use crate::vocab::TokenId;
 use crate::{Error, Result};
-
-/// A function from text to its canonical tokens.
-pub type Tokenise = dyn Fn(&[u8]) -> Vec<TokenId> + Send + Sync;
 
 /// A grammar over a vocabulary; shared by all sessions.
 pub struct Engine {
-    tokenise: RwLock<Option<Arc<Tokenise>>>,
     pub(crate) tables: Arc<Tables>,
     settings: Settings,
     program: Program,
@@ -62,43 +54,25 @@ impl Engine {
             ));
         }
         let program = expansion.program().clone();
-        let generation = Generation::new(expansion, &settings);
-        {
-            let mut inner = generation.write();
-            if inner.start() == REJECTED {
-                return Err(Error::grammar("", "no text satisfies the grammar", "loosen it"));
-            }
-            let start = inner.start();
-            if inner.machine.expansion.is_emptiness_open() && inner.needed(start, &tables) >= ENDLESS {
-                let what = format!("no value of at most {DEEPEST} levels of nesting satisfies the grammar");
-                return Err(Error::grammar("", what, "loosen what contradicts itself"));
-            }
+        let generation = Generation::new(expansion, tables.clone(), &settings);
+        if generation.start() == REJECTED {
+            return Err(Error::grammar("", "no text satisfies the grammar", "loosen it"));
+        }
+        if generation.is_emptiness_open() && generation.needed(generation.start()) >= ENDLESS {
+            let what = format!("no value of at most {DEEPEST} levels of nesting satisfies the grammar");
+            return Err(Error::grammar("", what, "loosen what contradicts itself"));
         }
         let generation = RwLock::new(Arc::new(generation));
-        Ok(Arc::new(Self { tokenise: RwLock::default(), tables, settings, program, generation }))
+        Ok(Arc::new(Self { tables, settings, program, generation }))
     }
 
     /// A session at the beginning of a text of at most so many tokens.
     ///
     /// # Errors
-    /// [`Error::Usage`] with the number when the limit is below what the grammar needs.
+    /// Those of [`Engine::check_limit`].
     pub fn start(self: &Arc<Self>, max_tokens: Option<usize>) -> Result<Session> {
-        if let Some(max_tokens) = max_tokens {
-            let least = self.min_tokens();
-            if least >= ENDLESS as usize {
-                return Err(Error::usage(
-                    format!(
-                        "the grammar needs more tokens than can be counted, or more than {DEEPEST} levels of nesting"
-                    ),
-                    "lower its least lengths, counts and depth, or use a vocabulary that spells what it asks for",
-                ));
-            }
-            if max_tokens < least {
-                return Err(Error::usage(
-                    format!("the grammar needs {least} tokens, more than the limit of {max_tokens}"),
-                    raise_to(least),
-                ));
-            }
+        if let Some(limit) = max_tokens {
+            self.check_limit(limit)?;
         }
         Ok(Session::new(self.clone(), self.generation(), max_tokens))
     }
@@ -106,41 +80,36 @@ impl Engine {
     /// A limit that every text can be closed within, from its beginning: not always the least one.
     pub fn min_tokens(&self) -> usize {
         let generation = self.generation();
-        let mut inner = generation.write();
-        let start = inner.start();
-        inner.needed(start, &self.tables) as usize
+        generation.needed(generation.start()) as usize
     }
 
-    /// Says how the model's tokenizer cuts a text, for [`Session::forced`]. Without it the longest
-    /// token is taken at each place, which is near to but not quite what byte-pair merging gives.
-    pub fn set_tokenizer(&self, tokenise: Arc<Tokenise>) {
-        *self.tokenise.write().unwrap_or_else(PoisonError::into_inner) = Some(tokenise);
+    /// Refuses a limit on tokens that no text keeps to.
+    ///
+    /// # Errors
+    /// [`Error::ShortLimit`] when the limit is below what the grammar needs, [`Error::Usage`] when that cannot be
+    /// counted, [`Error::Grammar`] when no text was found at all and it is not known whether there is one.
+    pub fn check_limit(&self, limit: usize) -> Result<()> {
+        let needed = self.min_tokens();
+        if needed >= ENDLESS as usize && self.assumed() {
+            return Err(Error::grammar(
+                "",
+                "no text of the grammar was found, and the search whether there is one was given up",
+                "loosen what may contradict itself, or lower its counts",
+            ));
+        }
+        check_limit(needed, limit)
     }
 
-    /// The tokens of a text.
-    pub(crate) fn tokenise(&self, text: &[u8]) -> Vec<TokenId> {
-        let tokenise = self.tokenise.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(tokenise) = tokenise {
-            return tokenise(text);
-        }
-        let trie = &self.tables.trie;
-        let (mut tokens, mut at) = (Vec::new(), 0);
-        while at < text.len() {
-            let (mut node, mut best) = (ROOT, None);
-            for (end, &byte) in (at + 1..).zip(&text[at..]) {
-                node = trie.child(node, byte);
-                if node == NONE {
-                    break;
-                }
-                if trie.node(node).value != NONE {
-                    best = Some((end, trie.node(node).value));
-                }
-            }
-            let Some((end, token)) = best else { break };
-            tokens.push(token);
-            at = end;
-        }
-        tokens
+    /// The grammar holds only under an assumption: somewhere the search whether a text can still be completed was given
+    /// up, so a text may come to a dead end. A matter of the grammar alone; see [`Program::assumed`].
+    pub fn assumed(&self) -> bool {
+        self.program.assumed()
+    }
+
+    /// So far some text was so ambiguous that readings of it were cut: valid texts may have been turned down, never
+    /// invalid ones let through. Told of the present generation.
+    pub fn has_cut(&self) -> bool {
+        self.generation().has_cut()
     }
 
     /// How the engine was set up.
@@ -161,16 +130,26 @@ impl Engine {
         }
         let mut slot = self.generation.write().unwrap_or_else(PoisonError::into_inner);
         if slot.is_outgrown() {
-            *slot = Arc::new(Generation::new(self.program.expand(), &self.settings));
+            *slot = Arc::new(Generation::new(self.program.expand(), self.tables.clone(), &self.settings));
         }
         slot.clone()
     }
 
-    /// Configurations, stacks, masks, bytes of masks, trie nodes visited, all bytes: of the present generation, for
-    /// reports.
-    pub fn statistics(&self) -> [u64; 6] {
-        self.generation().read().statistics()
+    /// What the present generation has come to, for reports.
+    pub fn statistics(&self) -> Statistics {
+        self.generation().statistics()
     }
+}
+
+/// Refuses a limit on tokens that is below what the shortest text needs.
+pub(super) fn check_limit(needed: usize, limit: usize) -> Result<()> {
+    if needed >= ENDLESS as usize {
+        return Err(Error::usage(
+            format!("the grammar needs more tokens than can be counted, or more than {DEEPEST} levels of nesting"),
+            "lower its least lengths, counts and depth, or use a vocabulary that spells what it asks for",
+        ));
+    }
+    if limit < needed { Err(Error::ShortLimit { needed, limit }) } else { Ok(()) }
 }
 
 impl fmt::Debug for Engine {

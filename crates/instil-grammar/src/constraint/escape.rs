@@ -24,7 +24,7 @@ const HAS_HIGH: u32 = 1 << 27;
 
 /// What one more byte of an escape leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum Spelt {
     /// The escape is still open.
     Open(u32),
     /// The escape stands for this character.
@@ -34,35 +34,35 @@ pub(crate) enum Step {
 }
 
 /// One byte after a backslash. `open` is not [`PLAIN`].
-pub(crate) fn step(open: u32, byte: u8, escapes: Escapes) -> Step {
+pub(crate) fn step(open: u32, byte: u8, escapes: Escapes) -> Spelt {
     let high = open & (HAS_HIGH | (0x3ff << 17));
     match open & 7 {
         BACKSLASH => match (byte, escapes) {
-            (b'"', _) => Step::Char('"'),
-            (b'\\', _) => Step::Char('\\'),
-            (b'n', _) => Step::Char('\n'),
-            (b't', _) => Step::Char('\t'),
-            (b'r', _) => Step::Char('\r'),
-            (b'b', _) => Step::Char('\u{8}'),
-            (b'f', _) => Step::Char('\u{c}'),
-            (b'/', Escapes::Any) => Step::Char('/'),
-            (b'u', _) => Step::Open(HEX),
-            _ => Step::Bad,
+            (b'"', _) => Spelt::Char('"'),
+            (b'\\', _) => Spelt::Char('\\'),
+            (b'n', _) => Spelt::Char('\n'),
+            (b't', _) => Spelt::Char('\t'),
+            (b'r', _) => Spelt::Char('\r'),
+            (b'b', _) => Spelt::Char('\u{8}'),
+            (b'f', _) => Spelt::Char('\u{c}'),
+            (b'/', Escapes::Any) => Spelt::Char('/'),
+            (b'u', _) => Spelt::Open(HEX),
+            _ => Spelt::Bad,
         },
-        LOW_BACKSLASH if byte == b'\\' => Step::Open(LOW_U | high),
-        LOW_U if byte == b'u' => Step::Open(HEX | high),
+        LOW_BACKSLASH if byte == b'\\' => Spelt::Open(LOW_U | high),
+        LOW_U if byte == b'u' => Spelt::Open(HEX | high),
         HEX => hex(open, byte, escapes),
-        _ => Step::Bad,
+        _ => Spelt::Bad,
     }
 }
 
-fn hex(open: u32, byte: u8, escapes: Escapes) -> Step {
+fn hex(open: u32, byte: u8, escapes: Escapes) -> Spelt {
     let high = open & (HAS_HIGH | (0x3ff << 17));
     let digit = match byte {
         b'0'..=b'9' => byte - b'0',
         b'a'..=b'f' => byte - b'a' + 10,
         b'A'..=b'F' if escapes == Escapes::Any => byte - b'A' + 10,
-        _ => return Step::Bad,
+        _ => return Spelt::Bad,
     };
     let (digits, value) = ((open >> 3) & 3, ((open >> 5) & 0xfff) << 4 | u32::from(digit));
     if escapes == Escapes::Canonical {
@@ -73,7 +73,7 @@ fn hex(open: u32, byte: u8, escapes: Escapes) -> Step {
             _ => value < 0x20 && !matches!(value, 8 | 9 | 10 | 12 | 13),
         };
         if !possible {
-            return Step::Bad;
+            return Spelt::Bad;
         }
     }
     if digits < 3 {
@@ -84,16 +84,16 @@ fn hex(open: u32, byte: u8, escapes: Escapes) -> Step {
                 1 => (0xdc..=0xdf).contains(&value),
                 _ => true,
             };
-        return if partial_ok { Step::Open(HEX | high | (digits + 1) << 3 | value << 5) } else { Step::Bad };
+        return if partial_ok { Spelt::Open(HEX | high | (digits + 1) << 3 | value << 5) } else { Spelt::Bad };
     }
     if high & HAS_HIGH != 0 {
         let low = value - 0xdc00;
         let scalar = 0x1_0000 + (((high >> 17) & 0x3ff) << 10) + low;
-        return char::from_u32(scalar).map_or(Step::Bad, Step::Char);
+        return char::from_u32(scalar).map_or(Spelt::Bad, Spelt::Char);
     }
     match value {
-        0xd800..=0xdbff => Step::Open(LOW_BACKSLASH | HAS_HIGH | (value - 0xd800) << 17),
-        _ => char::from_u32(value).map_or(Step::Bad, Step::Char),
+        0xd800..=0xdbff => Spelt::Open(LOW_BACKSLASH | HAS_HIGH | (value - 0xd800) << 17),
+        _ => char::from_u32(value).map_or(Spelt::Bad, Spelt::Char),
     }
 }
 
@@ -105,10 +105,21 @@ pub(crate) fn rest_of(spelling: &[u8], open: u32, escapes: Escapes) -> Option<&[
         if at == open {
             return Some(rest);
         }
-        let Step::Open(next) = step(at, byte, escapes) else { return None };
+        let Spelt::Open(next) = step(at, byte, escapes) else { return None };
         (at, rest) = (next, after);
     }
     None
+}
+
+/// What is left of the spellings of a character that pass through an open escape.
+pub(crate) fn rests(c: char, open: u32, escapes: Escapes) -> Vec<Vec<u8>> {
+    let mut spellings = vec![Vec::new()];
+    write_canonical(c.encode_utf8(&mut [0; 4]).as_bytes(), &mut spellings[0]);
+    if escapes == Escapes::Any {
+        let units = c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
+        spellings.push(units.into_bytes());
+    }
+    spellings.iter().filter_map(|spelling| rest_of(spelling, open, escapes)).map(<[u8]>::to_vec).collect()
 }
 
 /// The canonical spelling of a control character passes through open hexadecimal digits.
@@ -147,9 +158,9 @@ mod tests {
         let mut state = BACKSLASH;
         for (at, byte) in text.bytes().enumerate() {
             match step(state, byte, escapes) {
-                Step::Open(next) => state = next,
-                Step::Char(c) => return (at + 1 == text.len()).then_some(c),
-                Step::Bad => return None,
+                Spelt::Open(next) => state = next,
+                Spelt::Char(c) => return (at + 1 == text.len()).then_some(c),
+                Spelt::Bad => return None,
             }
         }
         None
@@ -172,7 +183,7 @@ mod tests {
         assert_eq!(decode("u000a", Escapes::Canonical), None);
         assert_eq!(decode("u0041", Escapes::Canonical), None);
         assert_eq!(rest_of(b"\\u001f", BACKSLASH, Escapes::Canonical), Some(&b"u001f"[..]));
-        let Step::Open(open) = step(BACKSLASH, b'u', Escapes::Canonical) else { panic!("digits follow") };
+        let Spelt::Open(open) = step(BACKSLASH, b'u', Escapes::Canonical) else { panic!("digits follow") };
         assert!(is_control_ahead(0x1f, open) && !is_control_ahead(b'\n', open));
         let mut out = Vec::new();
         write_canonical("a\"\n\u{1}".as_bytes(), &mut out);

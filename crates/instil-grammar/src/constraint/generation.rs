@@ -1,26 +1,28 @@
 //! What an engine finds out as texts are written: interned configurations, their masks and what tokens make of them,
 //! kept once for all sessions and threads.
 //!
-//! Configurations, stacks and states of languages are numbers that sessions hold, so none of them can be forgotten
-//! alone. When they have grown too many, the whole generation is left behind: the engine begins a new one, and each
-//! session reads its text anew in it.
+//! There are two kinds of it. What is *interned* (configurations, stacks, objects, states of languages) gets numbers that
+//! sessions hold; threads add to it under short locks and read it under none. What is *found* about these (masks,
+//! bounds, where tokens lead) is computed under no lock that another question would wait for: only who asks for the very
+//! same mask waits for it, instead of computing it again. The first answer is kept, and all answers are alike,
+//! so that nothing depends on which thread came first.
+//!
+//! Numbers that sessions hold cannot be forgotten one by one. When they have grown too many, the whole generation is
+//! left behind: the engine begins a new one, and each session reads its text anew in it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-
-use rustc_hash::FxHashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use super::Settings;
 use super::budget::Costs;
 use super::costed::Costed;
 use super::document::Exact;
-use super::frame::{Kind, Thread};
-use super::hint::Bytes;
-use super::least::ENDLESS;
+use super::frame::Thread;
 use super::mask::Mask;
-use super::step::{Assume, Checks, Machine};
+use super::shared::{List, Map, read, write};
+use super::step::{Assume, Bytes, ENDLESS, Machine};
 use super::tables::Tables;
-use super::walk::{Accepted, Walk};
+use super::walk::{StateSets, Suffixes, Walk};
 use crate::grammar::Expansion;
 use crate::vocab::TokenId;
 
@@ -33,15 +35,17 @@ pub(crate) const REJECTED: ConfigId = u32::MAX;
 /// A set of threads.
 #[derive(Debug)]
 pub(crate) struct Config {
-    pub(crate) threads: Arc<[Thread]>,
+    threads: Arc<[Thread]>,
     pub(crate) accepting: bool,
     /// Some thread is in a key whose uniqueness the session must see to.
     pub(crate) in_other_key: bool,
     /// What may follow can depend on the text, not only on the configuration.
     by_text: bool,
-    mask: Option<Mask>,
+    mask: RwLock<Option<Mask>>,
     /// An upper bound of what is needed after any token of the mask.
-    worst: Option<u32>,
+    worst: OnceLock<u32>,
+    /// Tokens that are needed to the end.
+    needed: OnceLock<u32>,
 }
 
 /// A text as far as a configuration may depend on it: the tokens since the last configuration that did not.
@@ -68,83 +72,93 @@ const STEP_BYTES: usize = 48;
 const CONFIG_BYTES: usize = 2 * size_of::<Config>();
 /// A limit on the memory below this is taken for this.
 const LEAST_MEMORY: usize = 1 << 20;
+/// Longest run of forced bytes that is looked for at once.
+const LONGEST_FORCED: usize = 1024;
+/// Ambiguity beyond this many threads is cut: texts may then be turned down, never let through.
+const MOST_THREADS: usize = 4096;
+
+/// An answer that is found once: who asks while it is being found waits for it.
+type Once<T> = Arc<OnceLock<T>>;
 
 /// One generation, shared by the sessions that have begun in it or moved to it.
 #[derive(Debug)]
 pub(crate) struct Generation {
-    inner: RwLock<Inner>,
-    outgrown: Arc<AtomicBool>,
+    tables: Arc<Tables>,
+    machine: Machine,
+    configs: List<Config>,
+    index: Map<Arc<[Thread]>, ConfigId>,
+    /// Threads of all configurations.
+    threads: AtomicUsize,
+    /// Paths that have been numbered.
+    paths: AtomicU32,
+    start: ConfigId,
+    /// Where a token leads; from no path, where that does not depend on the text.
+    next: Map<(Place, TokenId), Place>,
+    /// Masks by path, with what the text rules out.
+    text_masks: Map<PathId, Mask>,
+    /// Masks by configuration, counters saturated.
+    masks: Map<Box<[Thread]>, Once<Mask>>,
+    /// Masks with what is needed after each token, by configuration.
+    costed: Map<ConfigId, Once<Arc<Costed>>>,
+    suffixes: Suffixes,
+    costed_suffixes: Suffixes,
+    state_sets: StateSets,
+    costs: Costs,
+    mask_bytes: AtomicUsize,
+    memory_bytes: usize,
+    outgrown: AtomicBool,
+    /// Memory that went into reading texts anew.
+    reread: Mutex<usize>,
+    visited: AtomicU64,
+    /// Threads beyond [`MOST_THREADS`] were cut.
+    has_cut: AtomicBool,
 }
 
-/// What grows as texts are written.
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub(crate) machine: Machine,
-    configs: Vec<Config>,
-    index: FxHashMap<Arc<[Thread]>, ConfigId>,
-    /// Where a token leads; from no path, where that does not depend on the text.
-    next: FxHashMap<(Place, TokenId), Place>,
-    /// Masks by path, with what the text rules out.
-    text_masks: FxHashMap<PathId, Mask>,
-    paths: PathId,
-    /// Whether what follows depends on the text below a frame, by stack.
-    stacks_by_text: Vec<bool>,
-    /// Masks by configuration, counters saturated.
-    masks: FxHashMap<Box<[Thread]>, Mask>,
-    suffixes: FxHashMap<Thread, Accepted>,
-    costs: Costs,
-    /// Masks with what is needed after each token, by configuration.
-    costed: FxHashMap<ConfigId, Arc<Costed>>,
-    costed_suffixes: FxHashMap<Thread, Accepted>,
-    mask_bytes: usize,
-    memory_bytes: usize,
-    /// Threads of all configurations and masks.
-    threads: usize,
-    outgrown: Arc<AtomicBool>,
-    /// Memory that went into reading texts anew.
-    reread: usize,
-    scratch: Vec<Thread>,
-    start: ConfigId,
-    visited: u64,
+/// What a generation has come to, for reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Configurations that texts have come to.
+    pub configurations: usize,
+    /// Stacks of enclosing places.
+    pub stacks: usize,
+    /// Different masks that are kept.
+    pub masks: usize,
+    /// What they hold, in bytes.
+    pub mask_bytes: usize,
+    /// Nodes of the vocabulary's trie that were visited for masks.
+    pub visited: u64,
+    /// All that is held, in bytes.
+    pub bytes: usize,
 }
 
 impl Generation {
     /// Nothing is known but where texts begin.
-    pub(crate) fn new(expansion: Expansion, settings: &Settings) -> Self {
-        let outgrown = Arc::new(AtomicBool::new(false));
-        let mut inner = Inner {
+    pub(crate) fn new(expansion: Expansion, tables: Arc<Tables>, settings: &Settings) -> Self {
+        let mut generation = Self {
+            tables,
             machine: Machine::new(expansion, settings),
-            configs: Vec::new(),
-            index: FxHashMap::default(),
-            next: FxHashMap::default(),
-            text_masks: FxHashMap::default(),
-            paths: NO_PATH,
-            stacks_by_text: Vec::new(),
-            masks: FxHashMap::default(),
-            suffixes: FxHashMap::default(),
-            costs: Costs::default(),
-            costed: FxHashMap::default(),
-            costed_suffixes: FxHashMap::default(),
-            mask_bytes: 0,
-            memory_bytes: settings.memory_bytes.max(LEAST_MEMORY),
-            threads: 0,
-            outgrown: outgrown.clone(),
-            reread: 0,
-            scratch: Vec::new(),
+            configs: List::default(),
+            index: Map::default(),
+            threads: AtomicUsize::new(0),
+            paths: AtomicU32::new(NO_PATH),
             start: REJECTED,
-            visited: 0,
+            next: Map::default(),
+            text_masks: Map::default(),
+            masks: Map::default(),
+            costed: Map::default(),
+            suffixes: Suffixes::default(),
+            costed_suffixes: Suffixes::default(),
+            state_sets: StateSets::default(),
+            costs: Costs::default(),
+            mask_bytes: AtomicUsize::new(0),
+            memory_bytes: settings.memory_bytes.max(LEAST_MEMORY),
+            outgrown: AtomicBool::new(false),
+            reread: Mutex::new(0),
+            visited: AtomicU64::new(0),
+            has_cut: AtomicBool::new(false),
         };
-        let threads = inner.machine.start();
-        inner.start = inner.intern(&threads);
-        Self { inner: RwLock::new(inner), outgrown }
-    }
-
-    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Inner> {
-        self.inner.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Inner> {
-        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+        generation.start = generation.intern(&generation.machine.start());
+        generation
     }
 
     /// Sessions should move on to the next one.
@@ -153,38 +167,62 @@ impl Generation {
         self.outgrown.load(Ordering::Relaxed)
     }
 
-    /// An upper bound of the tokens needed after any token of a configuration's mask.
-    pub(crate) fn worst(&self, config: ConfigId, tables: &Arc<Tables>) -> u32 {
-        if let Some(worst) = self.read().configs[config as usize].worst {
-            return worst;
-        }
-        self.write().worst(config, tables)
+    /// Where every text begins; [`REJECTED`] where there is none.
+    pub(crate) fn start(&self) -> ConfigId {
+        self.start
     }
 
-    /// The mask of a configuration, without what the text rules out.
-    pub(crate) fn mask(&self, config: ConfigId, tables: &Arc<Tables>) -> Mask {
-        if let Some(mask) = &self.read().configs[config as usize].mask {
-            return mask.clone();
-        }
-        self.write().mask(config, tables)
+    /// Some part of the grammar was taken to have a value because the question went too deep.
+    pub(crate) fn is_emptiness_open(&self) -> bool {
+        self.machine.expansion.ask(|expansion| expansion.is_emptiness_open())
     }
-}
 
-impl Inner {
+    /// Threads were cut so far: valid texts may have been turned down.
+    pub(crate) fn has_cut(&self) -> bool {
+        self.has_cut.load(Ordering::Relaxed)
+    }
+
     /// A configuration.
     #[inline]
     pub(crate) fn config(&self, config: ConfigId) -> &Config {
-        &self.configs[config as usize]
+        self.configs.get(config)
+    }
+
+    /// The configuration of these threads, sorted and without repeats.
+    fn intern(&self, threads: &[Thread]) -> ConfigId {
+        if threads.is_empty() {
+            return REJECTED;
+        }
+        if let Some(config) = self.index.get(threads) {
+            return config;
+        }
+        let machine = &self.machine;
+        let accepting = threads.iter().any(|thread| machine.accepts(thread));
+        let in_other_key = threads.iter().any(|thread| machine.is_among_other_keys(thread));
+        let by_text = threads.iter().any(|thread| machine.depends_on_text(thread));
+        let threads: Arc<[Thread]> = threads.into();
+        self.index.get_or(threads.clone(), || {
+            self.threads.fetch_add(threads.len(), Ordering::Relaxed);
+            self.configs.push(Config {
+                threads,
+                accepting,
+                in_other_key,
+                by_text,
+                mask: RwLock::default(),
+                worst: OnceLock::new(),
+                needed: OnceLock::new(),
+            })
+        })
     }
 
     /// Where a token leads, when that is known.
     #[inline]
     pub(crate) fn known(&self, place: Place, token: TokenId) -> Option<Place> {
-        if let Some(&next) = self.next.get(&(place, token)) {
+        if let Some(next) = self.next.get(&(place, token)) {
             return Some(next);
         }
         let config = if place.path == NO_PATH { None } else { self.known_config(place, token) }?;
-        (!self.configs[config as usize].by_text).then_some(Place { config, path: NO_PATH })
+        (!self.config(config).by_text).then_some(Place { config, path: NO_PATH })
     }
 
     /// Where a token leads, when its configuration is known but not its path.
@@ -193,13 +231,13 @@ impl Inner {
     }
 
     /// Numbers and remembers where a token leads. `depends`: on the text, not on the configuration alone.
-    pub(crate) fn remember(&mut self, place: Place, token: TokenId, next: ConfigId, depends: bool) -> Place {
+    pub(crate) fn remember(&self, place: Place, token: TokenId, next: ConfigId, depends: bool) -> Place {
         self.keep_within_memory();
         let bare = Place { config: next, path: NO_PATH };
         if !depends {
             self.next.insert((Place { path: NO_PATH, ..place }, token), bare);
         }
-        if !self.configs[next as usize].by_text {
+        if !self.config(next).by_text {
             if depends && place.path != LOST_PATH {
                 self.next.insert((place, token), bare);
             }
@@ -209,139 +247,73 @@ impl Inner {
             return Place { path: LOST_PATH, ..bare };
         }
         let next = self.fresh_place(next);
-        if next.path != LOST_PATH {
-            self.next.insert((place, token), next);
-        }
-        next
+        if next.path == LOST_PATH { next } else { self.next.insert((place, token), next) }
+    }
+
+    /// A place with a path of its own, where one is needed.
+    pub(crate) fn fresh_place(&self, config: ConfigId) -> Place {
+        let number = |paths: u32| (paths < LOST_PATH - 1).then_some(paths + 1);
+        let path = if self.config(config).by_text {
+            let before = self.paths.fetch_update(Ordering::Relaxed, Ordering::Relaxed, number);
+            before.map_or(LOST_PATH, |before| before + 1)
+        } else {
+            NO_PATH
+        };
+        Place { config, path }
     }
 
     /// The mask of a path, where it has been remembered.
-    pub(crate) fn text_mask(&self, path: PathId) -> Option<&Mask> {
+    pub(crate) fn text_mask(&self, path: PathId) -> Option<Mask> {
         self.text_masks.get(&path)
     }
 
     /// Remembers the mask of a path.
-    pub(crate) fn remember_mask(&mut self, path: PathId, mask: &Mask) {
+    pub(crate) fn remember_mask(&self, path: PathId, mask: &Mask) {
         if path != NO_PATH && path != LOST_PATH {
-            self.mask_bytes += mask.text_bytes();
+            self.mask_bytes.fetch_add(mask.text_bytes(), Ordering::Relaxed);
             self.text_masks.insert(path, mask.clone());
         }
     }
 
-    /// What follows a thread can depend on the text.
-    fn depends_on_text(&mut self, thread: &Thread) -> bool {
-        let machine = &self.machine;
-        for stack in self.stacks_by_text.len()..machine.stacks.len() {
-            let (frame, parent) = machine.stacks.pop(stack as u32);
-            let own = match frame.kind {
-                Kind::Guard => true,
-                Kind::ArrayOpen | Kind::ArrayComma | Kind::ArrayAfter | Kind::ArrayClose => {
-                    machine.rules.array(frame.a).unique
-                }
-                Kind::ObjectKey | Kind::ObjectAfter => machine.rules.state(frame.a).has_others,
-                _ => false,
-            };
-            let known = &self.stacks_by_text;
-            let below = match machine.stacks.members(stack as u32) {
-                Some(members) => members.iter().any(|&member| known[member as usize]),
-                None => stack > 0 && known[parent as usize],
-            };
-            self.stacks_by_text.push(own || below);
-        }
-        let frame = thread.frame;
-        self.stacks_by_text[thread.stack as usize]
-            || match frame.kind {
-                Kind::AnyKey | Kind::OtherKey => true,
-                Kind::ArrayOpen | Kind::ArrayComma | Kind::ArrayAfter | Kind::ArrayClose => {
-                    machine.rules.array(frame.a).unique
-                }
-                Kind::ObjectOpen | Kind::ObjectComma | Kind::ObjectAfter | Kind::ObjectClose => {
-                    machine.rules.state(frame.a).has_others
-                }
-                _ => false,
-            }
-    }
-
-    /// The configuration of these threads, sorted and without repeats.
-    pub(crate) fn intern(&mut self, threads: &[Thread]) -> ConfigId {
-        if threads.is_empty() {
-            return REJECTED;
-        }
-        if let Some(&config) = self.index.get(threads) {
-            return config;
-        }
-        let machine = &self.machine;
-        let accepting = threads.iter().any(|thread| machine.accepts(thread));
-        let in_other_key = threads.iter().any(|thread| {
-            matches!(thread.frame.kind, Kind::OtherKey | Kind::AnyKey) && {
-                let (below, _) = machine.stacks.pop(thread.stack);
-                machine.rules.state(below.a).has_others
-            }
-        });
-        let by_text = threads.iter().any(|thread| self.depends_on_text(thread));
-        let threads: Arc<[Thread]> = threads.into();
-        let config = u32::try_from(self.configs.len()).expect("memory ends before 2^32 configurations");
-        self.configs.push(Config {
-            threads: threads.clone(),
-            accepting,
-            in_other_key,
-            by_text,
-            mask: None,
-            worst: None,
-        });
-        self.threads += threads.len();
-        self.index.insert(threads, config);
-        config
-    }
-
     /// The configuration after some bytes; also whether a check of the text was asked for on the way.
-    pub(crate) fn advance(&mut self, config: ConfigId, bytes: &[u8], exact: &mut Exact<'_>) -> (ConfigId, bool) {
-        let mut now = std::mem::take(&mut self.scratch);
-        now.clear();
-        now.extend_from_slice(&self.configs[config as usize].threads);
+    pub(crate) fn advance(&self, config: ConfigId, bytes: &[u8], exact: &mut Exact<'_>) -> (ConfigId, bool) {
+        let mut now = self.config(config).threads.to_vec();
         let alive = bytes.iter().all(|&byte| {
             let low = now.len();
             self.feed(&mut now, 0, byte, exact);
             now.drain(..low);
             !now.is_empty()
         });
-        let next = if alive { self.intern(&now) } else { REJECTED };
-        self.scratch = now;
-        (next, exact.asked)
+        (if alive { self.intern(&now) } else { REJECTED }, exact.asked)
     }
 
     /// Appends what the threads from `low` on become after one more byte. A number at the very end is checked as far
     /// as it goes.
-    fn feed(&mut self, threads: &mut Vec<Thread>, low: usize, byte: u8, exact: &mut Exact<'_>) {
+    fn feed(&self, threads: &mut Vec<Thread>, low: usize, byte: u8, exact: &mut Exact<'_>) {
         exact.read(byte);
         let high = threads.len();
         for at in low..high {
             let thread = threads[at];
-            self.machine.step(thread, byte, threads, exact as &mut dyn Checks);
+            self.machine.step(thread, byte, threads, exact);
         }
         if threads.len() - high > 1 {
             self.machine.unify(threads, high);
-            threads.truncate(high + MOST_THREADS);
+            if threads.len() > high + MOST_THREADS {
+                threads.truncate(high + MOST_THREADS);
+                self.has_cut.store(true, Ordering::Relaxed);
+            }
         }
     }
 
     /// Those of some tokens, sorted by their bytes, that pass from a configuration, the text being what it is.
-    pub(crate) fn passing(
-        &mut self,
-        config: ConfigId,
-        tokens: &[TokenId],
-        tables: &Tables,
-        exact: &mut Exact<'_>,
-    ) -> Vec<TokenId> {
+    pub(crate) fn passing(&self, config: ConfigId, tokens: &[TokenId], exact: &mut Exact<'_>) -> Vec<TokenId> {
         let mut passing = Vec::new();
-        let mut arena = std::mem::take(&mut self.scratch);
-        arena.clear();
-        arena.extend_from_slice(&self.configs[config as usize].threads);
+        let mut arena = self.config(config).threads.to_vec();
         // Where the threads after each byte of the path begin.
         let mut levels = vec![0];
         let mut path: &[u8] = &[];
         for &token in tokens {
-            let bytes = tables.vocab().bytes(token);
+            let bytes = self.tables.vocab().bytes(token);
             let shared = path.iter().zip(bytes).take_while(|(a, b)| a == b).count().min(levels.len() - 1);
             if let Some(&end) = levels.get(shared + 1) {
                 arena.truncate(end);
@@ -361,64 +333,104 @@ impl Inner {
             }
             path = bytes;
         }
-        self.scratch = arena;
         passing
     }
 
     /// Whether the text may end here, its checks included.
-    pub(crate) fn accepts(&mut self, config: ConfigId, exact: &mut Exact<'_>) -> bool {
-        let threads = self.configs[config as usize].threads.clone();
+    pub(crate) fn accepts(&self, config: ConfigId, exact: &mut Exact<'_>) -> bool {
+        let threads = &self.config(config).threads;
         threads.iter().any(|thread| self.machine.accepts(thread) || self.machine.ends(thread, exact))
     }
 
-    /// The mask of a configuration.
-    pub(crate) fn mask(&mut self, config: ConfigId, tables: &Arc<Tables>) -> Mask {
-        if let Some(mask) = &self.configs[config as usize].mask {
+    /// The mask of a configuration, without what the text rules out.
+    pub(crate) fn mask(&self, config: ConfigId) -> Mask {
+        let config = self.config(config);
+        if let Some(mask) = &*read(&config.mask) {
             return mask.clone();
         }
         self.keep_within_memory();
-        let threads = self.configs[config as usize].threads.clone();
-        let mut saturated: Vec<Thread> = threads.iter().map(|&thread| self.saturate(thread, tables.longest)).collect();
+        let longest = self.tables.longest;
+        let mut saturated: Vec<Thread> =
+            config.threads.iter().map(|&thread| self.machine.saturate(thread, longest)).collect();
         self.machine.unify(&mut saturated, 0);
-        let mask = if let Some(mask) = self.masks.get(saturated.as_slice()) {
-            mask.clone()
-        } else {
-            let arena = std::mem::take(&mut self.scratch);
-            let mut walk = Walk::new(&mut self.machine, tables, &mut self.suffixes, arena);
-            walk.run(&saturated);
-            let (arena, mut parts, visited) = (walk.arena, walk.parts, walk.visited);
-            self.scratch = arena;
-            self.visited += visited;
-            let ends = saturated.iter().any(|thread| self.machine.accepts(thread));
-            if ends {
-                parts.add.extend_from_slice(tables.vocab().eos());
-            } else if saturated.iter().any(|thread| self.machine.ends(thread, &mut Assume)) {
-                parts.conditional.extend_from_slice(tables.vocab().eos());
-            }
-            let vocab = tables.vocab();
-            parts.conditional.sort_unstable_by(|&a, &b| vocab.bytes(a).cmp(vocab.bytes(b)).then(a.cmp(&b)));
-            parts.conditional.dedup();
-            let mask = Mask::new(parts);
-            self.mask_bytes += mask.size_bytes();
-            self.mask_bytes += size_of_val(saturated.as_slice());
-            self.masks.insert(saturated.into(), mask.clone());
-            mask
+        let once = match self.masks.get(saturated.as_slice()) {
+            Some(known) => known,
+            None => self.masks.insert(saturated.clone().into(), Once::default()),
         };
-        self.configs[config as usize].mask = Some(mask.clone());
+        let mask = once.get_or_init(|| self.find_mask(&saturated)).clone();
+        *write(&config.mask) = Some(mask.clone());
         mask
     }
 
+    fn find_mask(&self, threads: &[Thread]) -> Mask {
+        let (vocab, machine) = (self.tables.vocab(), &self.machine);
+        let mut walk = Walk::new(machine, &self.tables, &self.suffixes, &self.state_sets, None);
+        walk.run(threads);
+        self.visited.fetch_add(walk.visited, Ordering::Relaxed);
+        let mut parts = walk.parts;
+        if threads.iter().any(|thread| machine.accepts(thread)) {
+            parts.add.extend_from_slice(vocab.eos());
+        } else if threads.iter().any(|thread| machine.ends(thread, &mut Assume)) {
+            parts.conditional.extend_from_slice(vocab.eos());
+        }
+        parts.conditional.sort_unstable_by(|&a, &b| vocab.bytes(a).cmp(vocab.bytes(b)).then(a.cmp(&b)));
+        parts.conditional.dedup();
+        let mask = Mask::new(parts);
+        self.mask_bytes.fetch_add(mask.size_bytes() + size_of_val(threads), Ordering::Relaxed);
+        mask
+    }
+
+    /// The mask of a configuration with what is needed after each token.
+    pub(crate) fn costed(&self, config: ConfigId) -> Arc<Costed> {
+        let once = match self.costed.get(&config) {
+            Some(known) => known,
+            None => {
+                self.keep_within_memory();
+                self.costed.insert(config, Once::default())
+            }
+        };
+        let find = || {
+            let mut walk = self.costed_walk();
+            walk.run(&self.config(config).threads);
+            self.mask_bytes.fetch_add(walk.costed.size_bytes(), Ordering::Relaxed);
+            Arc::new(walk.costed)
+        };
+        once.get_or_init(find).clone()
+    }
+
+    /// An upper bound of the tokens needed after any token of a configuration's mask.
+    pub(crate) fn worst(&self, config: ConfigId) -> u32 {
+        let config = self.config(config);
+        *config.worst.get_or_init(|| self.costed_walk().worst(&config.threads))
+    }
+
+    fn costed_walk(&self) -> Walk<'_> {
+        Walk::new(&self.machine, &self.tables, &self.costed_suffixes, &self.state_sets, Some(&self.costs))
+    }
+
+    /// Tokens that are needed from a configuration.
+    pub(crate) fn needed(&self, config: ConfigId) -> u32 {
+        let config = self.config(config);
+        if config.accepting {
+            return 0;
+        }
+        *config.needed.get_or_init(|| {
+            let needed = |&thread: &Thread| self.costs.thread(&self.machine, &self.tables, thread);
+            config.threads.iter().map(needed).min().unwrap_or(ENDLESS)
+        })
+    }
+
     /// The bytes that must come next, one after another, as far as there is only one way.
-    pub(crate) fn forced_bytes(&mut self, config: ConfigId) -> Vec<u8> {
-        let mut now = self.configs[config as usize].threads.to_vec();
+    pub(crate) fn forced_bytes(&self, config: ConfigId) -> Vec<u8> {
+        let mut now = self.config(config).threads.to_vec();
         let mut bytes = Vec::new();
         while bytes.len() < LONGEST_FORCED && !now.iter().any(|thread| self.machine.accepts(thread)) {
-            let mut hints: Bytes = [0; 4];
+            let mut hints = Bytes::default();
             if !now.iter().all(|&thread| self.machine.hint(thread, &mut hints)) {
                 break;
             }
             let mut only: Option<(u8, Vec<Thread>)> = None;
-            for byte in (0..=255u8).filter(|&byte| hints[byte as usize / 64] >> (byte % 64) & 1 == 1) {
+            for byte in hints.iter() {
                 let mut next = Vec::new();
                 for &thread in &now {
                     self.machine.step(thread, byte, &mut next, &mut Assume);
@@ -426,7 +438,7 @@ impl Inner {
                 if next.is_empty() {
                     continue;
                 }
-                if only.is_some() || next.iter().any(|thread| thread.frame.conditional) {
+                if only.is_some() || next.iter().any(|thread| thread.conditional) {
                     return bytes;
                 }
                 self.machine.unify(&mut next, 0);
@@ -439,138 +451,62 @@ impl Inner {
         bytes
     }
 
-    /// Tokens that are needed from a configuration.
-    pub(crate) fn needed(&mut self, config: ConfigId, tables: &Tables) -> u32 {
-        let threads = self.configs[config as usize].threads.clone();
-        if self.configs[config as usize].accepting {
-            return 0;
-        }
-        let needed = threads.iter().map(|&thread| self.costs.thread(&mut self.machine, tables, thread)).min();
-        needed.unwrap_or(ENDLESS)
-    }
-
     /// Memory of what can be forgotten: masks, steps and paths.
     fn droppable_bytes(&self) -> usize {
-        let stays = self.machine.stays.values().next().map_or(0, |bits| 4 * bits.len() * self.machine.stays.len());
-        self.mask_bytes + STEP_BYTES * self.next.len() + stays
+        self.mask_bytes.load(Ordering::Relaxed) + STEP_BYTES * self.next.len() + self.state_sets.token_bytes()
     }
 
     /// Memory of what everything else is numbered by: configurations, stacks, languages; and of bounds on tokens.
     fn fixed_bytes(&self) -> usize {
         CONFIG_BYTES * self.configs.len()
-            + size_of::<Thread>() * self.threads
-            + self.stacks_by_text.len()
+            + size_of::<Thread>() * self.threads.load(Ordering::Relaxed)
             + self.costs.size_bytes()
             + self.machine.size_bytes()
+            + self.state_sets.size_bytes()
+            + self.suffixes.size_bytes()
+            + self.costed_suffixes.size_bytes()
     }
 
     /// Forgets masks and steps when all has grown past the limit; sessions keep the masks that they hold. Where the
     /// rest alone takes half of it, the generation is outgrown.
-    fn keep_within_memory(&mut self) {
-        let fixed = self.fixed_bytes().saturating_sub(self.reread);
+    fn keep_within_memory(&self) {
+        let fixed = self.fixed_bytes();
+        // While a text is being read anew, how much of it that takes is not known yet.
+        let Ok(reread) = self.reread.try_lock() else { return };
+        let fixed = fixed.saturating_sub(*reread);
         if fixed > self.memory_bytes / 2 {
             self.outgrown.store(true, Ordering::Relaxed);
         }
         if self.droppable_bytes() + fixed <= self.memory_bytes {
             return;
         }
-        self.mask_bytes = 0;
-        self.machine.stays = FxHashMap::default();
-        self.masks = FxHashMap::default();
-        self.text_masks = FxHashMap::default();
-        self.next = FxHashMap::default();
-        self.costed = FxHashMap::default();
-        self.configs.iter_mut().for_each(|config| config.mask = None);
+        self.mask_bytes.store(0, Ordering::Relaxed);
+        self.state_sets.forget_tokens();
+        self.masks.clear();
+        self.text_masks.clear();
+        self.next.clear();
+        self.costed.clear();
+        self.configs.iter().for_each(|config| *write(&config.mask) = None);
     }
 
     /// Does what reads a text anew. What that takes is not counted: a fresh generation would be as large again.
-    pub(crate) fn reread<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+    pub(crate) fn reread<T>(&self, read: impl FnOnce() -> T) -> T {
+        let mut reread = self.reread.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.fixed_bytes();
-        let read = read(self);
-        self.reread += self.fixed_bytes().saturating_sub(before);
+        let read = read();
+        *reread += self.fixed_bytes().saturating_sub(before);
         read
     }
 
-    /// Where every text begins; [`REJECTED`] where there is none.
-    pub(crate) fn start(&self) -> ConfigId {
-        self.start
-    }
-
     /// See [`Engine::statistics`](super::Engine::statistics).
-    pub(crate) fn statistics(&self) -> [u64; 6] {
-        let all = self.fixed_bytes() + self.droppable_bytes();
-        let [configs, stacks] = [self.configs.len(), self.machine.stacks.len()];
-        [configs as u64, stacks as u64, self.masks.len() as u64, self.mask_bytes as u64, self.visited, all as u64]
-    }
-
-    /// A place with a path of its own, where one is needed.
-    pub(crate) fn fresh_place(&mut self, config: ConfigId) -> Place {
-        let by_text = self.configs[config as usize].by_text;
-        let path = match self.paths {
-            _ if !by_text => NO_PATH,
-            paths if paths >= LOST_PATH - 1 => LOST_PATH,
-            _ => {
-                self.paths += 1;
-                self.paths
-            }
-        };
-        Place { config, path }
-    }
-
-    /// See [`Generation::worst`].
-    fn worst(&mut self, config: ConfigId, tables: &Arc<Tables>) -> u32 {
-        let threads = self.configs[config as usize].threads.clone();
-        let arena = std::mem::take(&mut self.scratch);
-        let mut walk = Walk::new(&mut self.machine, tables, &mut self.costed_suffixes, arena);
-        walk.costs = Some(&mut self.costs);
-        let worst = walk.worst(&threads);
-        self.scratch = walk.arena;
-        self.configs[config as usize].worst = Some(worst);
-        worst
-    }
-
-    /// The mask of a configuration with what is needed after each token.
-    pub(crate) fn costed(&mut self, config: ConfigId, tables: &Arc<Tables>) -> Arc<Costed> {
-        if let Some(costed) = self.costed.get(&config) {
-            return costed.clone();
+    pub(crate) fn statistics(&self) -> Statistics {
+        Statistics {
+            configurations: self.configs.len(),
+            stacks: self.machine.stacks.len(),
+            masks: self.masks.len(),
+            mask_bytes: self.mask_bytes.load(Ordering::Relaxed),
+            visited: self.visited.load(Ordering::Relaxed),
+            bytes: self.fixed_bytes() + self.droppable_bytes(),
         }
-        self.keep_within_memory();
-        let threads = self.configs[config as usize].threads.clone();
-        let arena = std::mem::take(&mut self.scratch);
-        let mut walk = Walk::new(&mut self.machine, tables, &mut self.costed_suffixes, arena);
-        walk.costs = Some(&mut self.costs);
-        walk.run(&threads);
-        let (arena, costed) = (walk.arena, Arc::new(walk.costed));
-        self.scratch = arena;
-        self.mask_bytes += costed.size_bytes();
-        self.costed.insert(config, costed.clone());
-        costed
-    }
-
-    /// A thread with the same mask, its counters cut to what one token can reach.
-    fn saturate(&mut self, mut thread: Thread, longest: u32) -> Thread {
-        let frame = &mut thread.frame;
-        match frame.kind {
-            Kind::String | Kind::Text => {
-                let bounds = &self.machine.rules.strings[frame.a as usize];
-                let (min, max) = (bounds.min_chars, bounds.max_chars.unwrap_or(u32::MAX));
-                if frame.c < min && min - frame.c > longest {
-                    frame.c = 0;
-                } else if frame.c >= min && max.saturating_sub(frame.c) > longest {
-                    frame.c = min;
-                }
-                frame.b = self.machine.expansion.lang_horizon(frame.b, longest);
-            }
-            Kind::OtherKey => frame.b = self.machine.expansion.lang_horizon(frame.b, longest),
-            Kind::Number => frame.a = self.machine.expansion.lang_horizon(frame.a, longest),
-            _ => {}
-        }
-        thread
     }
 }
-
-/// Longest run of forced bytes that is looked for at once.
-const LONGEST_FORCED: usize = 1024;
-
-/// Ambiguity beyond this many threads is cut: texts may then be turned down, never let through.
-const MOST_THREADS: usize = 4096;

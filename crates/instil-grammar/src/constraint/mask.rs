@@ -82,11 +82,6 @@ impl Mask {
         &self.parts.conditional
     }
 
-    /// Some tokens of this place passed or not according to the text so far.
-    pub fn is_conditional(&self) -> bool {
-        !self.parts.conditional.is_empty()
-    }
-
     /// The token may come next.
     pub fn contains(&self, id: TokenId) -> bool {
         if let Some(by_text) = &self.by_text {

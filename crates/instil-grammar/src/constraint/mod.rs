@@ -7,11 +7,11 @@
 //! ```
 //! use std::sync::Arc;
 //!
-//! use instil::constraint::{Engine, Settings, Tables};
-//! use instil::grammar::{GrammarSource, Options};
-//! use instil::vocab::{TokenKind, Vocab};
+//! use instil_grammar::constraint::{Engine, Settings, Tables};
+//! use instil_grammar::grammar::{GrammarSource, Options};
+//! use instil_grammar::vocab::{TokenKind, Vocab};
 //!
-//! # fn main() -> instil::Result<()> {
+//! # fn main() -> instil_grammar::Result<()> {
 //! // Token id → bytes: here each byte is a token; id 256 ends a sequence.
 //! let bytes: Vec<[u8; 1]> = (0..=255).map(|byte| [byte]).collect();
 //! let tokens = bytes.iter().map(|byte| (byte.as_slice(), TokenKind::Text));
@@ -78,17 +78,18 @@
 //! 1. `crate::grammar` compiles a schema, a regex, a choice or a text into *nodes*, each a union of *shapes*: a literal,
 //!    an object with its members, an array with its items, a string or a number over a regular language. What no
 //!    automaton holds stands beside a shape as *guards*.
-//! 2. `rules` turns shapes into what can be run: alternatives by first byte, objects as sets of members read, bounds
-//!    of strings.
+//! 2. `rules` numbers shapes as they are run: alternatives by first byte, objects as sets of members read, bounds of
+//!    strings.
 //! 3. `frame`: a *frame* is a place within one value, a *thread* a frame on a stack of enclosing places, a
-//!    *configuration* an interned set of threads. `step` (with `step/object` and `step/array`) moves a thread by one byte;
-//!    `escape` reads the inside of strings.
+//!    *configuration* an interned set of threads. `step` moves a thread by one byte, names the bytes that it may take, and
+//!    completes it; each kind of value has a file of its own in it. `escape` reads the inside of strings.
 //! 4. `tables` and `classes` sort the vocabulary once: a byte trie (`trie`), the tokens that stay inside a free string,
 //!    those that leave one by what follows the quote, and the classes of characters that tokens are made of.
-//! 5. `walk` finds the tokens that pass from a configuration: strings over every text by the tables (`free`), strings
-//!    over a language by classes (`over_language`), all else down the trie, where `hint` says which bytes are worth a look.
-//!    The outcome is a [`Mask`]: shared sets and short lists.
-//! 6. `generation` keeps what was found for all sessions of an `engine`: masks by configuration (counters far from their
+//! 5. `walk` finds the tokens that pass from a configuration: strings over every text by the tables (`walk/free`), strings
+//!    over a language by classes (`walk/over_language`), all else down the trie. The outcome is a [`Mask`]: shared sets
+//!    and short lists.
+//! 6. `generation` keeps what was found for all sessions of an `engine`, which may ask from many threads at once (`shared`,
+//!    and `expansion` in the same way for the grammar's nodes and languages): masks by configuration (counters far from their
 //!    bounds put out of sight), where tokens lead, and, where guards or unique keys make that depend on the text, both by
 //!    *path*: the tokens since the last configuration that depended on none.
 //! 7. `session` is one text. It asks what the text itself decides (`document` answers guards and uniqueness), and keeps
@@ -104,17 +105,15 @@ mod costed;
 mod document;
 mod engine;
 mod escape;
+mod expansion;
 mod frame;
-mod free;
 mod generation;
-mod hint;
-mod least;
 mod mask;
 #[cfg(feature = "outlines")]
 pub mod outlines;
-mod over_language;
 mod rules;
 mod session;
+mod shared;
 mod step;
 mod tables;
 #[cfg(test)]
@@ -123,11 +122,12 @@ mod trie;
 mod walk;
 
 pub use backend::{Backend, Compiler, Constraint, Enforcement, TextSession, enforcement};
-pub use engine::{Engine, Tokenise};
+pub use engine::Engine;
 pub use escape::Escapes;
+pub use generation::Statistics;
 pub use mask::Mask;
 pub use session::{Rejected, Session};
-pub use tables::Tables;
+pub use tables::{Tables, Tokenise};
 
 /// White space between the parts of a JSON text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

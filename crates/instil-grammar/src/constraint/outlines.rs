@@ -10,7 +10,7 @@ use outlines_core::prelude::{Index, Vocabulary};
 use serde_json::{Map, Value};
 
 use super::Mask;
-use super::backend::{Constraint, Enforcement, TextSession, check_budget, refused};
+use super::backend::{Constraint, Enforcement, TextSession, refused};
 use crate::error::{Error, Remedy, Result, setting};
 use crate::grammar::GrammarSource;
 use crate::vocab::{TokenId, Vocab};
@@ -66,7 +66,7 @@ struct OutlinesSession {
 
 impl Constraint for Arc<OutlinesConstraint> {
     fn start(&self, max_tokens: Option<usize>) -> Result<Box<dyn TextSession>> {
-        check_budget(self.min_tokens, max_tokens)?;
+        max_tokens.map_or(Ok(()), |limit| self.check_limit(limit))?;
         Ok(Box::new(OutlinesSession { state: self.index.initial_state(), constraint: self.clone() }))
     }
 

@@ -1,12 +1,14 @@
-//! Shapes as the engine runs them: values by first byte, objects with sorted names, arrays with
-//! bounded counters. Built from the expansion when a node is first entered.
+//! Shapes as the engine runs them: values by first byte, and objects by the members read so far with what may follow.
+//! Taken from the expansion when a node is first entered.
 
-use rustc_hash::FxHashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::KeyOrder;
-use crate::grammar::{
-    ArrayShape, Expansion, GuardId, LangId, NodeId, ObjectShape, Shape, ShapeKind, StringShape, least_cover,
-};
+use super::expansion::SharedExpansion;
+use super::frame::ObjectId;
+use super::shared::{Cells, List, Map};
+use crate::grammar::{ArrayShape, GuardId, NodeId, ObjectShape, Shape, ShapeKind, StateId, StringShape, least_cover};
 
 /// First bytes of values fall into these classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,48 +38,80 @@ impl First {
     }
 }
 
-/// Number of [`First`] classes.
-pub(crate) const FIRSTS: usize = 7;
+impl First {
+    /// All classes.
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Null, Self::False, Self::True, Self::Number, Self::String, Self::Array, Self::Object];
+
+    /// The bytes of the class.
+    pub(crate) fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::Null => b"n",
+            Self::False => b"f",
+            Self::True => b"t",
+            Self::Number => b"-0123456789",
+            Self::String => b"\"",
+            Self::Array => b"[",
+            Self::Object => b"{",
+        }
+    }
+}
 
 /// One shape of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Alternative {
-    pub(crate) first: First,
-    /// Number: start state. String: index of its bounds. Array, object: index of it.
-    pub(crate) index: u32,
-    /// List of guards, or [`NO_GUARDS`].
-    pub(crate) guards: u32,
+    pub(crate) start: Start,
+    /// List of guards, where there are any.
+    pub(crate) guards: Option<u32>,
 }
 
-/// No guard at all.
-pub(crate) const NO_GUARDS: u32 = u32::MAX;
+/// How a shape begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    Constant(Constant),
+    /// The first state of its literals.
+    Number(StateId),
+    /// Index of its bounds.
+    String(u32),
+    /// Index of it.
+    Array(u32),
+    /// Index of it.
+    Object(u32),
+}
 
-/// An object as it is run; names are sorted by bytes, and members are numbered so.
-#[derive(Debug)]
-pub(crate) struct Object {
-    pub(crate) names: Vec<Box<[u8]>>,
-    pub(crate) nodes: Vec<NodeId>,
-    /// Position in the schema's order, by member.
-    position: Vec<u32>,
-    /// Member at each position.
-    order: Vec<u32>,
-    required: Vec<bool>,
-    /// Required members at or after each position.
-    required_from: Vec<u32>,
-    pub(crate) others: Vec<(LangId, NodeId)>,
-    /// By entry of `others`: the obligations that it meets, as bits.
-    serves: Vec<u32>,
-    /// All obligations, as bits.
-    obligations: u32,
-    /// Value of every key that is none of `names`.
-    pub(crate) rest: Option<NodeId>,
-    /// Names that are not members.
-    forbidden: Vec<bool>,
-    min: u32,
-    max: Option<u32>,
-    /// `(a, b)` by member: `a` needs `b`.
-    implies: Vec<(u32, u32)>,
-    counted: bool,
+/// A value with one spelling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Constant {
+    Null,
+    False,
+    True,
+}
+
+impl Constant {
+    /// How it is spelt.
+    #[inline]
+    pub(crate) fn spelling(self) -> &'static [u8] {
+        match self {
+            Self::Null => b"null",
+            Self::False => b"false",
+            Self::True => b"true",
+        }
+    }
+}
+
+impl Start {
+    /// The class of the first byte.
+    pub(crate) fn first(self) -> First {
+        match self {
+            Self::Constant(Constant::Null) => First::Null,
+            Self::Constant(Constant::False) => First::False,
+            Self::Constant(Constant::True) => First::True,
+            Self::Number(_) => First::Number,
+            Self::String(_) => First::String,
+            Self::Array(_) => First::Array,
+            Self::Object(_) => First::Object,
+        }
+    }
 }
 
 /// How far an object has come, with what may follow. Interned.
@@ -181,50 +215,10 @@ impl ObjectState {
     }
 }
 
-impl Object {
-    fn new(shape: &ObjectShape, expansion: &mut Expansion) -> Self {
-        // Members in the schema's order; names that may not come have no node.
-        let mut entries: Vec<(&str, Option<NodeId>, bool)> = Vec::new();
-        for member in &shape.members {
-            let node = (!expansion.is_empty(member.node)).then_some(member.node);
-            entries.push((&member.name, node, member.required));
-        }
-        // A member that needs a forbidden one is forbidden itself.
-        while let Some(&(a, _)) =
-            shape.implies.iter().find(|(a, b)| entries[*b as usize].1.is_none() && entries[*a as usize].1.is_some())
-        {
-            entries[a as usize].1 = None;
-        }
-        entries.extend(shape.forbidden.iter().map(|name| (name.as_str(), None, false)));
-        let mut order: Vec<u32> = (0..).take(entries.len()).collect();
-        order.sort_by(|&a, &b| entries[a as usize].0.as_bytes().cmp(entries[b as usize].0.as_bytes()));
-        let mut sorted = vec![0; entries.len()];
-        for (index, &entry) in (0..).zip(&order) {
-            sorted[entry as usize] = index;
-        }
-        let entry = |index: &u32| entries[*index as usize];
-        let mut required_from = vec![0; entries.len() + 1];
-        for at in (0..entries.len()).rev() {
-            required_from[at] = required_from[at + 1] + u32::from(entries[at].2);
-        }
-        let implies = shape.implies.iter().filter(|(a, b)| a != b && entries[*a as usize].1.is_some());
-        Self {
-            required_from,
-            names: order.iter().map(|i| entry(i).0.as_bytes().into()).collect(),
-            nodes: order.iter().map(|i| entry(i).1.unwrap_or(NodeId::MAX)).collect(),
-            forbidden: order.iter().map(|i| entry(i).1.is_none()).collect(),
-            required: order.iter().map(|i| entry(i).2).collect(),
-            others: shape.others.clone(),
-            serves: shape.serves.clone(),
-            obligations: (1 << shape.obligations) - 1,
-            rest: shape.rest,
-            min: shape.min_members,
-            max: shape.max_members,
-            counted: shape.min_members > 0 || shape.max_members.is_some(),
-            implies: implies.map(|&(a, b)| (sorted[a as usize], sorted[b as usize])).collect(),
-            position: order,
-            order: sorted,
-        }
+impl ObjectShape {
+    /// The value of a member that may come.
+    pub(crate) fn node(&self, member: u32) -> NodeId {
+        self.nodes[member as usize].expect("a member that may come has a value")
     }
 
     /// The value of a key that is not a member's: [`REST`] or one of the others.
@@ -233,6 +227,10 @@ impl Object {
             Some(node) if which == REST => node,
             _ => self.others[which as usize].1,
         }
+    }
+
+    fn is_forbidden(&self, member: u32) -> bool {
+        self.nodes[member as usize].is_none()
     }
 
     /// Keys that are not members' may come.
@@ -246,15 +244,15 @@ impl Object {
 
     /// Members that may come at or after a position.
     fn possible_from(&self, position: u32) -> usize {
-        if self.min == 0 {
+        if self.min_members == 0 {
             return 0;
         }
-        self.order[position as usize..].iter().filter(|&&member| !self.forbidden[member as usize]).count()
+        self.order[position as usize..].iter().filter(|&&member| !self.is_forbidden(member)).count()
     }
 
     /// The greatest count that matters.
     fn count_cap(&self) -> u32 {
-        if self.counted { self.max.unwrap_or(self.min).max(self.min) } else { 0 }
+        self.max_members.unwrap_or(0).max(self.min_members)
     }
 
     /// Members that are missing although required, or needed by one that is there.
@@ -284,12 +282,13 @@ impl Object {
         let unmet = self.obligations & !key.met;
         let cover = least_cover(&self.serves, unmet);
         let after = |which: usize| least_cover(&self.serves, unmet & !self.serves.get(which).unwrap_or(&0));
-        let room = |taken: u32, needed: usize| self.max.is_none_or(|max| taken as usize + needed <= max as usize);
+        let room =
+            |taken: u32, needed: usize| self.max_members.is_none_or(|max| taken as usize + needed <= max as usize);
         match order {
             KeyOrder::Any => {
                 let missing = self.missing(&key.used);
-                for member in (0..len).filter(|&m| !key.used.has(m) && !self.forbidden[m as usize]) {
-                    let fits = self.max.is_none() || {
+                for member in (0..len).filter(|&m| !key.used.has(m) && !self.is_forbidden(m)) {
+                    let fits = self.max_members.is_none() || {
                         let mut used = key.used.clone();
                         used.set(member);
                         room(key.count + 1, self.missing(&used).len() + cover as usize)
@@ -300,7 +299,7 @@ impl Object {
                 }
                 others = endless && room(key.count + 1, missing.len() + (cover as usize).saturating_sub(1));
                 lacking = missing.len();
-                closable = missing.is_empty() && unmet == 0 && key.count >= self.min;
+                closable = missing.is_empty() && unmet == 0 && key.count >= self.min_members;
             }
             KeyOrder::Schema => {
                 // `used` holds every member read where some implication needs it.
@@ -326,9 +325,9 @@ impl Object {
                     }
                     let after = missing_from(&used, position + 1);
                     let left = self.possible_from(position + 1);
-                    let enough = endless || key.count as usize + 1 + left >= self.min as usize;
+                    let enough = endless || key.count as usize + 1 + left >= self.min_members as usize;
                     if enough
-                        && !self.forbidden[member as usize]
+                        && !self.is_forbidden(member)
                         && after.is_some_and(|needed| room(key.count + 1, needed + cover as usize))
                     {
                         allowed.set(member);
@@ -339,7 +338,7 @@ impl Object {
                 }
                 others = endless && missing == Some(0) && room(key.count + 1, (cover as usize).saturating_sub(1));
                 lacking = missing.unwrap_or(0);
-                closable = missing == Some(0) && unmet == 0 && key.count >= self.min;
+                closable = missing == Some(0) && unmet == 0 && key.count >= self.min_members;
             }
         }
         let members = allowed.any(0, len);
@@ -350,7 +349,7 @@ impl Object {
             other_allowed = (0..self.others.len()).map(fits).collect();
             let nearest =
                 (0..self.others.len()).filter(|&which| other_allowed[which]).min_by_key(|&which| after(which));
-            nearest_other = nearest.map_or(0, index);
+            nearest_other = nearest.map_or(0, |which| u32::try_from(which).unwrap_or(u32::MAX));
         }
         let members_first = members && !(others && unmet != 0 && lacking == 0);
         let has_others = key.has_others;
@@ -369,23 +368,27 @@ impl Object {
     }
 }
 
-/// Interned rules of one grammar.
+/// The shapes of a node, by the class of their first byte.
+pub(crate) type Alternatives = [Box<[Alternative]>; First::ALL.len()];
+
+/// Interned rules of one grammar. Any thread may add to them.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
-    nodes: FxHashMap<NodeId, u32>,
-    alternatives: Vec<[Box<[Alternative]>; FIRSTS]>,
-    pub(crate) objects: Vec<Object>,
-    states: Vec<ObjectState>,
-    state_index: FxHashMap<(u32, ObjectKey), u32>,
-    state_next: FxHashMap<(u32, u32), u32>,
-    arrays: Vec<ArrayShape>,
-    pub(crate) strings: Vec<StringShape>,
-    pub(crate) guards: Vec<Vec<GuardId>>,
+    alternatives: Cells<Alternatives>,
+    objects: List<Arc<ObjectShape>>,
+    states: List<ObjectState>,
+    state_index: Map<(u32, ObjectKey), ObjectId>,
+    state_next: Map<(ObjectId, u32), ObjectId>,
+    arrays: List<ArrayShape>,
+    strings: List<StringShape>,
+    guards: List<Vec<GuardId>>,
     // Equal shapes are one, so that threads over them meet.
-    object_index: FxHashMap<ObjectShape, u32>,
-    array_index: FxHashMap<ArrayShape, u32>,
-    string_index: FxHashMap<StringShape, u32>,
-    guard_index: FxHashMap<Vec<GuardId>, u32>,
+    object_index: Map<Arc<ObjectShape>, u32>,
+    array_index: Map<ArrayShape, u32>,
+    string_index: Map<StringShape, u32>,
+    guard_index: Map<Vec<GuardId>, u32>,
+    /// Names of the object that has most of them.
+    widest: AtomicUsize,
     order: KeyOrder,
 }
 
@@ -407,111 +410,103 @@ impl Rules {
 
     /// Memory of the states, which grow with the texts, roughly.
     pub(crate) fn size_bytes(&self) -> usize {
-        let widest = self.objects.iter().map(|object| object.names.len()).max().unwrap_or(0);
-        let state = 2 * size_of::<ObjectState>() + 3 * widest / 8;
+        let state = 2 * size_of::<ObjectState>() + 3 * self.widest.load(Ordering::Relaxed) / 8;
         state * self.states.len() + 16 * self.state_next.len()
     }
 
-    /// The shapes of a node that begin with a class of bytes.
-    pub(crate) fn alternatives(&mut self, node: NodeId, expansion: &mut Expansion) -> u32 {
-        if let Some(&index) = self.nodes.get(&node) {
-            return index;
-        }
-        let mut lists: [Vec<Alternative>; FIRSTS] = Default::default();
-        for shape in expansion.shapes(node).iter() {
-            let alternative = self.alternative(shape, expansion);
-            let list = &mut lists[alternative.first as usize];
-            if !list.contains(&alternative) {
-                list.push(alternative);
-            }
-        }
-        let index = u32::try_from(self.alternatives.len()).expect("fewer nodes than 2^32");
-        self.alternatives.push(lists.map(Vec::into_boxed_slice));
-        self.nodes.insert(node, index);
-        index
-    }
-
-    /// One list of [`Self::alternatives`].
+    /// The shapes of a node.
     #[inline]
-    pub(crate) fn list(&self, index: u32, first: usize) -> &[Alternative] {
-        &self.alternatives[index as usize][first]
+    pub(crate) fn alternatives(&self, node: NodeId, expansion: &SharedExpansion) -> &Alternatives {
+        self.alternatives.get_or(node, || {
+            let mut lists: [Vec<Alternative>; First::ALL.len()] = Default::default();
+            for shape in expansion.ask(|expansion| expansion.shapes(node)).iter() {
+                let alternative = self.alternative(shape, expansion);
+                let list = &mut lists[alternative.start.first() as usize];
+                if !list.contains(&alternative) {
+                    list.push(alternative);
+                }
+            }
+            lists.map(Vec::into_boxed_slice)
+        })
     }
 
-    fn alternative(&mut self, shape: &Shape, expansion: &mut Expansion) -> Alternative {
+    fn alternative(&self, shape: &Shape, expansion: &SharedExpansion) -> Alternative {
         let guards = match &shape.guards {
-            none if none.is_empty() => NO_GUARDS,
-            guards => *self.guard_index.entry(guards.clone()).or_insert_with(|| {
-                self.guards.push(guards.clone());
-                index(self.guards.len() - 1)
-            }),
+            none if none.is_empty() => None,
+            guards => Some(self.guard_index.get_or(guards.clone(), || self.guards.push(guards.clone()))),
         };
-        let (first, index) = match &shape.kind {
-            ShapeKind::Null => (First::Null, 0),
-            ShapeKind::Bool(false) => (First::False, 0),
-            ShapeKind::Bool(true) => (First::True, 0),
-            ShapeKind::Number(lang) => (First::Number, expansion.lang_start(*lang)),
-            ShapeKind::String(string) => (First::String, self.string(string)),
+        let start = match &shape.kind {
+            ShapeKind::Null => Start::Constant(Constant::Null),
+            ShapeKind::Bool(false) => Start::Constant(Constant::False),
+            ShapeKind::Bool(true) => Start::Constant(Constant::True),
+            ShapeKind::Number(lang) => Start::Number(expansion.lang_start(*lang)),
+            ShapeKind::String(string) => Start::String(self.string(string)),
             ShapeKind::Array(array) => {
-                let arrays = &mut self.arrays;
-                let index = *self.array_index.entry(array.clone()).or_insert_with(|| {
-                    arrays.push(array.clone());
-                    index(arrays.len() - 1)
-                });
-                (First::Array, index)
+                Start::Array(self.array_index.get_or(array.clone(), || self.arrays.push(array.clone())))
             }
-            ShapeKind::Object(object) => {
-                let objects = &mut self.objects;
-                let index = *self.object_index.entry(object.clone()).or_insert_with(|| {
-                    objects.push(Object::new(object, expansion));
-                    index(objects.len() - 1)
-                });
-                (First::Object, index)
-            }
+            ShapeKind::Object(object) => Start::Object(self.object_index.get_or(object.clone(), || {
+                self.widest.fetch_max(object.names.len(), Ordering::Relaxed);
+                self.objects.push(object.clone())
+            })),
         };
-        Alternative { first, index, guards }
+        Alternative { start, guards }
     }
 
     /// The index of a string's bounds.
-    pub(crate) fn string(&mut self, string: &StringShape) -> u32 {
-        let strings = &mut self.strings;
-        *self.string_index.entry(string.clone()).or_insert_with(|| {
-            strings.push(string.clone());
-            index(strings.len() - 1)
-        })
+    pub(crate) fn string(&self, string: &StringShape) -> u32 {
+        self.string_index.get_or(string.clone(), || self.strings.push(string.clone()))
+    }
+
+    /// A string's bounds.
+    #[inline]
+    pub(crate) fn bounds(&self, bounds: u32) -> &StringShape {
+        self.strings.get(bounds)
+    }
+
+    /// A list of guards.
+    #[inline]
+    pub(crate) fn guards(&self, guards: u32) -> &[GuardId] {
+        self.guards.get(guards)
     }
 
     /// An array.
     #[inline]
     pub(crate) fn array(&self, array: u32) -> &ArrayShape {
-        &self.arrays[array as usize]
+        self.arrays.get(array)
+    }
+
+    /// An object, however far it has come.
+    #[inline]
+    pub(crate) fn object(&self, object: u32) -> &ObjectShape {
+        self.objects.get(object)
     }
 
     /// An object's state.
     #[inline]
-    pub(crate) fn state(&self, state: u32) -> &ObjectState {
-        &self.states[state as usize]
+    pub(crate) fn state(&self, state: ObjectId) -> &ObjectState {
+        self.states.get(state)
     }
 
     /// The object of a state.
     #[inline]
-    pub(crate) fn object_of(&self, state: u32) -> &Object {
-        &self.objects[self.states[state as usize].object as usize]
+    pub(crate) fn object_of(&self, state: ObjectId) -> &ObjectShape {
+        self.objects.get(self.state(state).object)
     }
 
     /// The state of an object before its first member.
-    pub(crate) fn open(&mut self, object: u32) -> u32 {
-        let used = Bits::new(self.objects[object as usize].names.len());
+    pub(crate) fn open(&self, object: u32) -> ObjectId {
+        let used = Bits::new(self.object(object).names.len());
         self.intern(object, ObjectKey { used, next: 0, count: 0, has_others: false, met: 0 })
     }
 
     /// The state after one more member ([`other`]: one that has no name).
-    pub(crate) fn with_member(&mut self, state: u32, member: u32) -> u32 {
-        if let Some(&next) = self.state_next.get(&(state, member)) {
+    pub(crate) fn with_member(&self, state: ObjectId, member: u32) -> ObjectId {
+        if let Some(next) = self.state_next.get(&(state, member)) {
             return next;
         }
-        let from = &self.states[state as usize];
+        let from = self.state(state);
         let (object, mut key) = (from.object, from.key.clone());
-        let rules = &self.objects[object as usize];
+        let rules = self.object(object);
         key.count = (key.count + 1).min(rules.count_cap());
         if member >= OTHER {
             key.met |= rules.serves.get((member & !OTHER) as usize).copied().unwrap_or(0);
@@ -526,14 +521,12 @@ impl Rules {
         if self.order == KeyOrder::Any {
             key.next = 0;
         }
-        let next = self.intern(object, key);
-        self.state_next.insert((state, member), next);
-        next
+        self.state_next.insert((state, member), self.intern(object, key))
     }
 
     /// The member that an object needs next, in the schema's order.
-    pub(crate) fn next_required(&self, state: u32) -> Option<u32> {
-        let key = &self.states[state as usize].key;
+    pub(crate) fn next_required(&self, state: ObjectId) -> Option<u32> {
+        let key = &self.state(state).key;
         let object = self.object_of(state);
         let missing = match (self.order, object.implies.is_empty()) {
             (KeyOrder::Schema, true) => {
@@ -545,19 +538,14 @@ impl Rules {
         missing.into_iter().min_by_key(|&member| object.position[member as usize])
     }
 
-    fn intern(&mut self, object: u32, key: ObjectKey) -> u32 {
+    fn intern(&self, object: u32, key: ObjectKey) -> ObjectId {
         let at = (object, key);
-        if let Some(&state) = self.state_index.get(&at) {
-            return state;
+        match self.state_index.get(&at) {
+            Some(known) => known,
+            None => {
+                let state = self.object(object).state(object, at.1.clone(), self.order);
+                self.state_index.get_or(at, || self.states.push(state))
+            }
         }
-        let state = self.objects[object as usize].state(object, at.1.clone(), self.order);
-        self.states.push(state);
-        let state = index(self.states.len() - 1);
-        self.state_index.insert(at, state);
-        state
     }
-}
-
-fn index(at: usize) -> u32 {
-    u32::try_from(at).expect("memory ends before 2^32 rules")
 }

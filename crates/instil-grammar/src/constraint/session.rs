@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::document::{self, Answers, Document, Exact};
 use super::engine::Engine;
-use super::escape::{self, Escapes, PLAIN, Step};
+use super::escape::{self, Escapes, PLAIN, Spelt};
 use super::generation::{ConfigId, Generation, NO_PATH, Place, REJECTED};
-use super::least::ENDLESS;
 use super::mask::Mask;
+use super::step::ENDLESS;
 use super::trie::{NONE, ROOT, Trie};
 use crate::vocab::{TokenId, TokenKind};
 
@@ -51,7 +51,7 @@ impl std::error::Error for Rejected {}
 
 impl Session {
     pub(crate) fn new(engine: Arc<Engine>, generation: Arc<Generation>, max_tokens: Option<usize>) -> Self {
-        let start = generation.read().start();
+        let start = generation.start();
         Self {
             engine,
             generation,
@@ -82,18 +82,15 @@ impl Session {
             return Mask::from_ids(Vec::new(), self.engine.tables.vocab().len());
         }
         let (mask, whole) = self.within_budget();
-        let generation = self.generation.clone();
-        let inner = generation.read();
-        let in_other_key = inner.config(self.place.config).in_other_key;
+        let in_other_key = self.generation.config(self.place.config).in_other_key;
         let depends = in_other_key || !mask.conditional().is_empty();
-        let known = if whole && depends { inner.text_mask(self.place.path).cloned() } else { None };
-        drop(inner);
+        let known = if whole && depends { self.generation.text_mask(self.place.path) } else { None };
         let mask = match known {
             Some(known) => known,
             None if depends => {
                 let mask = self.by_text(mask, in_other_key, whole);
                 if whole {
-                    generation.write().remember_mask(self.place.path, &mask);
+                    self.generation.remember_mask(self.place.path, &mask);
                 }
                 mask
             }
@@ -116,19 +113,20 @@ impl Session {
         let vocab = self.engine.tables.vocab();
         self.generation = self.engine.generation();
         let steps = self.steps.iter().take_while(|step| step.2 < len);
-        self.place = self.generation.write().reread(|inner| {
+        let generation = &self.generation;
+        self.place = generation.reread(|| {
             let (mut document, mut answers, mut text) = (Document::default(), Answers::default(), Vec::new());
-            let mut config = inner.start();
+            let mut config = generation.start();
             for &(token, ..) in steps {
                 let bytes = vocab.bytes(token);
-                config = inner.advance(config, bytes, &mut Exact::new(&mut document, &mut text, &mut answers)).0;
+                config = generation.advance(config, bytes, &mut Exact::new(&mut document, &mut text, &mut answers)).0;
                 if config == REJECTED {
                     return Place { config, path: NO_PATH };
                 }
                 text.extend_from_slice(bytes);
                 answers.clear();
             }
-            inner.fresh_place(config)
+            generation.fresh_place(config)
         });
         self.moved = self.steps.len();
         // They name guards by the numbers of the generation left.
@@ -140,19 +138,19 @@ impl Session {
     /// the limit has ruled out nothing.
     fn within_budget(&mut self) -> (Mask, bool) {
         let config = self.place.config;
-        let Some(left) = self.tokens_left() else { return (self.generation.mask(config, &self.engine.tables), true) };
+        let Some(left) = self.tokens_left() else { return (self.generation.mask(config), true) };
         let tables = self.engine.tables.clone();
         let Some(after) = left.checked_sub(1) else {
             let ends = self.may_end();
             let eos = if ends { tables.vocab().eos().to_vec() } else { Vec::new() };
             return (Mask::from_ids(eos, tables.vocab().len()), false);
         };
-        if self.generation.worst(config, &self.engine.tables) as usize <= after {
-            return (self.generation.mask(config, &self.engine.tables), true);
+        if self.generation.worst(config) as usize <= after {
+            return (self.generation.mask(config), true);
         }
-        let costed = self.generation.write().costed(config, &tables);
+        let costed = self.generation.costed(config);
         if costed.worst as usize <= after {
-            return (self.generation.mask(config, &self.engine.tables), true);
+            return (self.generation.mask(config), true);
         }
         self.closed_by_budget = true;
         let escapes = self.engine.settings().escapes;
@@ -173,7 +171,7 @@ impl Session {
         if self.place.config == REJECTED {
             return ENDLESS as usize;
         }
-        self.generation.write().needed(self.place.config, &self.engine.tables) as usize
+        self.generation.needed(self.place.config) as usize
     }
 
     /// Once the limit lies within `window` tokens of what the text needs to its end: the tokens after which
@@ -187,14 +185,14 @@ impl Session {
         }
         let tables = self.engine.tables.clone();
         // A bound for all tokens of the mask is at hand, and spares the exact one while the limit is far.
-        if left > window.saturating_add(self.generation.worst(self.place.config, &tables) as usize + 2) {
+        if left > window.saturating_add(self.generation.worst(self.place.config) as usize + 2) {
             return None;
         }
         let needed = self.min_tokens_left();
         let slack = left.checked_sub(needed + 1).filter(|&slack| slack < window)?;
         let less = match needed.checked_sub(1) {
             Some(less) => {
-                let costed = self.generation.write().costed(self.place.config, &tables);
+                let costed = self.generation.costed(self.place.config);
                 costed.within(u32::try_from(less).unwrap_or(u32::MAX), &tables, self.engine.settings().escapes)
             }
             None => Mask::from_ids(tables.vocab().eos().to_vec(), tables.vocab().len()),
@@ -214,12 +212,12 @@ impl Session {
         if self.place.config == REJECTED {
             return Vec::new();
         }
-        let bytes = self.generation.write().forced_bytes(self.place.config);
+        let bytes = self.generation.forced_bytes(self.place.config);
         if bytes.is_empty() {
             return Vec::new();
         }
         let vocab = engine.tables.vocab();
-        let mut run = engine.tokenise(&bytes);
+        let mut run = engine.tables.tokenise(&bytes);
         let mut ends: Vec<usize> = Vec::with_capacity(run.len());
         for &token in &run {
             ends.push(ends.last().unwrap_or(&0) + vocab.bytes(token).len());
@@ -274,7 +272,7 @@ impl Session {
             let mut asked: Vec<TokenId> = mask.conditional().to_vec();
             asked.retain(|&token| !is_eos(token) && removed.binary_search(&token).is_err());
             let exact = &mut Exact::new(&mut self.document, &mut self.text, &mut self.answers);
-            extra.extend(generation.write().passing(config, &asked, tables, exact));
+            extra.extend(generation.passing(config, &asked, exact));
         }
         mask.with(extra, removed)
     }
@@ -288,7 +286,7 @@ impl Session {
         let fillers = runs.iter().map(|&run| tables.trie.node(tables.trie.find(&vec![*filler; run as usize])).value);
         // Where fillers may not stand in the key, whatever else may.
         let mut others = Vec::new();
-        self.generation.mask(self.place.config, &tables).for_each(|token| {
+        self.generation.mask(self.place.config).for_each(|token| {
             if others.len() < MOST_WAYS_OUT && !tables.vocab().bytes(token).contains(&b'"') {
                 others.push(token);
             }
@@ -345,7 +343,7 @@ impl Session {
     /// Where some bytes lead, and whether that depends on the text.
     fn peek(&mut self, bytes: &[u8]) -> (ConfigId, bool) {
         let exact = &mut Exact::new(&mut self.document, &mut self.text, &mut self.answers);
-        self.generation.write().advance(self.place.config, bytes, exact)
+        self.generation.advance(self.place.config, bytes, exact)
     }
 
     /// Appends a token.
@@ -372,22 +370,22 @@ impl Session {
             return Err(Rejected { token });
         }
         if let Some(left) = self.tokens_left()
-            && (left == 0 || self.generation.worst(self.place.config, &engine.tables) as usize >= left)
+            && (left == 0 || self.generation.worst(self.place.config) as usize >= left)
             && !self.mask().contains(token)
         {
             return Err(Rejected { token });
         }
         let bytes = vocab.bytes(token);
-        let known = self.generation.read().known(self.place, token);
+        let known = self.generation.known(self.place, token);
         let next = if let Some(next) = known {
             next
         } else {
-            let known = self.generation.read().known_config(self.place, token);
+            let known = self.generation.known_config(self.place, token);
             let (next, depends) = if let Some(next) = known { (next, false) } else { self.peek(bytes) };
             if next == REJECTED {
                 return Err(Rejected { token });
             }
-            self.generation.write().remember(self.place, token, next, depends)
+            self.generation.remember(self.place, token, next, depends)
         };
         self.steps.push((token, self.place, self.text.len()));
         self.text.extend_from_slice(bytes);
@@ -406,11 +404,11 @@ impl Session {
     /// The same, the place being of the session's generation.
     fn may_end(&mut self) -> bool {
         let config = self.place.config;
-        if self.generation.read().config(config).accepting {
+        if self.generation.config(config).accepting {
             return true;
         }
         let exact = &mut Exact::new(&mut self.document, &mut self.text, &mut self.answers);
-        self.generation.write().accepts(config, exact)
+        self.generation.accepts(config, exact)
     }
 
     /// An end-of-sequence token has been read.
@@ -460,9 +458,9 @@ fn match_key(key: &[u8], open: u32, at: usize, byte: u8, escapes: Escapes) -> Op
         };
     }
     match escape::step(open, byte, escapes) {
-        Step::Bad => None,
-        Step::Open(open) => Some((open, at)),
-        Step::Char(c) => {
+        Spelt::Bad => None,
+        Spelt::Open(open) => Some((open, at)),
+        Spelt::Char(c) => {
             let spelt = c.encode_utf8(&mut [0; 4]).len();
             key[at..].starts_with(&c.to_string().as_bytes()[..spelt]).then_some((PLAIN, at + spelt))
         }

@@ -5,20 +5,24 @@
 //! holds the closing quote; of the latter only the bytes after the quote matter, so they form a
 //! second, small trie, whose values stand for groups of tokens.
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use super::classes::Classes;
 use super::escape::{self, Escapes};
-use super::trie::{NONE, Trie};
+use super::trie::{NONE, ROOT, Trie};
 use crate::vocab::{TokenId, Vocab};
 
 /// Longer tokens are never used: some vocabularies hold whole licence texts.
 const LONGEST_TOKEN: usize = 256;
 
+/// A function from text to its canonical tokens.
+pub type Tokenise = dyn Fn(&[u8]) -> Vec<TokenId> + Send + Sync;
+
 /// Tables over one vocabulary; build them once and share them.
-#[derive(Debug)]
 pub struct Tables {
     vocab: Arc<Vocab>,
+    tokenise: Option<Arc<Tokenise>>,
     pub(crate) trie: Trie,
     /// Another token with the same bytes, or [`NONE`].
     twins: Vec<TokenId>,
@@ -71,6 +75,12 @@ enum Scan {
 impl Tables {
     /// Builds the tables. For 128,000 tokens some 0.1 s.
     pub fn new(vocab: Arc<Vocab>) -> Arc<Self> {
+        Self::with_tokenizer(vocab, None)
+    }
+
+    /// Builds the tables, and says how the model's tokenizer cuts a text, for [`Session::forced`](super::Session::forced).
+    /// Without it the longest token is taken at each place, which is near to but not quite what byte-pair merging gives.
+    pub fn with_tokenizer(vocab: Arc<Vocab>, tokenise: Option<Arc<Tokenise>>) -> Arc<Self> {
         let mut tokens: Vec<(&[u8], TokenId)> = usable(&vocab).map(|(id, bytes)| (bytes, id)).collect();
         tokens.sort_unstable();
         let mut twins = vec![NONE; vocab.len()];
@@ -92,7 +102,32 @@ impl Tables {
             filler,
             missing,
             vocab,
+            tokenise,
         })
+    }
+
+    /// The tokens of a text.
+    pub(crate) fn tokenise(&self, text: &[u8]) -> Vec<TokenId> {
+        if let Some(tokenise) = &self.tokenise {
+            return tokenise(text);
+        }
+        let (mut tokens, mut at) = (Vec::new(), 0);
+        while at < text.len() {
+            let (mut node, mut best) = (ROOT, None);
+            for (end, &byte) in (at + 1..).zip(&text[at..]) {
+                node = self.trie.child(node, byte);
+                if node == NONE {
+                    break;
+                }
+                if self.trie.node(node).value != NONE {
+                    best = Some((end, self.trie.node(node).value));
+                }
+            }
+            let Some((end, token)) = best else { break };
+            tokens.push(token);
+            at = end;
+        }
+        tokens
     }
 
     /// The vocabulary.
@@ -125,6 +160,12 @@ impl Tables {
     pub fn size_bytes(&self) -> usize {
         let sets: usize = self.strings.iter().filter_map(OnceLock::get).map(StringSets::size_bytes).sum();
         self.trie.size_bytes() + self.twins.len() * 4 + sets
+    }
+}
+
+impl fmt::Debug for Tables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tables").field("vocab", &self.vocab).finish_non_exhaustive()
     }
 }
 
@@ -273,9 +314,9 @@ fn scan(bytes: &[u8], escapes: Escapes) -> Scan {
                         return Scan::Bad;
                     }
                     match escape::step(open, byte, escapes) {
-                        escape::Step::Open(next) => open = next,
-                        escape::Step::Char(_) => break,
-                        escape::Step::Bad => return Scan::Bad,
+                        escape::Spelt::Open(next) => open = next,
+                        escape::Spelt::Char(_) => break,
+                        escape::Spelt::Bad => return Scan::Bad,
                     }
                 }
                 at += 1;

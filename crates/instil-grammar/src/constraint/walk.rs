@@ -5,18 +5,20 @@
 //! string is found by a walk over the few bytes that may follow a closing quote. All other threads walk the
 //! token trie together.
 
+mod free;
+mod over_language;
+
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustc_hash::FxHashMap;
-
+use self::free::{Free, Freedom};
+pub(crate) use self::over_language::StateSets;
 use super::budget::Costs;
 use super::costed::Costed;
-use super::frame::{Kind, Thread};
-use super::free::{Free, Freedom};
-use super::hint::Bytes;
-use super::least::ENDLESS;
+use super::frame::{Frame, Thread};
 use super::mask::Parts;
-use super::step::{Assume, Machine};
+use super::shared::Map;
+use super::step::{Assume, Bytes, ENDLESS, Machine};
 use super::tables::{StringSets, Tables};
 use super::trie::{NONE, ROOT, Trie};
 use crate::grammar::UNIVERSAL;
@@ -24,51 +26,66 @@ use crate::vocab::TokenId;
 
 /// A group that may follow a closed string.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Found {
-    pub(crate) group: u32,
+struct Found {
+    group: u32,
     /// It depends on the text.
-    pub(crate) conditional: bool,
+    conditional: bool,
     /// Tokens needed from there, where they are counted.
-    pub(crate) cost: u32,
+    cost: u32,
 }
 
 /// All of them.
-pub(crate) type Accepted = Arc<[Found]>;
+type Accepted = Arc<[Found]>;
+
+/// Accepted suffixes by the thread after the closing quote; kept between walks.
+#[derive(Debug, Default)]
+pub(crate) struct Suffixes {
+    known: Map<Thread, Accepted>,
+    bytes: AtomicUsize,
+}
+
+impl Suffixes {
+    /// Memory held, roughly.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
 
 /// What one walk needs and fills.
 pub(crate) struct Walk<'a> {
-    pub(crate) machine: &'a mut Machine,
-    pub(crate) tables: &'a Arc<Tables>,
-    pub(crate) sets: &'a StringSets,
-    /// Accepted suffixes by the thread after the closing quote; kept between walks.
-    pub(crate) suffixes: &'a mut FxHashMap<Thread, Accepted>,
+    machine: &'a Machine,
+    tables: &'a Arc<Tables>,
+    sets: &'a StringSets,
+    suffixes: &'a Suffixes,
+    state_sets: &'a StateSets,
     /// Threads of the open nodes of the walk.
-    pub(crate) arena: Vec<Thread>,
+    arena: Vec<Thread>,
     pub(crate) parts: Parts,
     /// Groups found by the walk over suffixes in progress.
     found: Vec<Found>,
     /// Counts the tokens needed after each token; fills `costed` beside `parts`.
-    pub(crate) costs: Option<&'a mut Costs>,
+    costs: Option<&'a Costs>,
     pub(crate) costed: Costed,
     /// A language that rules out nothing but ends is among the threads.
-    pub(crate) total: bool,
+    total: bool,
     /// Trie nodes visited, for measuring.
     pub(crate) visited: u64,
 }
 
 /// Which trie is walked.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Over {
+enum Over {
     Tokens,
     Suffixes,
 }
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(
-        machine: &'a mut Machine,
+        machine: &'a Machine,
         tables: &'a Arc<Tables>,
-        suffixes: &'a mut FxHashMap<Thread, Accepted>,
-        arena: Vec<Thread>,
+        suffixes: &'a Suffixes,
+        state_sets: &'a StateSets,
+        costs: Option<&'a Costs>,
     ) -> Self {
         let parts = Parts { width: tables.vocab().len(), ..Parts::default() };
         let sets = tables.strings(machine.escapes);
@@ -77,10 +94,11 @@ impl<'a> Walk<'a> {
             tables,
             sets,
             suffixes,
-            arena,
+            state_sets,
+            arena: Vec::new(),
             parts,
             found: Vec::new(),
-            costs: None,
+            costs,
             costed: Costed::default(),
             total: false,
             visited: 0,
@@ -134,34 +152,35 @@ impl<'a> Walk<'a> {
     }
 
     /// Tokens needed from a thread; 0 where they are not counted.
-    pub(crate) fn cost(&mut self, thread: Thread) -> u32 {
-        match &mut self.costs {
+    fn cost(&mut self, thread: Thread) -> u32 {
+        match self.costs {
             Some(costs) => costs.thread(self.machine, self.tables, thread),
             None => 0,
         }
     }
 
     /// The suffixes that may follow a string once it is closed, its length being right.
-    pub(crate) fn after_string(&mut self, mut thread: Thread) -> Accepted {
-        if thread.frame.kind == Kind::String {
-            thread.frame.c = thread.frame.c.max(self.machine.rules.strings[thread.frame.a as usize].min_chars);
+    fn after_string(&mut self, thread: Thread) -> Accepted {
+        let mut closing = thread.frame.with_state(UNIVERSAL);
+        if let Frame::String(place) = &mut closing {
+            place.chars = place.chars.max(self.machine.rules.bounds(place.bounds).min_chars);
         }
-        thread.frame.b = UNIVERSAL;
+        let closing = thread.at(closing);
         let start = self.arena.len();
-        self.machine.step(thread, b'"', &mut self.arena, &mut Assume);
+        self.machine.step(closing, b'"', &mut self.arena, &mut Assume);
         let end = self.arena.len();
         if end == start {
             return Arc::from([]);
         }
         // The check at the end of a key is the session's, which knows the keys.
-        if thread.frame.kind == Kind::OtherKey {
-            self.arena[start].frame.conditional = thread.frame.conditional;
+        if let Frame::OtherKey(_) = thread.frame {
+            self.arena[start].conditional = thread.conditional;
         }
         // Several places follow only where stacks are united.
-        let at = if end - start == 1 { self.arena[start] } else { thread };
-        if let Some(known) = self.suffixes.get(&at) {
+        let at = if end - start == 1 { self.arena[start] } else { closing };
+        if let Some(known) = self.suffixes.known.get(&at) {
             self.arena.truncate(start);
-            return known.clone();
+            return known;
         }
         let outer = std::mem::take(&mut self.found);
         let sets = self.sets;
@@ -172,20 +191,19 @@ impl<'a> Walk<'a> {
         self.descend(Over::Suffixes, ROOT, start, end);
         self.arena.truncate(start);
         let accepted: Accepted = std::mem::replace(&mut self.found, outer).into();
-        self.machine.suffix_bytes += 64 + size_of_val(&*accepted);
-        self.suffixes.insert(at, accepted.clone());
-        accepted
+        self.suffixes.bytes.fetch_add(64 + size_of_val(&*accepted), Ordering::Relaxed);
+        self.suffixes.known.insert(at, accepted)
     }
 
     /// A token or a suffix ends where the threads from `start` on stand.
     fn emit(&mut self, over: Over, value: u32, start: usize) {
-        let conditional = self.arena[start..].iter().all(|thread| thread.frame.conditional);
+        let conditional = self.arena[start..].iter().all(|thread| thread.conditional);
         let mut cost = 0;
         if self.costs.is_some() {
             // A thread that a check may drop does not count where others remain.
             cost = ENDLESS;
             for at in start..self.arena.len() {
-                if conditional || !self.arena[at].frame.conditional {
+                if conditional || !self.arena[at].conditional {
                     cost = cost.min(self.cost(self.arena[at]));
                 }
             }
@@ -201,7 +219,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    pub(crate) fn list(&mut self, id: TokenId, conditional: bool, cost: u32) {
+    fn list(&mut self, id: TokenId, conditional: bool, cost: u32) {
         let list = if conditional { &mut self.parts.conditional } else { &mut self.parts.add };
         list.push(id);
         if self.costs.is_some() {
@@ -223,15 +241,10 @@ impl<'a> Walk<'a> {
         let hints = if at.children > 6 { self.hints(start, end) } else { None };
         match hints {
             Some(bytes) => {
-                for (word, &set) in (0u8..).zip(&bytes) {
-                    let mut bits = set;
-                    while bits != 0 {
-                        let byte = word * 64 + u8::try_from(bits.trailing_zeros()).expect("below 64");
-                        bits &= bits - 1;
-                        let child = trie.child(node, byte);
-                        if child != NONE {
-                            self.visit(over, trie, child, byte, start, end);
-                        }
+                for byte in bytes.iter() {
+                    let child = trie.child(node, byte);
+                    if child != NONE {
+                        self.visit(over, trie, child, byte, start, end);
                     }
                 }
             }
@@ -243,7 +256,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    pub(crate) fn visit(&mut self, over: Over, trie: &Trie, child: u32, byte: u8, start: usize, end: usize) {
+    fn visit(&mut self, over: Over, trie: &Trie, child: u32, byte: u8, start: usize, end: usize) {
         self.visited += 1;
         let low = self.arena.len();
         for at in start..end {
@@ -273,7 +286,7 @@ impl<'a> Walk<'a> {
 
     /// The bytes that the threads may take, when they are few.
     fn hints(&mut self, start: usize, end: usize) -> Option<Bytes> {
-        let mut bytes = [0; 4];
+        let mut bytes = Bytes::default();
         for at in start..end {
             let thread = self.arena[at];
             if !self.machine.hint(thread, &mut bytes) {

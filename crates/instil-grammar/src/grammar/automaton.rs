@@ -14,6 +14,8 @@ pub const DEAD: StateId = 0;
 /// The state that accepts every valid UTF-8 continuation.
 pub const UNIVERSAL: StateId = 1;
 const UNKNOWN: StateId = u32::MAX;
+/// The next states for the bytes of ASCII, or for those above it.
+pub type Half = [StateId; 128];
 
 #[derive(Clone, Copy, Debug)]
 enum Place {
@@ -118,6 +120,32 @@ impl Automaton {
         &self.rows[self.row_of[state as usize] as usize]
     }
 
+    /// The next states for the bytes of ASCII; found anew each time.
+    pub fn ascii_half(&mut self, languages: &mut Languages, state: StateId) -> Box<Half> {
+        let mut half = Box::new([DEAD; 128]);
+        if let Place::Boundary(e) = self.places[state as usize] {
+            for branch in languages.ascii_branches(e).iter() {
+                let target = self.state(languages, branch.target);
+                let mut bits = branch.ascii;
+                while bits != 0 {
+                    half[bits.trailing_zeros() as usize] = target;
+                    bits &= bits - 1;
+                }
+            }
+        }
+        half
+    }
+
+    /// The next states for the bytes above ASCII; found anew each time.
+    pub fn wide_half(&mut self, languages: &mut Languages, state: StateId) -> Box<Half> {
+        let mut half = Box::new([DEAD; 128]);
+        match self.places[state as usize] {
+            Place::Boundary(e) => half[0x42..=0x74].copy_from_slice(&self.lead_targets(languages, e)),
+            Place::Inside(partial) => half.copy_from_slice(&self.partial_row(partial)[128..]),
+        }
+        half
+    }
+
     fn fill(&mut self, languages: &mut Languages, state: StateId, wide: bool) {
         match self.places[state as usize] {
             Place::Inside(partial) => {
@@ -129,14 +157,7 @@ impl Automaton {
             Place::Boundary(e) => {
                 if self.row_of[state as usize] == UNKNOWN {
                     let mut row = [DEAD; 256];
-                    for branch in languages.ascii_branches(e).iter() {
-                        let target = self.state(languages, branch.target);
-                        let mut bits = branch.ascii;
-                        while bits != 0 {
-                            row[bits.trailing_zeros() as usize] = target;
-                            bits &= bits - 1;
-                        }
-                    }
+                    row[..128].copy_from_slice(&*self.ascii_half(languages, state));
                     row[0xC2..=0xF4].fill(UNKNOWN);
                     self.set_row(state, &row);
                 }

@@ -101,13 +101,13 @@ pub(super) fn all_unique(items: &[Value]) -> bool {
     let mut seen = rustc_hash::FxHashSet::default();
     items.iter().all(|item| {
         let mut key = String::new();
-        write_key(item, &mut key);
+        write_normal(item, &mut key);
         seen.insert(key)
     })
 }
 
-/// One text for all equal values.
-fn write_key(value: &Value, out: &mut String) {
+/// Writes a value so that those and only those that are [`equal`] to it are written alike.
+pub(crate) fn write_normal(value: &Value, out: &mut String) {
     match value {
         Value::Number(number) => {
             let decimal = Decimal::from_number(number);
@@ -120,7 +120,7 @@ fn write_key(value: &Value, out: &mut String) {
         Value::Array(items) => {
             out.push('[');
             for item in items {
-                write_key(item, out);
+                write_normal(item, out);
                 out.push(',');
             }
             out.push(']');
@@ -131,11 +131,55 @@ fn write_key(value: &Value, out: &mut String) {
             out.push('{');
             for key in keys {
                 out.push_str(&Value::String(key.clone()).to_string());
-                write_key(&members[key], out);
+                write_normal(&members[key], out);
                 out.push(',');
             }
             out.push('}');
         }
         other => out.push_str(&other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_values_and_no_others_are_written_alike() {
+        let texts = [
+            "1",
+            "1.0",
+            "10e-1",
+            "100",
+            "1e2",
+            "-0.0",
+            "0",
+            "0.1",
+            "0.01",
+            "-1",
+            "\"1\"",
+            "1e400",
+            "10e399",
+            "null",
+            "[]",
+            "[1]",
+            "[1.0]",
+            r#"{"a": [1], "b": 2}"#,
+            r#"{"b": 20e-1, "a": [1.00]}"#,
+            r#"{"a": [1]}"#,
+            r#"{"a": [1], "b": 3}"#,
+        ];
+        let values: Vec<Value> = texts.iter().map(|text| serde_json::from_str(text).expect("JSON")).collect();
+        let normal = |value: &Value| {
+            let mut out = String::new();
+            write_normal(value, &mut out);
+            out
+        };
+        for a in &values {
+            for b in &values {
+                assert_eq!(equal(a, b), normal(a) == normal(b), "{a} and {b}");
+            }
+        }
+        assert!(equal(&values[0], &values[2]) && equal(&values[17], &values[18]) && !equal(&values[7], &values[8]));
     }
 }

@@ -8,10 +8,10 @@ use super::NumberStyle;
 use super::expand::Expansion;
 use super::items::{COUNTED_LIMIT, ItemPlace, ItemPlan};
 use super::language::{ANY, ExprId, INFINITE, NONE};
-use super::node::{ANYTHING, ArrayBody, Case, NOTHING, ObjectBody, Signed};
+use super::node::{ANYTHING, ArrayBody, Case, NOTHING, ObjectBody, Signed, Slot};
 use super::number::NumberSet;
 use super::schema::Schema;
-use super::shape::{ArrayShape, Contains, GuardId, Member, NodeId, ObjectShape, Shape, ShapeKind, StringShape};
+use super::shape::{ArrayShape, Contains, GuardId, NodeId, ObjectShape, Shape, ShapeKind, StringShape};
 
 /// Further keys that are turned into named members.
 const NAME_LIMIT: usize = 128;
@@ -230,7 +230,7 @@ impl Expansion {
             let Some(exists) = case.body.some.pop() else {
                 if let Some(shape) = self.object_shape(&case.body) {
                     let guards = self.guard_ids(&case.guards);
-                    shapes.push(Shape { kind: ShapeKind::Object(shape), guards });
+                    shapes.push(Shape { kind: ShapeKind::Object(shape.into()), guards });
                 }
                 continue;
             };
@@ -305,7 +305,7 @@ impl Expansion {
                 let both = self.languages.and2(others, keys);
                 for name in self.languages.finite(both, SPREAD_LIMIT).unwrap_or_default() {
                     if body.find(&name).is_none() {
-                        body.push(super::node::Slot { name: name.into(), node, required: false });
+                        body.push(Slot { name: name.into(), node, required: false });
                     }
                 }
             }
@@ -320,13 +320,13 @@ impl Expansion {
         for (_, name) in body.implies.clone() {
             if body.find(&name).is_none() {
                 let node = self.member_value(&body, &name);
-                body.push(super::node::Slot { name, node, required: false });
+                body.push(Slot { name, node, required: false });
             }
         }
         for (name, _) in body.implies.clone() {
             if body.find(&name).is_none() {
                 let node = self.member_value(&body, &name);
-                body.push(super::node::Slot { name, node, required: false });
+                body.push(Slot { name, node, required: false });
             }
         }
         for at in 0..body.slots().len() {
@@ -360,15 +360,12 @@ impl Expansion {
         let names: Vec<Arc<str>> = body.slots().iter().map(|slot| slot.name.clone()).collect();
         let (mut others, mut named_others) = (Vec::with_capacity(body.others.len()), Vec::new());
         let mut rest = None;
-        let mut forbidden = Vec::new();
         if body.max == Some(0) {
             // No member at all.
         } else if let [(ANY, value)] = body.others[..]
             && body.witnesses.is_empty()
         {
             rest = (!self.is_surely_empty(value)).then_some(value);
-            let slots = body.slots().iter().filter(|slot| slot.node == NOTHING && rest.is_some());
-            forbidden = slots.map(|slot| slot.name.to_string()).collect();
         } else if !body.others.is_empty() {
             let named = self.languages.words(names.iter().map(|name| &**name));
             let unnamed = self.languages.not(named);
@@ -392,33 +389,61 @@ impl Expansion {
             return None;
         }
         for (name, node) in named_others {
-            body.push(super::node::Slot { name: name.into(), node, required: false });
+            body.push(Slot { name: name.into(), node, required: false });
         }
-        let mut place = vec![u32::MAX; body.slots().len()];
-        let mut members = Vec::with_capacity(body.slots().len());
-        for (at, slot) in body.slots().iter().enumerate() {
-            if slot.node != NOTHING {
-                place[at] = u32::try_from(members.len()).unwrap_or(u32::MAX);
-                members.push(Member { name: slot.name.to_string(), node: slot.node, required: slot.required });
-            }
-        }
-        let required = u32::try_from(members.iter().filter(|member| member.required).count()).unwrap_or(INFINITE);
+        // In the schema's order: the members, then the names that the rest does not cover.
+        let is_member = |slot: &&Slot| slot.node != NOTHING;
+        let members: Vec<&Slot> = body.slots().iter().filter(is_member).collect();
+        let required = u32::try_from(members.iter().filter(|slot| slot.required).count()).unwrap_or(INFINITE);
         let possible = u32::try_from(members.len()).unwrap_or(INFINITE);
         let endless = !others.is_empty() || rest.is_some();
         let min_members = if body.min <= required { 0 } else { body.min };
         let max_members = body.max.filter(|&max| endless || max < possible);
-        let witnesses = least_cover(&serves, (1 << obligations) - 1);
+        let obligations = (1 << obligations) - 1;
+        let witnesses = least_cover(&serves, obligations);
         if max_members.is_some_and(|max| max < required.saturating_add(witnesses))
             || (!endless && min_members > possible)
         {
             return None;
         }
+        let forbidden = body.slots().iter().filter(|slot| slot.node == NOTHING && rest.is_some());
+        let listed: Vec<&Slot> = members.into_iter().chain(forbidden).collect();
+        let bytes = |at: &u32| listed[*at as usize].name.as_bytes();
+        let mut position: Vec<u32> = (0..).take(listed.len()).collect();
+        position.sort_by(|a, b| bytes(a).cmp(bytes(b)));
+        let sorted = || position.iter().map(|&at| listed[at as usize]);
+        let mut order = vec![0; listed.len()];
+        (0..).zip(&position).for_each(|(name, &at)| order[at as usize] = name);
+        let mut required_from = vec![0; listed.len() + 1];
+        for at in (0..listed.len()).rev() {
+            required_from[at] = required_from[at + 1] + u32::from(listed[at].required);
+        }
+        let names: Vec<Box<[u8]>> = sorted().map(|slot| slot.name.as_bytes().into()).collect();
+        let number = |at: usize| {
+            let found = names.binary_search_by(|name| (**name).cmp(body.slots()[at].name.as_bytes()));
+            found.ok().and_then(|name| u32::try_from(name).ok())
+        };
+        let live = |at: usize| body.slots()[at].node != NOTHING;
         let implies = links
             .into_iter()
-            .filter(|&(a, b)| place[a] != u32::MAX && place[b] != u32::MAX && !body.slots()[b].required)
-            .map(|(a, b)| (place[a], place[b]))
+            .filter(|&(a, b)| a != b && live(a) && live(b) && !body.slots()[b].required)
+            .filter_map(|(a, b)| Some((number(a)?, number(b)?)))
             .collect();
-        Some(ObjectShape { members, others, serves, obligations, rest, forbidden, min_members, max_members, implies })
+        Some(ObjectShape {
+            nodes: sorted().map(|slot| (slot.node != NOTHING).then_some(slot.node)).collect(),
+            required: sorted().map(|slot| slot.required).collect(),
+            names,
+            position,
+            order,
+            required_from,
+            others,
+            serves,
+            obligations,
+            rest,
+            min_members,
+            max_members,
+            implies,
+        })
     }
 }
 

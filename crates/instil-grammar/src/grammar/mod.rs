@@ -53,13 +53,15 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use automaton::Half;
 pub use automaton::{DEAD, StateId, UNIVERSAL};
 pub use charset::CharSet;
+pub(crate) use evaluate::write_normal;
 pub use expand::Expansion;
 pub use finish::least_cover;
 pub use items::{ItemPlace, ItemPlan};
 pub use report::{Enforcement, ReportEntry};
-pub use shape::{ArrayShape, Contains, GuardId, LangId, Member, NodeId, ObjectShape, Shape, ShapeKind, StringShape};
+pub use shape::{ArrayShape, Contains, GuardId, LangId, NodeId, ObjectShape, Shape, ShapeKind, StringShape};
 
 use self::language::{Cost, Languages};
 use self::pattern::{Dialect, Pattern, PatternError};
@@ -261,6 +263,12 @@ impl Expansion {
     /// The whole row of a state: the next state for each byte.
     pub fn lang_row(&mut self, state: StateId) -> &[StateId; 256] {
         self.automaton.row(&mut self.languages, state)
+    }
+
+    /// Half of a row, for whoever keeps what is found: the bytes of ASCII, or (`wide`) those above it.
+    pub(crate) fn lang_half(&mut self, state: StateId, wide: bool) -> Box<automaton::Half> {
+        let (automaton, languages) = (&mut self.automaton, &mut self.languages);
+        if wide { automaton.wide_half(languages, state) } else { automaton.ascii_half(languages, state) }
     }
 
     /// True when the bytes read so far are a word of the language.

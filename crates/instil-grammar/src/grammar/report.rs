@@ -202,7 +202,7 @@ impl Expansion {
                         }
                     }
                     ShapeKind::Object(object) => {
-                        next.extend(object.members.iter().map(|member| member.node));
+                        next.extend(object.nodes.iter().copied().flatten());
                         next.extend(object.others.iter().map(|(_, node)| *node).chain(object.rest));
                     }
                     _ => {}
@@ -291,6 +291,8 @@ mod tests {
         assert!(!compile(&plain).expect("satisfiable").assumed());
         let regex = |text: &str| Program::compile(&GrammarSource::Regex(text.into()), &Options::default());
         assert!(!regex("(?=.*b)[a-c]{2,9}").expect("satisfiable").assumed());
+        // Too far for one search, but found on the way.
+        assert!(!regex("(?=.*[A-Z])(?=.*[0-9]).{5666,}").expect("satisfiable").assumed());
         assert!(regex("b|(?=(a{71})+$)(?=(a{67})+$)(?!(a{4757})+$)a*").expect("satisfiable").assumed());
     }
 }

@@ -267,10 +267,25 @@ impl<'a> Loader<'a> {
     }
 
     fn object(&mut self, members: &'a Map<String, Value>, pointer: String, resource: &Arc<str>) -> Result<Schema> {
-        let strict_integer = self.draft == Draft::Draft4;
+        let draft = self.draft;
+        // An embedded resource gives its own root to the references inside it.
+        let id_key = if draft == Draft::Draft4 { "id" } else { "$id" };
+        let own_resource = match members.get(id_key) {
+            Some(Value::String(id)) if !id.starts_with('#') && !pointer.is_empty() => Some(Arc::from(pointer.as_str())),
+            _ => None,
+        };
+        let resource = own_resource.as_ref().unwrap_or(resource);
+        let strict_integer = draft == Draft::Draft4;
         let (mut present, mut ignored) = (Vec::new(), Vec::new());
         let mut reading = Reading::default();
         let mut scope = Scope { loader: self, members, pointer: &pointer, resource };
+        // Up to draft-07 what stands beside a reference says nothing.
+        if let Some(reference) = members.get("$ref").filter(|value| draft < Draft::Draft2019 && value.is_string()) {
+            reading.read("$ref", reference, &mut scope)?;
+            let keywords = reading.finish(&mut scope);
+            let ignored = members.keys().filter(|key| *key != "$ref").map(|key| key.as_str().into()).collect();
+            return Ok(Schema { pointer, keywords, present: vec!["$ref".into()], ignored, ..Schema::default() });
+        }
         for (key, value) in members {
             let asserts = reading.read(key, value, &mut scope)?;
             if asserts { &mut present } else { &mut ignored }.push(key.as_str().into());

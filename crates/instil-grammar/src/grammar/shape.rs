@@ -3,6 +3,8 @@
 //! The front end writes these and the constraint engine runs them; neither knows the other's
 //! insides. Everything is expanded lazily: `Expansion::shapes` normalises a node on first use.
 
+use std::sync::Arc;
+
 /// A place where one JSON value stands; index into the expansion's nodes. Nodes are interned:
 /// equal sets of obligations have equal ids, so recursion closes.
 pub type NodeId = u32;
@@ -35,7 +37,7 @@ pub enum ShapeKind {
     /// An array.
     Array(ArrayShape),
     /// An object.
-    Object(ObjectShape),
+    Object(Arc<ObjectShape>),
 }
 
 /// A string: its decoded UTF-8 content is in `lang` and its length in Unicode scalar values is
@@ -84,39 +86,37 @@ pub struct Contains {
     pub max: Option<u32>,
 }
 
-/// An object. Keys are unique (as decoded strings) whatever the shape says.
+/// An object, in the form that runs. Keys are unique (as decoded strings) whatever the shape says. Names are sorted by
+/// their bytes; a member is known by the index of its name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ObjectShape {
-    /// Named members in the schema's order. A member with an empty node is forbidden.
-    pub members: Vec<Member>,
+    /// The keys, decoded, that have a say of their own.
+    pub names: Vec<Box<[u8]>>,
+    /// By name: its value; none where the key may not come.
+    pub nodes: Vec<Option<NodeId>>,
+    /// By name: it must be there.
+    pub required: Vec<bool>,
+    /// By name: its place in the schema's order, in which keys that may not come are last.
+    pub position: Vec<u32>,
+    /// The name at each place of the schema's order.
+    pub order: Vec<u32>,
+    /// Required members at or after each place of the schema's order, and past its end.
+    pub required_from: Vec<u32>,
     /// Further members: key languages (of decoded keys), disjoint from each other and from all
-    /// member names, with the node of the value. Empty: no further member.
+    /// names, with the node of the value. Empty: no further member.
     pub others: Vec<(LangId, NodeId)>,
     /// By entry of `others`: the obligations that a member of it meets, as bits. Where there are any, an entry may
     /// overlap those before it: a key may be read either way.
     pub serves: Vec<u32>,
-    /// Number of obligations; each must be met by some further member.
+    /// All obligations, as bits; each must be met by some further member.
     pub obligations: u32,
-    /// The value of every key that is neither a member's name nor forbidden. `others` is then empty: this is the
-    /// common case, told apart because it needs no automaton.
+    /// The value of every key that is none of `names`. `others` is then empty: this is the common case, told apart
+    /// because it needs no automaton.
     pub rest: Option<NodeId>,
-    /// Names that `rest` does not cover and that no member has.
-    pub forbidden: Vec<String>,
     /// Least number of members in all.
     pub min_members: u32,
     /// Greatest number, if bounded.
     pub max_members: Option<u32>,
-    /// `(a, b)`: when member `a` is there, member `b` must be (indexes into `members`).
+    /// `(a, b)`: when member `a` is there, member `b` must be.
     pub implies: Vec<(u32, u32)>,
-}
-
-/// A named member.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Member {
-    /// The key, decoded.
-    pub name: String,
-    /// Its value.
-    pub node: NodeId,
-    /// Must be there.
-    pub required: bool,
 }

@@ -1,14 +1,14 @@
 //! One text that is being drawn: its session, its tokens, and what they cost.
 //!
-//! Turns logits into the next token and what the grammar forces after it; the scheduler reads the
-//! tokens and decides when.
+//! Says what the next token may be, takes it once it is drawn, and what the grammar forces after it; the scheduler has
+//! tokens drawn and read, and decides when.
 
 use std::collections::VecDeque;
 
-use super::sampler::{Context, Sampler, landing_tokens};
 use super::{Completion, Finish, Request, Tension};
 use crate::error::Result;
-use instil_grammar::constraint::TextSession;
+use crate::model::draw::{Context, Draw, ToDraw, landing_tokens};
+use instil_grammar::constraint::{Mask, TextSession};
 use instil_grammar::vocab::{TokenId, Vocab};
 
 /// A text so far.
@@ -23,6 +23,15 @@ pub(super) struct Drawing {
     tension_max: f32,
 }
 
+/// What a grammar says of the next token.
+#[derive(Default)]
+pub(super) struct Allowed {
+    /// The tokens that may come; `None` without a grammar.
+    mask: Option<Mask>,
+    /// Tokens to be preferred, and by how many nats.
+    lean: Option<(Mask, f32)>,
+}
+
 impl Drawing {
     /// An empty text.
     pub fn start(request: &Request) -> Result<Self> {
@@ -33,28 +42,43 @@ impl Drawing {
         Ok(Self { session, tokens: Vec::new(), drawn: 0, forced: 0, leant: 0, tension_sum: 0.0, tension_max: 0.0 })
     }
 
-    /// Draws a token from `logits`, then takes what the grammar forces after it; what the model has to
+    /// What the grammar says of the next token.
+    pub fn allowed(&mut self, request: &Request) -> Allowed {
+        let Some(session) = &mut self.session else { return Allowed::default() };
+        let mask = Some(session.mask());
+        let landing = request.sampling.landing;
+        let lean = if landing > 0.0 { session.lean(landing_tokens(request.max_tokens)) } else { None };
+        Allowed { mask, lean: lean.map(|(preferred, nearness)| (preferred, nearness * landing)) }
+    }
+
+    /// The next token, to be drawn from row `row` of the logits.
+    pub fn to_draw<'a>(&'a self, request: &'a Request, allowed: &'a Allowed, row: usize) -> ToDraw<'a> {
+        let Allowed { mask, lean } = allowed;
+        ToDraw {
+            row,
+            context: Context {
+                mask: mask.as_ref(),
+                lean: lean.as_ref().map(|(preferred, nats)| (preferred, *nats)),
+                history: &self.tokens,
+            },
+            sampling: &request.sampling,
+            key: request.key,
+            index: self.drawn,
+        }
+    }
+
+    /// Takes the token that was drawn, if one could be, then what the grammar forces after it; what the model has to
     /// read goes to `pending`.
-    pub fn advance(
+    pub fn take(
         &mut self,
         request: &Request,
         pending: &mut VecDeque<TokenId>,
-        sampler: &mut Sampler,
-        logits: &[f32],
+        allowed: &Allowed,
+        draw: Option<Draw>,
         vocab: &Vocab,
     ) -> Result<Option<Finish>> {
-        let mask = self.session.as_mut().map(|session| session.mask());
-        let sampling = &request.sampling;
-        let lean = match &mut self.session {
-            Some(session) if sampling.landing > 0.0 => session.lean(landing_tokens(request.max_tokens)),
-            _ => None,
-        };
-        let lean = lean.as_ref().map(|(preferred, nearness)| (preferred, nearness * sampling.landing));
-        let context = Context { mask: mask.as_ref(), lean, history: &self.tokens };
-        let Some(draw) = sampler.draw(logits, context, sampling, request.key, self.drawn) else {
-            return Ok(Some(Finish::DeadEnd));
-        };
-        self.leant += usize::from(lean.is_some());
+        let Some(draw) = draw else { return Ok(Some(Finish::DeadEnd)) };
+        self.leant += usize::from(allowed.lean.is_some());
         self.drawn += 1;
         self.tension_sum += f64::from(draw.tension);
         self.tension_max = self.tension_max.max(draw.tension);
@@ -107,6 +131,7 @@ impl Drawing {
             text: vocab.decode(&self.tokens),
             finish,
             closed_by_budget: self.session.is_some_and(|session| session.closed_by_budget()),
+            assumed: request.constraint.as_ref().is_some_and(|constraint| constraint.assumed()),
             forced: self.forced,
             leant: self.leant,
             tension: Tension { mean, max: self.tension_max },
@@ -124,6 +149,8 @@ mod tests {
 
     use super::*;
     use crate::decode::{Sampling, StreamKey};
+    use crate::model::Logits;
+    use crate::model::draw::Samplers;
     use instil_grammar::constraint::{Constraint, Engine, Settings, Tables};
     use instil_grammar::grammar::{GrammarSource, Options};
     use instil_grammar::vocab::TokenKind;
@@ -147,11 +174,14 @@ mod tests {
         };
         let mut logits = vec![f32::NEG_INFINITY; 257];
         (logits[usize::from(b'a')], logits[usize::from(b'"')]) = (0.0, -12.0);
-        let (mut drawing, mut sampler) = (Drawing::start(&request).expect("a start"), Sampler::default());
+        let logits = Logits::on_host(logits, 257);
+        let (mut drawing, samplers) = (Drawing::start(&request).expect("a start"), Samplers::default());
         let mut pending = VecDeque::new();
         let mut finish = drawing.follow_grammar(&request, &mut pending, &vocab).expect("forced");
         while finish.is_none() {
-            finish = drawing.advance(&request, &mut pending, &mut sampler, &logits, &vocab).expect("a draw");
+            let allowed = drawing.allowed(&request);
+            let draw = samplers.draw(&logits, &[drawing.to_draw(&request, &allowed, 0)]).expect("logits")[0];
+            finish = drawing.take(&request, &mut pending, &allowed, draw, &vocab).expect("a token");
         }
         drawing.complete(&request, finish.expect("it has ended"), &vocab)
     }

@@ -1,22 +1,18 @@
 //! Decoding: [`Request`]s go in, [`Completion`]s come out, batched over one model.
 //!
 //! [`scheduler`] keeps a batch full and mixes prompts with rows; `drawing` is one text on its way, and
-//! [`measure`] one measurement; [`sampler`] turns logits and a mask into a token; [`random`] gives each
-//! draw its own place in a counter-based stream.
+//! [`measure`] one measurement. How a token is drawn from logits and a mask is in [`crate::model::draw`].
 
 mod drawing;
 pub mod measure;
-pub mod random;
-pub mod sampler;
 pub mod scheduler;
 
 use std::sync::Arc;
 
 pub use measure::Measure;
-pub use random::StreamKey;
-pub use sampler::{Context, Repetition, Sampler, Sampling};
 pub use scheduler::{Capacity, Scheduler, Statistics};
 
+pub use crate::model::draw::{Context, Repetition, Sampler, Sampling, StreamKey};
 use instil_grammar::constraint::Constraint;
 use instil_grammar::vocab::TokenId;
 
@@ -67,6 +63,8 @@ pub struct Completion {
     pub finish: Finish,
     /// The token limit made the text close before the model would have.
     pub closed_by_budget: bool,
+    /// The grammar holds only under an assumption: see [`instil_grammar::constraint::Engine::assumed`].
+    pub assumed: bool,
     /// How many of `tokens` the grammar alone determined.
     pub forced: usize,
     /// How many draws leant towards the end because the limit was near ([`Sampling::landing`]).

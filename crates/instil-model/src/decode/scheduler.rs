@@ -7,16 +7,16 @@
 //! Requests that measure read their tokens in the same passes.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
-use super::drawing::Drawing;
+use super::drawing::{Allowed, Drawing};
 use super::measure::{Measure, Measuring, Question};
-use super::sampler::Sampler;
 use super::{Completion, Finish, Request, Tension};
 use crate::error::Result;
+use crate::model::draw::{Samplers, ToDraw};
 use crate::model::{Logits, Model, Segment, SequenceId};
 use instil_grammar::vocab::{TokenId, Vocab};
 
@@ -92,8 +92,8 @@ pub struct Scheduler<'a> {
     active: Vec<Slot>,
     prefixes: VecDeque<Prefix>,
     finished: VecDeque<Completion>,
-    /// One for each thread that draws.
-    samplers: Vec<Mutex<Sampler>>,
+    /// For models that draw on the processor.
+    samplers: Samplers,
     statistics: Statistics,
 }
 
@@ -119,13 +119,18 @@ enum Work {
     Measure(Measuring),
 }
 
-/// A slot that draws, and the logits it draws from.
+/// A slot that draws, and the row of logits that it draws from.
 struct Draws<'s> {
     slot: usize,
     text: &'s mut Drawing,
     request: &'s Request,
     pending: &'s mut VecDeque<TokenId>,
-    logits: &'s [f32],
+    row: usize,
+}
+
+/// Does something with each of `items`, on several threads where there are several: one is not worth waking others.
+fn each<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
+    if items.len() == 1 { items.into_iter().map(work).collect() } else { items.into_par_iter().map(work).collect() }
 }
 
 /// What one slot reads in a pass.
@@ -147,7 +152,7 @@ impl<'a> Scheduler<'a> {
             active: Vec::new(),
             prefixes: VecDeque::new(),
             finished: VecDeque::new(),
-            samplers: (0..=rayon::current_num_threads()).map(|_| Mutex::default()).collect(),
+            samplers: Samplers::default(),
             statistics: Statistics::default(),
         }
     }
@@ -160,11 +165,6 @@ impl<'a> Scheduler<'a> {
     /// Requests that are queued or decoding.
     pub fn outstanding(&self) -> usize {
         self.queue.len() + self.active.len()
-    }
-
-    /// Free slots that no queued request will take.
-    pub fn vacancies(&self) -> usize {
-        self.capacity.slots.saturating_sub(self.outstanding())
     }
 
     /// What decoding cost so far.
@@ -223,7 +223,7 @@ impl<'a> Scheduler<'a> {
         ended.sort_unstable_by_key(|&(index, _)| index);
         for (index, finish) in ended.into_iter().rev() {
             let slot = self.active.remove(index);
-            self.model.free(slot.sequence);
+            self.model.sequences().free(slot.sequence);
             self.finished.push_back(slot.complete(finish, &self.vocab));
         }
         Ok(())
@@ -243,7 +243,7 @@ impl<'a> Scheduler<'a> {
                 }
                 Work::Measure(measuring) => {
                     let (count, logits) =
-                        measuring.next_read(self.model.length(slot.sequence), pending, room_here, rows);
+                        measuring.next_read(self.model.sequences().length(slot.sequence), pending, room_here, rows);
                     rows -= logits;
                     (count, logits)
                 }
@@ -266,38 +266,36 @@ impl<'a> Scheduler<'a> {
             let Some(read) = reads.next_if(|read| read.slot == index) else { continue };
             match slot {
                 Slot { work: Work::Draw(text), request, pending, .. } => {
-                    drawing.push(Draws { slot: index, text, request, pending, logits: logits.row(row) });
+                    drawing.push(Draws { slot: index, text, request, pending, row });
                 }
                 Slot { work: Work::Measure(measuring), sequence, .. } => {
-                    let answerable = measuring.answerable(self.model.length(*sequence));
-                    asked.extend(answerable.map(|(at, question)| (index, question, logits.row(row + at))));
+                    let length = self.model.sequences().length(*sequence);
+                    for (at, question) in measuring.answerable(length) {
+                        asked.push((index, question, logits.row(row + at)?));
+                    }
                 }
             }
             row += read.logits;
         }
-        let (samplers, vocab) = (&self.samplers, &*self.vocab);
-        let advance = |draws: Draws| {
-            let thread = rayon::current_thread_index().map_or(0, |thread| thread + 1);
-            let mut sampler = samplers[thread].lock().expect("a sampler's thread locks it alone");
+        let vocab = &*self.vocab;
+        let answers: Vec<(usize, Vec<f64>)> =
+            each(asked, |(slot, question, logits)| (slot, question.answer(logits, vocab.eos())));
+        let allowed: Vec<Allowed> = each(drawing.iter_mut().collect(), |draws| draws.text.allowed(draws.request));
+        let wanted: Vec<ToDraw> = drawing
+            .iter()
+            .zip(&allowed)
+            .map(|(draws, allowed)| draws.text.to_draw(draws.request, allowed, draws.row))
+            .collect();
+        let drawn = self.model.draw(logits, &wanted, &self.samplers)?;
+        let took: Vec<_> = drawing.into_iter().zip(allowed).zip(drawn).collect();
+        let advanced = each(took, |((draws, allowed), draw)| -> Result<(usize, Option<Finish>, usize)> {
             let before = draws.text.forced;
-            let finish = draws.text.advance(draws.request, draws.pending, &mut sampler, draws.logits, vocab)?;
+            let finish = draws.text.take(draws.request, draws.pending, &allowed, draw, vocab)?;
             Ok((draws.slot, finish, draws.text.forced - before))
-        };
-        let answer =
-            |(slot, question, logits): (usize, &Question, &[f32])| (slot, question.answer(logits, vocab.eos()));
-        // One row is not worth waking other threads.
-        let answers: Vec<(usize, Vec<f64>)> = if asked.len() == 1 {
-            asked.into_iter().map(answer).collect()
-        } else {
-            asked.into_par_iter().map(answer).collect()
-        };
-        let advanced: Vec<(usize, Option<Finish>, usize)> = if drawing.len() == 1 {
-            drawing.into_iter().map(advance).collect::<Result<_>>()?
-        } else {
-            drawing.into_par_iter().map(advance).collect::<Result<_>>()?
-        };
+        });
         let mut ended: Vec<(usize, Finish)> = Vec::new();
-        for (index, finish, forced) in advanced {
+        for advanced in advanced {
+            let (index, finish, forced) = advanced?;
             self.statistics.forced_tokens += forced;
             self.statistics.sampled_tokens += usize::from(finish != Some(Finish::DeadEnd));
             ended.extend(finish.map(|finish| (index, finish)));
@@ -321,7 +319,7 @@ impl<'a> Scheduler<'a> {
             }
             match measuring.next_walk() {
                 Some((keep, tokens)) => {
-                    self.model.truncate(slot.sequence, keep);
+                    self.model.sequences().truncate(slot.sequence, keep);
                     self.statistics.prompt_tokens += tokens.len();
                     slot.pending.extend(tokens);
                 }
@@ -370,7 +368,7 @@ impl<'a> Scheduler<'a> {
                 },
             };
             if let Some(finish) = finish {
-                self.model.free(slot.sequence);
+                self.model.sequences().free(slot.sequence);
                 self.finished.push_back(slot.complete(finish, &self.vocab));
             } else {
                 self.active.push(slot);
@@ -394,7 +392,7 @@ impl<'a> Scheduler<'a> {
                 return self.active.is_empty();
             };
             if let Some(prefix) = self.prefixes.remove(at) {
-                self.model.free(prefix.sequence);
+                self.model.sequences().free(prefix.sequence);
             }
         }
     }
@@ -407,7 +405,7 @@ impl<'a> Scheduler<'a> {
         let rest: VecDeque<TokenId> = request.prefix[shared..].iter().chain(&request.prompt).copied().collect();
         self.statistics.prompt_tokens += rest.len();
         if shared == 0 {
-            return Ok((self.model.create(), rest));
+            return Ok((self.model.sequences().create(), rest));
         }
         let known = self.prefixes.iter().position(|prefix| prefix.tokens[..] == request.prefix[..shared]);
         let parent = match known {
@@ -422,7 +420,7 @@ impl<'a> Scheduler<'a> {
                 if self.prefixes.len() == PREFIXES_KEPT
                     && let Some(oldest) = self.prefixes.pop_front()
                 {
-                    self.model.free(oldest.sequence);
+                    self.model.sequences().free(oldest.sequence);
                 }
                 // What another prefix begins with alike is there already.
                 let alike = |prefix: &Prefix| {
@@ -430,7 +428,11 @@ impl<'a> Scheduler<'a> {
                     (pairs.take_while(|(a, b)| a == b).count(), prefix.sequence)
                 };
                 let (common, nearest) = self.prefixes.iter().map(alike).max().unwrap_or((0, SequenceId(0)));
-                let sequence = if common > 0 { self.model.fork(nearest, common)? } else { self.model.create() };
+                let sequence = if common > 0 {
+                    self.model.sequences().fork(nearest, common)?
+                } else {
+                    self.model.sequences().create()
+                };
                 let start = Instant::now();
                 for chunk in request.prefix[common..shared].chunks(PROMPT_CHUNK) {
                     self.model.forward(&[Segment { sequence, tokens: chunk, logits: 0 }])?;
@@ -444,17 +446,17 @@ impl<'a> Scheduler<'a> {
                 sequence
             }
         };
-        Ok((self.model.fork(parent, shared)?, rest))
+        Ok((self.model.sequences().fork(parent, shared)?, rest))
     }
 }
 
 impl Drop for Scheduler<'_> {
     fn drop(&mut self) {
         for prefix in self.prefixes.drain(..) {
-            self.model.free(prefix.sequence);
+            self.model.sequences().free(prefix.sequence);
         }
         for slot in self.active.drain(..) {
-            self.model.free(slot.sequence);
+            self.model.sequences().free(slot.sequence);
         }
     }
 }
@@ -469,6 +471,7 @@ impl Slot {
                 text: Vec::new(),
                 finish,
                 closed_by_budget: false,
+                assumed: false,
                 forced: 0,
                 leant: 0,
                 tension: Tension::default(),

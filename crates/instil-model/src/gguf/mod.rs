@@ -8,7 +8,6 @@
 mod metadata;
 mod read;
 mod types;
-pub mod write;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

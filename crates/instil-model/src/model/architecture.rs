@@ -156,8 +156,6 @@ pub struct Architecture {
     pub rotary: RotaryForm,
     /// How they are turned in the layers of the sliding window, where that differs.
     pub local_rotary: Option<RotaryForm>,
-    /// The tensor of divisors of the rotary frequencies (those of `rotary`), which a file may have.
-    pub rotary_factors: &'static str,
     /// Rotary pairs stand next to each other in the file rather than half of the turned values apart.
     pub rotary_interleaved: bool,
     /// Every so-many-th layer leaves positions alone; 0 for none.
@@ -275,24 +273,5 @@ impl Architecture {
             .temperature
             .map_or(1.0, |Temperature { scale, length }| 1.0 + scale * (1.0 + (position / length) as f32).ln());
         self.attention_scale * sharper
-    }
-
-    /// Width of the norms of queries and of keys.
-    pub(super) fn query_key_norms(&self) -> Option<(usize, usize)> {
-        self.query_key_norm.map(|span| match span {
-            NormSpan::Head => (self.head_dim, self.head_dim),
-            NormSpan::Projection => (self.heads * self.head_dim, self.kv_heads * self.head_dim),
-        })
-    }
-
-    /// The row of a query or key projection in the file that becomes `output`: where pairs stand side by
-    /// side in the file, they are half of the turned values apart in the decoder.
-    pub(super) fn rotary_row(&self, output: usize) -> usize {
-        let (head, at) = (output / self.head_dim, output % self.head_dim);
-        if !self.rotary_interleaved || at >= self.rotary_dims {
-            return output;
-        }
-        let half = self.rotary_dims / 2;
-        head * self.head_dim + at % half * 2 + at / half
     }
 }

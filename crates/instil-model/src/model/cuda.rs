@@ -10,20 +10,22 @@ mod kernels;
 
 use candle_core::Device;
 use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DeviceRepr};
 use half::f16;
 use rayon::prelude::*;
+use std::cell::Cell;
 use std::sync::Arc;
 
 use self::kernels::{Attend, Kernels, Place};
 use super::architecture::{Architecture, NormSpan};
+use super::checkpoint::Checkpoint;
 use super::kernels::attention::POSITIONS;
 use super::kv::{Memory, Store};
+use super::layout::{Layout, Map, Role, Section, Slice};
 use super::rotary::Rotary;
 use super::weights::{Weights, device_error};
-use super::{Arithmetic, KeyValueMemory, Logits, Model, ModelInfo, Segment, SequenceId};
+use super::{Arithmetic, KeyValueMemory, Logits, Model, ModelInfo, Segment, Sequences};
 use crate::error::Result;
-use crate::gguf::Gguf;
 
 type Candle<T> = std::result::Result<T, candle_core::Error>;
 
@@ -140,6 +142,7 @@ pub struct CudaDecoder {
     reached: usize,
     memory: Memory<DeviceStore>,
     buffers: Buffers,
+    weight_bytes: usize,
     /// Memory of logits that were given back.
     spare: Vec<f32>,
 }
@@ -147,36 +150,37 @@ pub struct CudaDecoder {
 impl CudaDecoder {
     /// Whether the kernels compute this model: heads whose queries fit the memory that a block of threads shares,
     /// inputs that are normed, norms of queries over one head, and biases on nothing but queries, keys and values.
-    pub fn supports(a: &Architecture, file: &Gguf) -> bool {
-        let biased = |part: &str| file.has_tensor(&format!("blk.0.{part}.bias"));
+    pub fn supports(a: &Architecture, file: &dyn Checkpoint) -> bool {
+        let layout = Layout { architecture: a, file };
+        let biased = |section: Section, role| section.map(role).bias.is_some();
         Kernels::fit(a.head_dim, a.heads / a.kv_heads)
             && a.pre_norms
             && a.query_key_norm != Some(NormSpan::Projection)
-            && !["attn_output", "ffn_gate", "ffn_up", "ffn_down"].into_iter().any(biased)
-            && !file.has_tensor("output.bias")
+            && !biased(layout.outer(), Role::Head)
+            && ![Role::AttentionOutput, Role::Gate, Role::Up, Role::Down]
+                .into_iter()
+                .any(|role| biased(layout.layer(0), role))
     }
 
-    /// Reads a GGUF file onto `device`, which has one stream for everything.
+    /// Reads a file of weights onto `device`, which has one stream for everything.
     ///
     /// # Errors
     /// When a tensor is missing, of a shape that the metadata does not promise, or of a type that cannot be read; or
     /// when the device has no memory for the weights.
-    pub fn load(name: &str, file: &Gguf, device: &Device) -> Result<Self> {
-        let architecture = Architecture::from_gguf(name, file)?;
+    pub fn load(name: &str, file: &dyn Checkpoint, device: &Device) -> Result<Self> {
+        let architecture = Architecture::read(name, file)?;
         let a = &architecture;
         let cuda = device.as_cuda_device().map_err(device_error)?;
         // SAFETY: every buffer of the decoder is used on the device's one stream, in order.
         unsafe { cuda.disable_event_tracking() };
         let stream = cuda.cuda_stream();
         let kernels = Kernels::compile(cuda, a.head_dim, a.heads / a.kv_heads).map_err(device_error)?;
-        let reader = Reader { weights: Weights { name, file }, stream: &stream, architecture: a };
-        let layers = (0..a.layers).map(|index| reader.layer(index)).collect::<Result<Vec<_>>>()?;
-        let table = |name: &str| reader.matrix(a.hidden, &[Part::whole(name, a.vocab_size)]);
-        let (head, embedding) = if file.has_tensor("output.weight") {
-            (table("output")?, Some(table("token_embd")?))
-        } else {
-            (table("token_embd")?, None)
-        };
+        let reader = Reader { weights: Weights { name, file }, stream: &stream, bytes: Cell::new(0) };
+        let layout = Layout { architecture: a, file };
+        let outer = layout.outer();
+        let layers = (0..a.layers).map(|index| reader.layer(layout.layer(index))).collect::<Result<Vec<_>>>()?;
+        let head = reader.matrix(&[outer.map(Role::Head)])?;
+        let embedding = if layout.is_tied() { None } else { Some(reader.matrix(&[outer.map(Role::Embeddings)])?) };
         let empty = || stream.null::<f32>().w().map_err(device_error);
         let unknown = || Ok::<_, crate::Error>(Angles { cosines: empty()?, sines: empty()? });
         Ok(Self {
@@ -189,13 +193,14 @@ impl CudaDecoder {
             layers,
             embedding,
             head,
-            output_norm: reader.vector("output_norm.weight", a.hidden)?,
-            rotary: Rotary::load(a, &reader.weights)?,
+            output_norm: reader.vector(&outer.output_norm())?,
+            rotary: Rotary::load(layout, &reader.weights)?,
             angles: [unknown()?, unknown()?],
             reached: 0,
             memory: Memory::new(DeviceStore(stream.clone()), a.layers * a.attention_layout().layer_elements()),
             buffers: Buffers::new(&stream, a, 1).map_err(device_error)?,
             kernels,
+            weight_bytes: reader.bytes.get(),
             spare: Vec::new(),
             stream: stream.clone(),
             architecture,
@@ -236,7 +241,7 @@ impl CudaDecoder {
             furthest = furthest.max(start + segment.tokens.len());
         }
         if count == 0 {
-            return Ok(Logits { values: Vec::new(), width: self.info.vocab_size });
+            return Ok(Logits::on_host(Vec::new(), self.info.vocab_size));
         }
         self.reach(furthest)?;
         let a = &self.architecture;
@@ -323,7 +328,7 @@ impl CudaDecoder {
             self.stream.memcpy_dtoh(&logits, &mut values).w()?;
             self.stream.synchronize().w()?;
         }
-        Ok(Logits { values, width: a.vocab_size })
+        Ok(Logits::on_host(values, a.vocab_size))
     }
 }
 
@@ -347,24 +352,8 @@ impl Model for CudaDecoder {
         &self.info
     }
 
-    fn create(&mut self) -> SequenceId {
-        self.memory.create()
-    }
-
-    fn fork(&mut self, parent: SequenceId, length: usize) -> Result<SequenceId> {
-        Ok(self.memory.fork(parent, length))
-    }
-
-    fn truncate(&mut self, sequence: SequenceId, length: usize) {
-        self.memory.truncate(sequence, length);
-    }
-
-    fn length(&self, sequence: SequenceId) -> usize {
-        self.memory.length(sequence)
-    }
-
-    fn free(&mut self, sequence: SequenceId) {
-        self.memory.free(sequence);
+    fn sequences(&mut self) -> &mut dyn Sequences {
+        &mut self.memory
     }
 
     fn forward(&mut self, segments: &[Segment]) -> Result<Logits> {
@@ -373,7 +362,7 @@ impl Model for CudaDecoder {
     }
 
     fn recycle(&mut self, logits: Logits) {
-        self.spare = logits.values;
+        self.spare = logits.into_host().unwrap_or_default();
     }
 
     fn key_value_memory(&self) -> KeyValueMemory {
@@ -382,6 +371,10 @@ impl Model for CudaDecoder {
             block_bytes: self.memory.block_bytes(),
             used_bytes: self.memory.size_bytes(),
         }
+    }
+
+    fn weight_bytes(&self) -> usize {
+        self.weight_bytes
     }
 
     fn usual_batch(&self) -> usize {
@@ -394,114 +387,70 @@ impl Model for CudaDecoder {
     }
 }
 
-/// Rows of a tensor that become rows of a matrix.
-struct Part<'a> {
-    name: &'a str,
-    outputs: usize,
-    /// The first of them in the tensor, and how many rows that has.
-    within: (usize, usize),
-    /// They are queries or keys, in the order of the rotation.
-    turns: bool,
-}
-
-impl<'a> Part<'a> {
-    fn whole(name: &'a str, outputs: usize) -> Self {
-        Self { name, outputs, within: (0, outputs), turns: false }
-    }
-}
-
-/// Reads tensors onto the device.
+/// Reads slices onto the device.
 struct Reader<'a> {
     weights: Weights<'a>,
     stream: &'a Arc<CudaStream>,
-    architecture: &'a Architecture,
+    /// Memory of what was read.
+    bytes: Cell<usize>,
 }
 
 impl Reader<'_> {
-    fn layer(&self, index: usize) -> Result<Layer> {
-        let a = self.architecture;
-        let (query, kv) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
-        let at = |part: &str| format!("blk.{index}.{part}");
-        let post_norm = |part: &str| a.post_norms.then(|| self.vector(&at(part), a.hidden)).transpose();
-        let head_norm = |part: &str| -> Result<CudaSlice<f32>> {
-            let values = self.weights.vector(&at(part), a.head_dim)?;
-            self.upload(&(0..a.head_dim).map(|output| values[a.rotary_row(output)]).collect::<Vec<_>>())
-        };
-        // Some families hold the three projections, and gate and up, as one matrix.
-        let [q, k, v, qkv, gate, up] = ["attn_q", "attn_k", "attn_v", "attn_qkv", "ffn_gate", "ffn_up"].map(at);
-        let has = |name: &str| self.weights.file.has_tensor(&format!("{name}.weight"));
-        let part = |name, first, outputs, turns| {
-            let (name, within) = if has(&qkv) { (&qkv, (first, query + 2 * kv)) } else { (name, (0, outputs)) };
-            Part { name, outputs, within, turns }
-        };
-        let projections = [part(&q, 0, query, true), part(&k, query, kv, true), part(&v, query + kv, kv, false)];
-        let gate_up = if has(&gate) {
-            vec![Part::whole(&gate, a.feed_forward), Part::whole(&up, a.feed_forward)]
-        } else {
-            vec![Part::whole(&up, 2 * a.feed_forward)]
-        };
-        let head_norms = match a.query_key_norm {
-            Some(_) => Some((head_norm("attn_q_norm.weight")?, head_norm("attn_k_norm.weight")?)),
-            None => None,
-        };
+    fn layer(&self, at: Section) -> Result<Layer> {
+        let norm = |role| at.vector(role).map(|slice| self.vector(&slice)).transpose();
+        let projections = [Role::Query, Role::Key, Role::Value].map(|role| at.map(role));
         Ok(Layer {
-            attention_norm: self.vector(&at("attn_norm.weight"), a.hidden)?,
-            attention_post_norm: post_norm("post_attention_norm.weight")?,
-            query_key_value: self.matrix(a.hidden, &projections)?,
+            attention_norm: norm(Role::AttentionNorm)?.expect("a model without it is not supported"),
+            attention_post_norm: norm(Role::AttentionPostNorm)?,
+            query_key_value: self.matrix(&projections)?,
             bias: self.bias(&projections)?,
-            head_norms,
-            attention_output: self.matrix(query, &[Part::whole(&at("attn_output"), a.hidden)])?,
-            feed_forward_norm: self.vector(&at("ffn_norm.weight"), a.hidden)?,
-            feed_forward_post_norm: post_norm("post_ffw_norm.weight")?,
-            gate_up: self.matrix(a.hidden, &gate_up)?,
-            down: self.matrix(a.feed_forward, &[Part::whole(&at("ffn_down"), a.hidden)])?,
+            head_norms: norm(Role::QueryNorm)?.zip(norm(Role::KeyNorm)?),
+            attention_output: self.matrix(&[at.map(Role::AttentionOutput)])?,
+            feed_forward_norm: norm(Role::FeedForwardNorm)?.expect("a model without it is not supported"),
+            feed_forward_post_norm: norm(Role::FeedForwardPostNorm)?,
+            gate_up: self.matrix(&[at.map(Role::Gate), at.map(Role::Up)])?,
+            down: self.matrix(&[at.map(Role::Down)])?,
         })
     }
 
-    fn upload(&self, values: &[f32]) -> Result<CudaSlice<f32>> {
+    fn upload<T: DeviceRepr>(&self, values: &[T]) -> Result<CudaSlice<T>> {
+        self.bytes.set(self.bytes.get() + size_of_val(values));
         self.stream.clone_htod(values).w().map_err(device_error)
     }
 
-    fn vector(&self, name: &str, length: usize) -> Result<CudaSlice<f32>> {
-        self.upload(&self.weights.vector(name, length)?)
+    fn vector(&self, slice: &Slice) -> Result<CudaSlice<f32>> {
+        self.upload(&self.weights.vector(slice)?)
     }
 
-    /// The row of a part's tensor that becomes `output`.
-    fn row(&self, part: &Part, output: usize) -> usize {
-        part.within.0 + if part.turns { self.architecture.rotary_row(output) } else { output }
-    }
-
-    /// The rows of some parts, one below the other.
-    fn matrix(&self, inputs: usize, parts: &[Part]) -> Result<Matrix> {
-        let outputs: usize = parts.iter().map(|part| part.outputs).sum();
+    /// The matrices of some maps of the same inputs, one below the other.
+    fn matrix(&self, maps: &[Map]) -> Result<Matrix> {
+        let outputs: usize = maps.iter().map(|map| map.weight.rows.len()).sum();
+        let inputs = maps[0].weight.shape[1];
         let mut halves = vec![0u16; outputs * inputs];
         let mut rest = halves.as_mut_slice();
-        for part in parts {
-            let name = format!("{}.weight", part.name);
-            let tensor =
-                self.weights.tensor(&name, &[part.within.1, inputs])?.ok_or_else(|| self.weights.missing(&name))?;
+        for map in maps {
+            let tensor = self.weights.tensor(&map.weight)?;
             let values = tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>()).map_err(device_error)?;
-            let (mine, others) = rest.split_at_mut(part.outputs * inputs);
-            mine.par_chunks_mut(inputs).enumerate().for_each(|(output, to)| {
-                let from = self.row(part, output) * inputs;
-                for (half, value) in to.iter_mut().zip(&values[from..from + inputs]) {
+            let (mine, others) = rest.split_at_mut(values.len());
+            mine.par_chunks_mut(inputs).zip(values.par_chunks(inputs)).for_each(|(to, from)| {
+                for (half, value) in to.iter_mut().zip(from) {
                     *half = f16::from_f32(value.clamp(-65504.0, 65504.0)).to_bits();
                 }
             });
             rest = others;
         }
-        let weight = self.stream.clone_htod(&halves).w().map_err(device_error)?;
-        Ok(Matrix { weight, inputs, outputs })
+        Ok(Matrix { weight: self.upload(&halves)?, inputs, outputs })
     }
 
-    /// The biases of some parts, zero where one of them has none.
-    fn bias(&self, parts: &[Part]) -> Result<Option<CudaSlice<f32>>> {
-        let (mut all, mut any) = (Vec::new(), false);
-        for part in parts {
-            let bias = self.weights.optional_vector(&format!("{}.bias", part.name), part.within.1)?;
-            any |= bias.is_some();
-            all.extend((0..part.outputs).map(|output| bias.as_ref().map_or(0.0, |bias| bias[self.row(part, output)])));
+    /// The biases of some maps, zero where one of them has none.
+    fn bias(&self, maps: &[Map]) -> Result<Option<CudaSlice<f32>>> {
+        let mut all = Vec::new();
+        for map in maps {
+            match &map.bias {
+                Some(bias) => all.extend(self.weights.vector(bias)?),
+                None => all.resize(all.len() + map.weight.rows.len(), 0.0),
+            }
         }
-        any.then(|| self.upload(&all)).transpose()
+        maps.iter().any(|map| map.bias.is_some()).then(|| self.upload(&all)).transpose()
     }
 }

@@ -8,21 +8,20 @@
 //! Rotary embeddings are always of the half-split kind: rows of the query and key projections that a
 //! file stores interleaved are re-ordered once, at load, which leaves every attention score as it was.
 
-use candle_core::{Device, Storage, Tensor};
-
 use super::architecture::Architecture;
+use super::checkpoint::Checkpoint;
 use super::kernels::Isa;
 use super::kernels::attention::View;
 use super::kernels::lanes::LANES;
 use super::kv::{Host, Memory};
-use super::linear::{Linear, Source};
+use super::layout::{Layout, Role};
+use super::linear::Linear;
 use super::profile::{Part, Profile};
 use super::rotary::Rotary;
-use super::stages::{AttentionStage, FeedForwardStage, Layer, Pass, Setting, Workspace};
+use super::stages::{Layer, Pass, Setting, Workspace};
 use super::weights::{Weights, device_error};
-use super::{Arithmetic, KeyValueMemory, Logits, Model, ModelInfo, Segment, SequenceId};
+use super::{Arithmetic, KeyValueMemory, Logits, Model, ModelInfo, Segment, Sequences};
 use crate::error::{Error, Result};
-use crate::gguf::Gguf;
 
 /// A decoder-only transformer with its sequences.
 pub struct Decoder {
@@ -40,12 +39,12 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Reads a GGUF file, re-ordering its matrices once; `threads` compute a pass.
+    /// Reads a file of weights, re-ordering its matrices once; `threads` compute a pass.
     ///
     /// # Errors
     /// When a tensor is missing, of a shape that the metadata does not promise, or of a type that
     /// cannot be read; or when there is no memory for the weights.
-    pub fn load(name: &str, file: &Gguf, threads: usize) -> Result<Self> {
+    pub fn load(name: &str, file: &dyn Checkpoint, threads: usize) -> Result<Self> {
         Self::load_for(name, file, threads, Isa::detect())
     }
 
@@ -58,9 +57,9 @@ impl Decoder {
     ///
     /// # Errors
     /// As [`Decoder::load`].
-    pub fn load_for(name: &str, file: &Gguf, threads: usize, isa: Isa) -> Result<Self> {
+    pub fn load_for(name: &str, file: &dyn Checkpoint, threads: usize, isa: Isa) -> Result<Self> {
         assert!(Isa::available().contains(&isa), "{isa:?} is not available on this processor");
-        let architecture = Architecture::from_gguf(name, file)?;
+        let architecture = Architecture::read(name, file)?;
         let a = &architecture;
         if !Self::supports(a) {
             return Err(Error::model(
@@ -69,62 +68,34 @@ impl Decoder {
                 "use the reference decoder",
             ));
         }
-        let weights = Weights { name, file };
-        let (query, kv) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
-        let plain = |output: usize| output;
-        let halves = |output: usize| a.rotary_row(output);
-        let source = |name: String, outputs| Source { name, outputs, within: (0, outputs), order: &plain };
+        let (weights, layout) = (Weights { name, file }, Layout { architecture: a, file });
         let layers = (0..a.layers)
             .map(|index| {
-                let at = |part: &str| format!("blk.{index}.{part}");
-                let one = |part: &str, inputs, outputs| Linear::load(&weights, inputs, &[source(at(part), outputs)]);
-                let norm = |part: &str, wanted: bool| -> Result<Option<Vec<f32>>> {
-                    wanted.then(|| weights.vector(&at(part), a.hidden)).transpose()
+                let at = layout.layer(index);
+                let map = |roles: &[Role]| {
+                    Linear::load(&weights, &roles.iter().map(|&role| at.map(role)).collect::<Vec<_>>())
                 };
-                let head_norm = |part: &str, width: Option<usize>| -> Result<Option<Vec<f32>>> {
-                    let Some(width) = width else { return Ok(None) };
-                    let values = weights.vector(&at(part), width)?;
-                    Ok(Some((0..width).map(|output| values[a.rotary_row(output)]).collect()))
-                };
-                // Some families hold the three projections, and gate and up, as one matrix.
-                let projections = [("attn_q", 0, query), ("attn_k", query, kv), ("attn_v", query + kv, kv)];
-                let is_joined = weights.file.has_tensor(&at("attn_qkv.weight"));
-                let query_key_value = projections.map(|(part, first, outputs)| Source {
-                    name: at(if is_joined { "attn_qkv" } else { part }),
-                    outputs,
-                    within: if is_joined { (first, query + 2 * kv) } else { (0, outputs) },
-                    order: if part == "attn_v" { &plain } else { &halves },
-                });
-                let is_joined = !weights.file.has_tensor(&at("ffn_gate.weight"));
-                let half = |part: &str, first| {
-                    let (part, within) =
-                        if is_joined { ("ffn_up", (first, 2 * a.feed_forward)) } else { (part, (0, a.feed_forward)) };
-                    let half = Source { name: at(part), outputs: a.feed_forward, within, order: &plain };
-                    Linear::load(&weights, a.hidden, &[half])
-                };
-                let spans = a.query_key_norms();
+                let norm = |role| at.vector(role).map(|slice| weights.vector(&slice)).transpose();
                 Ok(Layer {
-                    attention_norm: norm("attn_norm.weight", a.pre_norms)?,
-                    query_key_value: Linear::load(&weights, a.hidden, &query_key_value)?,
-                    query_norm: head_norm("attn_q_norm.weight", spans.map(|spans| spans.0))?,
-                    key_norm: head_norm("attn_k_norm.weight", spans.map(|spans| spans.1))?,
-                    attention_output: one("attn_output", query, a.hidden)?,
-                    attention_post_norm: norm("post_attention_norm.weight", a.post_norms)?,
-                    feed_forward_norm: norm("ffn_norm.weight", a.pre_norms)?,
-                    gate: half("ffn_gate", 0)?,
-                    up: half("ffn_up", a.feed_forward)?,
-                    down: one("ffn_down", a.feed_forward, a.hidden)?,
-                    feed_forward_post_norm: norm("post_ffw_norm.weight", a.post_norms)?,
+                    attention_norm: norm(Role::AttentionNorm)?,
+                    query_key_value: map(&[Role::Query, Role::Key, Role::Value])?,
+                    query_norm: norm(Role::QueryNorm)?,
+                    key_norm: norm(Role::KeyNorm)?,
+                    attention_output: map(&[Role::AttentionOutput])?,
+                    attention_post_norm: norm(Role::AttentionPostNorm)?,
+                    feed_forward_norm: norm(Role::FeedForwardNorm)?,
+                    gate: map(&[Role::Gate])?,
+                    up: map(&[Role::Up])?,
+                    down: map(&[Role::Down])?,
+                    feed_forward_post_norm: norm(Role::FeedForwardPostNorm)?,
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        let table = |name: &str| Linear::load(&weights, a.hidden, &[source(name.into(), a.vocab_size)]);
-        let (head, embedding) = if file.has_tensor("output.weight") {
-            (table("output")?, Some(table("token_embd")?))
-        } else {
-            (table("token_embd")?, None)
-        };
-        let output_norm = weights.vector("output_norm.weight", a.hidden)?;
+        let outer = layout.outer();
+        let table = |role| Linear::load(&weights, &[outer.map(role)]);
+        let head = table(Role::Head)?;
+        let embedding = if layout.is_tied() { None } else { Some(table(Role::Embeddings)?) };
+        let output_norm = weights.vector(&outer.output_norm())?;
         Ok(Self {
             info: ModelInfo {
                 name: name.to_owned(),
@@ -135,22 +106,13 @@ impl Decoder {
             isa,
             embedding,
             output_norm,
-            rotary: Rotary::load(a, &weights)?,
+            rotary: Rotary::load(layout, &weights)?,
             memory: Memory::new(Host, a.layers * a.attention_layout().layer_elements()),
             workspace: Workspace::new(a, threads.max(1), &layers, &head),
             layers,
             head,
             architecture,
         })
-    }
-
-    /// Memory of the re-ordered weights.
-    pub fn weight_bytes(&self) -> usize {
-        let layers = self
-            .layers
-            .iter()
-            .flat_map(|layer| [&layer.query_key_value, &layer.attention_output, &layer.gate, &layer.up, &layer.down]);
-        layers.chain([&self.head]).chain(&self.embedding).map(Linear::size_bytes).sum()
     }
 
     fn run(&mut self, segments: &[Segment]) -> std::result::Result<Logits, candle_core::Error> {
@@ -176,21 +138,15 @@ impl Decoder {
             profile.lap(Part::Prepare);
         }
         let setting = Setting { architecture: &self.architecture, isa: self.isa, rotary: &self.rotary, views: &views };
-        let pass = Pass { setting, workspace: (&mut self.workspace).into() };
-        let mut hidden = Vec::new();
-        pass.embed(&tokens, self.embedding.as_ref().unwrap_or(&self.head), &mut hidden);
-        let hidden = Tensor::from_vec(hidden, (tokens.len(), self.architecture.hidden), &Device::Cpu)?;
+        let mut pass = Pass { setting, workspace: &mut self.workspace };
+        let mut hidden = pass.embed(&tokens, self.embedding.as_ref().unwrap_or(&self.head));
         for (index, layer) in self.layers.iter().enumerate() {
-            hidden.inplace_op1(&AttentionStage { pass: &pass, layer, index })?;
-            hidden.inplace_op1(&FeedForwardStage { pass: &pass, layer })?;
+            pass.attention(layer, index, &mut hidden);
+            pass.feed_forward(layer, &mut hidden);
         }
-        let mut values = Vec::new();
-        if !wanted.is_empty() {
-            let (storage, _) = hidden.storage_and_layout();
-            let Storage::Cpu(storage) = &*storage else { candle_core::bail!("the residual stream is on the CPU") };
-            values = pass.logits(storage.as_slice()?, &wanted, &self.output_norm, &self.head);
-        }
-        Ok(Logits { values, width })
+        let values =
+            if wanted.is_empty() { Vec::new() } else { pass.logits(&hidden, &wanted, &self.output_norm, &self.head) };
+        Ok(Logits::on_host(values, width))
     }
 }
 
@@ -199,24 +155,8 @@ impl Model for Decoder {
         &self.info
     }
 
-    fn create(&mut self) -> SequenceId {
-        self.memory.create()
-    }
-
-    fn fork(&mut self, parent: SequenceId, length: usize) -> Result<SequenceId> {
-        Ok(self.memory.fork(parent, length))
-    }
-
-    fn truncate(&mut self, sequence: SequenceId, length: usize) {
-        self.memory.truncate(sequence, length);
-    }
-
-    fn length(&self, sequence: SequenceId) -> usize {
-        self.memory.length(sequence)
-    }
-
-    fn free(&mut self, sequence: SequenceId) {
-        self.memory.free(sequence);
+    fn sequences(&mut self) -> &mut dyn Sequences {
+        &mut self.memory
     }
 
     fn forward(&mut self, segments: &[Segment]) -> Result<Logits> {
@@ -230,6 +170,12 @@ impl Model for Decoder {
             block_bytes: self.memory.block_bytes(),
             used_bytes: self.memory.size_bytes(),
         }
+    }
+
+    fn weight_bytes(&self) -> usize {
+        let maps = [&self.head].into_iter().chain(&self.embedding).map(Linear::size_bytes);
+        let layers = self.layers.iter().map(Layer::size_bytes);
+        maps.chain(layers).sum::<usize>() + size_of_val(self.output_norm.as_slice())
     }
 
     fn profile(&mut self) -> Option<&mut Profile> {

@@ -6,8 +6,9 @@
 
 use std::sync::Arc;
 
-use super::SequenceId;
 use super::kernels::attention::POSITIONS;
+use super::sequences::{SequenceId, Sequences, Slots};
+use crate::error::Result;
 
 type Candle<T> = std::result::Result<T, candle_core::Error>;
 
@@ -47,7 +48,7 @@ impl Store for Host {
 pub(super) struct Memory<S: Store = Host> {
     store: S,
     block_elements: usize,
-    sequences: Vec<Option<Sequence<S>>>,
+    sequences: Slots<Sequence<S>>,
     /// Blocks that no sequence holds any more. What is in them is finite, which is all that a new block needs.
     free: Vec<S::Block>,
     /// Blocks made so far: each is free, or held by a sequence or several.
@@ -59,55 +60,10 @@ struct Sequence<S: Store> {
     length: usize,
 }
 
-const IN_USE: &str = "a sequence is used between create and free";
-
 impl<S: Store> Memory<S> {
     /// Blocks of so many halves in `store`.
     pub fn new(store: S, block_elements: usize) -> Self {
-        Self { store, block_elements, sequences: Vec::new(), free: Vec::new(), made: 0 }
-    }
-
-    fn get(&self, sequence: SequenceId) -> &Sequence<S> {
-        self.sequences[sequence.0].as_ref().expect(IN_USE)
-    }
-
-    fn get_mut(&mut self, sequence: SequenceId) -> &mut Sequence<S> {
-        self.sequences[sequence.0].as_mut().expect(IN_USE)
-    }
-
-    fn insert(&mut self, sequence: Sequence<S>) -> SequenceId {
-        let index = self.sequences.iter().position(Option::is_none).unwrap_or_else(|| {
-            self.sequences.push(None);
-            self.sequences.len() - 1
-        });
-        self.sequences[index] = Some(sequence);
-        SequenceId(index)
-    }
-
-    pub fn create(&mut self) -> SequenceId {
-        self.insert(Sequence { blocks: Vec::new(), length: 0 })
-    }
-
-    pub fn fork(&mut self, parent: SequenceId, length: usize) -> SequenceId {
-        let blocks = self.get(parent).blocks[..length.div_ceil(POSITIONS)].to_vec();
-        self.insert(Sequence { blocks, length })
-    }
-
-    pub fn truncate(&mut self, sequence: SequenceId, length: usize) {
-        let sequence = self.get_mut(sequence);
-        sequence.length = sequence.length.min(length);
-        let rest = sequence.blocks.split_off(sequence.length.div_ceil(POSITIONS));
-        self.release(rest);
-    }
-
-    pub fn length(&self, sequence: SequenceId) -> usize {
-        self.get(sequence).length
-    }
-
-    pub fn free(&mut self, sequence: SequenceId) {
-        if let Some(sequence) = self.sequences[sequence.0].take() {
-            self.release(sequence.blocks);
-        }
+        Self { store, block_elements, sequences: Slots::new(), free: Vec::new(), made: 0 }
     }
 
     /// Keeps the blocks whose last reference goes for sequences to come.
@@ -130,18 +86,18 @@ impl<S: Store> Memory<S> {
     /// # Errors
     /// When there is no memory for a block; the sequence is then as it was.
     pub fn grow(&mut self, sequence: SequenceId, count: usize) -> Candle<Vec<*mut u16>> {
-        let (length, held) = (self.get(sequence).length, self.get(sequence).blocks.len());
+        let (length, held) = (self.sequences[sequence].length, self.sequences[sequence].blocks.len());
         let mut fresh = Vec::new();
         // The block that is written first may be another sequence's too.
         let shared = length / POSITIONS;
-        let is_shared = self.get(sequence).blocks.get(shared).is_some_and(|block| Arc::strong_count(block) > 1);
+        let is_shared = self.sequences[sequence].blocks.get(shared).is_some_and(|block| Arc::strong_count(block) > 1);
         if count > 0 && is_shared {
             let mut own = self.new_block()?;
-            if let Err(cause) = self.store.copy(&self.get(sequence).blocks[shared], &mut own) {
+            if let Err(cause) = self.store.copy(&self.sequences[sequence].blocks[shared], &mut own) {
                 self.free.push(own);
                 return Err(cause);
             }
-            self.get_mut(sequence).blocks[shared] = Arc::new(own);
+            self.sequences[sequence].blocks[shared] = Arc::new(own);
         }
         for _ in held..(length + count).div_ceil(POSITIONS) {
             match self.new_block() {
@@ -152,7 +108,7 @@ impl<S: Store> Memory<S> {
                 }
             }
         }
-        let sequence = self.get_mut(sequence);
+        let sequence = &mut self.sequences[sequence];
         sequence.length += count;
         sequence.blocks.extend(fresh);
         Ok(sequence.blocks.iter().map(|block| S::address(block)).collect())
@@ -169,6 +125,34 @@ impl<S: Store> Memory<S> {
     }
 }
 
+impl<S: Store> Sequences for Memory<S> {
+    fn create(&mut self) -> SequenceId {
+        self.sequences.insert(Sequence { blocks: Vec::new(), length: 0 })
+    }
+
+    fn fork(&mut self, parent: SequenceId, length: usize) -> Result<SequenceId> {
+        let blocks = self.sequences[parent].blocks[..length.div_ceil(POSITIONS)].to_vec();
+        Ok(self.sequences.insert(Sequence { blocks, length }))
+    }
+
+    fn truncate(&mut self, sequence: SequenceId, length: usize) {
+        let sequence = &mut self.sequences[sequence];
+        sequence.length = sequence.length.min(length);
+        let rest = sequence.blocks.split_off(sequence.length.div_ceil(POSITIONS));
+        self.release(rest);
+    }
+
+    fn length(&self, sequence: SequenceId) -> usize {
+        self.sequences[sequence].length
+    }
+
+    fn free(&mut self, sequence: SequenceId) {
+        if let Some(sequence) = self.sequences.remove(sequence) {
+            self.release(sequence.blocks);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,7 +164,7 @@ mod tests {
         let first = memory.create();
         memory.grow(first, 2 * POSITIONS + 1).expect("memory");
         assert_eq!(held(&memory), 3);
-        let second = memory.fork(first, POSITIONS + 1);
+        let second = memory.fork(first, POSITIONS + 1).expect("a fork");
         assert_eq!(held(&memory), 3, "a fork shares");
         memory.grow(second, 1).expect("memory");
         assert_eq!(held(&memory), 4, "a shared block is copied before it is written");

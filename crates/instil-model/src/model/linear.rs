@@ -7,7 +7,8 @@ use super::kernels::activations::Rows;
 use super::kernels::lanes::LANES;
 use super::kernels::packed::{Packed, Stored};
 use super::kernels::product::{Sink, product};
-use super::weights::Weights;
+use super::layout::Map;
+use super::weights::{Weights, device_error};
 use crate::error::{Error, Result};
 use crate::gguf::GgmlType;
 
@@ -28,49 +29,28 @@ struct Part {
     bias: Option<Vec<f32>>,
 }
 
-/// A matrix to be read, or some rows of one.
-pub(super) struct Source<'a> {
-    /// Its name without `.weight`.
-    pub name: String,
-    /// Rows that are taken.
-    pub outputs: usize,
-    /// The first of them, and all rows of the matrix.
-    pub within: (usize, usize),
-    /// Output `i` is row `order(i)` of those taken.
-    pub order: &'a (dyn Fn(usize) -> usize + Sync),
-}
-
 impl Linear {
-    /// Reads matrices of `inputs` columns; neighbours of one type become one matrix.
-    pub fn load(weights: &Weights, inputs: usize, sources: &[Source]) -> Result<Self> {
+    /// Reads maps of the same inputs, one below the other; neighbours of one type become one matrix.
+    pub fn load(weights: &Weights, maps: &[Map]) -> Result<Self> {
+        let stored = maps.iter().map(|map| weights.stored(&map.weight)).collect::<Result<Vec<_>>>()?;
         let mut linear = Self { parts: Vec::new(), outputs: 0 };
         let mut at = 0;
-        while at < sources.len() {
-            let first = stored(weights, &sources[at], inputs)?;
-            let kind = first.kind;
-            let mut run = vec![first];
-            while let Some(next) = sources.get(at + run.len()) {
-                let next = stored(weights, next, inputs)?;
-                if next.kind != kind {
-                    break;
-                }
-                run.push(next);
-            }
-            let taken = &sources[at..at + run.len()];
-            linear.push(weights, inputs, taken, &run)?;
-            at += taken.len();
+        for run in stored.chunk_by(|a, b| a.kind == b.kind) {
+            linear.push(weights, &maps[at..at + run.len()], run)?;
+            at += run.len();
         }
         Ok(linear)
     }
 
-    fn push(&mut self, weights: &Weights, inputs: usize, sources: &[Source], run: &[Stored]) -> Result<()> {
+    fn push(&mut self, weights: &Weights, maps: &[Map], run: &[Stored]) -> Result<()> {
         let order = |output: usize| {
             let mut start = 0;
-            for source in sources {
-                if output < start + source.outputs {
-                    return start + (source.order)(output - start);
+            for map in maps {
+                let count = map.weight.rows.len();
+                if output < start + count {
+                    return start + map.weight.order.row(output - start);
                 }
-                start += source.outputs;
+                start += count;
             }
             output
         };
@@ -80,33 +60,24 @@ impl Linear {
             // No form for the type: its values as halves, which err less than the type itself does.
             None => {
                 let mut halves = Vec::new();
-                for source in sources {
-                    let (first, all) = source.within;
-                    let name = format!("{}.weight", source.name);
-                    let tensor = weights.tensor(&name, &[all, inputs])?.ok_or_else(|| weights.missing(&name))?;
-                    let taken = tensor.narrow(0, first, source.outputs).and_then(|t| t.flatten_all());
-                    let values = taken.and_then(|t| t.to_vec1::<f32>());
-                    for value in values.map_err(super::weights::device_error)? {
-                        halves.extend(f16::from_f32(value).to_le_bytes());
-                    }
+                for map in maps {
+                    let tensor = weights.tensor(&map.weight)?;
+                    let values = tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>()).map_err(device_error)?;
+                    halves.extend(values.into_iter().flat_map(|value| f16::from_f32(value).to_le_bytes()));
                 }
-                let outputs = sources.iter().map(|source| source.outputs).sum();
-                let all = Stored { kind: GgmlType::F16, bytes: &halves, outputs, inputs };
-                Packed::pack(&[all], order).map_err(memory)?.expect("halves have a form")
+                let outputs = run.iter().map(|stored| stored.outputs).sum();
+                let all = Stored { kind: GgmlType::F16, bytes: &halves, outputs, inputs: run[0].inputs };
+                Packed::pack(&[all], |output| output).map_err(memory)?.expect("halves have a form")
             }
         };
-        let mut bias = vec![0.0; matrix.outputs()];
-        let (mut start, mut has_bias) = (0, false);
-        for source in sources {
-            let (first, all) = source.within;
-            if let Some(values) = weights.optional_vector(&format!("{}.bias", source.name), all)? {
-                has_bias = true;
-                for (index, to) in bias[start..start + source.outputs].iter_mut().enumerate() {
-                    *to = values[first + (source.order)(index)];
-                }
+        let mut bias = Vec::with_capacity(matrix.outputs());
+        for map in maps {
+            match &map.bias {
+                Some(values) => bias.extend(weights.vector(values)?),
+                None => bias.resize(bias.len() + map.weight.rows.len(), 0.0),
             }
-            start += source.outputs;
         }
+        let has_bias = maps.iter().any(|map| map.bias.is_some());
         let outputs = matrix.outputs();
         self.parts.push(Part { matrix, first: self.outputs, bias: has_bias.then_some(bias) });
         self.outputs += outputs;
@@ -118,9 +89,10 @@ impl Linear {
         self.outputs
     }
 
-    /// Memory of the matrices.
+    /// Memory of the matrices and biases.
     pub fn size_bytes(&self) -> usize {
-        self.parts.iter().map(|part| part.matrix.size_bytes()).sum()
+        let bias = |part: &Part| part.bias.as_deref().map_or(0, size_of_val);
+        self.parts.iter().map(|part| part.matrix.size_bytes() + bias(part)).sum()
     }
 
     /// Whether rows are taken in 8 bits, and whether as floats; parts may differ.
@@ -192,12 +164,3 @@ pub(super) struct To {
 unsafe impl Send for To {}
 // SAFETY: as above.
 unsafe impl Sync for To {}
-
-fn stored<'a>(weights: &Weights<'a>, source: &Source, inputs: usize) -> Result<Stored<'a>> {
-    let name = format!("{}.weight", source.name);
-    let (first, all) = source.within;
-    let whole = weights.stored(&name, all, inputs)?.ok_or_else(|| weights.missing(&name))?;
-    let row_bytes = whole.bytes.len() / all.max(1);
-    let bytes = &whole.bytes[first * row_bytes..(first + source.outputs) * row_bytes];
-    Ok(Stored { bytes, outputs: source.outputs, ..whole })
-}

@@ -5,24 +5,34 @@
 //! the seam: the decoder, and [`scripted`] (replays written replies, so that
 //! the whole program is tested in milliseconds without weights). The decoder is [`decoder`] on the
 //! CPU, with stages in `stages` over [`kernels`]; `cuda` on NVIDIA's GPUs, where the build has the feature; and
-//! [`reference`](mod@reference) in Candle's own operations elsewhere. [`embedder`] stands apart: it turns whole texts
+//! [`reference`](mod@reference) in Candle's own operations elsewhere. They are read from a [`Checkpoint`], a file of
+//! weights in any form, by the one table of `layout`, and draw tokens as [`draw`] says. [`embedder`] stands apart: it turns whole texts
 //! into vectors.
 
 pub mod architecture;
+pub mod checkpoint;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod decoder;
 pub mod device;
+pub mod draw;
 pub mod embedder;
 pub mod kernels;
 mod kv;
+mod layout;
 mod linear;
+mod logits;
 pub mod profile;
 pub mod reference;
 mod rotary;
 pub mod scripted;
+mod sequences;
 mod stages;
 mod weights;
+
+pub use checkpoint::Checkpoint;
+pub use logits::{Logits, OnDevice};
+pub use sequences::{SequenceId, Sequences};
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -30,12 +40,8 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Remedy, Result, setting};
-use crate::gguf::Gguf;
+use draw::{Draw, Samplers, ToDraw};
 use instil_grammar::vocab::TokenId;
-
-/// Handle of a sequence inside a model. Handles are reused after [`Model::free`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SequenceId(pub usize);
 
 /// Tokens appended to one sequence by one forward pass.
 #[derive(Clone, Copy, Debug)]
@@ -52,22 +58,6 @@ impl Segment<'_> {
     /// Indices into `tokens` after which logits are wanted, ascending.
     fn wanted(&self) -> Range<usize> {
         self.tokens.len().saturating_sub(self.logits)..self.tokens.len()
-    }
-}
-
-/// Logits of a pass: `(tokens after which they were asked for, vocabulary)`, row-major.
-#[derive(Clone, Debug, Default)]
-pub struct Logits {
-    /// `rows × width` values.
-    pub values: Vec<f32>,
-    /// Length of a row: the model's [`ModelInfo::vocab_size`].
-    pub width: usize,
-}
-
-impl Logits {
-    /// Row `index`, in the order of the segments that asked, and of the tokens in each.
-    pub fn row(&self, index: usize) -> &[f32] {
-        &self.values[index * self.width..(index + 1) * self.width]
     }
 }
 
@@ -88,7 +78,8 @@ pub struct ModelInfo {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Arithmetic {
-    /// The CPU's kernels: weights as they are quantised, activations rounded to 8 bits a block.
+    /// The CPU's kernels: weights as they are quantised (in 16-bit floats where no kernel knows the type), activations
+    /// rounded to 8 bits a block.
     #[default]
     Quantised,
     /// 32-bit floats on the CPU.
@@ -170,8 +161,13 @@ pub struct LoadOptions {
 ///
 /// # Errors
 /// As [`decoder::Decoder::load`].
-pub fn load(name: &str, file: &Gguf, device: &candle_core::Device, options: LoadOptions) -> Result<Box<dyn Model>> {
-    let architecture = architecture::Architecture::from_gguf(name, file)?;
+pub fn load(
+    name: &str,
+    file: &dyn Checkpoint,
+    device: &candle_core::Device,
+    options: LoadOptions,
+) -> Result<Box<dyn Model>> {
+    let architecture = architecture::Architecture::read(name, file)?;
     #[cfg(feature = "cuda")]
     if device.is_cuda() && !options.reference && cuda::CudaDecoder::supports(&architecture, file) {
         return Ok(Box::new(cuda::CudaDecoder::load(name, file, device)?));
@@ -191,29 +187,31 @@ pub fn load(name: &str, file: &Gguf, device: &candle_core::Device, options: Load
 pub trait Model: Send {
     /// Names and sizes.
     fn info(&self) -> &ModelInfo;
-    /// Starts an empty sequence.
-    fn create(&mut self) -> SequenceId;
-    /// Starts a sequence that holds the first `length` tokens of `parent`.
-    ///
-    /// # Errors
-    /// When the device has no memory for it.
-    fn fork(&mut self, parent: SequenceId, length: usize) -> Result<SequenceId>;
-    /// Drops all but the first `length` tokens.
-    fn truncate(&mut self, sequence: SequenceId, length: usize);
-    /// Number of tokens in a sequence.
-    fn length(&self, sequence: SequenceId) -> usize;
-    /// Forgets a sequence.
-    fn free(&mut self, sequence: SequenceId);
+    /// The sequences that it holds.
+    fn sequences(&mut self) -> &mut dyn Sequences;
     /// Appends every segment and returns the logits that were asked for, in order.
     ///
     /// # Errors
     /// When a sequence would exceed the context, or the device fails.
     fn forward(&mut self, segments: &[Segment]) -> Result<Logits>;
+    /// Draws each of `wanted` from logits of a pass, in order; `None` where the mask lets nothing through. What is drawn
+    /// depends on nothing but its row and what is said of it. `samplers` draw for models that leave it to the processor.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn draw(&mut self, logits: &Logits, wanted: &[ToDraw], samplers: &Samplers) -> Result<Vec<Option<Draw>>> {
+        samplers.draw(logits, wanted)
+    }
     /// Takes back the memory of logits that nobody looks at any more; their size makes it worth using again.
     fn recycle(&mut self, _logits: Logits) {}
     /// Memory that sequences take; nothing unless the model says so.
     fn key_value_memory(&self) -> KeyValueMemory {
         KeyValueMemory::default()
+    }
+    /// Memory that the weights take where they are computed with, which need not be the size of their file; nothing unless
+    /// the model says so.
+    fn weight_bytes(&self) -> usize {
+        0
     }
     /// How many sequences at once keep the device busy; beyond so many, a CPU gains little.
     fn usual_batch(&self) -> usize {

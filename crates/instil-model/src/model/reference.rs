@@ -6,16 +6,20 @@
 //! query and key projections that a file stores interleaved are re-ordered once, at load, which
 //! leaves every attention score as it was.
 
+use std::cell::Cell;
+
 use candle_core::{DType, Device, Tensor};
 use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope_thd;
 
 use super::architecture::{Activation, Architecture};
+use super::checkpoint::Checkpoint;
+use super::layout::{Layout, Map, Role, Slice};
 use super::rotary::Rotary;
+use super::sequences::{SequenceId, Sequences, Slots};
 use super::weights::{Weights, device_error};
-use super::{Arithmetic, Logits, Model, ModelInfo, Segment, SequenceId};
+use super::{Arithmetic, Logits, Model, ModelInfo, Segment};
 use crate::error::Result;
-use crate::gguf::Gguf;
 
 /// Positions by which a sequence's key and value memory grows.
 const GROWTH: usize = 256;
@@ -36,13 +40,6 @@ impl Linear {
             Some(bias) => output.broadcast_add(bias),
             None => Ok(output),
         }
-    }
-
-    /// Some of the outputs.
-    fn part(&self, first: usize, outputs: usize) -> Result<Self> {
-        let weight = self.weight.narrow(1, first, outputs).map_err(device_error)?;
-        let bias = self.bias.as_ref().map(|bias| bias.narrow(0, first, outputs)).transpose().map_err(device_error)?;
-        Ok(Self { weight, bias })
     }
 }
 
@@ -71,6 +68,80 @@ struct Memory {
     capacity: usize,
 }
 
+impl Memory {
+    /// Makes room for `length` positions, keeping what it holds.
+    fn reserve(&mut self, length: usize) -> Candle<()> {
+        if length <= self.capacity {
+            return Ok(());
+        }
+        let capacity = length.div_ceil(GROWTH) * GROWTH;
+        for (key, value) in &mut self.layers {
+            for buffer in [key, value] {
+                let (kv_heads, _, head_dim) = buffer.dims3()?;
+                let larger = Tensor::zeros((kv_heads, capacity, head_dim), DType::F32, buffer.device())?;
+                if self.length > 0 {
+                    larger.slice_set(&buffer.narrow(1, 0, self.length)?.contiguous()?, 1, 0)?;
+                }
+                *buffer = larger;
+            }
+        }
+        self.capacity = capacity;
+        Ok(())
+    }
+
+    /// The first `length` positions of this, copied into `child`, which is empty.
+    fn copy_to(&self, child: &mut Self, length: usize) -> Candle<()> {
+        child.reserve(length)?;
+        if length > 0 {
+            for (from, to) in self.layers.iter().zip(&child.layers) {
+                to.0.slice_set(&from.0.narrow(1, 0, length)?.contiguous()?, 1, 0)?;
+                to.1.slice_set(&from.1.narrow(1, 0, length)?.contiguous()?, 1, 0)?;
+            }
+        }
+        child.length = length;
+        Ok(())
+    }
+}
+
+/// The sequences of a model.
+struct Memories {
+    slots: Slots<Memory>,
+    /// `(kv_heads, 0, head_dim)`: keys or values of nothing.
+    nothing: Tensor,
+    layers: usize,
+}
+
+impl Memories {
+    fn empty(&self) -> Memory {
+        Memory { layers: vec![(self.nothing.clone(), self.nothing.clone()); self.layers], length: 0, capacity: 0 }
+    }
+}
+
+impl Sequences for Memories {
+    fn create(&mut self) -> SequenceId {
+        self.slots.insert(self.empty())
+    }
+
+    fn fork(&mut self, parent: SequenceId, length: usize) -> Result<SequenceId> {
+        let mut child = self.empty();
+        self.slots[parent].copy_to(&mut child, length).map_err(device_error)?;
+        Ok(self.slots.insert(child))
+    }
+
+    fn truncate(&mut self, sequence: SequenceId, length: usize) {
+        let memory = &mut self.slots[sequence];
+        memory.length = memory.length.min(length);
+    }
+
+    fn length(&self, sequence: SequenceId) -> usize {
+        self.slots[sequence].length
+    }
+
+    fn free(&mut self, sequence: SequenceId) {
+        self.slots.remove(sequence);
+    }
+}
+
 /// A decoder-only transformer with its sequences.
 pub struct Reference {
     info: ModelInfo,
@@ -81,79 +152,59 @@ pub struct Reference {
     output_norm: Tensor,
     head: Linear,
     rotary: Rotary,
-    sequences: Vec<Option<Memory>>,
+    weight_bytes: usize,
+    memories: Memories,
 }
 
 impl Reference {
-    /// Reads a GGUF file onto `device`.
+    /// Reads a file of weights onto `device`.
     ///
     /// # Errors
     /// When a tensor is missing, of a shape that the metadata does not promise, or of a type that
     /// Candle cannot read.
-    pub fn load(name: &str, file: &Gguf, device: &Device) -> Result<Self> {
-        let architecture = Architecture::from_gguf(name, file)?;
-        let reader = Reader { weights: Weights { name, file }, device };
+    pub fn load(name: &str, file: &dyn Checkpoint, device: &Device) -> Result<Self> {
+        let architecture = Architecture::read(name, file)?;
         let a = &architecture;
-        let (q, kv) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
-        let embedding = reader.matrix("token_embd.weight", a.vocab_size, a.hidden)?;
-        let head = match reader.linear("output", a.hidden, a.vocab_size)? {
-            Some(head) => head,
-            None => Linear { weight: embedding.t().map_err(device_error)?, bias: None },
+        let reader = Reader { weights: Weights { name, file }, device, bytes: Cell::new(0) };
+        let layout = Layout { architecture: a, file };
+        let outer = layout.outer();
+        let embedding = reader.tensor(&outer.map(Role::Embeddings).weight)?;
+        let head = if layout.is_tied() {
+            Linear { weight: embedding.t().map_err(device_error)?, bias: None }
+        } else {
+            reader.linear(outer.map(Role::Head))?
         };
         let layers = (0..a.layers)
             .map(|index| {
-                let at = |part: &str| format!("blk.{index}.{part}");
-                let required = |part: &str, inputs, outputs| {
-                    reader.linear(&at(part), inputs, outputs)?.ok_or_else(|| reader.weights.missing(&at(part)))
-                };
-                let norm = |part: &str, wanted: bool, width| -> Result<Option<Tensor>> {
-                    wanted.then(|| reader.vector(&at(part), width)).transpose()
-                };
-                let (query, key, value) = match reader.linear(&at("attn_qkv"), a.hidden, q + 2 * kv)? {
-                    Some(joined) => (joined.part(0, q)?, joined.part(q, kv)?, joined.part(q + kv, kv)?),
-                    None => (
-                        required("attn_q", a.hidden, q)?,
-                        required("attn_k", a.hidden, kv)?,
-                        required("attn_v", a.hidden, kv)?,
-                    ),
-                };
-                let (gate, up) = match reader.linear(&at("ffn_gate"), a.hidden, a.feed_forward)? {
-                    Some(gate) => (gate, required("ffn_up", a.hidden, a.feed_forward)?),
-                    None => {
-                        let joined = required("ffn_up", a.hidden, 2 * a.feed_forward)?;
-                        (joined.part(0, a.feed_forward)?, joined.part(a.feed_forward, a.feed_forward)?)
-                    }
-                };
-                let spans = a.query_key_norms();
-                let head_norm = |part: &str, width: Option<usize>| -> Result<Option<Tensor>> {
-                    let Some(norm) = norm(part, width.is_some(), width.unwrap_or_default())? else { return Ok(None) };
-                    in_decoder_order(&norm, a).map(Some).map_err(device_error)
-                };
+                let at = layout.layer(index);
+                let map = |role| reader.linear(at.map(role));
+                let norm = |role| at.vector(role).map(|slice| reader.tensor(&slice)).transpose();
                 Ok(Layer {
-                    attention_norm: norm("attn_norm.weight", a.pre_norms, a.hidden)?,
-                    query: turned(query, a)?,
-                    key: turned(key, a)?,
-                    value,
-                    query_norm: head_norm("attn_q_norm.weight", spans.map(|spans| spans.0))?,
-                    key_norm: head_norm("attn_k_norm.weight", spans.map(|spans| spans.1))?,
-                    attention_output: required("attn_output", q, a.hidden)?,
-                    attention_post_norm: norm("post_attention_norm.weight", a.post_norms, a.hidden)?,
-                    feed_forward_norm: norm("ffn_norm.weight", a.pre_norms, a.hidden)?,
-                    gate,
-                    up,
-                    down: required("ffn_down", a.feed_forward, a.hidden)?,
-                    feed_forward_post_norm: norm("post_ffw_norm.weight", a.post_norms, a.hidden)?,
+                    attention_norm: norm(Role::AttentionNorm)?,
+                    query: map(Role::Query)?,
+                    key: map(Role::Key)?,
+                    value: map(Role::Value)?,
+                    query_norm: norm(Role::QueryNorm)?,
+                    key_norm: norm(Role::KeyNorm)?,
+                    attention_output: map(Role::AttentionOutput)?,
+                    attention_post_norm: norm(Role::AttentionPostNorm)?,
+                    feed_forward_norm: norm(Role::FeedForwardNorm)?,
+                    gate: map(Role::Gate)?,
+                    up: map(Role::Up)?,
+                    down: map(Role::Down)?,
+                    feed_forward_post_norm: norm(Role::FeedForwardPostNorm)?,
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        let output_norm = reader.vector("output_norm.weight", a.hidden)?;
-        let rotary = Rotary::load(a, &reader.weights)?;
+        let output_norm = reader.tensor(&outer.output_norm())?;
+        let rotary = Rotary::load(layout, &reader.weights)?;
         let info = ModelInfo {
             name: name.to_owned(),
             vocab_size: a.vocab_size,
             context_length: a.context_length,
             arithmetic: Arithmetic::f32_on(device),
         };
+        let nothing = Tensor::zeros((a.kv_heads, 0, a.head_dim), DType::F32, device).map_err(device_error)?;
         Ok(Self {
             info,
             device: device.clone(),
@@ -162,44 +213,10 @@ impl Reference {
             output_norm,
             head,
             rotary,
-            sequences: Vec::new(),
+            weight_bytes: reader.bytes.get(),
+            memories: Memories { slots: Slots::new(), nothing, layers: a.layers },
             architecture,
         })
-    }
-
-    fn memory(&self, sequence: SequenceId) -> &Memory {
-        self.sequences[sequence.0].as_ref().expect("a sequence is used between create and free")
-    }
-
-    fn insert(&mut self, memory: Memory) -> SequenceId {
-        let free = self.sequences.iter().position(Option::is_none);
-        let index = free.unwrap_or_else(|| {
-            self.sequences.push(None);
-            self.sequences.len() - 1
-        });
-        self.sequences[index] = Some(memory);
-        SequenceId(index)
-    }
-
-    /// Makes room for `length` positions in a sequence, keeping what it holds.
-    fn reserve(&mut self, sequence: SequenceId, length: usize) -> Candle<()> {
-        let (kv_heads, head_dim) = (self.architecture.kv_heads, self.architecture.head_dim);
-        let memory = self.sequences[sequence.0].as_mut().expect("a sequence is used between create and free");
-        if length <= memory.capacity {
-            return Ok(());
-        }
-        let capacity = length.div_ceil(GROWTH) * GROWTH;
-        for (key, value) in &mut memory.layers {
-            for buffer in [key, value] {
-                let larger = Tensor::zeros((kv_heads, capacity, head_dim), DType::F32, &self.device)?;
-                if memory.length > 0 {
-                    larger.slice_set(&buffer.narrow(1, 0, memory.length)?.contiguous()?, 1, 0)?;
-                }
-                *buffer = larger;
-            }
-        }
-        memory.capacity = capacity;
-        Ok(())
     }
 
     fn run(&mut self, segments: &[Segment]) -> Candle<Logits> {
@@ -208,8 +225,9 @@ impl Reference {
         let mut positions: Vec<u32> = Vec::new();
         let mut wanted_rows: Vec<u32> = Vec::new();
         for segment in segments {
-            let start = self.memory(segment.sequence).length;
-            self.reserve(segment.sequence, start + segment.tokens.len())?;
+            let memory = &mut self.memories.slots[segment.sequence];
+            let start = memory.length;
+            memory.reserve(start + segment.tokens.len())?;
             wanted_rows.extend(segment.wanted().map(|at| (ids.len() + at) as u32));
             ids.extend_from_slice(segment.tokens);
             positions.extend((start..start + segment.tokens.len()).map(|p| p as u32));
@@ -261,7 +279,7 @@ impl Reference {
             for segment in segments {
                 let count = segment.tokens.len();
                 let part = |t: &Tensor| t.narrow(0, row, count)?.transpose(0, 1)?.contiguous();
-                let memory = self.memory(segment.sequence);
+                let memory = &self.memories.slots[segment.sequence];
                 attended.push(attend(&a, memory, index, &part(&query)?, &part(&key)?, &part(&value)?)?);
                 row += count;
             }
@@ -279,17 +297,16 @@ impl Reference {
             hidden = (hidden + (output * f64::from(a.residual_scale))?)?;
         }
         for segment in segments {
-            let memory = self.sequences[segment.sequence.0].as_mut().expect("checked above");
-            memory.length += segment.tokens.len();
+            self.memories.slots[segment.sequence].length += segment.tokens.len();
         }
         if wanted_rows.is_empty() {
-            return Ok(Logits { values: Vec::new(), width: a.vocab_size });
+            return Ok(Logits::on_host(Vec::new(), a.vocab_size));
         }
         let count = wanted_rows.len();
         let wanted = hidden.index_select(&Tensor::from_vec(wanted_rows, count, &self.device)?, 0)?;
         let logits = self.head.forward(&rms_norm(&wanted, &self.output_norm, a.norm_epsilon)?)?;
         let logits = capped((logits * f64::from(a.logit_scale))?, a.logit_cap)?;
-        Ok(Logits { values: logits.flatten_all()?.to_vec1()?, width: a.vocab_size })
+        Ok(Logits::on_host(logits.flatten_all()?.to_vec1()?, a.vocab_size))
     }
 }
 
@@ -298,52 +315,17 @@ impl Model for Reference {
         &self.info
     }
 
-    fn create(&mut self) -> SequenceId {
-        let empty =
-            Tensor::zeros((self.architecture.kv_heads, 0, self.architecture.head_dim), DType::F32, &self.device)
-                .expect("an empty tensor needs no memory");
-        let layers = vec![(empty.clone(), empty); self.architecture.layers];
-        self.insert(Memory { layers, length: 0, capacity: 0 })
-    }
-
-    fn fork(&mut self, parent: SequenceId, length: usize) -> Result<SequenceId> {
-        let child = self.create();
-        self.reserve(child, length).map_err(device_error)?;
-        let copy = |from: &Memory, to: &Memory| -> Candle<()> {
-            for (from, to) in from.layers.iter().zip(&to.layers) {
-                to.0.slice_set(&from.0.narrow(1, 0, length)?.contiguous()?, 1, 0)?;
-                to.1.slice_set(&from.1.narrow(1, 0, length)?.contiguous()?, 1, 0)?;
-            }
-            Ok(())
-        };
-        if length > 0 {
-            copy(self.memory(parent), self.memory(child)).map_err(device_error)?;
-        }
-        self.sequences[child.0].as_mut().expect("just created").length = length;
-        Ok(child)
-    }
-
-    fn truncate(&mut self, sequence: SequenceId, length: usize) {
-        let memory = self.sequences[sequence.0].as_mut().expect("a sequence is used between create and free");
-        memory.length = memory.length.min(length);
-    }
-
-    fn length(&self, sequence: SequenceId) -> usize {
-        self.memory(sequence).length
-    }
-
-    fn free(&mut self, sequence: SequenceId) {
-        self.sequences[sequence.0] = None;
+    fn sequences(&mut self) -> &mut dyn Sequences {
+        &mut self.memories
     }
 
     fn forward(&mut self, segments: &[Segment]) -> Result<Logits> {
-        for segment in segments {
-            let length = self.length(segment.sequence) + segment.tokens.len();
-            if length > self.info.context_length {
-                return Err(self.info.too_long(length));
-            }
-        }
+        self.info.check(segments, |sequence| self.memories.length(sequence))?;
         self.run(segments).map_err(device_error)
+    }
+
+    fn weight_bytes(&self) -> usize {
+        self.weight_bytes
     }
 }
 
@@ -394,50 +376,24 @@ fn capped(x: Tensor, cap: Option<f32>) -> Candle<Tensor> {
     (x / cap)?.tanh()? * cap
 }
 
-/// A query or key projection with its outputs in the order that the rotation here wants.
-fn turned(linear: Linear, a: &Architecture) -> Result<Linear> {
-    let weight = linear.weight.t().and_then(|w| in_decoder_order(&w, a)).and_then(|w| w.t()).map_err(device_error)?;
-    let bias = linear.bias.as_ref().map(|bias| in_decoder_order(bias, a)).transpose().map_err(device_error)?;
-    Ok(Linear { weight, bias })
-}
-
-/// Rows of heads as [`Architecture::rotary_row`] orders them.
-fn in_decoder_order(rows: &Tensor, a: &Architecture) -> Candle<Tensor> {
-    if !a.rotary_interleaved {
-        return Ok(rows.clone());
-    }
-    let order: Vec<u32> = (0..rows.dim(0)?).map(|output| a.rotary_row(output) as u32).collect();
-    let order = Tensor::from_vec(order, rows.dim(0)?, rows.device())?;
-    rows.contiguous()?.index_select(&order, 0)
-}
-
-/// Reads tensors onto a device.
+/// Reads slices onto a device.
 struct Reader<'a> {
     weights: Weights<'a>,
     device: &'a Device,
+    /// Memory of what was read.
+    bytes: Cell<usize>,
 }
 
 impl Reader<'_> {
-    fn tensor(&self, name: &str, dims: &[usize]) -> Result<Option<Tensor>> {
-        let tensor = self.weights.tensor(name, dims)?;
-        tensor.map(|tensor| tensor.to_device(self.device)).transpose().map_err(device_error)
+    fn tensor(&self, slice: &Slice) -> Result<Tensor> {
+        let tensor = self.weights.tensor(slice)?;
+        self.bytes.set(self.bytes.get() + tensor.elem_count() * size_of::<f32>());
+        tensor.to_device(self.device).map_err(device_error)
     }
 
-    fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Tensor> {
-        self.tensor(name, &[rows, columns])?.ok_or_else(|| self.weights.missing(name))
-    }
-
-    fn vector(&self, name: &str, length: usize) -> Result<Tensor> {
-        self.optional_vector(name, length)?.ok_or_else(|| self.weights.missing(name))
-    }
-
-    fn optional_vector(&self, name: &str, length: usize) -> Result<Option<Tensor>> {
-        self.tensor(name, &[length])
-    }
-
-    fn linear(&self, name: &str, inputs: usize, outputs: usize) -> Result<Option<Linear>> {
-        let Some(weight) = self.tensor(&format!("{name}.weight"), &[outputs, inputs])? else { return Ok(None) };
-        let bias = self.optional_vector(&format!("{name}.bias"), outputs)?;
-        Ok(Some(Linear { weight: weight.t().map_err(device_error)?, bias }))
+    fn linear(&self, map: Map) -> Result<Linear> {
+        let weight = self.tensor(&map.weight)?.t().map_err(device_error)?;
+        let bias = map.bias.map(|bias| self.tensor(&bias)).transpose()?;
+        Ok(Linear { weight, bias })
     }
 }

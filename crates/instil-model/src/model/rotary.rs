@@ -2,7 +2,8 @@
 
 use std::f64::consts::TAU;
 
-use super::architecture::{Architecture, RotaryForm, RotaryScaling};
+use super::architecture::{RotaryForm, RotaryScaling};
+use super::layout::{Layout, Role};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 
@@ -26,12 +27,19 @@ impl Rotary {
     ///
     /// # Errors
     /// When the factors are not one positive number for each frequency.
-    pub fn load(a: &Architecture, weights: &Weights) -> Result<Self> {
-        let factors = weights.optional_vector(a.rotary_factors, a.rotary_dims / 2)?;
-        if let Some(factor) = factors.iter().flatten().find(|factor| !(factor.is_finite() && **factor > 0.0)) {
-            let what = format!("tensor `{}` has a factor of {factor}", a.rotary_factors);
-            return Err(Error::model(weights.name, what, "the file is damaged: fetch it again"));
-        }
+    pub fn load(layout: Layout, weights: &Weights) -> Result<Self> {
+        let factors = match layout.outer().vector(Role::RotaryFactors) {
+            None => None,
+            Some(slice) => {
+                let factors = weights.vector(&slice)?;
+                if let Some(factor) = factors.iter().find(|factor| !(factor.is_finite() && **factor > 0.0)) {
+                    let what = format!("tensor `{}` has a factor of {factor}", slice.tensor);
+                    return Err(Error::model(weights.name, what, "the file is damaged: fetch it again"));
+                }
+                Some(factors)
+            }
+        };
+        let a = layout.architecture;
         Ok(Self {
             global: Angles::new(a.rotary, a.rotary_dims, factors.as_deref()),
             local: a.local_rotary.map(|form| Angles::new(form, a.rotary_dims, None)),

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Arithmetic, Logits, Model, ModelInfo, Segment, SequenceId};
+use super::sequences::{SequenceId, Sequences, Slots};
+use super::{Arithmetic, Logits, Model, ModelInfo, Segment};
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use instil_grammar::vocab::{TokenId, TokenKind, Vocab};
@@ -62,7 +63,7 @@ pub struct Scripted {
     script: Script,
     vocab: Arc<Vocab>,
     tokenizer: Arc<Tokenizer>,
-    sequences: Vec<Option<Vec<TokenId>>>,
+    sequences: Slots<Vec<TokenId>>,
 }
 
 impl Scripted {
@@ -81,15 +82,7 @@ impl Scripted {
             context_length: 1 << 20,
             arithmetic: Arithmetic::Scripted,
         };
-        Ok(Self { info, script, vocab, tokenizer, sequences: Vec::new() })
-    }
-
-    fn tokens(&self, sequence: SequenceId) -> &Vec<TokenId> {
-        self.sequences[sequence.0].as_ref().expect("a sequence is used between create and free")
-    }
-
-    fn tokens_mut(&mut self, sequence: SequenceId) -> &mut Vec<TokenId> {
-        self.sequences[sequence.0].as_mut().expect("a sequence is used between create and free")
+        Ok(Self { info, script, vocab, tokenizer, sequences: Slots::new() })
     }
 
     /// Raises the logits of the tokens that continue a reply after `tokens`.
@@ -120,38 +113,36 @@ impl Scripted {
     }
 }
 
+impl Sequences for Slots<Vec<TokenId>> {
+    fn create(&mut self) -> SequenceId {
+        self.insert(Vec::new())
+    }
+
+    fn fork(&mut self, parent: SequenceId, length: usize) -> Result<SequenceId> {
+        let tokens = self[parent][..length].to_vec();
+        Ok(self.insert(tokens))
+    }
+
+    fn truncate(&mut self, sequence: SequenceId, length: usize) {
+        self[sequence].truncate(length);
+    }
+
+    fn length(&self, sequence: SequenceId) -> usize {
+        self[sequence].len()
+    }
+
+    fn free(&mut self, sequence: SequenceId) {
+        self.remove(sequence);
+    }
+}
+
 impl Model for Scripted {
     fn info(&self) -> &ModelInfo {
         &self.info
     }
 
-    fn create(&mut self) -> SequenceId {
-        let free = self.sequences.iter().position(Option::is_none);
-        let index = free.unwrap_or_else(|| {
-            self.sequences.push(None);
-            self.sequences.len() - 1
-        });
-        self.sequences[index] = Some(Vec::new());
-        SequenceId(index)
-    }
-
-    fn fork(&mut self, parent: SequenceId, length: usize) -> Result<SequenceId> {
-        let tokens = self.tokens(parent)[..length].to_vec();
-        let child = self.create();
-        *self.tokens_mut(child) = tokens;
-        Ok(child)
-    }
-
-    fn truncate(&mut self, sequence: SequenceId, length: usize) {
-        self.tokens_mut(sequence).truncate(length);
-    }
-
-    fn length(&self, sequence: SequenceId) -> usize {
-        self.tokens(sequence).len()
-    }
-
-    fn free(&mut self, sequence: SequenceId) {
-        self.sequences[sequence.0] = None;
+    fn sequences(&mut self) -> &mut dyn Sequences {
+        &mut self.sequences
     }
 
     fn forward(&mut self, segments: &[Segment]) -> Result<Logits> {
@@ -159,16 +150,16 @@ impl Model for Scripted {
             std::thread::sleep(std::time::Duration::from_micros(self.script.pause_micros));
         }
         let width = self.info.vocab_size;
-        let mut logits = Logits { values: Vec::new(), width };
+        let mut values = Vec::new();
         for segment in segments {
-            let before = self.length(segment.sequence);
-            self.tokens_mut(segment.sequence).extend_from_slice(segment.tokens);
+            let before = self.sequences.length(segment.sequence);
+            self.sequences[segment.sequence].extend_from_slice(segment.tokens);
             for at in segment.wanted() {
-                let from = logits.values.len();
-                logits.values.resize(from + width, 0.0);
-                self.speak(&self.tokens(segment.sequence)[..=before + at], &mut logits.values[from..]);
+                let from = values.len();
+                values.resize(from + width, 0.0);
+                self.speak(&self.sequences[segment.sequence][..=before + at], &mut values[from..]);
             }
         }
-        Ok(logits)
+        Ok(Logits::on_host(values, width))
     }
 }

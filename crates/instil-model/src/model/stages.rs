@@ -1,14 +1,11 @@
-//! The two stages of a layer on the CPU, as Candle operations that change the residual stream in place.
+//! The two stages of a layer on the CPU, which change the residual stream in place, and what stands around them.
 //!
-//! `hidden` is `(rows, hidden)` in f32. A stage runs its phases on one [`Team`], with a barrier after
+//! `hidden` is the residual stream, `(rows, hidden)`. A stage runs its phases on one [`Team`], with a barrier after
 //! each: norm and rounding by rows, products by pieces of 32 outputs, attention by key head and rows.
 //! [`super::reference`] has the same stages in Candle's own operations, for other devices and for
 //! comparison.
 
-use std::cell::RefCell;
 use std::sync::Mutex;
-
-use candle_core::{CpuStorage, InplaceOp1, Layout as TensorLayout};
 
 use super::architecture::Architecture;
 use super::kernels::Isa;
@@ -33,6 +30,23 @@ pub(super) struct Layer {
     pub up: Linear,
     pub down: Linear,
     pub feed_forward_post_norm: Option<Vec<f32>>,
+}
+
+impl Layer {
+    /// Memory of the weights.
+    pub fn size_bytes(&self) -> usize {
+        let maps = [&self.query_key_value, &self.attention_output, &self.gate, &self.up, &self.down];
+        let norms = [
+            &self.attention_norm,
+            &self.query_norm,
+            &self.key_norm,
+            &self.attention_post_norm,
+            &self.feed_forward_norm,
+            &self.feed_forward_post_norm,
+        ];
+        let norms = norms.into_iter().flatten().map(|norm| size_of_val(norm.as_slice()));
+        maps.into_iter().map(Linear::size_bytes).chain(norms).sum()
+    }
 }
 
 /// Memory and threads of the stages, kept from pass to pass.
@@ -92,7 +106,7 @@ pub(super) struct Setting<'a> {
 /// A pass under way.
 pub(super) struct Pass<'a> {
     pub setting: Setting<'a>,
-    pub workspace: RefCell<&'a mut Workspace>,
+    pub workspace: &'a mut Workspace,
 }
 
 /// Rows of floats that the phases of a pass write in turn.
@@ -108,9 +122,16 @@ unsafe impl Send for Table {}
 unsafe impl Sync for Table {}
 
 impl Table {
+    /// The first rows of a buffer that grows to hold them.
     fn of(buffer: &mut Vec<f32>, rows: usize, width: usize) -> Self {
         buffer.resize(buffer.len().max(rows * width), 0.0);
         Self { at: buffer.as_mut_ptr(), width }
+    }
+
+    /// So many rows, which are all that there are.
+    fn over(values: &mut [f32], rows: usize, width: usize) -> Self {
+        assert_eq!(values.len(), rows * width, "a value for each row and column");
+        Self { at: values.as_mut_ptr(), width }
     }
 
     /// # Safety
@@ -215,12 +236,15 @@ impl Setting<'_> {
 }
 
 impl Pass<'_> {
-    fn attention(&self, layer: &Layer, index: usize, hidden: Table) {
+    /// `hidden += W_o · attention(norm(hidden))` of layer `index`, with a norm around the sum's right side where there
+    /// is one.
+    pub fn attention(&mut self, layer: &Layer, index: usize, hidden: &mut [f32]) {
         let setting = self.setting;
         let a = setting.architecture;
-        let workspace = &mut **self.workspace.borrow_mut();
-        let Workspace { team, profile, members, normed, projected, attended, attended_rows, branch, .. } = workspace;
+        let Workspace { team, profile, members, normed, projected, attended, attended_rows, branch, .. } =
+            &mut *self.workspace;
         let rows = setting.views.len();
+        let hidden = Table::over(hidden, rows, a.hidden);
         let (query_width, kv_width) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
         let projected = Table::of(projected, rows, query_width + 2 * kv_width);
         let attended = Table::of(attended, rows, query_width);
@@ -294,13 +318,15 @@ impl Pass<'_> {
         });
     }
 
-    fn feed_forward(&self, layer: &Layer, hidden: Table) {
+    /// `hidden += W_down · (f(W_gate · norm(hidden)) ∘ W_up · norm(hidden))`, with a norm around the sum's right side
+    /// where there is one.
+    pub fn feed_forward(&mut self, layer: &Layer, hidden: &mut [f32]) {
         let setting = self.setting;
         let a = setting.architecture;
         let width = a.feed_forward;
-        let workspace = &mut **self.workspace.borrow_mut();
-        let Workspace { team, profile, members, normed, gated, branch, .. } = workspace;
+        let Workspace { team, profile, members, normed, gated, branch, .. } = &mut *self.workspace;
         let rows = setting.views.len();
+        let hidden = Table::over(hidden, rows, a.hidden);
         let post_norm = layer.feed_forward_post_norm.as_deref();
         let (sum, branch) = into(hidden, post_norm, branch, rows, a.residual_scale);
         let (normed, gated) = (normed.rows(rows), gated.rows(rows));
@@ -340,9 +366,8 @@ impl Pass<'_> {
     }
 
     /// Logits `(wanted, vocabulary)` after the rows `wanted` of `hidden`.
-    pub fn logits(&self, hidden: &[f32], wanted: &[usize], norm: &[f32], head: &Linear) -> Vec<f32> {
-        let workspace = &mut **self.workspace.borrow_mut();
-        let Workspace { team, profile, members, normed, .. } = workspace;
+    pub fn logits(&mut self, hidden: &[f32], wanted: &[usize], norm: &[f32], head: &Linear) -> Vec<f32> {
+        let Workspace { team, profile, members, normed, .. } = &mut *self.workspace;
         let setting = self.setting;
         let normed = normed.rows(wanted.len());
         let count = wanted.len() * head.outputs();
@@ -372,12 +397,12 @@ impl Pass<'_> {
         logits
     }
 
-    /// Embeds tokens into `hidden`, `(rows, hidden)`.
-    pub fn embed(&self, tokens: &[u32], table: &Linear, hidden: &mut Vec<f32>) {
-        let workspace = &mut **self.workspace.borrow_mut();
-        let Workspace { team, profile, .. } = workspace;
+    /// The residual stream at its start: the embeddings of `tokens`.
+    pub fn embed(&mut self, tokens: &[u32], table: &Linear) -> Vec<f32> {
+        let Workspace { team, profile, .. } = &mut *self.workspace;
         let scale = self.setting.architecture.embedding_scale;
-        let rows = Table::of(hidden, tokens.len(), self.setting.architecture.hidden);
+        let mut hidden = Vec::new();
+        let rows = Table::of(&mut hidden, tokens.len(), self.setting.architecture.hidden);
         team.run(&|member| {
             // SAFETY: each row is one member's.
             member.share(0, tokens.len(), |row| {
@@ -387,6 +412,7 @@ impl Pass<'_> {
             });
             Setting::lap(member, profile, Part::Embed);
         });
+        hidden
     }
 }
 
@@ -399,55 +425,4 @@ fn into(hidden: Table, post_norm: Option<&[f32]>, branch: &mut Vec<f32>, rows: u
             (branch.to(), branch)
         }
     }
-}
-
-/// `hidden += W_o · attention(norm(hidden))`, with a norm around the sum's right side where there is one.
-pub(super) struct AttentionStage<'a> {
-    pub pass: &'a Pass<'a>,
-    pub layer: &'a Layer,
-    /// Which layer this is, from 0.
-    pub index: usize,
-}
-
-impl InplaceOp1 for AttentionStage<'_> {
-    fn name(&self) -> &'static str {
-        "attention-stage"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &TensorLayout) -> candle_core::Result<()> {
-        let hidden = residual(storage, layout, self.pass)?;
-        self.pass.attention(self.layer, self.index, hidden);
-        Ok(())
-    }
-}
-
-/// `hidden += W_down · (f(W_gate · norm(hidden)) ∘ W_up · norm(hidden))`, with a norm around the sum's right side
-/// where there is one.
-pub(super) struct FeedForwardStage<'a> {
-    pub pass: &'a Pass<'a>,
-    pub layer: &'a Layer,
-}
-
-impl InplaceOp1 for FeedForwardStage<'_> {
-    fn name(&self) -> &'static str {
-        "feed-forward-stage"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &TensorLayout) -> candle_core::Result<()> {
-        let hidden = residual(storage, layout, self.pass)?;
-        self.pass.feed_forward(self.layer, hidden);
-        Ok(())
-    }
-}
-
-/// The residual stream of a pass, held to its shape.
-fn residual(storage: &mut CpuStorage, layout: &TensorLayout, pass: &Pass) -> candle_core::Result<Table> {
-    let width = pass.setting.architecture.hidden;
-    let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
-        candle_core::bail!("the residual stream is contiguous f32");
-    };
-    if end - start != pass.setting.views.len() * width {
-        candle_core::bail!("the residual stream has {} values for {} rows", end - start, pass.setting.views.len());
-    }
-    Ok(Table { at: values[start..end].as_mut_ptr(), width })
 }

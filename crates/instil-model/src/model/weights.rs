@@ -4,72 +4,76 @@ use candle_core::quantized::GgmlDType;
 use candle_core::quantized::ggml_file::qtensor_from_ggml;
 use candle_core::{DType, Device, Tensor};
 
+use super::checkpoint::Checkpoint;
 use super::kernels::packed::Stored;
+use super::layout::{Order, Slice};
 use crate::error::{Error, Result};
-use crate::gguf::{GgmlType, Gguf, TensorInfo};
+use crate::gguf::GgmlType;
 
-/// A weight file and the model's name, for errors.
+/// A file of weights and the model's name, for errors.
 #[derive(Clone, Copy)]
 pub(super) struct Weights<'a> {
     pub name: &'a str,
-    pub file: &'a Gguf,
+    pub file: &'a dyn Checkpoint,
 }
 
 impl<'a> Weights<'a> {
-    pub fn missing(&self, tensor: &str) -> Error {
-        Error::model(self.name, format!("tensor `{tensor}` is missing"), "the file is incomplete: fetch it again")
-    }
-
-    /// The directory entry of a tensor of the shape `dims` (outermost first), if it is there.
-    fn find(&self, name: &str, dims: &[usize]) -> Result<Option<&'a TensorInfo>> {
-        if !self.file.has_tensor(name) {
-            return Ok(None);
-        }
-        let info = self.file.tensor(name)?;
-        let found: Vec<usize> = info.dims.iter().rev().map(|&d| d as usize).collect();
-        if found != dims {
-            return Err(Error::model(
+    /// The whole tensor of a slice, held to its shape.
+    fn whole(&self, slice: &Slice) -> Result<Stored<'a>> {
+        let tensor = &slice.tensor;
+        match self.file.shape(tensor) {
+            None => Err(Error::model(
                 self.name,
-                format!("tensor `{name}` has shape {found:?}, the metadata promise {dims:?}"),
+                format!("tensor `{tensor}` is missing"),
+                "the file is incomplete: fetch it again",
+            )),
+            Some(found) if found != slice.shape => Err(Error::model(
+                self.name,
+                format!("tensor `{tensor}` has shape {found:?}, the metadata promise {:?}", slice.shape),
                 "the file is damaged or of another kind",
-            ));
+            )),
+            Some(_) => self.file.stored(tensor),
         }
-        Ok(Some(info))
     }
 
-    /// A matrix `(outputs, inputs)` as it is stored.
-    pub fn stored(&self, name: &str, outputs: usize, inputs: usize) -> Result<Option<Stored<'a>>> {
-        let Some(info) = self.find(name, &[outputs, inputs])? else { return Ok(None) };
-        Ok(Some(Stored { kind: info.ggml_type()?, bytes: self.file.bytes(info)?, outputs, inputs }))
+    /// The rows of a matrix, as and in which order they are stored.
+    pub fn stored(&self, slice: &Slice) -> Result<Stored<'a>> {
+        let whole = self.whole(slice)?;
+        let row_bytes = whole.bytes.len() / whole.outputs.max(1);
+        let bytes = &whole.bytes[slice.rows.start * row_bytes..slice.rows.end * row_bytes];
+        Ok(Stored { bytes, outputs: slice.rows.len(), ..whole })
     }
 
-    /// A tensor in f32 on the CPU.
-    pub fn tensor(&self, name: &str, dims: &[usize]) -> Result<Option<Tensor>> {
-        let Some(info) = self.find(name, dims)? else { return Ok(None) };
-        let kind = info.ggml_type()?;
-        let dtype = candle_type(kind).ok_or_else(|| {
+    /// A slice in f32 on the CPU, in the decoder's order: `(rows, inputs)`, or `(rows)` of a vector.
+    pub fn tensor(&self, slice: &Slice) -> Result<Tensor> {
+        let is_matrix = slice.shape.len() > 1;
+        let stored = if is_matrix { self.stored(slice)? } else { self.whole(slice)? };
+        let dtype = candle_type(stored.kind).ok_or_else(|| {
             Error::model(
                 self.name,
-                format!("tensor `{name}` has type {kind:?}, which cannot be read"),
+                format!("tensor `{}` has type {:?}, which cannot be read", slice.tensor, stored.kind),
                 "use a file quantised to F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or a K-quant",
             )
         })?;
-        let data = self.file.bytes(info)?;
-        let tensor = qtensor_from_ggml(dtype, data, dims.to_vec(), &Device::Cpu)
-            .and_then(|quantised| quantised.dequantize(&Device::Cpu)?.to_dtype(DType::F32))
-            .map_err(device_error)?;
-        Ok(Some(tensor))
+        let dims = if is_matrix { vec![stored.outputs, stored.inputs] } else { slice.shape.clone() };
+        let read = || {
+            let quantised = qtensor_from_ggml(dtype, stored.bytes, dims, &Device::Cpu)?;
+            let mut tensor = quantised.dequantize(&Device::Cpu)?.to_dtype(DType::F32)?;
+            if !is_matrix {
+                tensor = tensor.narrow(0, slice.rows.start, slice.rows.len())?;
+            }
+            if slice.order == Order::Plain {
+                return Ok(tensor);
+            }
+            let order: Vec<u32> = (0..slice.rows.len()).map(|output| slice.order.row(output) as u32).collect();
+            tensor.index_select(&Tensor::new(order, &Device::Cpu)?, 0)
+        };
+        read().map_err(device_error)
     }
 
-    /// A vector of floats, if it is there.
-    pub fn optional_vector(&self, name: &str, length: usize) -> Result<Option<Vec<f32>>> {
-        let Some(tensor) = self.tensor(name, &[length])? else { return Ok(None) };
-        tensor.to_vec1().map(Some).map_err(device_error)
-    }
-
-    /// A vector of floats.
-    pub fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>> {
-        self.optional_vector(name, length)?.ok_or_else(|| self.missing(name))
+    /// The values of a vector, in the decoder's order.
+    pub fn vector(&self, slice: &Slice) -> Result<Vec<f32>> {
+        self.tensor(slice)?.to_vec1().map_err(device_error)
     }
 }
 

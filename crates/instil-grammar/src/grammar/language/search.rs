@@ -263,7 +263,6 @@ impl Languages {
             Ok(life) => return life.is_dead(),
             Err(way) => way,
         };
-        self.assumed = true;
         // From the far end, then by halves: what is before one that does not count as empty does not either, and what
         // is behind one that does, does.
         let (mut inhabited, mut dead) = (0, way.len());
@@ -279,6 +278,7 @@ impl Languages {
             }
             middle = inhabited.midpoint(dead);
         }
+        self.assumed |= way.iter().any(|&e| self.is_assumed(e));
         false
     }
 

@@ -1,11 +1,13 @@
-//! An architecture from the metadata and the tensor names of a GGUF file.
+//! An architecture from the metadata and the tensor names of a file of weights.
 //!
 //! Metadata are untrusted, and what they ask for is computed exactly or refused by the name of the key: a
 //! key of the family that is not known here ends the reading unless it switches something off.
 
 use super::{Architecture, FAMILIES, Family, LocalRotary, RotaryForm, RotaryScaling, Sliding, Temperature};
 use crate::error::{Error, Result};
-use crate::gguf::{Array, Gguf, Metadata, Value};
+use crate::gguf::{Array, Metadata, Value};
+use crate::model::checkpoint::Checkpoint;
+use crate::model::layout::{self, EMBEDDINGS, Layout, SHORT_FACTORS, weight};
 
 /// Largest sizes that are believed: allocations follow them.
 const MOST_LAYERS: usize = 1 << 10;
@@ -58,14 +60,10 @@ const IDLE: &[&str] = &["vocab_size", "tensor_data_layout", "expert_used_count"]
 /// Keys of other modalities.
 const ELSEWHERE: &[&str] = &["vision.", "audio.", "mm."];
 
-/// Divisors of the rotary frequencies: Llama 3.1's, and LongRoPE's for texts of the first training's length.
-const FACTORS: &str = "rope_freqs.weight";
-const SHORT_FACTORS: &str = "rope_factors_short.weight";
-
 /// A file and its family.
 struct Reader<'a> {
     name: &'a str,
-    file: &'a Gguf,
+    file: &'a dyn Checkpoint,
     metadata: &'a Metadata,
     family: &'static Family,
 }
@@ -76,7 +74,7 @@ impl Architecture {
     /// # Errors
     /// When the family is unknown, a key is missing or absurd, or a feature is asked for that the
     /// decoder does not have; always naming the key, or the tensor that has no place in it.
-    pub fn from_gguf(name: &str, file: &Gguf) -> Result<Self> {
+    pub fn read(name: &str, file: &dyn Checkpoint) -> Result<Self> {
         let metadata = file.metadata();
         let named = metadata.str("general.architecture")?;
         let Some(family) = FAMILIES.iter().find(|known| known.name == named) else {
@@ -153,40 +151,14 @@ impl Reader<'_> {
     }
 
     fn refuse_unknown_tensors(&self, a: &Architecture) -> Result<()> {
-        for tensor in self.file.tensors() {
-            let name = tensor.name.as_str();
-            if !self.has_place_for(name, a) {
+        let layout = Layout { architecture: a, file: self.file };
+        for name in self.file.tensors() {
+            if !layout.has_place_for(name) {
                 let what = format!("tensor `{name}` has no place in a decoder of the family `{}`", a.family);
                 return Err(self.refuse(what));
             }
         }
         Ok(())
-    }
-
-    /// Whether a decoder of this architecture computes with a tensor of that name.
-    fn has_place_for(&self, name: &str, a: &Architecture) -> bool {
-        let Some((layer, part)) = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else {
-            let is_long = name == "rope_factors_long.weight";
-            let outer = ["token_embd.weight", "output.weight", "output.bias", "output_norm.weight", a.rotary_factors];
-            return outer.contains(&name) || is_long && a.rotary_factors == SHORT_FACTORS;
-        };
-        let Some((part, kind)) = part.rsplit_once('.') else { return false };
-        // Frequencies that old files carry beside the base that says the same.
-        let is_old = part == "attn_rot_embd" || part == "attn_rotary_emb";
-        let has = |part: &str| self.file.has_tensor(&format!("blk.{layer}.{part}.weight"));
-        let is_map = match part {
-            "attn_q" | "attn_k" | "attn_v" => !has("attn_qkv"),
-            "attn_qkv" | "attn_output" | "ffn_gate" | "ffn_up" | "ffn_down" => true,
-            _ => false,
-        };
-        let is_norm = match part {
-            "attn_norm" | "ffn_norm" => a.pre_norms,
-            "post_attention_norm" | "post_ffw_norm" => a.post_norms,
-            "attn_q_norm" | "attn_k_norm" => a.query_key_norm.is_some(),
-            _ => false,
-        };
-        let is_layer = layer.parse::<usize>().is_ok_and(|layer| layer < a.layers);
-        is_layer && (is_old || kind == "weight" && (is_map || is_norm) || kind == "bias" && is_map && has(part))
     }
 
     fn read(&self) -> Result<Architecture> {
@@ -213,13 +185,16 @@ impl Reader<'_> {
         if self.metadata.opt_bool(&self.key("attention.causal"))? == Some(false) {
             return Err(self.refuse(format!("`{}` is false: not a decoder", self.key("attention.causal"))));
         }
-        let vocab_size = self.file.tensor("token_embd.weight")?.dims.get(1).map_or(0, |&rows| rows as usize);
+        let Some(vocab_size) = layout::vocabulary(self.file) else {
+            let what = format!("tensor `{}` is missing", weight(EMBEDDINGS));
+            return Err(Error::model(self.name, what, "the file is incomplete: fetch it again"));
+        };
         if vocab_size == 0 || vocab_size > MOST_WIDTH {
-            return Err(self.absurd("token_embd.weight (rows)", vocab_size));
+            return Err(self.absurd(&format!("{} (rows)", weight(EMBEDDINGS)), vocab_size));
         }
 
         let mut context_length = (self.metadata.u32(&self.key("context_length"))? as usize).clamp(1, MOST_CONTEXT);
-        let has_short_factors = self.file.has_tensor(SHORT_FACTORS);
+        let has_short_factors = layout::has_short_factors(self.file);
         if has_short_factors {
             context_length = context_length.min(self.size("rope.scaling.original_context_length", usize::MAX)?);
             // Without it, the model's own factor would be known to nobody.
@@ -256,7 +231,6 @@ impl Reader<'_> {
             rotary_dims,
             local_rotary: Some(local_rotary).filter(|&local| local != rotary && local_layers.contains(&true)),
             rotary,
-            rotary_factors: if has_short_factors { SHORT_FACTORS } else { FACTORS },
             rotary_interleaved: family.rotary_interleaved,
             rotary_skipped_every: if is_off { 1 } else { family.rotary_skipped_every },
             sliding_window,
@@ -299,7 +273,8 @@ impl Reader<'_> {
         let (scaling, magnitude) = match kind {
             Some("yarn") => self.yarn(base, factor, attention_factor)?,
             Some("longrope") if !has_short_factors => {
-                return Err(self.refuse(format!("`{key}` is longrope, but `{SHORT_FACTORS}` is missing")));
+                let factors = weight(SHORT_FACTORS);
+                return Err(self.refuse(format!("`{key}` is longrope, but `{factors}` is missing")));
             }
             Some("longrope") if factor == 1.0 => (RotaryScaling::None, attention_factor),
             Some("none") if factor != 1.0 => {
@@ -313,7 +288,7 @@ impl Reader<'_> {
             Some(other) => return Err(self.refuse(format!("`{key}` is {other}, which is not supported"))),
         };
         if has_short_factors && scaling != RotaryScaling::None {
-            return Err(self.refuse(format!("`{key}` and `{SHORT_FACTORS}` exclude each other")));
+            return Err(self.refuse(format!("`{key}` and `{}` exclude each other", weight(SHORT_FACTORS))));
         }
         if !matches!(scaling, RotaryScaling::Yarn { .. }) {
             for part in ["yarn_attn_factor", "yarn_log_multiplier", "yarn_beta_fast", "yarn_beta_slow"] {
@@ -406,165 +381,5 @@ impl Reader<'_> {
             length => length,
         };
         Ok(Some(Temperature { scale, length }))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::gguf::GgmlType;
-    use crate::gguf::write::{Tensor, to_bytes};
-
-    fn file(family: &str, entries: &[(&str, Value)], tensors: &[&str]) -> Gguf {
-        let mut metadata = Metadata::new("made.gguf");
-        metadata.insert("general.architecture", Value::String(family.into()));
-        for (key, value) in entries {
-            metadata.insert(format!("{family}.{key}"), value.clone());
-        }
-        for (key, value) in [
-            ("block_count", 12),
-            ("embedding_length", 64),
-            ("feed_forward_length", 64),
-            ("attention.head_count", 4),
-            ("context_length", 8192),
-        ] {
-            metadata.insert(format!("{family}.{key}"), Value::Unsigned(value));
-        }
-        metadata.insert(format!("{family}.attention.layer_norm_rms_epsilon"), Value::Float(1e-6));
-        let tensor =
-            |name: &str| Tensor { name: name.into(), dims: vec![1, 7], kind: GgmlType::F32, bytes: vec![0; 28] };
-        let tensors: Vec<Tensor> = ["token_embd.weight"].iter().chain(tensors).map(|name| tensor(name)).collect();
-        Gguf::parse(&to_bytes(&metadata, &tensors), "made.gguf").expect("a file")
-    }
-
-    fn read(family: &str, entries: &[(&str, Value)]) -> Architecture {
-        Architecture::from_gguf("made", &file(family, entries, &[])).expect("an architecture")
-    }
-
-    fn refusal(family: &str, entries: &[(&str, Value)], tensors: &[&str]) -> String {
-        Architecture::from_gguf("made", &file(family, entries, tensors)).expect_err("refused").to_string()
-    }
-
-    fn text(text: &str) -> Value {
-        Value::String(text.into())
-    }
-
-    #[test]
-    fn families_differ_in_plain_values() {
-        let gemma3 = read("gemma3", &[("attention.sliding_window", Value::Unsigned(512))]);
-        let local: Vec<usize> = (0..12).filter(|&layer| gemma3.window(layer) == Some(512)).collect();
-        assert_eq!(local, [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]);
-        assert_eq!(gemma3.local_rotary, None, "both have the base 10,000 here");
-        assert_eq!((gemma3.embedding_scale, gemma3.attention_scale, gemma3.logit_cap), (8.0, 0.25, None));
-        let entries = [
-            ("attention.sliding_window", Value::Unsigned(512)),
-            ("rope.freq_base", Value::Float(1e6)),
-            ("rope.scaling.type", text("linear")),
-            ("rope.scaling.factor", Value::Float(8.0)),
-        ];
-        let gemma3 = read("gemma3", &entries);
-        assert_eq!(gemma3.rotary.scaling, RotaryScaling::Linear { factor: 8.0 });
-        let local = gemma3.local_rotary.expect("its own");
-        assert_eq!((local.base, local.scaling), (10_000.0, RotaryScaling::None));
-        let gemma2 = read("gemma2", &[]);
-        assert_eq!((gemma2.window(0), gemma2.window(1)), (Some(4096), None));
-        assert_eq!((gemma2.score_cap, gemma2.logit_cap), (Some(50.0), Some(30.0)));
-        let large = [("block_count", Value::Unsigned(46)), ("attention.key_length", Value::Unsigned(32))];
-        assert_eq!(read("gemma2", &large).attention_scale, 0.25, "by the width over the heads");
-        let flags = Value::Array(Array::Bool((0..12).map(|layer| layer == 3).collect()));
-        let entries = [("attention.sliding_window", Value::Unsigned(64)), ("attention.sliding_window_pattern", flags)];
-        let olmo2 = read("olmo2", &entries);
-        assert_eq!((0..12).filter(|&layer| olmo2.is_local(layer)).collect::<Vec<_>>(), [3]);
-        let whole = [("attention.sliding_window", Value::Unsigned(1 << 18))];
-        assert_eq!(read("phi3", &whole).sliding_window, None, "a window that holds the whole context is none");
-        let off = [("rope.scaling.finetuned", Value::Bool(false))];
-        assert!(!read("granite", &off).is_rotary(0) && read("llama", &off).is_rotary(0));
-    }
-
-    #[test]
-    fn yarn_is_read_and_its_factors_agree_or_are_refused() {
-        let yarn = |rest: &[(&'static str, Value)]| {
-            let mut entries = vec![
-                ("rope.scaling.type", text("yarn")),
-                ("rope.scaling.factor", Value::Float(4.0)),
-                ("rope.scaling.original_context_length", Value::Unsigned(2048)),
-            ];
-            entries.extend_from_slice(rest);
-            entries
-        };
-        let usual = 0.1 * 4f32.ln() + 1.0;
-        assert_eq!(read("qwen3", &yarn(&[])).rotary.magnitude, usual);
-        let cancelled = yarn(&[("rope.scaling.yarn_log_multiplier", Value::Float(1.0))]);
-        assert_eq!(read("mistral3", &cancelled).rotary.magnitude, 1.0);
-        let said = yarn(&[("rope.scaling.attn_factor", Value::Float(f64::from(usual)))]);
-        assert_eq!(read("olmo2", &said).rotary.magnitude, usual);
-        for (key, value) in [
-            ("rope.scaling.attn_factor", 2.0),
-            ("rope.scaling.yarn_attn_factor", 1.0),
-            ("rope.scaling.yarn_ext_factor", 0.5),
-            ("rope.scaling.yarn_beta_fast", -1.0),
-            ("rope.scaling.yarn_beta_slow", f64::NAN),
-            ("rope.scaling.yarn_log_multiplier", f64::INFINITY),
-        ] {
-            let told = refusal("qwen2", &yarn(&[(key, Value::Float(value))]), &[]);
-            assert!(told.contains(key), "{told}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_computed_is_refused_by_its_key() {
-        let number = Value::Unsigned;
-        for (family, key, value) in [
-            ("llama", "attention.max_alibi_bias", Value::Float(8.0)),
-            ("llama", "expert_count", number(8)),
-            ("llama", "attention.causal", Value::Bool(false)),
-            ("llama", "rope.dimension_sections", Value::Array(Array::Unsigned(vec![1, 2]))),
-            ("llama", "rope.dimension_count", number(0)),
-            ("llama", "rope.dimension_count", number(15)),
-            ("llama", "rope.dimension_count", number(18)),
-            ("llama", "rope.freq_base", Value::Float(0.5)),
-            ("llama", "rope.freq_base", Value::Float(f64::NAN)),
-            ("llama", "rope.scaling.type", text("dynamic")),
-            ("llama", "rope.scaling.type", text("longrope")),
-            ("llama", "rope.scaling.yarn_beta_fast", Value::Float(32.0)),
-            ("llama", "attention.layer_norm_rms_epsilon", Value::Float(f64::NAN)),
-            ("qwen3", "attention.sliding_window", number(100)),
-            ("gemma3", "attention.sliding_window", Value::Float(0.5)),
-            ("gemma2", "attention.sliding_window_pattern", Value::Array(Array::Bool(vec![true; 11]))),
-            ("gemma2", "attention.sliding_window_pattern", text("all")),
-            ("gemma2", "attn_logit_softcapping", Value::Float(-1.0)),
-            ("gemma2", "final_logit_softcapping", Value::Float(f64::NAN)),
-            ("mistral3", "attention.temperature_scale", Value::Float(f64::INFINITY)),
-            ("gemma", "attention.value_length", number(32)),
-            ("gemma", "block_count", number(u64::from(u32::MAX))),
-        ] {
-            let told = refusal(family, &[(key, value)], &[]);
-            assert!(told.contains(key), "{family} {key}: {told}");
-        }
-        let told = refusal("mistral3", &[("attention.temperature_scale", Value::Float(0.1))], &[]);
-        assert!(told.contains("original_context_length"), "{told}");
-        for tensor in
-            ["blk.0.attn_sinks.weight", "blk.12.attn_q.weight", "blk.0.attn_norm.bias", "rope_factors_long.weight"]
-        {
-            let told = refusal("llama", &[], &[tensor]);
-            assert!(told.contains(tensor), "{told}");
-        }
-        let told = refusal("qwen2", &[], &["blk.0.attn_q_norm.weight"]);
-        assert!(told.contains("attn_q_norm"), "{told}");
-        let told = refusal("phi3", &[], &["blk.1.attn_qkv.weight", "blk.1.attn_k.weight"]);
-        assert!(told.contains("blk.1.attn_k.weight"), "{told}");
-        let context = ("rope.scaling.original_context_length", number(4096));
-        let told = refusal("phi3", &[context], &[SHORT_FACTORS]);
-        assert!(told.contains("attn_factor"), "{told}");
-        // What is switched off, or does not concern the decoder, does no harm.
-        let zero = || Value::Float(0.0);
-        let off = [
-            ("attention.max_alibi_bias", zero()),
-            ("vision.block_count", number(2)),
-            ("rope.scaling.factor", zero()),
-            ("attention.scale", zero()),
-            ("rope.scaling.yarn_log_multiplier", zero()),
-        ];
-        assert_eq!(read("llama", &off), read("llama", &[]));
     }
 }

@@ -38,6 +38,19 @@ __device__ __forceinline__ float warp_max(float x) {
     return x;
 }
 
+// 1 / rms of a row, which the threads of a block compute together.
+__device__ __forceinline__ float inverse_rms(const float* row, int width, float epsilon) {
+    __shared__ float sums[32];
+    float sum = 0.0f;
+    for (int i = threadIdx.x; i < width; i += blockDim.x) sum = fmaf(row[i], row[i], sum);
+    sum = warp_sum(sum);
+    if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
+    __syncthreads();
+    float all = 0.0f;
+    for (int warp = 0; warp < blockDim.x / 32; warp++) all += sums[warp];
+    return rsqrtf(all / width + epsilon);
+}
+
 // hidden (rows, width) = table[token] * scale; a block a row.
 extern "C" __global__ void embed(const word* rows, const half_bits* table, float* hidden, int width, float scale) {
     const word token = rows[2 * blockIdx.x] & 0xffffffffu;
@@ -52,15 +65,7 @@ extern "C" __global__ void rms_norm(
     const size_t row = listed ? wanted[blockIdx.x] : blockIdx.x;
     const float* from = x + row * width;
     half_bits* to = out + (size_t)blockIdx.x * width;
-    float sum = 0.0f;
-    for (int i = threadIdx.x; i < width; i += blockDim.x) sum = fmaf(from[i], from[i], sum);
-    __shared__ float sums[32];
-    sum = warp_sum(sum);
-    if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
-    __syncthreads();
-    float all = 0.0f;
-    for (int warp = 0; warp < blockDim.x / 32; warp++) all += sums[warp];
-    const float scale = rsqrtf(all / width + epsilon);
+    const float scale = inverse_rms(from, width, epsilon);
     for (int i = threadIdx.x; i < width; i += blockDim.x) to[i] = to_half(from[i] * scale * weight[i]);
 }
 
@@ -70,15 +75,7 @@ extern "C" __global__ void add_normed(
 ) {
     const float* from = branch + (size_t)blockIdx.x * width;
     float* to = hidden + (size_t)blockIdx.x * width;
-    float sum = 0.0f;
-    for (int i = threadIdx.x; i < width; i += blockDim.x) sum = fmaf(from[i], from[i], sum);
-    __shared__ float sums[32];
-    sum = warp_sum(sum);
-    if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
-    __syncthreads();
-    float all = 0.0f;
-    for (int warp = 0; warp < blockDim.x / 32; warp++) all += sums[warp];
-    const float factor = rsqrtf(all / width + epsilon) * scale;
+    const float factor = inverse_rms(from, width, epsilon) * scale;
     for (int i = threadIdx.x; i < width; i += blockDim.x) to[i] = fmaf(from[i] * factor, weight[i], to[i]);
 }
 

@@ -1,0 +1,49 @@
+//! What a file of weights must be able to tell, whatever its form: metadata, and tensors by name.
+//!
+//! Keys, names of tensors, types of their elements and what writers do to weights beforehand are GGUF's, which
+//! [`Gguf`] hands through; another form of file translates its own into these. Which tensors there should be, and what
+//! for, is in `layout`.
+
+use super::kernels::packed::Stored;
+use crate::error::Result;
+use crate::gguf::{Gguf, Metadata};
+
+/// The weights of one model and what is said of them. Untrusted: whoever reads checks.
+pub trait Checkpoint: Sync {
+    /// What describes the model and its tokenizer. Its path is what errors name.
+    fn metadata(&self) -> &Metadata;
+
+    /// Names of all tensors, in the order of the file.
+    fn tensors(&self) -> Vec<&str>;
+
+    /// The extents of a tensor, outermost first, if it is there; a matrix is `(outputs, inputs)`.
+    fn shape(&self, tensor: &str) -> Option<Vec<usize>>;
+
+    /// The elements of a tensor, as rows of its innermost extent, each of them a whole number of blocks of its type.
+    ///
+    /// # Errors
+    /// When there is no such tensor, its type has no reader, or its bytes cannot be had.
+    fn stored(&self, tensor: &str) -> Result<Stored<'_>>;
+}
+
+impl Checkpoint for Gguf {
+    fn metadata(&self) -> &Metadata {
+        self.metadata()
+    }
+
+    fn tensors(&self) -> Vec<&str> {
+        self.tensors().iter().map(|tensor| tensor.name.as_str()).collect()
+    }
+
+    fn shape(&self, tensor: &str) -> Option<Vec<usize>> {
+        let info = self.tensor(tensor).ok()?;
+        Some(info.shape().into_iter().map(|extent| extent as usize).collect())
+    }
+
+    fn stored(&self, tensor: &str) -> Result<Stored<'_>> {
+        let info = self.tensor(tensor)?;
+        let inputs = info.dims.first().map_or(1, |&columns| columns as usize);
+        let outputs = info.dims.iter().skip(1).product::<u64>() as usize;
+        Ok(Stored { kind: info.ggml_type()?, bytes: self.bytes(info)?, outputs, inputs })
+    }
+}

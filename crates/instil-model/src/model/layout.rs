@@ -1,0 +1,354 @@
+//! Who is where in a file of weights: the one table of tensors, and what of them belongs to which part of a decoder.
+//!
+//! A [`Role`] is a part of the arithmetic, such as the query projection; a [`Slice`] is where a file keeps it: rows of
+//! a tensor, in some order. Families that hold several parts in one tensor differ in the slices alone. Back ends turn
+//! slices into their own matrices, and what has no place in the table is refused; names of tensors stand nowhere else.
+//!
+//! Names and orders are those of llama.cpp's GGUF files (`gguf-py/gguf/constants.py` and `conversion/*.py` of
+//! <https://github.com/ggml-org/llama.cpp>).
+
+use std::ops::Range;
+
+use super::architecture::{Architecture, NormSpan};
+use super::checkpoint::Checkpoint;
+
+/// A part of a decoder that has weights. One that there are several of in a layer, an expert's, is a role with an
+/// index: its slice is the rows of that index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Role {
+    /// `(vocabulary, hidden)`.
+    Embeddings,
+    /// `(vocabulary, hidden)`; the embeddings again where the head is tied.
+    Head,
+    /// `(hidden)`.
+    OutputNorm,
+    /// Divisors of the rotary frequencies, `(rotary_dims / 2)`: Llama 3.1's, or LongRoPE's for texts of the first
+    /// training's length.
+    RotaryFactors,
+    /// Before attention, `(hidden)`.
+    AttentionNorm,
+    /// `(heads · head_dim, hidden)`.
+    Query,
+    /// `(kv_heads · head_dim, hidden)`.
+    Key,
+    /// `(kv_heads · head_dim, hidden)`.
+    Value,
+    /// `(head_dim)`, or as wide as the projection.
+    QueryNorm,
+    /// `(head_dim)`, or as wide as the projection.
+    KeyNorm,
+    /// `(hidden, heads · head_dim)`.
+    AttentionOutput,
+    /// After attention, `(hidden)`.
+    AttentionPostNorm,
+    /// Before the feed-forward network, `(hidden)`.
+    FeedForwardNorm,
+    /// `(feed_forward, hidden)`.
+    Gate,
+    /// `(feed_forward, hidden)`.
+    Up,
+    /// `(hidden, feed_forward)`.
+    Down,
+    /// After the feed-forward network, `(hidden)`.
+    FeedForwardPostNorm,
+}
+
+use Role::{
+    AttentionNorm, AttentionOutput, AttentionPostNorm, Down, Embeddings, FeedForwardNorm, FeedForwardPostNorm, Gate,
+    Head, Key, KeyNorm, OutputNorm, Query, QueryNorm, RotaryFactors, Up, Value,
+};
+
+/// A tensor that a file may have.
+struct Place {
+    /// Its name without the ending, and without the layer's.
+    name: &'static str,
+    /// Whose rows it holds, one below the other.
+    holds: &'static [Role],
+    kind: Kind,
+    when: When,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// `NAME.weight`, and perhaps `NAME.bias`.
+    Map,
+    /// `NAME.weight` alone.
+    Bare,
+    /// With any ending; nothing is computed with it.
+    Idle,
+}
+
+/// Whether a file has use for a tensor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Always,
+    /// If it is there.
+    Present,
+    /// If another is there.
+    With(&'static str),
+    /// If another is not there.
+    Without(&'static str),
+    PreNorms,
+    PostNorms,
+    QueryKeyNorms,
+}
+
+const fn map(name: &'static str, holds: &'static [Role], when: When) -> Place {
+    Place { name, holds, kind: Kind::Map, when }
+}
+
+const fn bare(name: &'static str, holds: &'static [Role], when: When) -> Place {
+    Place { name, holds, kind: Kind::Bare, when }
+}
+
+const fn idle(name: &'static str, when: When) -> Place {
+    Place { name, holds: &[], kind: Kind::Idle, when }
+}
+
+/// The token embeddings.
+pub(super) const EMBEDDINGS: &str = "token_embd";
+/// The rotary factors of LongRoPE for texts of the first training's length.
+pub(super) const SHORT_FACTORS: &str = "rope_factors_short";
+
+/// Tensors outside of the layers. Of several places for a role the first counts.
+const OUTER: &[Place] = &[
+    bare(EMBEDDINGS, &[Embeddings], When::Always),
+    map("output", &[Head], When::Present),
+    bare(EMBEDDINGS, &[Head], When::Always),
+    bare("output_norm", &[OutputNorm], When::Always),
+    bare(SHORT_FACTORS, &[RotaryFactors], When::Present),
+    idle("rope_factors_long", When::With(SHORT_FACTORS)),
+    bare("rope_freqs", &[RotaryFactors], When::Present),
+];
+
+/// Tensors of a layer, whose names begin with `blk.LAYER.`. Of several places for a role the first counts.
+const LAYER: &[Place] = &[
+    bare("attn_norm", &[AttentionNorm], When::PreNorms),
+    map("attn_qkv", &[Query, Key, Value], When::Present),
+    map("attn_q", &[Query], When::Always),
+    map("attn_k", &[Key], When::Always),
+    map("attn_v", &[Value], When::Always),
+    bare("attn_q_norm", &[QueryNorm], When::QueryKeyNorms),
+    bare("attn_k_norm", &[KeyNorm], When::QueryKeyNorms),
+    map("attn_output", &[AttentionOutput], When::Always),
+    bare("post_attention_norm", &[AttentionPostNorm], When::PostNorms),
+    bare("ffn_norm", &[FeedForwardNorm], When::PreNorms),
+    map("ffn_gate", &[Gate], When::Present),
+    map("ffn_up", &[Gate, Up], When::Without("ffn_gate")),
+    map("ffn_up", &[Up], When::Always),
+    map("ffn_down", &[Down], When::Always),
+    bare("post_ffw_norm", &[FeedForwardPostNorm], When::PostNorms),
+    // Frequencies that old files carry beside the base that says the same.
+    idle("attn_rot_embd", When::Always),
+    idle("attn_rotary_emb", When::Always),
+];
+
+/// Some rows of a tensor of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Slice {
+    /// The tensor's name.
+    pub tensor: String,
+    /// The extents that it must have, outermost first.
+    pub shape: Vec<usize>,
+    /// The rows that are taken; of a vector, the values.
+    pub rows: Range<usize>,
+    pub order: Order,
+}
+
+/// The order of rows in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// That of the decoder.
+    Plain,
+    /// Rows of heads, of whose first `turned` the rotary pairs stand side by side; in the decoder they are half of
+    /// the turned ones apart.
+    Interleaved { head_dim: usize, turned: usize },
+}
+
+/// A linear map: a matrix, and a bias where the file has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Map {
+    pub weight: Slice,
+    pub bias: Option<Slice>,
+}
+
+impl Order {
+    /// Which of the rows taken becomes the decoder's row `output`.
+    pub fn row(self, output: usize) -> usize {
+        match self {
+            Self::Interleaved { head_dim, turned } if output % head_dim < turned => {
+                let (head, at, half) = (output / head_dim, output % head_dim, turned / 2);
+                head * head_dim + at % half * 2 + at / half
+            }
+            Self::Plain | Self::Interleaved { .. } => output,
+        }
+    }
+}
+
+/// The layout of one file.
+#[derive(Clone, Copy)]
+pub(super) struct Layout<'a> {
+    pub architecture: &'a Architecture,
+    pub file: &'a dyn Checkpoint,
+}
+
+/// A layer of a file, or what stands outside of the layers.
+#[derive(Clone, Copy)]
+pub(super) struct Section<'a> {
+    layout: Layout<'a>,
+    layer: Option<usize>,
+}
+
+impl<'a> Layout<'a> {
+    /// What stands outside of the layers.
+    pub fn outer(self) -> Section<'a> {
+        Section { layout: self, layer: None }
+    }
+
+    /// One layer, from 0.
+    pub fn layer(self, index: usize) -> Section<'a> {
+        Section { layout: self, layer: Some(index) }
+    }
+
+    /// Whether the head's rows are the embeddings.
+    pub fn is_tied(self) -> bool {
+        self.outer().map(Head).weight == self.outer().map(Embeddings).weight
+    }
+
+    /// Whether a decoder of this architecture has use for a tensor of that name.
+    pub fn has_place_for(self, tensor: &str) -> bool {
+        let Some((layer, name)) = tensor.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else {
+            return self.outer().has_place_for(tensor);
+        };
+        // One spelling of a number alone is looked for.
+        let index = layer.parse::<usize>().ok().filter(|index| index.to_string() == layer);
+        index.is_some_and(|index| index < self.architecture.layers && self.layer(index).has_place_for(name))
+    }
+
+    /// Rows and columns of a role; a vector has rows alone.
+    fn extents(self, role: Role) -> (usize, Option<usize>) {
+        let a = self.architecture;
+        let (query, kv) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
+        let norm = |projection| if a.query_key_norm == Some(NormSpan::Projection) { projection } else { a.head_dim };
+        match role {
+            Embeddings | Head => (a.vocab_size, Some(a.hidden)),
+            RotaryFactors => (a.rotary_dims / 2, None),
+            Query => (query, Some(a.hidden)),
+            Key | Value => (kv, Some(a.hidden)),
+            QueryNorm => (norm(query), None),
+            KeyNorm => (norm(kv), None),
+            AttentionOutput => (a.hidden, Some(query)),
+            Gate | Up => (a.feed_forward, Some(a.hidden)),
+            Down => (a.hidden, Some(a.feed_forward)),
+            OutputNorm | AttentionNorm | AttentionPostNorm | FeedForwardNorm | FeedForwardPostNorm => (a.hidden, None),
+        }
+    }
+}
+
+impl Section<'_> {
+    /// The linear map of a role that every decoder has.
+    pub fn map(self, role: Role) -> Map {
+        let place = self.place(role).expect("a place in the table for each map");
+        let columns = self.layout.extents(role).1;
+        let bias = self.name(place, "bias");
+        let has_bias = place.kind == Kind::Map && self.layout.file.shape(&bias).is_some();
+        Map {
+            weight: self.slice(place, role, self.name(place, "weight"), columns),
+            bias: has_bias.then(|| self.slice(place, role, bias, None)),
+        }
+    }
+
+    /// The vector of a role; `None` where this decoder has none.
+    pub fn vector(self, role: Role) -> Option<Slice> {
+        let place = self.place(role)?;
+        Some(self.slice(place, role, self.name(place, "weight"), None))
+    }
+
+    /// The norm before the head, which every decoder has.
+    pub fn output_norm(self) -> Slice {
+        self.vector(OutputNorm).expect("a place in the table for it")
+    }
+
+    fn places(self) -> &'static [Place] {
+        if self.layer.is_some() { LAYER } else { OUTER }
+    }
+
+    /// Where a role is.
+    fn place(self, role: Role) -> Option<&'static Place> {
+        self.places().iter().find(|place| place.holds.contains(&role) && self.applies(place))
+    }
+
+    fn applies(self, place: &Place) -> bool {
+        let a = self.layout.architecture;
+        match place.when {
+            When::Always => true,
+            When::Present => self.has(place.name),
+            When::With(other) => self.has(other),
+            When::Without(other) => !self.has(other),
+            When::PreNorms => a.pre_norms,
+            When::PostNorms => a.post_norms,
+            When::QueryKeyNorms => a.query_key_norm.is_some(),
+        }
+    }
+
+    fn has(self, name: &str) -> bool {
+        self.layout.file.shape(&self.full(name, "weight")).is_some()
+    }
+
+    fn has_place_for(self, tensor: &str) -> bool {
+        let Some((name, ending)) = tensor.rsplit_once('.') else { return false };
+        self.places().iter().filter(|place| place.name == name).any(|place| match place.kind {
+            Kind::Idle => self.applies(place),
+            Kind::Map | Kind::Bare => {
+                let is_looked_at =
+                    place.holds.iter().any(|&role| self.place(role).is_some_and(|chosen| std::ptr::eq(chosen, place)));
+                is_looked_at && (ending == "weight" || ending == "bias" && place.kind == Kind::Map && self.has(name))
+            }
+        })
+    }
+
+    fn name(self, place: &Place, ending: &str) -> String {
+        self.full(place.name, ending)
+    }
+
+    fn full(self, name: &str, ending: &str) -> String {
+        match self.layer {
+            Some(layer) => format!("blk.{layer}.{name}.{ending}"),
+            None => format!("{name}.{ending}"),
+        }
+    }
+
+    /// The rows of a role in a tensor that holds it.
+    fn slice(self, place: &Place, role: Role, tensor: String, columns: Option<usize>) -> Slice {
+        let a = self.layout.architecture;
+        let count = |role: &Role| self.layout.extents(*role).0;
+        let first = place.holds.iter().take_while(|&&held| held != role).map(count).sum();
+        let turns = a.rotary_interleaved && matches!(role, Query | Key | QueryNorm | KeyNorm);
+        Slice {
+            tensor,
+            shape: std::iter::once(place.holds.iter().map(count).sum()).chain(columns).collect(),
+            rows: first..first + count(&role),
+            order: if turns {
+                Order::Interleaved { head_dim: a.head_dim, turned: a.rotary_dims }
+            } else {
+                Order::Plain
+            },
+        }
+    }
+}
+
+/// The name of the weights of a tensor outside of the layers.
+pub(super) fn weight(name: &str) -> String {
+    format!("{name}.weight")
+}
+
+/// Rows of the token embeddings, if a file has any: how many tokens there are.
+pub(super) fn vocabulary(file: &dyn Checkpoint) -> Option<usize> {
+    let shape = file.shape(&weight(EMBEDDINGS))?;
+    Some(if shape.len() < 2 { 0 } else { shape[shape.len() - 2] })
+}
+
+/// Whether a file has the rotary factors of LongRoPE.
+pub(super) fn has_short_factors(file: &dyn Checkpoint) -> bool {
+    file.shape(&weight(SHORT_FACTORS)).is_some()
+}

@@ -1,0 +1,370 @@
+//! Run files: what they make, and the one clear line for each way in which they can be wrong.
+
+use instil::validator::Validator;
+use serde_json::Value;
+
+use super::{Place, fixture};
+
+/// Run files that are wrong, with the line that tells it. `run.yaml` stands for the file.
+const BROKEN: &[(&str, &str)] = &[
+    ("rwos: 3\n", "run.yaml: line 1: unknown key `rwos`; did you mean `rows`?"),
+    ("rows: many\n", "run.yaml: line 1: "),
+    ("rows: 0\n", "run.yaml: line 1: /rows: `rows` is 0; ask for 1 row or more"),
+    ("rows: 3\nseed: [1\n", "run.yaml: line "),
+    ("rows: 3\nrows: 4\n", "run.yaml: line 2: "),
+    (
+        "seed: 1\nsampling:\n  temprature: 1\n",
+        "run.yaml: line 3: unknown key `temprature`; did you mean `temperature`?",
+    ),
+    ("sampling:\n  top_p: 1.5\n", "run.yaml: line 2: /sampling/top_p: `top_p` is 1.5; use a number from 0 to 1"),
+    ("max_tokens: 0\n", "run.yaml: line 1: /max_tokens: `max_tokens` is 0; use 1 or more"),
+    ("attributes:\n  - name: tone\n", "run.yaml: line 2: /attributes/0: attribute `tone` has no values; add `values`"),
+    (
+        "attributes:\n  - name: tone\n    values: [dry, warm]\n    weights: [1]\n",
+        "run.yaml: line 4: /attributes/0/weights: 1 weights for 2 values; give one weight a value",
+    ),
+    (
+        "attributes:\n  - name: tone\n    values: [dry, warm, dry]\n",
+        "run.yaml: line 3: /attributes/0/values/2: \"dry\" stands twice; say how frequent it is with `weights`",
+    ),
+    (
+        "attributes:\n  - name: my tone\n    values: [dry]\n",
+        "run.yaml: line 2: /attributes/0/name: `my tone` is no name; use letters, digits and `_`",
+    ),
+    (
+        "attributes:\n  - {name: tone, values: [dry]}\n  - name: style\n    values: [a]\n    when:\n      - is: {tnoe: dry}\n        values: [b]\n",
+        "run.yaml: line 6: /attributes/1/when/0/is/tnoe: there is no attribute `tnoe` above; did you mean `tone`?",
+    ),
+    (
+        "attributes:\n  - name: size\n    range: {from: 3, to: 1}\n",
+        "run.yaml: line 3: /attributes/0/range: from 3 to 1 is no range; let from be less",
+    ),
+    (
+        "quotas:\n  - is: {topic: braed}\n    share: 0.5\n",
+        "run.yaml: line 2: /quotas/0/is/topic: \"braed\" is no value of `topic`; did you mean `bread`?",
+    ),
+    (
+        "quotas:\n  - {is: {topic: bread}, share: 0.7}\n  - {is: {topic: chess}, share: 0.7}\n",
+        "run.yaml: line 3: /quotas/1: the quotas add up to 1.4; let them add up to 1 at most",
+    ),
+    (
+        "attributes:\n  - {name: opening, values: [Ask], apart: true}\nquotas:\n  - {is: {opening: Ask}, share: 0.5}\n",
+        "run.yaml: line 4: /quotas/0/is/opening: `opening` stands apart from the cells; take `apart` out, or use `weights`",
+    ),
+    (
+        "recipe:\n  name: mine\n  schema: instruction-response\n  steps:\n    - field: instruction\n      prompt: \"{{ topci }}\"\n      output: {regex: 'a+'}\n",
+        "run.yaml: line 6: /recipe/steps/0/prompt: `topci` is not defined here; a template can use: ",
+    ),
+    (
+        "recipe:\n  name: mine\n  schema: instruction-response\n  steps:\n    - field: instruction\n      prompt: \"{{ \"\n      output: {regex: 'a+'}\n",
+        "run.yaml: line 6: /recipe/steps/0/prompt: the template does not parse",
+    ),
+    (
+        "recipe:\n  name: mine\n  schema: instruction-response\n  steps:\n    - field: instruction\n      prompt: go\n      output: {regex: '(a'}\n",
+        "run.yaml: line 7: /recipe/steps/0/output: ",
+    ),
+    (
+        "recipe:\n  name: mine\n  schema: instruction-response\n  steps: []\n",
+        "run.yaml: line 4: /recipe/steps: `steps` is empty; add at least one step",
+    ),
+    (
+        "rows: 3\nrecipe: instruction-respose\n",
+        "run.yaml: line 2: /recipe: there is no built-in recipe `instruction-respose`; did you mean `instruction-response`?",
+    ),
+    ("schema: nowhere.json\n", "run.yaml: line 1: /schema: cannot read "),
+    (
+        "filters:\n  loops: [response]\n  rouge_l: {fields: [instrction]}\n",
+        "run.yaml: line 3: /filters/rouge_l/fields/0: no step fills `instrction`; did you mean `instruction`?",
+    ),
+    (
+        "filters:\n  semantic: {fields: [instruction], treshold: 0.8}\n",
+        "run.yaml: line 2: unknown key `treshold`; did you mean `threshold`?",
+    ),
+    (
+        "filters:\n  loops: [response]\n  phrases: [{field: respnse, phrases: [no]}]\n",
+        "run.yaml: line 3: /filters/phrases/0/field: no step fills `respnse`; did you mean `response`?",
+    ),
+    (
+        "filters:\n  near: {fields: [response], threshold: 2.0}\n",
+        "run.yaml: line 2: /filters/near/threshold: near.threshold is 2, not between 0 and 1; see `instil filter --help`",
+    ),
+    ("filters: {sentence_ends: [a]}\n", "run.yaml: line 1: unknown key `sentence_ends`; did you mean `sentence_end`?"),
+];
+
+fn place() -> Place {
+    let place = Place::new();
+    let reply = |text: &str| vec![text.to_owned()];
+    place.model(
+        "model.toml",
+        0,
+        &[("Instruction:", reply(" Explain how it works here.\n")), ("assistant: ", reply("It works."))],
+    );
+    place
+}
+
+#[test]
+fn every_fault_of_a_run_file_is_one_line_that_names_its_place() {
+    let place = place();
+    let recipe = fixture("recipe.yaml");
+    for (text, told) in BROKEN {
+        let uses_fixture = text.starts_with("quotas");
+        let text = if uses_fixture { format!("{text}recipe: {recipe}\n") } else { (*text).to_owned() };
+        place.write("run.yaml", &text);
+        let outcome = place.run(&["validate", "-c", "run.yaml", "--model", "model.toml"]);
+        let code = outcome.code.expect("an exit code");
+        assert!(code == 2 || code == 3 || code == 4, "{text}: {outcome:?}");
+        let line = outcome.refused(code, &[]);
+        let line = line.strip_prefix("error: ").expect("an error line");
+        assert!(line.contains(told), "{text}\n  told: {line}\n  want: {told}");
+        assert!(outcome.stdout.is_empty());
+    }
+    assert!(BROKEN.len() >= 20);
+}
+
+#[test]
+fn a_run_tells_the_next_validation_how_long_it_will_take() {
+    let place = place();
+    let validate = ["validate", "--model", "model.toml", "--recipe", &fixture("recipe.yaml"), "-n", "400"];
+    let told = place.run(&validate).succeeded().stdout;
+    assert!(told.contains("how long that takes is told once a run"), "{told}");
+    let speed = place.at(".cache/instil/speed");
+    let name = instil::catalog::source::verify::sha256_of(b"model.toml");
+    std::fs::create_dir_all(&speed).expect("a folder");
+    std::fs::write(speed.join(format!("{}.json", &name[..16])), "{\"tokens_per_s\": 50.0, \"batch\": 8}")
+        .expect("written");
+    let told = place.run(&validate).succeeded().stdout;
+    assert!(told.contains("at the 50 tokens/s of the last run with this model here, batch 8"), "{told}");
+    let told = place.run(&[&validate[..], &["--json"]].concat()).succeeded().stdout;
+    let found: Value = serde_json::from_str(&told).expect("JSON");
+    let (least, most) = (&found["seconds"]["least"], &found["seconds"]["most"]);
+    assert!(least.as_f64() < most.as_f64() && least.as_f64() > Some(0.0), "{found}");
+}
+
+#[test]
+fn a_model_that_a_run_file_names_wrongly_is_told_with_its_line() {
+    let place = place();
+    place.write("run.yaml", "rows: 3\nmodel: smollm2-135m\n");
+    let told = place.run(&["validate", "-c", "run.yaml"]);
+    told.refused(
+        3,
+        &["run.yaml: line 2: /model: model smollm2-135m: unknown model; did you mean smollm2-135m-instruct?"],
+    );
+    let told = place.run(&["validate", "-c", "run.yaml", "--model", "smollm3"]);
+    assert!(!told.refused(3, &["model smollm3: unknown model"]).contains("line"));
+}
+
+#[test]
+fn the_run_file_that_init_prints_is_a_valid_one() {
+    let place = place();
+    let text = place.run(&["init"]).succeeded().stdout;
+    place.write("run.yaml", &text);
+    let told = place.run(&["validate", "-c", "run.yaml", "--model", "model.toml", "--json"]).succeeded();
+    let found: Value = serde_json::from_str(&told.stdout).expect("JSON");
+    assert_eq!(found["rows"], 200);
+    assert_eq!(found["cells"].as_array().map(Vec::len), Some(4));
+    // With every comment that holds a setting taken away it is still one.
+    let all: String = text
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if rest.starts_with("yaml-language-server") => format!("# {rest}\n"),
+            Some(rest) if rest.contains(':') && !rest.ends_with('.') && !rest.contains('`') => format!("{rest}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    assert!(all.contains("\nquotas:") && all.contains("\nfilters:"));
+    let all = all.replace("schema: product.schema.json", "");
+    place.write("all.yaml", &all);
+    place.run(&["validate", "-c", "all.yaml", "--model", "model.toml"]).succeeded();
+    // The schema that its first line names knows both.
+    assert!(text.starts_with("# yaml-language-server: $schema=run.schema.json\n"));
+    let schema = schema();
+    for file in [&text, &all] {
+        assert_eq!(schema.violations(&yaml(file)).into_iter().map(|v| v.what).collect::<Vec<_>>(), [""; 0]);
+    }
+    let recipe = place.run(&["init", "--recipe", "instruction-response"]).succeeded().stdout;
+    place.write("recipe.yaml", &recipe);
+    place.run(&["validate", "--recipe", "recipe.yaml", "--model", "model.toml"]).succeeded();
+}
+
+/// The schema of run files, as published.
+fn schema() -> Validator {
+    let text = include_str!("../../../recipes/run.schema.json");
+    Validator::new(&serde_json::from_str(text).expect("JSON")).expect("a schema")
+}
+
+fn yaml(text: &str) -> Value {
+    serde_saphyr::from_str(text).expect("YAML")
+}
+
+#[test]
+fn the_published_schema_is_that_of_run_files() {
+    let place = place();
+    let printed = place.run(&["init", "--schema"]).succeeded().stdout;
+    let kept = include_str!("../../../recipes/run.schema.json");
+    assert!(printed == kept, "keys have changed: `instil init --schema > recipes/run.schema.json`");
+    let schema = schema();
+    for recipe in ["instruction-response", "json-row"] {
+        let text = place.run(&["init", "--recipe", recipe]).succeeded().stdout;
+        let in_place = serde_json::json!({ "recipe": yaml(&text) });
+        assert_eq!(schema.violations(&in_place).into_iter().map(|v| v.what).collect::<Vec<_>>(), [""; 0], "{recipe}");
+    }
+    // What no run file may hold is wrong for an editor too; what only makes no sense together is not seen.
+    let wrong: Vec<_> = BROKEN.iter().filter(|(_, told)| told.contains("unknown key")).collect();
+    assert!(wrong.len() > 2);
+    for (text, _) in wrong {
+        assert!(!schema.is_valid(&yaml(text)), "{text}");
+    }
+    for text in [
+        "rows: many",
+        "seed: -1",
+        "attributes: {topic: a}",
+        "attributes: [{values: [a]}]",
+        "attributes: [{name: a, apart: maybe}]",
+        "balance: even",
+        "recipe: [a]",
+        "recipe: {name: a, schema: b, steps: [{field: a, prompt: b, output: {text: {min_words: [1]}}}]}",
+        "filters: {pii: {fields: [a], action: hide}}",
+    ] {
+        assert!(!schema.is_valid(&yaml(text)), "{text}");
+        place.write("run.yaml", text);
+        assert_ne!(place.run(&["validate", "-c", "run.yaml"]).code, Some(0), "{text}");
+    }
+}
+
+#[test]
+fn the_recipe_in_the_readme_is_a_valid_one() {
+    let place = place();
+    let readme = include_str!("../../../README.md");
+    let (_, rest) = readme.split_once("```yaml\n").expect("a recipe");
+    place.write("letters.yaml", rest.split_once("```").expect("its end").0);
+    let told = place.run(&["validate", "--recipe", "letters.yaml", "--model", "model.toml", "--json"]).succeeded();
+    let found: Value = serde_json::from_str(&told.stdout).expect("JSON");
+    assert_eq!(found["estimate"]["steps"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn bounds_of_a_text_may_come_from_the_row_and_hold() {
+    let place = Place::new();
+    let reply = |text: &str| vec![text.to_owned()];
+    // The model would go on and on; the grammar ends its text in time.
+    let endless = "It is so. ".repeat(30);
+    place.model("model.toml", 0, &[("Instruction:", reply(" how it all came about")), ("Answer:", reply(&endless))]);
+    place.write(
+        "recipe.yaml",
+        "name: bounds\nschema: instruction-response\nattributes:\n\
+         - {name: length, values: [{least: 1, most: 1}, {least: 3, most: 4}]}\nsteps:\n\
+         - {field: instruction, prompt: 'Instruction:', output: {text: {min_words: 3, max_words: 6}}}\n\
+         - {field: response, prompt: 'Answer:', max_tokens: 90, output: {text: {min_sentences: '{{ length.least }}', \
+         max_sentences: '{{ length.most }}', max_words: 40}}}\n",
+    );
+    let run = ["generate", "--model", "model.toml", "--recipe", "recipe.yaml", "-n", "8", "-o", "run"];
+    place.run(&run).succeeded();
+    for record in place.lines("run/records.jsonl") {
+        let length = &record["meta"]["attributes"]["length"];
+        let response = record["response"].as_str().expect("a text");
+        let sentences = response.matches(". ").count() as u64 + u64::from(response.ends_with('.'));
+        let within = length["least"].as_u64() <= Some(sentences) && Some(sentences) <= length["most"].as_u64();
+        assert!(
+            within && response.ends_with(['.', '!', '?', '…', '。', '！', '？']) || !response.is_ascii(),
+            "{record}"
+        );
+        let words = record["instruction"].as_str().expect("a text").split_whitespace().count();
+        assert!((3..=6).contains(&words), "{record}");
+    }
+    let recipe = place.read("recipe.yaml");
+    place.write("recipe.yaml", recipe.replace("{{ length.least }}", "{{ lenght.least }}"));
+    place.run(&run).refused(3, &["/steps/1/output/text/min_sentences: `lenght` is not defined here", "`length`?"]);
+    place.write("recipe.yaml", recipe.replace("{{ length.least }}", "some"));
+    place.run(&run).refused(3, &["/steps/1/output/text/min_sentences: `some` is no number; write a number"]);
+}
+
+#[test]
+fn flags_and_set_win_over_the_file() {
+    let place = place();
+    let recipe = fixture("recipe.yaml");
+    place.write("run.yaml", format!("rows: 9\nseed: 5\nmodel: model.toml\nrecipe: {recipe}\n"));
+    let found = |rest: &[&str]| -> Value {
+        let arguments = [&["validate", "-c", "run.yaml", "--json"], rest].concat();
+        serde_json::from_str(&place.run(&arguments).succeeded().stdout).expect("JSON")
+    };
+    assert_eq!((&found(&[])["rows"], &found(&[])["seed"]), (&Value::from(9), &Value::from(5)));
+    assert_eq!(found(&["-n", "3", "--set", "rows=4"])["rows"], 3);
+    assert_eq!(found(&["--set", "rows=4"])["rows"], 4);
+    let estimate = &found(&["--set", "recipe.steps.response.max_tokens=50"])["estimate"];
+    assert_eq!(estimate["steps"][1]["max_tokens"], 50);
+    assert!(estimate["steps"][0]["min_tokens"].as_u64().is_some_and(|least| least > 0));
+    place.run(&["validate", "-c", "run.yaml", "--set", "rwos=4"]).refused(2, &["--set rwos=4", "did you mean `rows`?"]);
+}
+
+#[test]
+fn cells_get_their_exact_share() {
+    let place = Place::new();
+    let mut replies = Vec::new();
+    for word in ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"] {
+        for other in ["red", "green", "blue", "white", "black", "brown", "grey"] {
+            replies.push(format!(" Explain the {word} {other} things.\n"));
+        }
+    }
+    let answers = vec!["They are kept in a box by the door. Ask before you take one.".to_owned()];
+    place.model("model.toml", 0, &[("Instruction:", replies), ("assistant: ", answers)]);
+    let recipe = fixture("recipe.yaml");
+    let text = "attributes:\n  - {name: tone, values: [dry, warm, odd]}\n  - {name: level, values: [easy, hard]}\n";
+    place.write("run.yaml", format!("rows: 50\nmodel: model.toml\nrecipe: {recipe}\n{text}"));
+    place.run(&["generate", "-c", "run.yaml", "-o", "run"]).succeeded();
+    let mut counts = std::collections::BTreeMap::new();
+    for record in place.lines("run/records.jsonl") {
+        *counts.entry(record["meta"]["attributes"].to_string()).or_insert(0) += 1;
+    }
+    assert_eq!(counts.len(), 4 * 3 * 2);
+    assert!(counts.values().all(|&count| count == 2 || count == 3), "{counts:?}");
+}
+
+#[test]
+fn a_preview_shows_rows_with_their_prompts_and_writes_nothing() {
+    let place = Place::new();
+    let replies = ["how echoes come back", "why bread rises", "what tides do"];
+    let replies = replies.iter().map(|text| format!(" Explain {text} in a few words.\n")).collect();
+    let answers = vec!["It takes some time to see. Then it is clear to everyone.".to_owned()];
+    place.model("model.toml", 0, &[("Instruction:", replies), ("assistant: ", answers)]);
+    let recipe = fixture("recipe.yaml");
+    let told = place.run(&["preview", "--model", "model.toml", "--recipe", &recipe, "-n", "2", "--json"]).succeeded();
+    let rows: Vec<Value> = told.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(rows.len(), 2);
+    for row in &rows {
+        let prompt = row["prompts"]["instruction"].as_str().expect("a prompt");
+        assert!(prompt.contains("Topic: ") && prompt.ends_with("Instruction: Explain"), "{prompt}");
+        let instruction = row["fields"]["instruction"].as_str().expect("a text");
+        assert!(row["prompts"]["response"].as_str().expect("a prompt").contains(instruction));
+    }
+    let mut names: Vec<_> =
+        std::fs::read_dir(place.at(".")).expect("a folder").map(|e| e.expect("an entry").file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["model.toml"]);
+}
+
+#[test]
+fn a_recipe_of_ones_own_can_have_steps_that_rows_do_not_keep() {
+    let place = Place::new();
+    let reply = |text: &str| vec![text.to_owned()];
+    place.model(
+        "model.toml",
+        0,
+        &[
+            ("Plan:", reply(" bees and flowers\n")),
+            ("Instruction:", reply(" Explain what bees find in flowers.\n")),
+            ("Answer:", reply(" They find nectar, and carry pollen to the next flower.\n")),
+        ],
+    );
+    place.write(
+        "recipe.yaml",
+        "name: three\nschema: instruction-response\nsteps:\n\
+         - {field: outline, aside: true, prompt: 'Plan:', output: {regex: '[^\\n]+'}, stop: \"\\n\"}\n\
+         - {field: instruction, prompt: \"{{ outline }}\\nInstruction:\", output: {regex: '[^\\n]+'}, stop: \"\\n\"}\n\
+         - {field: response, prompt: \"{{ instruction }}\\nAnswer:\", output: {regex: '[^\\n]+'}, stop: \"\\n\"}\n",
+    );
+    place.run(&["generate", "--model", "model.toml", "--recipe", "recipe.yaml", "-n", "1", "-o", "run"]).succeeded();
+    let record = &place.lines("run/records.jsonl")[0];
+    assert_eq!(record["instruction"], "Explain what bees find in flowers.");
+    assert_eq!(record["outline"], Value::Null);
+    assert_eq!(record["meta"]["aside"]["outline"], "bees and flowers");
+}

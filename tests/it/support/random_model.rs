@@ -1,0 +1,292 @@
+//! Small random models in GGUF, of any family and type of weights.
+
+use half::f16;
+use instil_model::gguf::{Array, GgmlType, Gguf, Metadata, Value};
+
+#[path = "gguf_writer.rs"]
+pub mod write;
+
+use write::{Tensor, to_bytes};
+
+pub const VOCABULARY: usize = 99;
+pub const CONTEXT: usize = 256;
+
+/// Deterministic noise.
+pub struct Noise(pub u64);
+
+impl Noise {
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    pub fn value(&mut self) -> f32 {
+        (self.bits() & 0xFF_FFFF) as f32 / 8_388_608.0 - 1.0
+    }
+}
+
+/// Sizes and kinds of a random model.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub family: &'static str,
+    pub layers: usize,
+    pub hidden: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub feed_forward: usize,
+    pub kind: GgmlType,
+    pub head_kind: GgmlType,
+    pub tied: bool,
+    pub biases: bool,
+    /// Query, key and value in one matrix, gate and up in another.
+    pub joined: bool,
+    /// The tensor of rotary factors.
+    pub factors: Option<&'static str>,
+    /// Metadata below the family's name (or general), before those that every file has.
+    pub entries: &'static [(&'static str, Entry)],
+}
+
+/// A value of metadata.
+#[derive(Clone, Copy, Debug)]
+pub enum Entry {
+    Number(u64),
+    Real(f64),
+    Text(&'static str),
+    Flags(&'static [bool]),
+}
+
+pub const LLAMA: Shape = Shape {
+    family: "llama",
+    layers: 2,
+    hidden: 96,
+    heads: 6,
+    kv_heads: 2,
+    head_dim: 16,
+    feed_forward: 160,
+    kind: GgmlType::Q4_1,
+    head_kind: GgmlType::Q8_0,
+    tied: true,
+    biases: false,
+    joined: false,
+    factors: None,
+    entries: &[],
+};
+
+const YARN: [(&str, Entry); 3] = [
+    ("rope.scaling.type", Entry::Text("yarn")),
+    ("rope.scaling.factor", Entry::Real(4.0)),
+    ("rope.scaling.original_context_length", Entry::Number(64)),
+];
+
+/// One model of each family, with everything that distinguishes it, and windows that sequences outgrow.
+pub const FAMILIES: [Shape; 13] = [
+    Shape { factors: Some("rope_freqs.weight"), ..LLAMA },
+    // Mistral's first models.
+    Shape { entries: &[("attention.sliding_window", Entry::Number(33))], ..LLAMA },
+    Shape { head_dim: 32, entries: &[("rope.dimension_count", Entry::Number(24))], ..LLAMA },
+    Shape {
+        family: "mistral3",
+        entries: &[
+            YARN[0],
+            YARN[1],
+            YARN[2],
+            ("rope.scaling.yarn_log_multiplier", Entry::Real(1.0)),
+            ("attention.temperature_scale", Entry::Real(0.5)),
+        ],
+        ..LLAMA
+    },
+    Shape { family: "qwen2", biases: true, kv_heads: 3, entries: &YARN, ..LLAMA },
+    Shape { family: "qwen3", head_dim: 32, tied: false, entries: &YARN, ..LLAMA },
+    Shape { family: "smollm3", layers: 4, ..LLAMA },
+    Shape {
+        family: "granite",
+        entries: &[
+            ("embedding_scale", Entry::Real(3.0)),
+            ("residual_scale", Entry::Real(0.5)),
+            ("logit_scale", Entry::Real(4.0)),
+            ("attention.scale", Entry::Real(0.2)),
+        ],
+        ..LLAMA
+    },
+    Shape {
+        family: "phi3",
+        joined: true,
+        tied: false,
+        factors: Some("rope_factors_short.weight"),
+        entries: &[
+            ("rope.dimension_count", Entry::Number(12)),
+            ("rope.scaling.original_context_length", Entry::Number(200)),
+            ("rope.scaling.attn_factor", Entry::Real(1.19)),
+            ("attention.sliding_window", Entry::Number(50)),
+        ],
+        ..LLAMA
+    },
+    Shape {
+        family: "olmo2",
+        layers: 5,
+        tied: false,
+        entries: &[
+            YARN[0],
+            YARN[1],
+            YARN[2],
+            ("attention.sliding_window", Entry::Number(40)),
+            ("attention.sliding_window_pattern", Entry::Flags(&[true, true, false, true, false])),
+        ],
+        ..LLAMA
+    },
+    Shape { family: "gemma", head_dim: 32, ..LLAMA },
+    Shape {
+        family: "gemma2",
+        layers: 4,
+        head_dim: 32,
+        entries: &[
+            ("attention.sliding_window", Entry::Number(24)),
+            ("attn_logit_softcapping", Entry::Real(2.0)),
+            ("final_logit_softcapping", Entry::Real(1.5)),
+        ],
+        ..LLAMA
+    },
+    Shape {
+        family: "gemma3",
+        layers: 7,
+        entries: &[
+            ("attention.sliding_window", Entry::Number(20)),
+            ("rope.freq_base", Entry::Real(1e6)),
+            ("rope.scaling.type", Entry::Text("linear")),
+            ("rope.scaling.factor", Entry::Real(8.0)),
+        ],
+        ..LLAMA
+    },
+];
+
+pub fn model(shape: Shape, seed: u64) -> Gguf {
+    Gguf::parse(&bytes(shape, seed), "random").expect("a file that was just written")
+}
+
+/// The file of a random model.
+pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
+    let family = shape.family;
+    let has_post_norms = ["olmo2", "gemma2", "gemma3"].contains(&family);
+    let has_pre_norms = family != "olmo2";
+    let mut noise = Noise(seed);
+    let mut tensors = Vec::new();
+    let mut matrix = |name: &str, inputs: usize, outputs: usize, kind: GgmlType| {
+        let size = 1.0 / (inputs as f32).sqrt();
+        let mut bytes: Vec<u8> = Vec::new();
+        for _ in 0..inputs * outputs / kind.block_elements() as usize {
+            let at = bytes.len();
+            let mut halves: Vec<(usize, f32)> = Vec::new();
+            match kind {
+                GgmlType::F32 => bytes.extend((noise.value() * 2.0 * size).to_le_bytes()),
+                GgmlType::F16 => bytes.extend(f16::from_f32(noise.value() * 2.0 * size).to_le_bytes()),
+                GgmlType::BF16 => bytes.extend(half::bf16::from_f32(noise.value() * 2.0 * size).to_le_bytes()),
+                GgmlType::Q4_0 => halves = vec![(0, size / 4.0)],
+                GgmlType::Q4_1 => halves = vec![(0, size / 4.0), (2, -7.5 * size / 4.0)],
+                GgmlType::Q5_0 => halves = vec![(0, size / 8.0)],
+                GgmlType::Q5_1 => halves = vec![(0, size / 8.0), (2, -15.5 * size / 8.0)],
+                GgmlType::Q8_0 => halves = vec![(0, size / 64.0)],
+                GgmlType::Q2_K => halves = vec![(80, size / 8.0), (82, size / 8.0)],
+                GgmlType::Q3_K => halves = vec![(108, size / 64.0)],
+                GgmlType::Q4_K => halves = vec![(0, size / 100.0), (2, size / 13.0)],
+                GgmlType::Q5_K => halves = vec![(0, size / 200.0), (2, size / 13.0)],
+                GgmlType::Q6_K => halves = vec![(208, size / 1200.0)],
+                other => panic!("{other:?} is not made here"),
+            }
+            if !halves.is_empty() {
+                bytes.extend((0..kind.block_bytes()).map(|_| noise.bits() as u8));
+            }
+            for (offset, value) in halves {
+                bytes[at + offset..at + offset + 2].copy_from_slice(&f16::from_f32(value).to_le_bytes());
+            }
+        }
+        tensors.push(Tensor { name: name.into(), dims: vec![inputs as u64, outputs as u64], kind, bytes });
+    };
+    let (query, kv) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
+    matrix("token_embd.weight", shape.hidden, VOCABULARY, shape.head_kind);
+    if !shape.tied {
+        matrix("output.weight", shape.hidden, VOCABULARY, shape.kind);
+    }
+    for layer in 0..shape.layers {
+        let at = |part: &str| format!("blk.{layer}.{part}.weight");
+        if shape.joined {
+            matrix(&at("attn_qkv"), shape.hidden, query + 2 * kv, shape.kind);
+        } else {
+            matrix(&at("attn_q"), shape.hidden, query, shape.kind);
+            matrix(&at("attn_k"), shape.hidden, kv, shape.kind);
+            matrix(&at("attn_v"), shape.hidden, kv, if layer == 0 { shape.kind } else { shape.head_kind });
+        }
+        matrix(&at("attn_output"), query, shape.hidden, shape.kind);
+        if shape.joined {
+            matrix(&at("ffn_up"), shape.hidden, 2 * shape.feed_forward, shape.kind);
+        } else {
+            matrix(&at("ffn_gate"), shape.hidden, shape.feed_forward, shape.kind);
+            matrix(&at("ffn_up"), shape.hidden, shape.feed_forward, shape.kind);
+        }
+        matrix(&at("ffn_down"), shape.feed_forward, shape.hidden, shape.kind);
+    }
+    let mut vector = |name: String, length: usize, middle: f32| {
+        let bytes = (0..length).flat_map(|_| (middle + noise.value() * 0.3).to_le_bytes()).collect();
+        tensors.push(Tensor { name, dims: vec![length as u64], kind: GgmlType::F32, bytes });
+    };
+    vector("output_norm.weight".into(), shape.hidden, 1.0);
+    for layer in 0..shape.layers {
+        let at = |part: &str| format!("blk.{layer}.{part}");
+        for (has, norms) in [
+            (has_pre_norms, ["attn_norm.weight", "ffn_norm.weight"]),
+            (has_post_norms, ["post_attention_norm.weight", "post_ffw_norm.weight"]),
+        ] {
+            norms.iter().filter(|_| has).for_each(|norm| vector(at(norm), shape.hidden, 1.0));
+        }
+        if shape.biases && shape.joined {
+            vector(at("attn_qkv.bias"), query + 2 * kv, 0.0);
+        } else if shape.biases {
+            vector(at("attn_q.bias"), query, 0.0);
+            vector(at("attn_k.bias"), kv, 0.0);
+            vector(at("attn_v.bias"), kv, 0.0);
+        }
+        let norms = match family {
+            "qwen3" | "gemma3" => Some((shape.head_dim, shape.head_dim)),
+            "olmo2" => Some((query, kv)),
+            _ => None,
+        };
+        if let Some((of_query, of_key)) = norms {
+            vector(at("attn_q_norm.weight"), of_query, 1.0);
+            vector(at("attn_k_norm.weight"), of_key, 1.0);
+        }
+    }
+    if let Some(factors) = shape.factors {
+        let turned = shape.entries.iter().find_map(|entry| match entry {
+            ("rope.dimension_count", Entry::Number(dims)) => Some(*dims as usize),
+            _ => None,
+        });
+        vector(factors.into(), turned.unwrap_or(shape.head_dim) / 2, 2.0);
+    }
+    let mut metadata = Metadata::new("random");
+    metadata.insert("general.architecture", Value::String(shape.family.into()));
+    for (key, entry) in shape.entries {
+        let value = match entry {
+            Entry::Number(number) => Value::Unsigned(*number),
+            // In 32 bits, as files have them.
+            Entry::Real(number) => Value::Float(f64::from(*number as f32)),
+            Entry::Text(text) => Value::String((*text).into()),
+            Entry::Flags(flags) => Value::Array(Array::Bool(flags.to_vec())),
+        };
+        let key = if key.starts_with("general.") { (*key).into() } else { format!("{family}.{key}") };
+        metadata.insert(key, value);
+    }
+    for (key, value) in [
+        ("block_count", shape.layers),
+        ("embedding_length", shape.hidden),
+        ("feed_forward_length", shape.feed_forward),
+        ("attention.head_count", shape.heads),
+        ("attention.head_count_kv", shape.kv_heads),
+        ("attention.key_length", shape.head_dim),
+        ("attention.value_length", shape.head_dim),
+        ("context_length", CONTEXT),
+    ] {
+        metadata.insert(format!("{}.{key}", shape.family), Value::Unsigned(value as u64));
+    }
+    metadata.insert(format!("{}.attention.layer_norm_rms_epsilon", shape.family), Value::Float(f64::from(1e-5_f32)));
+    to_bytes(&metadata, &tensors)
+}
