@@ -1,12 +1,15 @@
 //! The one error type: who must act, what went wrong, where, and what helps.
 //!
-//! Every variant prints as one line. `remedy` is a full sentence naming the flag, key or command
-//! that mends it. A row that a filter turns down is not an error; it is data with a reason.
+//! Every variant prints as one line. `remedy` is a full sentence naming the setting, key or command that mends it;
+//! [`Error::calling`] puts what a setting is called for its reader in. A row that a filter turns down is not an error; it is data with a reason.
 
+pub mod setting;
 pub mod suggest;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+
+pub use instil_model::error::{Remedy, Setting};
 
 pub use suggest::nearest;
 
@@ -18,46 +21,46 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// A flag or argument has a value that cannot work.
-    #[error("{what}{}", Remedy(remedy))]
+    #[error("{what}{}", Then(remedy))]
     Usage {
         /// What is wrong.
         what: String,
         /// What helps.
-        remedy: String,
+        remedy: Remedy,
     },
     /// A file that the user gave cannot be used as it stands.
-    #[error("{}: {what}{}", path.display(), Remedy(remedy))]
+    #[error("{}: {what}{}", path.display(), Then(remedy))]
     Input {
         /// The file, with `:line` kept in `what`.
         path: PathBuf,
         /// What is wrong, starting with the line or field where that is known.
         what: String,
         /// What helps.
-        remedy: String,
+        remedy: Remedy,
     },
     /// A grammar that cannot be enforced, or a use of it that cannot work.
     #[error(transparent)]
     Grammar(instil_grammar::Error),
     /// A model, tokenizer or manifest that cannot be used.
-    #[error("model {model}: {what}{}", Remedy(remedy))]
+    #[error("model {model}: {what}{}", Then(remedy))]
     Model {
         /// Name or path of the model.
         model: String,
         /// What is wrong.
         what: String,
         /// What helps.
-        remedy: String,
+        remedy: Remedy,
     },
     /// Something outside the program cannot be reached.
-    #[error("{what}{}", Remedy(remedy))]
+    #[error("{what}{}", Then(remedy))]
     Unavailable {
         /// What cannot be reached, and why.
         what: String,
         /// What helps.
-        remedy: String,
+        remedy: Remedy,
     },
     /// The operating system refused a file operation.
-    #[error("cannot {action} {}: {source}{}", path.display(), Remedy(remedy))]
+    #[error("cannot {action} {}: {source}{}", path.display(), Then(remedy))]
     Io {
         /// A verb phrase: `read`, `create`, `rename`.
         action: &'static str,
@@ -66,15 +69,15 @@ pub enum Error {
         /// The cause.
         source: std::io::Error,
         /// What helps; empty when the cause says it all.
-        remedy: String,
+        remedy: Remedy,
     },
     /// The run ended with fewer accepted rows than were asked for.
-    #[error("{what}{}", Remedy(remedy))]
+    #[error("{what}{}", Then(remedy))]
     Unmet {
         /// How many of how many, and the most frequent reason.
         what: String,
         /// What to change.
-        remedy: String,
+        remedy: Remedy,
     },
     /// The user stopped the program.
     #[error("interrupted: {what}")]
@@ -94,27 +97,27 @@ pub enum Error {
 
 impl Error {
     /// A bad flag or argument.
-    pub fn usage(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn usage(what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Usage { what: what.into(), remedy: remedy.into() }
     }
 
     /// A bad input file.
-    pub fn input(path: impl AsRef<Path>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn input(path: impl AsRef<Path>, what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Input { path: path.as_ref().to_owned(), what: what.into(), remedy: remedy.into() }
     }
 
     /// A grammar that cannot be enforced.
-    pub fn grammar(pointer: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn grammar(pointer: impl Into<String>, what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Grammar(instil_grammar::Error::grammar(pointer, what, remedy))
     }
 
     /// A model that cannot be used.
-    pub fn model(model: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn model(model: impl Into<String>, what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Model { model: model.into(), what: what.into(), remedy: remedy.into() }
     }
 
     /// Something out of reach.
-    pub fn unavailable(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn unavailable(what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Unavailable { what: what.into(), remedy: remedy.into() }
     }
 
@@ -133,12 +136,46 @@ impl Error {
     }
 }
 
+impl Error {
+    /// What helps, where something does.
+    pub fn remedy(&self) -> Option<&Remedy> {
+        match self {
+            Self::Usage { remedy, .. }
+            | Self::Input { remedy, .. }
+            | Self::Model { remedy, .. }
+            | Self::Unavailable { remedy, .. }
+            | Self::Io { remedy, .. }
+            | Self::Unmet { remedy, .. } => Some(remedy),
+            Self::Grammar(error) => error.remedy(),
+            Self::Interrupted { .. } | Self::Device { .. } => None,
+        }
+    }
+
+    /// The same with its remedy as a reader knows it: `call` says how a setting is written, at a value unless that is
+    /// empty.
+    pub fn calling(mut self, call: &dyn Fn(Setting, &str) -> String) -> Self {
+        let Some(told) = self.remedy().map(|remedy| Remedy::from(remedy.told(call))) else { return self };
+        match &mut self {
+            Self::Usage { remedy, .. }
+            | Self::Input { remedy, .. }
+            | Self::Model { remedy, .. }
+            | Self::Unavailable { remedy, .. }
+            | Self::Io { remedy, .. }
+            | Self::Unmet { remedy, .. } => *remedy = told,
+            Self::Grammar(error) => *error = error.clone().with_remedy(told),
+            Self::Interrupted { .. } | Self::Device { .. } => {}
+        }
+        self
+    }
+}
+
 impl From<instil_grammar::Error> for Error {
     fn from(error: instil_grammar::Error) -> Self {
         match error {
-            instil_grammar::Error::ShortLimit { needed, .. } => {
-                Self::usage(error.to_string(), format!("use --max-tokens {needed} or more"))
-            }
+            instil_grammar::Error::ShortLimit { needed, .. } => Self::usage(
+                error.to_string(),
+                Remedy::from("use ").set(setting::MAX_TOKENS, needed.to_string()).and(" or more"),
+            ),
             other => Self::Grammar(other),
         }
     }
@@ -159,10 +196,10 @@ impl From<instil_model::Error> for Error {
     }
 }
 
-/// ` (remedy)`, or nothing.
-struct Remedy<'a>(&'a str);
+/// `; remedy`, or nothing.
+struct Then<'a>(&'a Remedy);
 
-impl fmt::Display for Remedy<'_> {
+impl fmt::Display for Then<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { Ok(()) } else { write!(f, "; {}", self.0) }
     }

@@ -12,9 +12,9 @@
 //! | room | holds |
 //! |---|---|
 //! | [`error`] | one `Error`: who must act, what, where, what helps |
-//! | [`disk`] | lines of bounded length in, whole files or whole lines out |
+//! | [`disk`] | lines of bounded length, texts and YAML in, whole files or whole lines out |
 //! | [`catalog`] | manifests of models, and where their files come from: this machine, the hub, a Python package |
-//! | [`validator`] | a JSON Schema as judge of finished values |
+//! | [`validator`] | JSON Schemas read, and as judges of finished values |
 //! | [`row`] | what a run writes: records, attempts, reasons, people's decisions, the names of the files |
 //! | [`filter`] | rules that turn rows down, one a file; the same rules over any JSONL |
 //! | [`recipe`] | attributes and how they are dealt out, prompt templates, steps; the built-in recipes |
@@ -47,6 +47,7 @@
 //! of one kind are made. *tension*: the probability mass that masks removed.
 
 #![warn(clippy::unwrap_used)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod bench;
 pub mod catalog;

@@ -1,8 +1,23 @@
 //! Validates finished values against a schema: the last word before a row is written.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+
+/// Reads the text of a JSON Schema file; `path` names it in errors.
+///
+/// # Errors
+/// When it is not JSON, or a value that no schema is.
+pub fn read_schema(text: &str, path: &Path) -> Result<Value> {
+    let schema: Value = serde_json::from_str(text)
+        .map_err(|cause| Error::input(path, format!("not JSON: {cause}"), "a schema is a JSON object"))?;
+    if schema.is_object() || schema.is_boolean() {
+        return Ok(schema);
+    }
+    Err(Error::input(path, "not a JSON Schema", "a schema is a JSON object, or true or false"))
+}
 
 /// A JSON Schema, ready to judge values; formats are asserted.
 pub struct Validator {

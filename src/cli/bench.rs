@@ -3,7 +3,6 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
@@ -23,8 +22,9 @@ use instil_model::tokenizer::EncodeOptions;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::console::{Answer, Console};
 use super::options::{Engine, ModelOptions, read_text};
-use super::{setup, terminal};
+use super::setup;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -75,9 +75,6 @@ struct DecodeBench {
     /// Also measure where the time of a decode step goes.
     #[arg(long)]
     profile: bool,
-    /// One JSON object on stdout.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     model: ModelOptions,
 }
@@ -91,9 +88,6 @@ struct MachineBench {
     /// Counted runs.
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// One JSON object on stdout.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Valid rows a minute: prompts and schema from a file with `prompt`, `topics` and `schema`.
@@ -119,22 +113,19 @@ struct RowsBench {
     /// Constraint engine.
     #[arg(long, value_enum, default_value = "instil")]
     engine: Engine,
-    /// One JSON object on stdout.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     model: ModelOptions,
 }
 
 /// Runs a bench.
-pub fn run(arguments: &BenchArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
+pub fn run(arguments: &BenchArguments, console: &Console) -> Result<Answer> {
     match &arguments.what {
-        None => super::compare::run(&arguments.comparison, quiet, stop),
-        Some(What::Decode(bench)) => decode(bench, quiet, stop),
-        Some(What::Rows(bench)) => rows(bench, quiet, stop),
+        None => super::compare::run(&arguments.comparison, console),
+        Some(What::Decode(bench)) => decode(bench, console),
+        Some(What::Rows(bench)) => rows(bench, console),
         Some(What::Machine(bench)) => machine(bench),
-        Some(What::Masks(bench)) => super::masks::run(bench, quiet),
-        Some(What::Pipeline(bench)) => super::pipeline::run(bench, stop),
+        Some(What::Masks(bench)) => super::masks::run(bench, console),
+        Some(What::Pipeline(bench)) => super::pipeline::run(bench, console),
     }
 }
 
@@ -157,14 +148,10 @@ impl Spread {
     }
 }
 
-pub fn check_stop(stop: &AtomicBool) -> Result<()> {
-    if stop.load(Ordering::Relaxed) {
-        return Err(Error::Interrupted { what: "nothing was measured to the end".into() });
-    }
-    Ok(())
-}
+/// What an interrupted bench leaves.
+pub const CUT_SHORT: &str = "nothing was measured to the end";
 
-fn machine(bench: &MachineBench) -> Result<()> {
+fn machine(bench: &MachineBench) -> Result<Answer> {
     if bench.runs == 0 {
         return Err(Error::usage("--runs is 0", "use 1 or more"));
     }
@@ -176,49 +163,43 @@ fn machine(bench: &MachineBench) -> Result<()> {
         products.push(multiply_adds_per_second(isa, &mut team) / 1e9);
     }
     let (reads, products) = (Spread::of(reads), Spread::of(products));
-    if bench.json {
-        println!(
-            "{}",
-            json!({
-                "instructions": format!("{isa:?}").to_lowercase(),
-                "threads": threads,
-                "runs": bench.runs,
-                "read_gb_per_s": reads.median,
-                "read_min": reads.least,
-                "read_max": reads.greatest,
-                "multiply_adds_g_per_s": products.median,
-                "multiply_adds_min": products.least,
-                "multiply_adds_max": products.greatest,
-            })
-        );
-        return Ok(());
-    }
-    println!("{:>28} {:>10}", "instructions", format!("{isa:?}").to_lowercase());
-    println!("{:>28} {threads:>10}", "threads");
+    let instructions = format!("{isa:?}").to_lowercase();
     let line = |name: &str, figure: Spread, unit: &str| {
-        println!("{name:>28} {:>10.1} {unit} ({:.1}–{:.1})", figure.median, figure.least, figure.greatest);
+        format!("{name:>28} {:>10.1} {unit} ({:.1}–{:.1})\n", figure.median, figure.least, figure.greatest)
     };
-    line("memory read", reads, "GB/s");
-    line("4-bit × 8-bit products", products, "G multiply-adds/s");
-    Ok(())
+    let text = format!("{:>28} {instructions:>10}\n{:>28} {threads:>10}\n", "instructions", "threads")
+        + &line("memory read", reads, "GB/s")
+        + &line("4-bit × 8-bit products", products, "G multiply-adds/s");
+    let figures = json!({
+        "instructions": instructions,
+        "threads": threads,
+        "runs": bench.runs,
+        "read_gb_per_s": reads.median,
+        "read_min": reads.least,
+        "read_max": reads.greatest,
+        "multiply_adds_g_per_s": products.median,
+        "multiply_adds_min": products.least,
+        "multiply_adds_max": products.greatest,
+    });
+    Ok(Answer::data(text, &figures))
 }
 
-fn decode(bench: &DecodeBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
+fn decode(bench: &DecodeBench, console: &Console) -> Result<Answer> {
     if bench.batches.contains(&0) || bench.prompt == 0 || bench.tokens == 0 || bench.runs == 0 {
         return Err(Error::usage("a count is 0", "use 1 or more"));
     }
-    let mut loaded = setup::load(&bench.model, quiet, stop)?;
+    let mut loaded = setup::load(&bench.model, console)?;
     let width = loaded.model.info().vocab_size;
     // Any text will do: the work does not depend on which tokens are read.
     let prompt: Vec<TokenId> = (0..bench.prompt).map(|at| (at * 7919 % width) as TokenId).collect();
     let total = bench.batches.len() as u64 * (bench.runs as u64 + 1);
-    let bar = terminal::bar(total, "{wide_bar} {pos}/{len}  ETA {eta}", quiet);
+    let bar = console.bar(total, "{wide_bar} {pos}/{len}  ETA {eta}");
     let mut results = Vec::new();
     let mut profiles = Vec::new();
     for &batch in &bench.batches {
         let mut runs = Vec::new();
         for run in 0..=bench.runs {
-            check_stop(stop)?;
+            console.check_stop(CUT_SHORT)?;
             let measured = measure(&mut *loaded.model, &prompt, batch, bench.tokens)?;
             // The first run is the warm-up.
             if run > 0 {
@@ -237,67 +218,63 @@ fn decode(bench: &DecodeBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()
         results.push((batch, prompts, decodes, key_value_bytes));
     }
     bar.finish_and_clear();
-    if bench.json {
-        let figures: Vec<Value> = results
-            .iter()
-            .map(|(batch, prompts, decodes, key_value_bytes)| {
-                json!({
-                    "batch": batch,
-                    "prompt_tokens_per_s": prompts.median,
-                    "prompt_min": prompts.least,
-                    "prompt_max": prompts.greatest,
-                    "decode_tokens_per_s": decodes.median,
-                    "decode_min": decodes.least,
-                    "decode_max": decodes.greatest,
-                    "key_value_bytes": key_value_bytes,
-                })
-            })
-            .collect();
-        let profiles: Vec<Value> = profiles
-            .iter()
-            .map(|(batch, shares)| {
-                let parts: Vec<Value> =
-                    shares.iter().map(|(name, ms, share)| json!({ "part": name, "ms": ms, "share": share })).collect();
-                json!({ "batch": batch, "step": parts })
-            })
-            .collect();
-        println!(
-            "{}",
+    let figures: Vec<Value> = results
+        .iter()
+        .map(|(batch, prompts, decodes, key_value_bytes)| {
             json!({
-                "engine": "instil",
-                "model": loaded.used.name,
-                "prompt": bench.prompt,
-                "tokens": bench.tokens,
-                "runs": bench.runs,
-                "results": figures,
-                "profiles": profiles,
-                "peak_memory_bytes": peak_memory_bytes(),
+                "batch": batch,
+                "prompt_tokens_per_s": prompts.median,
+                "prompt_min": prompts.least,
+                "prompt_max": prompts.greatest,
+                "decode_tokens_per_s": decodes.median,
+                "decode_min": decodes.least,
+                "decode_max": decodes.greatest,
+                "key_value_bytes": key_value_bytes,
             })
-        );
-        return Ok(());
-    }
-    println!("{:>6} {:>14} {:>18} {:>14} {:>18}", "batch", "prompt tok/s", "spread", "decode tok/s", "spread");
+        })
+        .collect();
+    let steps: Vec<Value> = profiles
+        .iter()
+        .map(|(batch, shares)| {
+            let parts: Vec<Value> =
+                shares.iter().map(|(name, ms, share)| json!({ "part": name, "ms": ms, "share": share })).collect();
+            json!({ "batch": batch, "step": parts })
+        })
+        .collect();
+    let peak = peak_memory_bytes();
+    let report = json!({
+        "engine": "instil",
+        "model": loaded.used.name,
+        "prompt": bench.prompt,
+        "tokens": bench.tokens,
+        "runs": bench.runs,
+        "results": figures,
+        "profiles": steps,
+        "peak_memory_bytes": peak,
+    });
+    let mut text =
+        format!("{:>6} {:>14} {:>18} {:>14} {:>18}\n", "batch", "prompt tok/s", "spread", "decode tok/s", "spread");
     for (batch, prompts, decodes, _) in &results {
         let spread = |figure: &Spread| format!("{:.1}–{:.1}", figure.least, figure.greatest);
-        println!(
-            "{batch:>6} {:>14.1} {:>18} {:>14.1} {:>18}",
+        text += &format!(
+            "{batch:>6} {:>14.1} {:>18} {:>14.1} {:>18}\n",
             prompts.median,
             spread(prompts),
             decodes.median,
             spread(decodes)
         );
     }
-    if let Some(bytes) = peak_memory_bytes() {
+    if let Some(bytes) = peak {
         let most = results.iter().map(|result| result.3).max().unwrap_or_default();
-        println!("peak memory {} MB, keys and values {} MB of it", bytes / 1_000_000, most / 1_000_000);
+        text += &format!("peak memory {} MB, keys and values {} MB of it\n", bytes / 1_000_000, most / 1_000_000);
     }
     for (batch, shares) in &profiles {
-        println!("\nOne step at batch {batch}:");
+        text += &format!("\nOne step at batch {batch}:\n");
         for (name, ms, share) in shares {
-            println!("{name:>18} {ms:>9.3} ms {:>6.1} %", share * 100.0);
+            text += &format!("{name:>18} {ms:>9.3} ms {:>6.1} %\n", share * 100.0);
         }
     }
-    Ok(())
+    Ok(Answer::data(text, &report))
 }
 
 /// The most memory that this process has held so far, where the system tells.
@@ -363,7 +340,7 @@ struct RowsFile {
     schema: Value,
 }
 
-fn rows(bench: &RowsBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
+fn rows(bench: &RowsBench, console: &Console) -> Result<Answer> {
     let file: RowsFile = serde_json::from_str(&read_text(&bench.file)?)
         .map_err(|cause| Error::input(&bench.file, cause.to_string(), "it needs `prompt`, `topics` and `schema`"))?;
     if file.topics.is_empty() || bench.rows == 0 || bench.runs == 0 {
@@ -371,7 +348,7 @@ fn rows(bench: &RowsBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
     }
     bench.model.check()?;
     let validator = Validator::new(&file.schema)?;
-    let mut loaded = setup::load(&bench.model, quiet, stop)?;
+    let mut loaded = setup::load(&bench.model, console)?;
     let capacity = bench.model.capacity(&*loaded.model);
     let tokenizer = loaded.tokenizer.clone();
     let compiler = setup::compiler(&loaded.tokenizer, bench.engine, Settings::default());
@@ -394,7 +371,7 @@ fn rows(bench: &RowsBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
             measure: None,
         })
     };
-    let bar = terminal::bar(bench.runs as u64 + 1, "{wide_bar} {pos}/{len}  ETA {eta}", quiet);
+    let bar = console.bar(bench.runs as u64 + 1, "{wide_bar} {pos}/{len}  ETA {eta}");
     let mut runs: Vec<Rows> = Vec::new();
     for run in 0..=bench.runs {
         // The first run is the warm-up: one batch.
@@ -407,7 +384,7 @@ fn rows(bench: &RowsBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
             Ok::<_, Error>(())
         })?;
         while let Some(completion) = scheduler.next_completion()? {
-            check_stop(stop)?;
+            console.check_stop(CUT_SHORT)?;
             rows.count(&completion, &validator);
         }
         rows.seconds = start.elapsed().as_secs_f64();
@@ -422,21 +399,19 @@ fn rows(bench: &RowsBench, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
     runs.sort_by(|a, b| a.valid_per_minute().total_cmp(&b.valid_per_minute()));
     let run = &runs[runs.len() / 2];
     let report = run.report(bench, capacity, rates, compile_seconds);
-    if bench.json {
-        println!("{report}");
-        return Ok(());
-    }
     let number = |key: &str| report[key].as_f64().unwrap_or_default();
-    println!("{:>26} {:>10.1}   ({:.1}–{:.1})", "valid rows/min", rates.median, rates.least, rates.greatest);
-    println!("{:>26} {:>10}   of {}", "valid rows", run.valid, bench.rows);
-    println!("{:>26} {:>10.1}", "tokens/s", number("tokens_per_s"));
-    println!("{:>26} {:>10}", "sampled tokens", run.statistics.sampled_tokens);
-    println!("{:>26} {:>10}", "forced tokens", run.statistics.forced_tokens);
-    println!("{:>26} {:>10.1}", "mean response characters", number("mean_response_chars"));
-    println!("{:>26} {:>10.1} %", "closed by budget", number("closed_by_budget_share") * 100.0);
-    println!("{:>26} {:>10}", "rows leant to their end", run.leant);
-    println!("{:>26} {:>10.1} %", "time outside the model", number("time_outside_model_share") * 100.0);
-    Ok(())
+    let lines = [
+        format!("{:>26} {:>10.1}   ({:.1}–{:.1})", "valid rows/min", rates.median, rates.least, rates.greatest),
+        format!("{:>26} {:>10}   of {}", "valid rows", run.valid, bench.rows),
+        format!("{:>26} {:>10.1}", "tokens/s", number("tokens_per_s")),
+        format!("{:>26} {:>10}", "sampled tokens", run.statistics.sampled_tokens),
+        format!("{:>26} {:>10}", "forced tokens", run.statistics.forced_tokens),
+        format!("{:>26} {:>10.1}", "mean response characters", number("mean_response_chars")),
+        format!("{:>26} {:>10.1} %", "closed by budget", number("closed_by_budget_share") * 100.0),
+        format!("{:>26} {:>10}", "rows leant to their end", run.leant),
+        format!("{:>26} {:>10.1} %", "time outside the model", number("time_outside_model_share") * 100.0),
+    ];
+    Ok(Answer::data(lines.join("\n") + "\n", &report))
 }
 
 /// What one run made.

@@ -10,8 +10,9 @@ use instil::{Error, Result};
 use instil_grammar::constraint::{Backend, enforcement};
 use serde_json::{Value, json};
 
+use super::console::{Answer, Console};
+use super::cost;
 use super::options::{Engine, LayoutOptions, read_schema, validator};
-use super::{cost, terminal};
 
 /// Most bytes of one row.
 const MOST_ROW_BYTES: usize = 64 << 20;
@@ -36,9 +37,6 @@ pub struct CheckArguments {
     schema: PathBuf,
     /// Rows to validate, one JSON value a line.
     rows: Option<PathBuf>,
-    /// Print the findings as one JSON object.
-    #[arg(long)]
-    json: bool,
     /// Constraint engine.
     #[arg(long, value_enum, default_value = "instil")]
     engine: Engine,
@@ -60,7 +58,7 @@ struct Broken {
 }
 
 /// Checks the schema, then the rows.
-pub fn run(arguments: &CheckArguments) -> Result<()> {
+pub fn run(arguments: &CheckArguments, _: &Console) -> Result<Answer> {
     let schema = read_schema(&arguments.schema)?;
     let validator = validator(&schema)?;
     arguments.layout.check(arguments.engine)?;
@@ -97,33 +95,26 @@ pub fn run(arguments: &CheckArguments) -> Result<()> {
         },
         Backend::Outlines => None,
     };
-    if arguments.json {
-        let keywords: Vec<Value> = findings
-            .iter()
-            .map(|f| json!({"pointer": f.pointer, "keyword": f.keyword, "enforced_by": f.how, "refused": f.refused}))
-            .collect();
-        let mut report = json!({ "schema": arguments.schema, "enforceable": refused.is_empty(), "keywords": keywords });
-        if let (Some(path), Some(report)) = (&arguments.rows, report.as_object_mut()) {
-            let invalid: Vec<Value> =
-                broken.iter().map(|row| json!({"line": row.line, "pointer": row.pointer, "what": row.what})).collect();
-            report.insert("rows".into(), json!({"file": path, "valid": valid, "invalid": invalid}));
-        }
-        if let (Some(cost), Some(report)) = (&cost, report.as_object_mut()) {
-            report.insert("cost".into(), cost.json(class));
-        }
-        terminal::print(&format!("{report}\n"))?;
-    } else {
-        let width = findings.iter().map(|finding| finding.how.len()).max().unwrap_or(0);
-        let mut lines: Vec<String> =
-            findings.iter().map(|finding| format!("{:width$}  {}", finding.how, finding.pointer)).collect();
-        match &cost {
-            Some(cost) => lines.extend(cost.lines(class)),
-            None if backend == Backend::Instil => lines.push(format!(
-                "the files of {} are not here, so least tokens and costs are not told; give --tokenizer FILE",
-                arguments.model
-            )),
-            None => {}
-        }
+    let keywords: Vec<Value> = findings
+        .iter()
+        .map(|f| json!({"pointer": f.pointer, "keyword": f.keyword, "enforced_by": f.how, "refused": f.refused}))
+        .collect();
+    let mut report = json!({ "schema": arguments.schema, "enforceable": refused.is_empty(), "keywords": keywords });
+    let width = findings.iter().map(|finding| finding.how.len()).max().unwrap_or(0);
+    let mut lines: Vec<String> =
+        findings.iter().map(|finding| format!("{:width$}  {}", finding.how, finding.pointer)).collect();
+    match &cost {
+        Some(cost) => lines.extend(cost.lines(class)),
+        None if backend == Backend::Instil => lines.push(format!(
+            "the files of {} are not here, so least tokens and costs are not told; give --tokenizer FILE",
+            arguments.model
+        )),
+        None => {}
+    }
+    if let Some(path) = &arguments.rows {
+        let invalid: Vec<Value> =
+            broken.iter().map(|row| json!({"line": row.line, "pointer": row.pointer, "what": row.what})).collect();
+        report["rows"] = json!({"file": path, "valid": valid, "invalid": invalid});
         for row in broken.iter().take(VIOLATIONS_SHOWN) {
             let place = if row.pointer.is_empty() { "row" } else { &row.pointer };
             lines.push(format!("line {}: {place}: {}", row.line, row.what));
@@ -131,29 +122,25 @@ pub fn run(arguments: &CheckArguments) -> Result<()> {
         if broken.len() > VIOLATIONS_SHOWN {
             lines.push(format!("… and {} more", broken.len() - VIOLATIONS_SHOWN));
         }
-        if arguments.rows.is_some() {
-            lines.push(format!("{valid} rows valid, {} invalid", broken.len()));
-        }
-        lines.push(String::new());
-        terminal::print(&lines.join("\n"))?;
+        lines.push(format!("{valid} rows valid, {} invalid", broken.len()));
     }
-    if let Some(first) = refused.first() {
-        return Err(Error::grammar(
+    if let Some(cost) = &cost {
+        report["cost"] = cost.json(class);
+    }
+    let verdict = if let Some(first) = refused.first() {
+        Err(Error::grammar(
             &first.pointer,
             format!("`{}` cannot be enforced ({} such in all)", first.keyword, refused.len()),
             "remove it, or use another --engine",
-        ));
-    }
-    if let (Some(path), Some(first)) = (&arguments.rows, broken.first()) {
-        let what = format!(
-            "{} of {} rows break the schema, the first on line {}",
-            broken.len(),
-            broken.len() + valid,
-            first.line
-        );
-        return Err(Error::input(path, what, "mend or drop these rows"));
-    }
-    Ok(())
+        ))
+    } else if let (Some(path), Some(first)) = (&arguments.rows, broken.first()) {
+        let all = broken.len() + valid;
+        let what = format!("{} of {all} rows break the schema, the first on line {}", broken.len(), first.line);
+        Err(Error::input(path, what, "mend or drop these rows"))
+    } else {
+        Ok(())
+    };
+    Ok(Answer::data(lines.join("\n") + "\n", &report).ending(verdict))
 }
 
 /// Reads a line of at most [`MOST_ROW_BYTES`]; false at the end.

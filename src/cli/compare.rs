@@ -1,8 +1,6 @@
 //! `instil bench` on its own: models and quantisations side by side, to choose one and its batch by.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::Args;
@@ -10,7 +8,8 @@ use instil::{Error, Result};
 use instil_grammar::vocab::TokenId;
 use serde_json::{Value, json};
 
-use super::bench::{Spread, check_stop, measure};
+use super::bench::{CUT_SHORT, Spread, measure};
+use super::console::{Answer, Console};
 use super::options::ModelOptions;
 use super::{setup, terminal};
 
@@ -35,9 +34,6 @@ pub struct Comparison {
     /// Threads of the CPU's kernels [default: one a processor].
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// One JSON object a model on stdout.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Prompt tokens and decoded tokens of a run.
@@ -45,7 +41,7 @@ const PROMPT: usize = 256;
 const TOKENS: usize = 32;
 
 /// Measures each model and prints its line.
-pub fn run(comparison: &Comparison, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
+pub fn run(comparison: &Comparison, console: &Console) -> Result<Answer> {
     let batches = &comparison.batches;
     if batches.is_empty() || batches.contains(&0) || comparison.runs == 0 {
         return Err(Error::usage("a count is 0", "use 1 or more"));
@@ -54,12 +50,12 @@ pub fn run(comparison: &Comparison, quiet: bool, stop: &Arc<AtomicBool>) -> Resu
         [] => vec![instil::catalog::DEFAULT_MODEL.to_owned()],
         models => models.to_vec(),
     };
-    if !comparison.json {
-        let columns =
-            batches.iter().fold(String::new(), |all, batch| all + &format!(" {:>9}", format!("batch {batch}")));
-        println!("{:<32} {:>8} {:>7} {:>9}{columns}  KV/token  best", "", "weights", "load s", "prompt");
-    }
+    let columns = batches.iter().fold(String::new(), |all, batch| all + &format!(" {:>9}", format!("batch {batch}")));
+    let mut head = format!("{:<32} {:>8} {:>7} {:>9}{columns}  KV/token  best\n", "", "weights", "load s", "prompt");
     for name in names {
+        if console.is_closed() {
+            break;
+        }
         let options = ModelOptions {
             model: Some(name),
             device: comparison.device.clone(),
@@ -69,17 +65,17 @@ pub fn run(comparison: &Comparison, quiet: bool, stop: &Arc<AtomicBool>) -> Resu
             reference: false,
         };
         let start = Instant::now();
-        let mut loaded = setup::load(&options, true, stop)?;
+        let mut loaded = setup::load(&options, &console.hushed())?;
         let load_seconds = start.elapsed().as_secs_f64();
         let width = loaded.model.info().vocab_size;
         let prompt: Vec<TokenId> = (0..PROMPT).map(|at| (at * 7919 % width) as TokenId).collect();
-        let bar = terminal::bar((batches.len() * (comparison.runs + 1)) as u64, "{wide_bar} {msg}  ETA {eta}", quiet);
+        let bar = console.bar((batches.len() * (comparison.runs + 1)) as u64, "{wide_bar} {msg}  ETA {eta}");
         bar.set_message(loaded.used.name.clone());
         let (mut prompts, mut decodes) = (Vec::new(), Vec::new());
         for &batch in batches {
             let mut seconds = Vec::new();
             for run in 0..=comparison.runs {
-                check_stop(stop)?;
+                console.check_stop(CUT_SHORT)?;
                 let measured = measure(&mut *loaded.model, &prompt, batch, TOKENS)?;
                 // The first run is the warm-up.
                 if run > 0 {
@@ -95,13 +91,13 @@ pub fn run(comparison: &Comparison, quiet: bool, stop: &Arc<AtomicBool>) -> Resu
         let memory = loaded.model.key_value_memory();
         let token_bytes = memory.block_bytes.checked_div(memory.block_positions).unwrap_or_default();
         let best = best(batches, &decodes);
-        if comparison.json {
+        let described = || {
             let by_batch: Vec<Value> = batches
                 .iter()
                 .zip(&decodes)
                 .map(|(batch, tokens_per_s)| json!({ "batch": batch, "decode_tokens_per_s": tokens_per_s }))
                 .collect();
-            let line = json!({
+            json!({
                 "model": loaded.used.name,
                 "weight_bytes": loaded.weight_bytes,
                 "load_seconds": load_seconds,
@@ -109,22 +105,23 @@ pub fn run(comparison: &Comparison, quiet: bool, stop: &Arc<AtomicBool>) -> Resu
                 "batches": by_batch,
                 "key_value_bytes_per_token": token_bytes,
                 "best_batch": best,
-            });
-            println!("{line}");
-            continue;
-        }
-        let columns = decodes.iter().fold(String::new(), |all, rate| all + &format!(" {rate:>9.0}"));
-        println!(
-            "{:<32} {:>8} {load_seconds:>7.1} {prompt:>9.0}{columns} {:>9}  --batch {best}",
-            loaded.used.name,
-            terminal::size(loaded.weight_bytes),
-            format!("{} KB", token_bytes / 1000),
-        );
+            })
+        };
+        let told = || {
+            let columns = decodes.iter().fold(String::new(), |all, rate| all + &format!(" {rate:>9.0}"));
+            format!(
+                "{}{:<32} {:>8} {load_seconds:>7.1} {prompt:>9.0}{columns} {:>9}  --batch {best}\n",
+                std::mem::take(&mut head),
+                loaded.used.name,
+                terminal::size(loaded.weight_bytes),
+                format!("{} KB", token_bytes / 1000),
+            )
+        };
+        console.each(told, described)?;
     }
-    if !comparison.json {
-        println!("tokens/s; prompt of {PROMPT}, {TOKENS} tokens decoded after it, medians of {}", comparison.runs);
-    }
-    Ok(())
+    let told =
+        format!("tokens/s; prompt of {PROMPT}, {TOKENS} tokens decoded after it, medians of {}\n", comparison.runs);
+    Ok(Answer::written(told, ""))
 }
 
 /// The smallest batch after which no larger one gives much more.

@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory};
 use instil::Result;
 
-use super::terminal;
+use super::console::Answer;
 
 /// Print a completion script for a shell.
 #[derive(Debug, Args)]
@@ -14,9 +14,9 @@ pub struct CompletionsArguments {
 }
 
 /// Prints the script.
-pub fn run(arguments: &CompletionsArguments) -> Result<()> {
+pub fn run(arguments: &CompletionsArguments) -> Result<Answer> {
     let mut command = super::Arguments::command();
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut command, "instil", &mut script);
-    terminal::print(&String::from_utf8_lossy(&script))
+    Ok(Answer::text(String::from_utf8_lossy(&script)))
 }

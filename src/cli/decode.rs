@@ -1,9 +1,6 @@
 //! `instil decode`: any text out of the model in a strict format, on stdout and nothing else there.
 
-use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use instil::recipe::Draws;
@@ -15,6 +12,7 @@ use instil_model::tokenizer::EncodeOptions;
 use instil_model::tokenizer::chat::Message;
 use serde_json::{Value, json};
 
+use super::console::{Answer, Console};
 use super::options::{Engine, LayoutOptions, ModelOptions, SamplingOptions, read_schema, read_text, validator};
 use super::setup;
 
@@ -28,7 +26,8 @@ Examples:
   instil decode --schema person.schema.json --prompt 'Describe a person.' --json
   echo 'Name a colour.' | instil decode --regex '[A-Z][a-z]{2,9}' --prompt -
 
-Regexes match the whole text; \\d \\w \\s are ASCII, and `.` is any character but a newline.";
+Regexes match the whole text; \\d \\w \\s are ASCII, and `.` is any character but a newline. With --json
+each line is an object: `text` (or the parsed `value`), tokens, tension.";
 
 /// Print texts in a strict format.
 #[derive(Debug, Args)]
@@ -56,9 +55,6 @@ pub struct DecodeArguments {
     /// Most tokens of a text.
     #[arg(long, value_name = "N", default_value_t = 256)]
     max_tokens: usize,
-    /// One JSON object a line: `text` (or the parsed `value`), tokens, tension.
-    #[arg(long)]
-    json: bool,
     /// Constraint engine.
     #[arg(long, value_enum, default_value = "instil")]
     engine: Engine,
@@ -71,7 +67,7 @@ pub struct DecodeArguments {
 }
 
 /// Decodes and prints.
-pub fn run(arguments: &DecodeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
+pub fn run(arguments: &DecodeArguments, console: &Console) -> Result<Answer> {
     if arguments.count == 0 {
         return Err(Error::usage("-n is 0", "ask for 1 text or more"));
     }
@@ -83,7 +79,7 @@ pub fn run(arguments: &DecodeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
     arguments.model.check()?;
     let (source, validator) = source(arguments)?;
     let prompt = if arguments.prompt == "-" { read_text(&PathBuf::from("-"))? } else { arguments.prompt.clone() };
-    let mut loaded = setup::load(&arguments.model, quiet, stop)?;
+    let mut loaded = setup::load(&arguments.model, console)?;
     let tokenizer = loaded.tokenizer.clone();
     let compiler = setup::compiler(&loaded.tokenizer, arguments.engine, arguments.layout.settings());
     let constraint = compiler.compile(&source)?;
@@ -119,11 +115,8 @@ pub fn run(arguments: &DecodeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
     let mut waiting: Vec<Option<Completion>> = Vec::new();
     waiting.resize_with(arguments.count as usize, || None);
     let mut printed = 0;
-    let mut out = std::io::stdout().lock();
     while let Some(completion) = scheduler.next_completion()? {
-        if stop.load(Ordering::Relaxed) {
-            return Err(Error::Interrupted { what: format!("{printed} of {} texts were printed", arguments.count) });
-        }
+        console.check_stop(&format!("{printed} of {} texts were printed", arguments.count))?;
         let key = completion.key;
         let complete = matches!(completion.finish, Finish::Complete | Finish::Limit { accepting: true });
         if !complete {
@@ -142,17 +135,15 @@ pub fn run(arguments: &DecodeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
         }
         waiting[key.row as usize] = Some(completion);
         while let Some(completion) = waiting.get_mut(printed).and_then(Option::take) {
-            let line = line(&completion, arguments.json, validator.as_ref())?;
-            let written = out.write_all(line.as_bytes()).and_then(|()| out.flush());
-            match written {
-                // The reader has seen enough, as in `instil decode … | head -1`.
-                Err(cause) if cause.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
-                written => written.map_err(|cause| Error::io("write", "standard output", cause))?,
-            }
+            let value = checked(&completion, validator.as_ref())?;
+            console.each(|| text_of(&completion) + "\n", || described(&completion, value))?;
             printed += 1;
         }
+        if console.is_closed() {
+            break;
+        }
     }
-    Ok(())
+    Ok(Answer::done())
 }
 
 fn source(arguments: &DecodeArguments) -> Result<(GrammarSource, Option<Validator>)> {
@@ -171,32 +162,31 @@ fn source(arguments: &DecodeArguments) -> Result<(GrammarSource, Option<Validato
     Ok((GrammarSource::Choice(choices), None))
 }
 
-fn line(completion: &Completion, as_json: bool, validator: Option<&Validator>) -> Result<String> {
-    let text = String::from_utf8_lossy(&completion.text).into_owned();
-    let value = match validator {
-        None => None,
-        Some(validator) => {
-            let value: Value = serde_json::from_str(&text).map_err(|cause| broken(&text, &cause.to_string()))?;
-            if let Some(violation) = validator.violations(&value).first() {
-                return Err(broken(&text, &violation.what));
-            }
-            Some(value)
-        }
-    };
-    if !as_json {
-        return Ok(text + "\n");
+fn text_of(completion: &Completion) -> String {
+    String::from_utf8_lossy(&completion.text).into_owned()
+}
+
+/// The value of a text under a schema.
+fn checked(completion: &Completion, validator: Option<&Validator>) -> Result<Option<Value>> {
+    let Some(validator) = validator else { return Ok(None) };
+    let text = text_of(completion);
+    let value: Value = serde_json::from_str(&text).map_err(|cause| broken(&text, &cause.to_string()))?;
+    match validator.violations(&value).first() {
+        Some(violation) => Err(broken(&text, &violation.what)),
+        None => Ok(Some(value)),
     }
+}
+
+fn described(completion: &Completion, value: Option<Value>) -> Value {
     let mut object = match value {
         Some(value) => json!({ "value": value }),
-        None => json!({ "text": text }),
+        None => json!({ "text": text_of(completion) }),
     };
-    if let Some(object) = object.as_object_mut() {
-        object.insert("tokens".into(), completion.tokens.len().into());
-        object.insert("forced".into(), completion.forced.into());
-        object.insert("tension".into(), json!({ "mean": completion.tension.mean, "max": completion.tension.max }));
-        object.insert("closed_by_budget".into(), completion.closed_by_budget.into());
-    }
-    Ok(object.to_string() + "\n")
+    object["tokens"] = completion.tokens.len().into();
+    object["forced"] = completion.forced.into();
+    object["tension"] = json!({ "mean": completion.tension.mean, "max": completion.tension.max });
+    object["closed_by_budget"] = completion.closed_by_budget.into();
+    object
 }
 
 /// The engine let a text through that the validator refuses: the text must not be printed.

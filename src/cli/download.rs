@@ -1,8 +1,6 @@
 //! Getting a model's files from the command line: which source, how far, how fast, on stderr.
 
 use std::io::IsTerminal as _;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
@@ -10,18 +8,12 @@ use instil::Result;
 use instil::catalog::manifest::{Manifest, SourceKind};
 use instil::catalog::source::{self, FetchEvent, FetchOptions, Located, Places};
 
-use super::terminal;
+use super::console::Console;
 
 /// Finds or fetches the files of `manifest`, telling a person on stderr what happens.
-pub fn fetch(
-    manifest: &Manifest,
-    places: &Places,
-    only: Option<SourceKind>,
-    quiet: bool,
-    stop: &Arc<AtomicBool>,
-) -> Result<Located> {
-    let options = FetchOptions { only, stop: stop.clone(), ..FetchOptions::from_environment() };
-    let mut teller = Teller { model: &manifest.name, quiet, progress: None };
+pub fn fetch(manifest: &Manifest, places: &Places, only: Option<SourceKind>, console: &Console) -> Result<Located> {
+    let options = FetchOptions { only, stop: console.stop().clone(), ..FetchOptions::from_environment() };
+    let mut teller = Teller { model: &manifest.name, console, progress: None };
     let outcome = source::fetch(manifest, places, &options, &mut |event| teller.tell(&event));
     teller.clear();
     outcome
@@ -30,7 +22,7 @@ pub fn fetch(
 /// Tells what happens: a bar on a terminal, a line now and then elsewhere.
 struct Teller<'a> {
     model: &'a str,
-    quiet: bool,
+    console: &'a Console,
     progress: Option<Progress>,
 }
 
@@ -69,7 +61,7 @@ impl Teller<'_> {
     }
 
     fn advance(&mut self, file: &str, done_bytes: u64, total_bytes: Option<u64>) {
-        if self.quiet {
+        if self.console.is_quiet() {
             return;
         }
         let now = Instant::now();
@@ -95,7 +87,7 @@ impl Teller<'_> {
             )]
             let rate = ((done_bytes - progress.first_bytes) as f64 / seconds) as u64;
             let of = total_bytes.map(|total| format!(" of {}", HumanBytes(total))).unwrap_or_default();
-            terminal::note(&format!("{file}: {}{of}, {}/s", HumanBytes(done_bytes), HumanBytes(rate)));
+            self.console.note(&format!("{file}: {}{of}, {}/s", HumanBytes(done_bytes), HumanBytes(rate)));
         }
     }
 
@@ -107,12 +99,9 @@ impl Teller<'_> {
     }
 
     fn line(&mut self, text: &str) {
-        if self.quiet {
-            return;
-        }
         match &self.progress {
-            Some(progress) => progress.bar.suspend(|| terminal::note(text)),
-            None => terminal::note(text),
+            Some(progress) => progress.bar.suspend(|| self.console.note(text)),
+            None => self.console.note(text),
         }
     }
 }

@@ -1,12 +1,11 @@
 //! `instil evolve`: harder and rarer instructions from those that are there, and answers to them.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
 use clap::Args;
+use instil::run::file::Source;
 use instil::{Error, Result};
 
-use super::from_seeds::{FromSeeds, weigh};
+use super::console::{Answer, Console};
+use super::from_seeds::{Change, FromSeeds, weigh};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,25 +36,21 @@ pub struct EvolveArguments {
 }
 
 /// Makes the children.
-pub fn run(arguments: &EvolveArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
-    let made = arguments.from.make(
-        "evolve",
-        &|source| {
-            source.edit_recipe(&|recipe| {
-                if let (Some(rounds), Some(seeds)) = (arguments.rounds, &mut recipe.seeds) {
-                    seeds.rounds = rounds;
-                }
-                let Some(operators) = &arguments.operators else { return Ok(()) };
-                let attribute = recipe.attributes.iter_mut().find(|attribute| attribute.name == "operator");
-                let attribute = attribute.ok_or_else(|| {
-                    let what = format!("the recipe {} has no attribute `operator`", recipe.name);
-                    Error::usage(what, "leave --operators out")
-                })?;
-                weigh(attribute, operators, "--operators")
-            })
-        },
-        quiet,
-        stop,
-    );
-    made.map(|_| ())
+pub fn run(arguments: &EvolveArguments, console: &Console) -> Result<Answer> {
+    let steer = |source: &mut Source| {
+        source.edit_recipe(&|recipe| {
+            if let (Some(rounds), Some(seeds)) = (arguments.rounds, &mut recipe.seeds) {
+                seeds.rounds = rounds;
+            }
+            let Some(operators) = &arguments.operators else { return Ok(()) };
+            let attribute = recipe.attributes.iter_mut().find(|attribute| attribute.name == "operator");
+            let attribute = attribute.ok_or_else(|| {
+                let what = format!("the recipe {} has no attribute `operator`", recipe.name);
+                Error::usage(what, "leave --operators out")
+            })?;
+            weigh(attribute, operators, "--operators")
+        })
+    };
+    let change = Change { is_asked: arguments.rounds.is_some() || arguments.operators.is_some(), make: &steer };
+    arguments.from.make("evolve", &change, console).map(|(_, answer)| answer)
 }

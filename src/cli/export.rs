@@ -10,7 +10,8 @@ use instil::export::{Form, Task, export};
 use instil::{Error, Result};
 use serde_json::json;
 
-use super::terminal;
+use super::console::{Answer, Console};
+use super::flags::flag;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -68,9 +69,6 @@ pub struct ExportArguments {
     /// Language of the data set on its card.
     #[arg(long, value_name = "CODE")]
     language: Option<String>,
-    /// Print a summary as JSON on stdout.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -116,25 +114,19 @@ impl From<Container> for FileType {
 }
 
 /// Exports the data set.
-pub fn run(arguments: &ExportArguments, quiet: bool) -> Result<()> {
+pub fn run(arguments: &ExportArguments, _: &Console) -> Result<Answer> {
     let task = task(arguments)?;
     let exported = export(&task)?;
-    if arguments.json {
-        return terminal::print(&format!("{}\n", json!(exported)));
-    }
-    if quiet {
-        return Ok(());
-    }
-    for note in exported.found.notes() {
-        terminal::note(&note);
-    }
+    let (mut notes, mut report) = (exported.found.notes(), json!(exported));
     if let Some((line, why)) = &exported.first_left_out {
-        terminal::note(&format!("{} rows were left out; line {line}: {why}", exported.left_out));
+        let why = why.told(&flag);
+        notes.push(format!("{} rows were left out; line {line}: {why}", exported.left_out));
+        report["first_left_out"] = json!([line, why]);
     }
     let test = if exported.test > 0 { format!(", {} for testing", exported.test) } else { String::new() };
     let output = arguments.output.display();
-    terminal::note(&format!("{} rows for training{test}: {output}/{}", exported.train, exported.files.join(", ")));
-    Ok(())
+    notes.push(format!("{} rows for training{test}: {output}/{}", exported.train, exported.files.join(", ")));
+    Ok(Answer::notes(notes, &report))
 }
 
 fn task(arguments: &ExportArguments) -> Result<Task> {

@@ -1,20 +1,29 @@
 //! `instil filter`: rules over the rows of any JSON Lines file.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::Args;
+use instil::filter::Filters;
+use instil::filter::decontaminate::Decontaminate;
+use instil::filter::distinct::ExactFields;
+use instil::filter::empty::Empty;
 use instil::filter::file::{Progress, Summary, Task, check_fields, filter, text_fields};
+use instil::filter::language::LanguageOf;
+use instil::filter::leak::PromptLeak;
+use instil::filter::length::Length;
+use instil::filter::loops::Loops;
 use instil::filter::near::Near;
+use instil::filter::pii::{self, Pii};
+use instil::filter::refusal::Refusal;
 use instil::filter::rouge::RougeL;
 use instil::filter::semantic::Semantic;
-use instil::filter::{Filters, decontaminate, language, leak, length, pii};
+use instil::filter::sentence_end::SentenceEnd;
 use instil::measure::Sources;
 use instil::{Error, Result};
 use serde_json::json;
 
-use super::{setup, terminal};
+use super::console::{Answer, Console};
+use super::setup;
 
 /// Lines that could not be read which are shown to a person.
 const BAD_LINES_SHOWN: usize = 3;
@@ -51,9 +60,6 @@ pub struct FilterArguments {
     /// A line that is not a JSON object is an error, not a reject.
     #[arg(long)]
     strict: bool,
-    /// Print a summary as JSON on stdout.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     single: SingleRows,
     #[command(flatten)]
@@ -143,7 +149,7 @@ fn bounds(text: &str) -> Result<(usize, usize), String> {
 }
 
 /// Filters the file.
-pub fn run(arguments: &FilterArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
+pub fn run(arguments: &FilterArguments, console: &Console) -> Result<Answer> {
     let filters = filters(arguments)?;
     let mut task = Task {
         input: Sources::of(&arguments.input)?.records,
@@ -158,8 +164,8 @@ pub fn run(arguments: &FilterArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
     if task.rejects.as_ref() == Some(&task.output) {
         return Err(Error::usage("-o and --rejects are the same file", "give two files"));
     }
-    task.embedder = setup::embedder(filters.semantic.as_ref(), quiet, stop)?.map(|(embedder, _)| embedder);
-    let bar = terminal::bar(0, "{wide_bar} {percent} %  {msg}  ETA {eta}", quiet);
+    task.embedder = setup::embedder(filters.semantic.as_ref(), console)?.map(|(embedder, _)| embedder);
+    let bar = console.bar(0, "{wide_bar} {percent} %  {msg}  ETA {eta}");
     let mut on_progress = |progress: Progress| {
         bar.set_length(progress.of);
         bar.set_position(progress.bytes);
@@ -167,35 +173,58 @@ pub fn run(arguments: &FilterArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
         bar.set_message(format!("{} kept, {} rejected, {rows:.0} rows/s", progress.kept, progress.rejected));
     };
     let start = std::time::Instant::now();
-    let summary = filter(&task, &filters, stop, &mut on_progress);
+    let summary = filter(&task, &filters, console.stop(), &mut on_progress);
     bar.finish_and_clear();
     let summary = summary?;
     let seconds = start.elapsed().as_secs_f64();
-    if arguments.json {
-        let mut report = json!(summary);
-        report["seconds"] = json!(seconds);
-        terminal::print(&format!("{report}\n"))?;
-    } else if !quiet {
-        show(&summary, seconds, arguments);
-    }
-    Ok(())
+    let mut report = json!(summary);
+    report["seconds"] = json!(seconds);
+    Ok(Answer::notes(told(&summary, seconds, arguments), &report))
 }
 
-fn show(summary: &Summary, seconds: f64, arguments: &FilterArguments) {
+fn told(summary: &Summary, seconds: f64, arguments: &FilterArguments) -> Vec<String> {
     let rejected = summary.rows - summary.kept;
-    terminal::note(&format!("{} of {} rows kept in {seconds:.1} s", summary.kept, summary.rows));
+    let mut lines = vec![format!("{} of {} rows kept in {seconds:.1} s", summary.kept, summary.rows)];
     for (rule, count) in &summary.rejected {
         let share = *count as f64 / summary.rows.max(1) as f64 * 100.0;
-        terminal::note(&format!("  {rule:18} {count:>10}  {share:5.1} %"));
+        lines.push(format!("  {rule:18} {count:>10}  {share:5.1} %"));
     }
     if summary.masked > 0 {
-        terminal::note(&format!("{} places were masked", summary.masked));
+        lines.push(format!("{} places were masked", summary.masked));
     }
     for (line, what) in summary.bad_lines.iter().take(BAD_LINES_SHOWN) {
-        terminal::note(&format!("line {line} is unreadable: {what}"));
+        lines.push(format!("line {line} is unreadable: {what}"));
     }
     if rejected > 0 && arguments.rejects.is_none() {
-        terminal::note("--rejects FILE keeps the others with their reasons");
+        lines.push("--rejects FILE keeps the others with their reasons".into());
+    }
+    lines
+}
+
+/// The fields that flags look at: those named, or the text fields of the first row. Read when a flag first asks.
+struct Fields<'a> {
+    arguments: &'a FilterArguments,
+    read: Option<Vec<String>>,
+}
+
+impl Fields<'_> {
+    fn get(&mut self) -> Result<Vec<String>> {
+        if self.read.is_none() {
+            let records = Sources::of(&self.arguments.input)?.records;
+            self.read = Some(match self.arguments.field.as_slice() {
+                [] => text_fields(&records)?,
+                named => {
+                    check_fields(&records, named)?;
+                    named.to_vec()
+                }
+            });
+        }
+        Ok(self.read.clone().unwrap_or_default())
+    }
+
+    /// A rule a field.
+    fn each<R>(&mut self, rule: impl Fn(String) -> R) -> Result<Vec<R>> {
+        Ok(self.get()?.into_iter().map(rule).collect())
     }
 }
 
@@ -203,53 +232,30 @@ fn show(summary: &Summary, seconds: f64, arguments: &FilterArguments) {
 fn filters(arguments: &FilterArguments) -> Result<Filters> {
     let mut filters = arguments.config.as_deref().map_or_else(|| Ok(Filters::default()), Filters::read)?;
     let (single, compared) = (&arguments.single, &arguments.compared);
-    let named = single.empty
-        || single.words.is_some()
-        || single.chars.is_some()
-        || single.sentence_end
-        || single.loops
-        || single.refusal
-        || single.prompt_leak
-        || single.language.is_some()
-        || single.pii.is_some()
-        || !single.decontaminate.is_empty()
-        || compared.exact
-        || compared.minhash.is_some()
-        || compared.rouge_l.is_some()
-        || compared.semantic.is_some();
-    if !named {
-        if filters == Filters::default() {
-            return Err(Error::usage("no rule is named", "add one, such as --exact or --minhash, or a --config"));
-        }
-        return Ok(filters);
+    let mut fields = Fields { arguments, read: None };
+    if single.empty {
+        filters.empty = fields.each(|field| Empty { field })?;
     }
-    let fields = match arguments.field.as_slice() {
-        [] => text_fields(&Sources::of(&arguments.input)?.records)?,
-        named => {
-            check_fields(&Sources::of(&arguments.input)?.records, named)?;
-            named.to_vec()
-        }
-    };
-    let every = |on: bool, list: &mut Vec<String>| {
-        if on {
-            list.clone_from(&fields);
-        }
-    };
-    every(single.empty, &mut filters.empty);
-    every(single.sentence_end, &mut filters.sentence_end);
-    every(single.loops, &mut filters.loops);
-    every(single.refusal, &mut filters.refusal);
-    every(compared.exact, &mut filters.exact);
+    if single.sentence_end {
+        filters.sentence_end = fields.each(|field| SentenceEnd { field })?;
+    }
+    if single.loops {
+        filters.loops = fields.each(|field| Loops { field })?;
+    }
+    if single.refusal {
+        filters.refusal = fields.each(|field| Refusal { field })?;
+    }
+    if compared.exact {
+        filters.exact = ExactFields { fields: fields.get()? };
+    }
     if single.words.is_some() || single.chars.is_some() {
-        let length = |field: &String| length::Length { field: field.clone(), words: single.words, chars: single.chars };
-        filters.length.extend(fields.iter().map(length));
+        filters.length.extend(fields.each(|field| Length { field, words: single.words, chars: single.chars })?);
     }
     if single.prompt_leak {
-        filters.prompt_leak = Some(leak::PromptLeak::new(fields.clone()));
+        filters.prompt_leak = Some(PromptLeak::new(fields.get()?));
     }
     if let Some(code) = &single.language {
-        let rules = fields.iter().map(|field| language::LanguageOf::new(field, code));
-        let rules: Result<Vec<_>, String> = rules.collect();
+        let rules: Result<Vec<_>, String> = fields.each(|field| LanguageOf::new(&field, code))?.into_iter().collect();
         filters.language = rules.map_err(|what| Error::usage(format!("--language: {what}"), ""))?;
     }
     if let Some(action) = single.pii {
@@ -257,26 +263,29 @@ fn filters(arguments: &FilterArguments) -> Result<Filters> {
             PiiAction::Reject => pii::Action::Reject,
             PiiAction::Mask => pii::Action::Mask,
         };
-        filters.pii = Some(pii::Pii::new(fields.clone(), action));
+        filters.pii = Some(Pii::new(fields.get()?, action));
     }
     if !single.decontaminate.is_empty() {
-        filters.decontaminate = Some(decontaminate::Decontaminate::new(fields.clone(), single.decontaminate.clone()));
+        filters.decontaminate = Some(Decontaminate::new(fields.get()?, single.decontaminate.clone()));
     }
     if let Some(threshold) = compared.minhash {
-        filters.near = Some(Near { threshold, ..Near::new(fields.clone()) });
+        filters.near = Some(Near { threshold, ..Near::new(fields.get()?) });
     }
     if let Some(threshold) = compared.rouge_l {
-        filters.rouge_l = Some(RougeL { threshold, ..RougeL::new(fields.clone()) });
+        filters.rouge_l = Some(RougeL { threshold, ..RougeL::new(fields.get()?) });
     }
     if let Some(threshold) = compared.semantic {
-        let rule = Semantic { threshold, ..Semantic::new(fields) };
+        let rule = Semantic { threshold, ..Semantic::new(fields.get()?) };
         filters.semantic = Some(match &compared.embedder {
             Some(model) => Semantic { model: model.clone(), ..rule },
             None => rule,
         });
     }
+    if filters == Filters::default() {
+        return Err(Error::usage("no rule is named", "add one, such as --exact or --minhash, or a --config"));
+    }
     match filters.problem() {
-        Some(problem) => Err(Error::usage(problem, "change the flag or the rule")),
+        Some(problem) => Err(Error::usage(problem.what, "change the flag or the rule")),
         None => Ok(filters),
     }
 }

@@ -1,22 +1,19 @@
 //! Commands that make rows from the rows of a data set: what they share.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use instil::export::form::Pair;
-use instil::plan::Plan;
+use instil::plan::SeedsUsed;
 use instil::recipe::Attribute;
 use instil::run::file::Source;
 use instil::run::seeds::Seeds;
 use instil::{Error, Result};
 
-use super::generate::planned;
+use super::console::{Answer, Console};
 use super::making::{MakingOptions, make};
-use super::options::Engine;
 use super::run_options::{RunOptions, ShapeOptions};
-use super::terminal;
+use super::wanted::Wanted;
 
 /// A data set, and the run that is made from it.
 #[derive(Debug, Args)]
@@ -39,57 +36,54 @@ pub struct FromSeeds {
     pub run: RunOptions,
 }
 
+/// What a command makes of the run file and its recipe.
+pub struct Change<'a> {
+    /// Whether flags of its own ask for it; a run that is gone on with has its recipe already.
+    pub is_asked: bool,
+    /// The change.
+    pub make: &'a dyn Fn(&mut Source) -> Result<()>,
+}
+
 impl FromSeeds {
-    /// Makes the rows: by `recipe` unless flags or the run file name another, with `change` made in what is
-    /// planned; gives the run directory.
+    /// Makes the rows: by `recipe` unless flags or the run file name another, with `change` made in what is planned;
+    /// gives the run directory, and the answer.
     ///
     /// # Errors
-    /// When the data set or the run cannot be used, or the run ends short.
-    pub fn make(
-        &self,
-        recipe: &str,
-        change: &dyn Fn(&mut Source) -> Result<()>,
-        quiet: bool,
-        stop: &Arc<AtomicBool>,
-    ) -> Result<PathBuf> {
+    /// When the data set or the run cannot be used.
+    pub fn make(&self, recipe: &str, change: &Change<'_>, console: &Console) -> Result<(PathBuf, Answer)> {
         let mut source = self.run.source(&ShapeOptions::default(), Some(recipe))?;
         let output = self.making.output.clone().or_else(|| source.file.output.clone());
-        let standing = if self.run.decide_rows() || self.data.is_some() {
-            None
-        } else {
-            self.making.standing(output.as_deref(), &self.run)?
-        };
-        if let Some((plan, model)) = standing {
-            return make(plan, &model, output, &self.making, quiet, stop);
+        let shape = ShapeOptions::default();
+        let decides = change.is_asked || self.prompt_field.is_some() || self.run.decide_rows(&shape)?;
+        if !decides
+            && self.data.is_none()
+            && let Some(standing) = self.making.standing(output.as_deref(), &self.run)?
+        {
+            return make(standing, output, &self.making, console);
         }
         let Some(data) = &self.data else {
             return Err(Error::usage("no data set is named", "give a file of rows, or --resume -o DIR to go on"));
         };
-        change(&mut source)?;
-        let (mut plan, model) = planned(&self.run, &source, self.making.engine.unwrap_or(Engine::Instil))?;
-        let Some(from) = plan.recipe.seeds else {
-            let what = format!("the recipe {} makes its rows from nothing", plan.recipe.name);
+        (change.make)(&mut source)?;
+        let wanted = Wanted::planned(&self.run, &self.making, &source)?;
+        let Some(from) = wanted.recipe.seeds else {
+            let what = format!("the recipe {} makes its rows from nothing", wanted.recipe.name);
             return Err(Error::usage(what, "use `instil generate`, or add a `seeds:` key to the recipe"));
         };
-        let found = self.read(data, &mut plan, quiet)?;
-        plan.tries = source.file.rows.is_none();
-        if plan.tries {
-            plan.rows = found * u32::from(from.rounds);
-        }
-        make(plan, &model, output, &self.making, quiet, stop)
+        let (found, used) = self.read(data, console)?;
+        let tries = source.file.rows.is_none();
+        let rows = if tries { found * u32::from(from.rounds) } else { wanted.rows };
+        make(Wanted { rows, tries, seeds: Some(used), ..wanted }, output, &self.making, console)
     }
 
-    /// Reads the data set into the plan; how many rows can be used.
-    fn read(&self, data: &Path, plan: &mut Plan, quiet: bool) -> Result<u32> {
+    /// Reads the data set: how many rows can be used, and what a plan notes of it.
+    fn read(&self, data: &Path, console: &Console) -> Result<(u32, SeedsUsed)> {
         let pair = Pair { prompt: self.prompt_field.clone(), response: self.response_field.clone() };
         let (seeds, used, found) = Seeds::read(data, &pair, self.strict)?;
-        if !quiet {
-            let forms: Vec<&str> = found.forms.keys().map(|form| form.name()).collect();
-            terminal::note(&format!("{} rows ({}) from {}", seeds.len(), forms.join(", "), data.display()));
-            found.notes().iter().for_each(|note| terminal::note(&format!("{}: {note}", data.display())));
-        }
-        plan.seeds = Some(used);
-        Ok(seeds.len())
+        let forms: Vec<&str> = found.forms.keys().map(|form| form.name()).collect();
+        console.note(&format!("{} rows ({}) from {}", seeds.len(), forms.join(", "), data.display()));
+        found.notes().iter().for_each(|note| console.note(&format!("{}: {note}", data.display())));
+        Ok((seeds.len(), used))
     }
 }
 

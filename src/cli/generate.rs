@@ -1,24 +1,17 @@
 //! `instil generate`: the main job. Rows into a run directory.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use instil::catalog::Catalog;
-use instil::catalog::source::Places;
-use instil::plan::{Plan, Shard};
+use instil::plan::Shard;
 use instil::run::file::Source;
 use instil::run::fill::Gaps;
 use instil::{Error, Result};
 
+use super::console::{Answer, Console};
 use super::making::{MakingOptions, make};
-use super::options::{Engine, ModelOptions};
 use super::run_options::{RunOptions, ShapeOptions};
-use super::terminal;
-
-/// Rows when nothing says how many.
-const ROWS: u32 = 8;
+use super::wanted::Wanted;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -55,71 +48,37 @@ pub struct GenerateArguments {
 }
 
 /// Makes the rows.
-pub fn run(arguments: &GenerateArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
+pub fn run(arguments: &GenerateArguments, console: &Console) -> Result<Answer> {
     let mut source = arguments.run.source(&arguments.shape, None)?;
     let output = arguments.making.output.clone().or_else(|| source.file.output.clone());
-    let decides = arguments.run.decide_rows() || arguments.shape.decides_rows() || arguments.fill.is_some();
+    let decides = arguments.run.decide_rows(&arguments.shape)? || arguments.fill.is_some();
     let standing = if decides { None } else { arguments.making.standing(output.as_deref(), &arguments.run)? };
     if let Some(data) = &arguments.fill {
-        fill(&mut source, data, quiet)?;
+        fill(&mut source, data, console)?;
     }
-    let (mut plan, model) = match standing {
+    let wanted = match standing {
         Some(standing) => standing,
-        None => planned(&arguments.run, &source, arguments.making.engine.unwrap_or(Engine::Instil))?,
+        None => Wanted::planned(&arguments.run, &arguments.making, &source)?,
     };
-    from_nothing(&plan)?;
-    plan.shard = arguments.shard.or(plan.shard);
-    make(plan, &model, output, &arguments.making, quiet, stop).map(|_| ())
+    wanted.from_nothing()?;
+    let wanted = Wanted { shard: arguments.shard.or(wanted.shard), ..wanted };
+    make(wanted, output, &arguments.making, console).map(|(_, answer)| answer)
 }
 
 /// Plans for what `data` lacks.
-fn fill(source: &mut Source, data: &Path, quiet: bool) -> Result<()> {
+fn fill(source: &mut Source, data: &Path, console: &Console) -> Result<()> {
     let recipe = source.resolve()?.recipe;
     let gaps = Gaps::find(data, &recipe, source.file.seed.unwrap_or(0), source.file.rows)?;
-    if !quiet {
-        let Gaps { rows, without, before, after, lacking, .. } = &gaps;
-        let left = if *without == 0 { String::new() } else { format!("; {without} rows lack a planned value") };
-        terminal::note(&format!(
-            "{}: {rows} rows, total variation {before:.3} from the target; {after:.3} with {lacking} more{left}",
-            data.display()
-        ));
-    }
+    let Gaps { rows, without, before, after, lacking, .. } = &gaps;
+    let left = if *without == 0 { String::new() } else { format!("; {without} rows lack a planned value") };
+    console.note(&format!(
+        "{}: {rows} rows, total variation {before:.3} from the target; {after:.3} with {lacking} more{left}",
+        data.display()
+    ));
     if gaps.lacking == 0 {
         return Err(Error::input(data, "the data set is balanced already", "ask for rows with -n"));
     }
     source.file.rows = Some(gaps.lacking);
     source.file.held = Some(gaps.held);
     Ok(())
-}
-
-/// Refuses a recipe that makes its rows from a data set, where none is named.
-pub fn from_nothing(plan: &Plan) -> Result<()> {
-    if plan.recipe.seeds.is_none() || plan.seeds.is_some() {
-        return Ok(());
-    }
-    let what = format!("the recipe {} makes its rows from those of a data set", plan.recipe.name);
-    Err(Error::usage(what, "name one: `instil evolve DATA --recipe …` (or answer, judge)"))
-}
-
-/// The plan that the run file and the flags make; its model is known once it is loaded.
-pub fn planned(options: &RunOptions, source: &Source, engine: Engine) -> Result<(Plan, ModelOptions)> {
-    let resolved = source.resolve()?;
-    let plan = Plan {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        rows: source.file.rows.unwrap_or(ROWS),
-        tries: false,
-        shard: None,
-        seed: source.file.seed.unwrap_or(0),
-        model: instil::plan::ModelUsed::default(),
-        judge: None,
-        embedder: None,
-        engine: engine.name().to_owned(),
-        schema: resolved.schema,
-        seeds: None,
-        recipe: resolved.recipe,
-    };
-    let model = options.model_of(source);
-    let catalog = Catalog::load(&Places::from_environment())?;
-    catalog.resolve(model.name()).map_err(|cause| source.at("/model", model.name(), cause))?;
-    Ok((plan, model))
 }

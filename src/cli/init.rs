@@ -5,7 +5,7 @@ use instil::Result;
 use instil::recipe::builtin;
 use instil::run::file;
 
-use super::terminal;
+use super::console::Answer;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,12 +27,13 @@ pub struct InitArguments {
 }
 
 /// Prints it.
-pub fn run(arguments: &InitArguments) -> Result<()> {
+pub fn run(arguments: &InitArguments) -> Result<Answer> {
     if arguments.schema {
-        return terminal::print(&format!("{:#}\n", file::schema()));
+        let text = format!("{:#}\n", file::schema());
+        return Ok(Answer::written(text.clone(), text));
     }
-    terminal::print(match &arguments.recipe {
+    Ok(Answer::text(match &arguments.recipe {
         Some(name) => builtin::recipe_text(name)?,
         None => builtin::RUN_FILE,
-    })
+    }))
 }

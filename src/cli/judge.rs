@@ -1,16 +1,13 @@
 //! `instil judge`: scores for the rows of a data set.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
 use clap::Args;
 use instil::Result;
 use instil::disk::Lines;
 use instil::row::{self, Meta, RunFiles, Score};
 use serde_json::{Map, Value};
 
-use super::from_seeds::FromSeeds;
-use super::terminal;
+use super::console::{Answer, Console};
+use super::from_seeds::{Change, FromSeeds};
 
 /// Rows that are named as the least sure.
 const LEAST_SURE: usize = 3;
@@ -33,10 +30,10 @@ pub struct JudgeArguments {
 }
 
 /// Reads the rows, and shows what was found.
-pub fn run(arguments: &JudgeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
-    let output = arguments.from.make("judge", &|_| Ok(()), quiet, stop)?;
-    if quiet || arguments.from.making.json {
-        return Ok(());
+pub fn run(arguments: &JudgeArguments, console: &Console) -> Result<Answer> {
+    let (output, answer) = arguments.from.make("judge", &Change { is_asked: false, make: &|_| Ok(()) }, console)?;
+    if !(console.is_watched() && answer.is_good()) {
+        return Ok(answer);
     }
     let mut found = Found::default();
     let mut lines = Lines::open(&RunFiles::of(&output).records)?;
@@ -46,8 +43,7 @@ pub fn run(arguments: &JudgeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> R
             found.add(&row);
         }
     }
-    found.lines().iter().for_each(|line| terminal::note(line));
-    Ok(())
+    Ok(found.lines().into_iter().fold(answer, Answer::and_note))
 }
 
 /// The scores of a run, summed up.

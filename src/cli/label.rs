@@ -1,21 +1,19 @@
 //! `instil label`: observe attributes of any data set, by the probabilities of their values.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use instil::plan::Plan;
 use instil::recipe::label::{Observed, label, read_examples};
 use instil::recipe::{Attribute, Recipe};
 use instil::row::RunFiles;
-use instil::run::file::RecipeChoice;
+use instil::run::file::{RecipeChoice, Source};
 use instil::run::observed::agreement;
 use instil::{Error, Result};
 use serde_json::json;
 
-use super::from_seeds::FromSeeds;
-use super::terminal;
+use super::console::{Answer, Console};
+use super::from_seeds::{Change, FromSeeds};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -66,32 +64,30 @@ fn parse_attribute(text: &str) -> std::result::Result<Attribute, String> {
 }
 
 /// Reads the rows and shows what was found.
-pub fn run(arguments: &LabelArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
+pub fn run(arguments: &LabelArguments, console: &Console) -> Result<Answer> {
     let observed = match arguments.of {
         Of::Instruction => Observed::Instruction,
         Of::Response => Observed::Response,
         Of::Both => Observed::Both,
     };
-    let output = arguments.from.make(
-        "any",
-        &|source| {
-            let attributes = match arguments.attribute.as_slice() {
-                [] if !source.file.attributes.is_empty() => std::mem::take(&mut source.file.attributes),
-                [] => planned(arguments.from.data.as_ref())?,
-                given => given.to_vec(),
-            };
-            let examples = match &arguments.examples {
-                Some(path) => read_examples(path, &attributes)?,
-                None => Vec::new(),
-            };
-            source.file.attributes.clear();
-            source.file.recipe = Some(RecipeChoice::Here(Box::new(label(&attributes, observed, examples)?)));
-            Ok(())
-        },
-        quiet,
-        stop,
-    )?;
-    show(&output, arguments.from.making.json, quiet)
+    let observe = |source: &mut Source| {
+        let attributes = match arguments.attribute.as_slice() {
+            [] if !source.file.attributes.is_empty() => std::mem::take(&mut source.file.attributes),
+            [] => planned(arguments.from.data.as_ref())?,
+            given => given.to_vec(),
+        };
+        let examples = match &arguments.examples {
+            Some(path) => read_examples(path, &attributes)?,
+            None => Vec::new(),
+        };
+        source.file.attributes.clear();
+        source.file.recipe = Some(RecipeChoice::Here(Box::new(label(&attributes, observed, examples)?)));
+        Ok(())
+    };
+    let named = !arguments.attribute.is_empty() || arguments.examples.is_some();
+    let change = Change { is_asked: named || arguments.of != Of::Instruction, make: &observe };
+    let (output, answer) = arguments.from.make("any", &change, console)?;
+    if answer.is_good() { Ok(show(&output)?.into_iter().fold(answer, Answer::and_note)) } else { Ok(answer) }
 }
 
 /// The attributes of the run whose records are read.
@@ -107,27 +103,26 @@ fn planned(data: Option<&PathBuf>) -> Result<Vec<Attribute>> {
     Ok(plan.recipe.attributes.into_iter().filter(is_text).collect())
 }
 
-fn show(output: &std::path::Path, json: bool, quiet: bool) -> Result<()> {
+/// Notes beside the run what was observed, and tells a person.
+fn show(output: &std::path::Path) -> Result<Vec<String>> {
     let recipe: Recipe = Plan::read(output)?.recipe;
     let found = agreement(&RunFiles::of(output).records, &recipe)?;
     let text = serde_json::to_string_pretty(&found).expect("counts are plain data") + "\n";
     instil::disk::write_whole(&output.join("labels.json"), text.as_bytes())?;
-    if json || quiet {
-        return Ok(());
-    }
+    let mut lines = Vec::new();
     for attribute in &found {
         let counts: Vec<String> = attribute.observed.iter().map(|(value, rows)| format!("{value} {rows}")).collect();
-        terminal::note(&format!("{}: {}", attribute.attribute, counts.join(", ")));
+        lines.push(format!("{}: {}", attribute.attribute, counts.join(", ")));
         if let (Some(confusion), Some(accuracy)) = (&attribute.confusion, &attribute.accuracy) {
-            terminal::note(confusion.table().trim_end());
+            lines.push(confusion.table().trim_end().to_owned());
             let (low, high) = accuracy.interval;
             let kappa = attribute.kappa.map_or(String::new(), |kappa| format!(", kappa {kappa:.2}"));
             let error = attribute.calibration.as_ref().map_or(0.0, |calibration| calibration.error);
-            terminal::note(&format!(
+            lines.push(format!(
                 "accuracy {:.2} ({low:.2} to {high:.2}){kappa}, calibration error {error:.2}",
                 accuracy.value
             ));
         }
     }
-    Ok(())
+    Ok(lines)
 }

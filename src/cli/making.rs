@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -17,12 +15,13 @@ use instil::run::{Event, RunDirectory, Summary};
 use instil::{Error, Result};
 use instil_grammar::constraint::Settings;
 use instil_model::decode::Capacity;
-use instil_model::model::Arithmetic;
 use serde_json::{Map, Value, json};
 
+use super::console::{Answer, Console};
 use super::options::{Engine, ModelOptions, validator};
 use super::run_options::RunOptions;
 use super::speed::{self, Speed};
+use super::wanted::{Models, Wanted};
 use super::{setup, terminal};
 
 /// Rows shown in full while they come.
@@ -33,7 +32,7 @@ const SHOWN_EVERY: Duration = Duration::from_millis(100);
 const RULES_SHOWN: usize = 3;
 
 /// Where a run goes.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct MakingOptions {
     /// The run directory; must not hold a run yet, unless --resume is given [default: runs/RECIPE-NNN].
     #[arg(short, long, value_name = "DIR")]
@@ -47,74 +46,53 @@ pub struct MakingOptions {
     /// Another model that gives the scores of judging steps; both are kept in memory.
     #[arg(long, value_name = "MODEL")]
     pub judge_model: Option<String>,
-    /// Print a summary as JSON on stdout.
-    #[arg(long)]
-    pub json: bool,
 }
 
 impl MakingOptions {
-    /// The plan of the run that is to be gone on with, if the flags ask for that. It goes on in its own engine
-    /// and arithmetic; flags that name others make it another plan, which is refused.
+    /// What the run at `output` still wants, if the flags ask to go on with it.
     ///
     /// # Errors
-    /// When it cannot be read.
-    pub fn standing(&self, output: Option<&Path>, run: &RunOptions) -> Result<Option<(Plan, ModelOptions)>> {
-        let Some(path) = output.filter(|path| self.resume && RunFiles::of(path).plan.exists()) else {
-            return Ok(None);
-        };
-        let mut plan = Plan::read(path)?;
-        if let Some(rows) = run.rows() {
-            (plan.rows, plan.tries) = (rows, false);
-        }
-        if let Some(engine) = self.engine {
-            engine.name().clone_into(&mut plan.engine);
-        }
-        let flags = run.model_flags().clone();
-        let model = ModelOptions {
-            model: Some(plan.model.reference().into_owned()),
-            reference: flags.reference || plan.model.arithmetic == Arithmetic::F32Cpu,
-            ..flags
-        };
-        Ok(Some((plan, model)))
+    /// When its plan cannot be read.
+    pub fn standing(&self, output: Option<&Path>, run: &RunOptions) -> Result<Option<Wanted>> {
+        let path = output.filter(|path| self.resume && RunFiles::of(path).plan.exists());
+        path.map(|path| Wanted::standing(Plan::read(path)?, run, self)).transpose()
     }
 }
 
-/// Makes the rows of `plan`, whose model is yet to be found, at `output`; where they are.
+/// Finds the models of what is wanted, and makes its rows at `output`; where they are, and the answer, which ends in
+/// an error where fewer rows came out than were asked for.
 ///
 /// # Errors
-/// When a step fails, or fewer rows came out than were asked for.
+/// When a step fails.
 pub fn make(
-    mut plan: Plan,
-    model: &ModelOptions,
+    wanted: Wanted,
     output: Option<PathBuf>,
     options: &MakingOptions,
-    quiet: bool,
-    stop: &Arc<AtomicBool>,
-) -> Result<PathBuf> {
-    validator(&plan.schema)?;
-    let output = output.unwrap_or_else(|| RunDirectory::next_free(&PathBuf::from("runs").join(&plan.recipe.name)));
+    console: &Console,
+) -> Result<(PathBuf, Answer)> {
+    validator(&wanted.schema)?;
+    let output = output.unwrap_or_else(|| RunDirectory::next_free(&PathBuf::from("runs").join(&wanted.recipe.name)));
+    let model = wanted.model.clone();
     model.check()?;
-    let mut loaded = setup::load(model, quiet, stop)?;
-    let engine = Engine::named(&plan.engine)?;
-    let compiler = setup::compiler(&loaded.tokenizer, engine, Settings::default());
-    plan.model = loaded.used.clone();
-    let judge = options.judge_model.clone().or_else(|| Some(plan.judge.as_ref()?.reference().into_owned()));
-    let mut judge = match judge {
-        Some(name) => Some(setup::load(&ModelOptions { model: Some(name), ..model.clone() }, quiet, stop)?),
-        None => None,
-    };
-    plan.judge = judge.as_ref().map(|judge| judge.used.clone());
+    let mut loaded = setup::load(&model, console)?;
+    let compiler = setup::compiler(&loaded.tokenizer, wanted.engine, Settings::default());
+    let judge = wanted.judge.clone().map(|name| ModelOptions { model: Some(name), ..model.clone() });
+    let mut judge = judge.map(|judge| setup::load(&judge, console)).transpose()?;
     let weights = [Some(&loaded), judge.as_ref()].map(|model| model.map_or(0, |model| model.weight_bytes));
     // Two models share what is there for keys and values.
     let models = 1 + usize::from(judge.is_some());
     let capacity = model.capacity(&*loaded.model);
     let capacity = Capacity { key_value_bytes: (capacity.key_value_bytes / models).max(1), ..capacity };
-    let (embedder, used) = setup::embedder(plan.recipe.filters.semantic.as_ref(), quiet, stop)?.unzip();
-    plan.embedder = used;
+    let (embedder, used) = setup::embedder(wanted.recipe.filters.semantic.as_ref(), console)?.unzip();
+    let plan = wanted.plan(Models {
+        model: loaded.used.clone(),
+        judge: judge.as_ref().map(|judge| judge.used.clone()),
+        embedder: used,
+    });
     let mut directory = RunDirectory::open(&output, &plan, options.resume)?;
-    tell_recovery(&directory, quiet);
+    tell_recovery(&directory, console);
     let template = "{wide_bar} {pos}/{len} rows  {msg}  ETA {eta}";
-    let bar = terminal::bar(u64::from(plan.row_count()), template, quiet);
+    let bar = console.bar(u64::from(plan.row_count()), template);
     let mut rejected: BTreeMap<&'static str, u32> = BTreeMap::new();
     let mut new_rows = 0u32;
     let mut shown: Option<Instant> = None;
@@ -127,8 +105,8 @@ pub fn make(
                 return;
             }
             new_rows += 1;
-            if !quiet && !options.json && row < ROWS_SHOWN {
-                bar.suspend(|| show_row(row, fields));
+            if console.is_watched() && row < ROWS_SHOWN {
+                bar.suspend(|| console.note(&shown_row(row, fields)));
             }
         }
         Event::Rejected { reason, .. } => *rejected.entry(reason.rule).or_default() += 1,
@@ -151,7 +129,7 @@ pub fn make(
         embedder,
         capacity,
     };
-    let summary = instil::run::generate(&plan, workshop, &mut directory, stop, &mut on_event);
+    let summary = instil::run::generate(&plan, workshop, &mut directory, console.stop(), &mut on_event);
     bar.finish_and_clear();
     let summary = match summary {
         Ok(summary) => summary,
@@ -167,18 +145,14 @@ pub fn make(
         let speed = Speed { tokens_per_s: tokens_per_second(&summary), batch: capacity.slots };
         speed::note(model.name(), speed, summary.elapsed.as_secs_f64());
     }
-    if options.json {
-        terminal::print(&format!("{}\n", summary_json(&summary, &memory, &plan, &directory)))?;
-    } else if !quiet {
-        show_summary(&summary, &memory, &plan, &directory);
-    }
-    verdict(&summary, &plan, directory.path())?;
-    Ok(directory.path().to_owned())
+    let told = summary_lines(&summary, &memory, &plan, &directory);
+    let answer = Answer::notes(told, &summary_json(&summary, &memory, &plan, &directory));
+    Ok((directory.path().to_owned(), answer.ending(verdict(&summary, &plan, directory.path()))))
 }
 
-fn tell_recovery(directory: &RunDirectory, quiet: bool) {
+fn tell_recovery(directory: &RunDirectory, console: &Console) {
     let recovered = directory.recovered();
-    if quiet || recovered.kept + recovered.dropped == 0 {
+    if recovered.kept + recovered.dropped == 0 {
         return;
     }
     let dropped = match recovered.dropped {
@@ -186,19 +160,20 @@ fn tell_recovery(directory: &RunDirectory, quiet: bool) {
         1 => "; 1 line was torn or changed, and its attempt is made again".into(),
         more => format!("; {more} lines were torn or changed, and their attempts are made again"),
     };
-    terminal::note(&format!("going on after {} attempts{dropped}", recovered.kept));
+    console.note(&format!("going on after {} attempts{dropped}", recovered.kept));
 }
 
-fn show_row(row: u32, fields: &Map<String, Value>) {
+/// A row as it comes, with a blank line after it.
+fn shown_row(row: u32, fields: &Map<String, Value>) -> String {
     let (on, off) = if terminal::colour() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-    eprintln!("{on}row {row}{off}");
+    let mut told = format!("{on}row {row}{off}\n");
     for (name, value) in fields {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
-        eprintln!("  {on}{name}{off}: {first}");
-        rest.lines().for_each(|line| eprintln!("    {line}"));
+        told += &format!("  {on}{name}{off}: {first}\n");
+        rest.lines().for_each(|line| told += &format!("    {line}\n"));
     }
-    eprintln!();
+    told
 }
 
 /// Rows and tokens a second, and what was turned down, most first.
@@ -257,36 +232,38 @@ fn tokens_per_second(summary: &Summary) -> f64 {
     tokens as f64 / summary.elapsed.as_secs_f64().max(1e-9)
 }
 
-fn show_summary(summary: &Summary, memory: &[ModelMemory], plan: &Plan, directory: &RunDirectory) {
+fn summary_lines(summary: &Summary, memory: &[ModelMemory], plan: &Plan, directory: &RunDirectory) -> Vec<String> {
     let statistics = &summary.statistics;
     let rejected: u32 = summary.rejected.values().sum();
     let reasons: Vec<String> = summary.rejected.iter().map(|(rule, count)| format!("{rule} {count}")).collect();
     let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
-    eprintln!(
+    let mut lines = vec![format!(
         "{} of {} rows in {:.1} s, {rejected} attempts rejected{reasons}",
         summary.accepted,
         plan.row_count(),
         summary.elapsed.as_secs_f64()
-    );
+    )];
     if summary.unfit > 0 {
-        eprintln!("{} rows were not tried: no value of an attribute applies to them (`needs`)", summary.unfit);
+        lines
+            .push(format!("{} rows were not tried: no value of an attribute applies to them (`needs`)", summary.unfit));
     }
-    eprintln!(
+    lines.push(format!(
         "{:.0} tokens/s: {} drawn, {} forced by the grammar; {} prompt tokens read, {} shared",
         tokens_per_second(summary),
         statistics.sampled_tokens,
         statistics.forced_tokens,
         statistics.prompt_tokens,
         statistics.prompt_tokens_shared
-    );
+    ));
     if memory.len() > 1 {
         let told = |memory: &ModelMemory| {
             let (weights, keys) = (terminal::size(memory.weight_bytes), terminal::size(memory.key_value_bytes));
             format!("{} {weights} of weights, {keys} of keys and values", memory.model)
         };
-        eprintln!("memory: {}", memory.iter().map(told).collect::<Vec<_>>().join("; judge "));
+        lines.push(format!("memory: {}", memory.iter().map(told).collect::<Vec<_>>().join("; judge ")));
     }
-    eprintln!("{}", directory.path().join("records.jsonl").display());
+    lines.push(directory.path().join("records.jsonl").display().to_string());
+    lines
 }
 
 fn summary_json(summary: &Summary, memory: &[ModelMemory], plan: &Plan, directory: &RunDirectory) -> Value {
@@ -329,7 +306,7 @@ pub fn verdict(summary: &Summary, plan: &Plan, path: &Path) -> Result<()> {
                 "{} of {rows} rows are in {path}; nothing that was planned applies to others",
                 summary.accepted
             ),
-            remedy: "plan more values (--operators), or give other rows".to_owned(),
+            remedy: "plan more values (--operators), or give other rows".into(),
         });
     }
     let most = summary.rejected.iter().max_by_key(|(_, count)| **count);
@@ -346,6 +323,6 @@ pub fn verdict(summary: &Summary, plan: &Plan, path: &Path) -> Result<()> {
             "only {} of {rows} rows were accepted into {path}; most attempts failed by {rule}",
             summary.accepted
         ),
-        remedy: advice.to_owned(),
+        remedy: advice.into(),
     })
 }

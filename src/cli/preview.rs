@@ -1,22 +1,21 @@
 //! `instil preview`: a few real rows with the prompts that they come from, kept nowhere.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use clap::Args;
-use instil::plan::Plan;
 use instil::run::driver::Workshop;
 use instil::run::{Event, RunDirectory};
 use instil::{Error, Result};
 use instil_grammar::constraint::Settings;
 use serde_json::{Map, Value, json};
 
-use super::generate::{from_nothing, planned};
-use super::making::verdict;
+use super::console::{Answer, Console};
+use super::making::{MakingOptions, verdict};
 use super::options::{Engine, validator};
 use super::run_options::{RunOptions, ShapeOptions};
-use super::{setup, terminal};
+use super::setup;
+use super::wanted::{Models, Wanted};
 
 /// Rows shown when nothing says how many.
 const ROWS: u32 = 5;
@@ -31,9 +30,6 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PreviewArguments {
-    /// One JSON object a row.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     shape: ShapeOptions,
     #[command(flatten)]
@@ -47,17 +43,17 @@ struct Shown {
 }
 
 /// Makes the rows and shows them.
-pub fn run(arguments: &PreviewArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
+pub fn run(arguments: &PreviewArguments, console: &Console) -> Result<Answer> {
     let source = arguments.run.source(&arguments.shape, None)?;
-    let (plan, model) = planned(&arguments.run, &source, Engine::Instil)?;
-    from_nothing(&plan)?;
-    let mut plan = Plan { rows: arguments.run.rows().unwrap_or(ROWS), ..plan };
-    validator(&plan.schema)?;
-    let mut loaded = setup::load(&model, quiet, stop)?;
+    let wanted = Wanted::planned(&arguments.run, &MakingOptions::default(), &source)?;
+    wanted.from_nothing()?;
+    validator(&wanted.schema)?;
+    let model = wanted.model.clone();
+    let mut loaded = setup::load(&model, console)?;
     let compiler = setup::compiler(&loaded.tokenizer, Engine::Instil, Settings::default());
-    plan.model = loaded.used.clone();
-    let (embedder, used) = setup::embedder(plan.recipe.filters.semantic.as_ref(), quiet, stop)?.unzip();
-    plan.embedder = used;
+    let (embedder, used) = setup::embedder(wanted.recipe.filters.semantic.as_ref(), console)?.unzip();
+    let models = Models { model: loaded.used.clone(), embedder: used, ..Models::default() };
+    let plan = Wanted { rows: arguments.run.rows().unwrap_or(ROWS), ..wanted }.plan(models);
     let folder = tempfile::tempdir().map_err(|cause| Error::io("create", std::env::temp_dir(), cause))?;
     let mut directory = RunDirectory::open(folder.path(), &plan, false)?;
     let vocab = loaded.tokenizer.vocab().clone();
@@ -74,13 +70,13 @@ pub fn run(arguments: &PreviewArguments, quiet: bool, stop: &Arc<AtomicBool>) ->
         }
         Event::Accepted { row, fields, .. } => {
             let shown = rows.remove(&row).unwrap_or_default();
-            let text = if arguments.json {
-                format!("{}\n", json!({ "row": row, "prompts": shown.prompts, "fields": fields }))
-            } else {
-                describe(row, &shown, fields)
-            };
             if printed.is_ok() {
-                printed = terminal::print(&text);
+                let json = || json!({ "row": row, "prompts": shown.prompts, "fields": fields });
+                printed = console.each(|| describe(row, &shown, fields), json);
+            }
+            if console.is_closed() {
+                // Nobody sees the rows to come.
+                console.stop().store(true, Ordering::Relaxed);
             }
         }
         Event::Rejected { .. } | Event::Progress { .. } => {}
@@ -94,14 +90,17 @@ pub fn run(arguments: &PreviewArguments, quiet: bool, stop: &Arc<AtomicBool>) ->
         embedder,
         capacity,
     };
-    let summary = instil::run::generate(&plan, workshop, &mut directory, stop, &mut on_event)?;
+    let summary = instil::run::generate(&plan, workshop, &mut directory, console.stop(), &mut on_event)?;
     printed?;
-    let rejected: u32 = summary.rejected.values().sum();
-    if !quiet && rejected > 0 {
-        let reasons: Vec<String> = summary.rejected.iter().map(|(rule, count)| format!("{rule} {count}")).collect();
-        terminal::note(&format!("{rejected} attempts rejected ({})", reasons.join(", ")));
+    if console.is_closed() {
+        return Ok(Answer::done());
     }
-    verdict(&summary, &plan, std::path::Path::new("the preview"))
+    let rejected: u32 = summary.rejected.values().sum();
+    if rejected > 0 {
+        let reasons: Vec<String> = summary.rejected.iter().map(|(rule, count)| format!("{rule} {count}")).collect();
+        console.note(&format!("{rejected} attempts rejected ({})", reasons.join(", ")));
+    }
+    Ok(Answer::done().ending(verdict(&summary, &plan, std::path::Path::new("the preview"))))
 }
 
 fn describe(row: u32, shown: &Shown, fields: &Map<String, Value>) -> String {

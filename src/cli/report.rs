@@ -1,8 +1,6 @@
 //! `instil report`: balance, diversity, lengths and rejects of a run or of any file of rows.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use instil::Result;
@@ -11,7 +9,8 @@ use instil::filter::semantic::Semantic;
 use instil::measure::table::table;
 use instil::measure::{Sources, measure};
 
-use super::{setup, terminal};
+use super::console::{Answer, Console};
+use super::setup;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,17 +36,14 @@ pub struct ReportArguments {
     #[arg(long, value_name = "MODEL", num_args = 0..=1, require_equals = true,
         default_missing_value = instil::catalog::DEFAULT_EMBEDDER)]
     embedder: Option<String>,
-    /// Print the report as JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Measures and shows.
-pub fn run(arguments: &ReportArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
+pub fn run(arguments: &ReportArguments, console: &Console) -> Result<Answer> {
     let sources = Sources::of(&arguments.path)?;
     let rule = arguments.embedder.as_ref().map(|model| Semantic { model: model.clone(), ..Semantic::new(Vec::new()) });
-    let embedder = setup::embedder(rule.as_ref(), quiet, stop)?.map(|(embedder, _)| embedder);
-    let bar = terminal::bar(0, "{wide_bar} {percent} %  ETA {eta}", quiet);
+    let embedder = setup::embedder(rule.as_ref(), console)?.map(|(embedder, _)| embedder);
+    let bar = console.bar(0, "{wide_bar} {percent} %  ETA {eta}");
     let mut on_progress = |read, of| {
         bar.set_length(of);
         bar.set_position(read);
@@ -59,5 +55,5 @@ pub fn run(arguments: &ReportArguments, quiet: bool, stop: &Arc<AtomicBool>) -> 
     if let Some(files) = &sources.run {
         write_whole(&files.report, json.as_bytes())?;
     }
-    terminal::print(&if arguments.json { json } else { table(&report) })
+    Ok(Answer::written(table(&report), json))
 }

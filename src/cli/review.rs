@@ -6,8 +6,6 @@
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use instil::disk::write_whole;
@@ -18,7 +16,7 @@ use instil::row::Verdict;
 use instil::{Error, Result};
 use serde_json::{Map, Value, json};
 
-use super::terminal;
+use super::console::{Answer, Console, say};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,66 +46,56 @@ pub struct ReviewArguments {
     /// Most rows to queue or to show [default: all].
     #[arg(short = 'n', long, value_name = "ROWS", conflicts_with = "apply")]
     rows: Option<usize>,
-    /// Print a summary as JSON on stdout.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Reviews the run.
-pub fn run(arguments: &ReviewArguments, quiet: bool, stop: &Arc<AtomicBool>) -> Result<()> {
+pub fn run(arguments: &ReviewArguments, console: &Console) -> Result<Answer> {
     let mut desk = Desk::open(&arguments.path)?;
     let most = arguments.rows.unwrap_or(usize::MAX);
     let mut summary = Map::new();
-    let note = |text: String| {
-        if !quiet && !arguments.json {
-            terminal::note(&text);
-        }
-    };
+    let mut notes = Vec::new();
     if let Some(file) = &arguments.apply {
         let taken = desk.apply(file.as_deref())?;
-        tell(&taken, &note);
+        tell(&taken, &mut notes);
         summary.insert("applied".into(), json!(taken));
     } else if arguments.interactive {
-        ask(&mut desk, most, stop)?;
+        ask(&mut desk, most, console)?;
     } else {
         let (path, rows) = desk.write_queue(most)?;
         let path = path.display().to_string();
-        note(format!("{rows} rows to decide on: {path}"));
+        notes.push(format!("{rows} rows to decide on: {path}"));
         if rows > 0 {
             let run = arguments.path.display();
-            note(format!("fill in `decision` there, then: instil review {run} --apply"));
+            notes.push(format!("fill in `decision` there, then: instil review {run} --apply"));
         }
         summary.insert("queued".into(), rows.into());
         summary.insert("file".into(), path.into());
     }
     let tally = desk.tally()?;
-    note(tally.told());
-    if arguments.json {
-        summary.insert("review".into(), json!(tally));
-        terminal::print(&format!("{}\n", Value::Object(summary)))?;
-    }
-    Ok(())
+    notes.push(tally.told());
+    summary.insert("review".into(), json!(tally));
+    Ok(Answer::notes(notes, &Value::Object(summary)))
 }
 
-fn tell(taken: &Taken, note: &dyn Fn(String)) {
+fn tell(taken: &Taken, notes: &mut Vec<String>) {
     let known = if taken.known > 0 { format!(", {} stood already", taken.known) } else { String::new() };
-    note(format!("{} decisions taken{known}; {} lines without one", taken.new, taken.undecided));
+    notes.push(format!("{} decisions taken{known}; {} lines without one", taken.new, taken.undecided));
     for (id, why) in &taken.not_taken {
-        note(format!("not taken: {id}: {why}"));
+        notes.push(format!("not taken: {id}: {why}"));
     }
 }
 
 /// Shows rows and takes what the person says.
-fn ask(desk: &mut Desk, most: usize, stop: &Arc<AtomicBool>) -> Result<()> {
+fn ask(desk: &mut Desk, most: usize, console: &Console) -> Result<()> {
     let mut input = std::io::stdin().lock();
-    terminal::note(KEYS);
+    say(KEYS);
     desk.each_waiting(most, &mut |desk, row, (place, of)| {
-        terminal::note(&format!("\n{place} of {of}  {}  ({})", row.id, row.why));
+        say(&format!("\n{place} of {of}  {}  ({})", row.id, row.why));
         show(&row.fields);
         loop {
             let mut answer = String::new();
             let read = input.read_line(&mut answer).map_err(|cause| Error::io("read", "standard input", cause))?;
-            if read == 0 || stop.load(Ordering::Relaxed) {
+            if read == 0 || console.is_stopped() {
                 return Ok(false);
             }
             let (word, rest) = answer.trim().split_once(' ').unwrap_or((answer.trim(), ""));
@@ -117,14 +105,14 @@ fn ask(desk: &mut Desk, most: usize, stop: &Arc<AtomicBool>) -> Result<()> {
                 "e" | "edit" => match edited(desk, &row)? {
                     Ok(fields) => desk.decide(&row, Verdict::Edit, rest, Some(fields))?,
                     Err(what) => {
-                        terminal::note(&format!("{what}; the row is still undecided"));
+                        say(&format!("{what}; the row is still undecided"));
                         continue;
                     }
                 },
                 "s" | "skip" => {}
                 "q" | "quit" => return Ok(false),
                 _ => {
-                    terminal::note(KEYS);
+                    say(KEYS);
                     continue;
                 }
             }
@@ -140,7 +128,7 @@ fn show(fields: &Map<String, Value>) {
         let clean = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
         let lines: Vec<String> =
             text.lines().map(|line| format!("  {}", line.replace(char::is_control, " "))).collect();
-        terminal::note(&format!("{}\n{}", name.chars().map(clean).collect::<String>(), lines.join("\n")));
+        say(&format!("{}\n{}", name.chars().map(clean).collect::<String>(), lines.join("\n")));
     }
 }
 

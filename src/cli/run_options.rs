@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use instil::recipe::{Attribute, DrawsOverride};
-use instil::run::file::{RecipeChoice, Source};
+use instil::recipe::Attribute;
+use instil::run::file::{RecipeChoice, RunFile, Source};
 use instil::{Error, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::options::{ModelOptions, SamplingOptions};
 
@@ -46,24 +46,13 @@ pub struct ShapeOptions {
     topic: Vec<String>,
 }
 
-impl ShapeOptions {
-    /// Whether anything was said.
-    pub fn decides_rows(&self) -> bool {
-        self.schema.is_some() || !self.topic.is_empty()
-    }
-}
-
 impl RunOptions {
     /// Whether anything was said that decides what stands in a row.
-    pub fn decide_rows(&self) -> bool {
-        let sampling = &self.sampling;
-        self.config.is_some()
-            || !self.set.is_empty()
-            || self.recipe.is_some()
-            || self.max_tokens.is_some()
-            || self.model.model.is_some()
-            || sampling.seed.is_some()
-            || sampling.overrides() != DrawsOverride::default()
+    ///
+    /// # Errors
+    /// As [`RunOptions::source`].
+    pub fn decide_rows(&self, shape: &ShapeOptions) -> Result<bool> {
+        Ok(self.config.is_some() || !self.set.is_empty() || self.overlay(shape)?.decides_rows())
     }
 
     /// How many rows the flags ask for.
@@ -86,8 +75,20 @@ impl RunOptions {
             source.file.recipe.get_or_insert_with(|| RecipeChoice::Named(name.to_owned()));
         }
         for assignment in &self.set {
-            source.set(assignment)?;
+            source.set(assignment).map_err(|error| match error {
+                // A recipe that cannot be read says so by itself.
+                Error::Usage { what, remedy } if what.starts_with(assignment.as_str()) => {
+                    Error::usage(format!("--set {what}"), remedy)
+                }
+                other => other,
+            })?;
         }
+        source.lay_over(&self.overlay(shape)?);
+        Ok(source)
+    }
+
+    /// What the flags say, as a run file of their own.
+    fn overlay(&self, shape: &ShapeOptions) -> Result<RunFile> {
         if self.rows == Some(0) {
             return Err(Error::usage("-n is 0", "ask for 1 row or more"));
         }
@@ -101,34 +102,28 @@ impl RunOptions {
             Some(_) => std::path::absolute(".").map_err(|cause| Error::io("find", ".", cause))?,
             None => PathBuf::new(),
         };
-        let file = &mut source.file;
-        file.rows = self.rows.or(file.rows);
-        file.seed = self.sampling.seed.or(file.seed);
-        file.model = self.model.model.clone().or(file.model.take());
-        file.device = self.model.device.clone().or(file.device.take());
-        file.batch = self.model.batch.or(file.batch);
-        file.max_tokens = self.max_tokens.or(file.max_tokens);
-        file.sampling = self.sampling.overrides().or(file.sampling);
-        if let Some(schema) = &shape.schema {
-            file.schema = Some(here.join(schema));
-        }
-        if let Some(recipe) = &self.recipe {
+        let recipe = self.recipe.as_ref().map(|recipe| {
             let path = here.join(recipe);
             let is_path = path.exists() || path.extension().is_some();
-            let name = if is_path { path.to_string_lossy().into_owned() } else { recipe.clone() };
-            file.recipe = Some(RecipeChoice::Named(name));
+            RecipeChoice::Named(if is_path { path.to_string_lossy().into_owned() } else { recipe.clone() })
+        });
+        if shape.topic.iter().any(|topic| topic.trim().is_empty()) {
+            return Err(Error::usage("a --topic is empty", "name what the rows should be about"));
         }
-        if !shape.topic.is_empty() {
-            if shape.topic.iter().any(|topic| topic.trim().is_empty()) {
-                return Err(Error::usage("a --topic is empty", "name what the rows should be about"));
-            }
-            let topics = Attribute::of("topic", shape.topic.iter().map(|topic| json!(topic.trim())).collect());
-            match file.attributes.iter_mut().find(|attribute| attribute.name == "topic") {
-                Some(attribute) => *attribute = topics,
-                None => file.attributes.push(topics),
-            }
-        }
-        Ok(source)
+        let topics: Vec<Value> = shape.topic.iter().map(|topic| json!(topic.trim())).collect();
+        Ok(RunFile {
+            rows: self.rows,
+            seed: self.sampling.seed,
+            model: self.model.model.clone(),
+            device: self.model.device.clone(),
+            batch: self.model.batch,
+            max_tokens: self.max_tokens,
+            sampling: self.sampling.overrides(),
+            schema: shape.schema.as_ref().map(|schema| here.join(schema)),
+            recipe,
+            attributes: if topics.is_empty() { Vec::new() } else { vec![Attribute::of("topic", topics)] },
+            ..RunFile::default()
+        })
     }
 
     /// The model that `source` names, with the flags about where it runs.

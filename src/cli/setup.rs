@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use instil::catalog::manifest::{Kind, Manifest, Origin};
@@ -19,6 +18,7 @@ use instil_model::model::scripted::{Script, Scripted};
 use instil_model::model::{self, Arithmetic, LoadOptions, Model};
 use instil_model::tokenizer::{EncodeOptions, Tokenizer};
 
+use super::console::Console;
 use super::options::{Engine, ModelOptions};
 use super::{download, terminal};
 
@@ -39,12 +39,12 @@ pub struct Loaded {
 }
 
 /// Finds, fetches if need be, and loads the model that the flags name.
-pub fn load(options: &ModelOptions, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Loaded> {
+pub fn load(options: &ModelOptions, console: &Console) -> Result<Loaded> {
     let device: DeviceChoice = options.device().parse()?;
     let device = device.open()?;
     let places = Places::from_environment();
     let manifest = Catalog::load(&places)?.resolve(options.name())?;
-    let located = download::fetch(&manifest, &places, None, quiet, stop)?;
+    let located = download::fetch(&manifest, &places, None, console)?;
     let sha256 = sums(&manifest, &located, &places)?;
     let start = Instant::now();
     let (model, tokenizer) = match manifest.kind {
@@ -56,28 +56,22 @@ pub fn load(options: &ModelOptions, quiet: bool, stop: &Arc<AtomicBool>) -> Resu
         Kind::Candle => candle(&manifest, &located, &device, options.load_options())?,
     };
     let weight_bytes = model.weight_bytes() as u64;
-    if !quiet {
-        let seconds = start.elapsed().as_secs_f64();
-        let weights = match weight_bytes {
-            0 => String::new(),
-            bytes => format!(", {} of weights", terminal::size(bytes)),
-        };
-        terminal::note(&format!("{} loaded on {} in {seconds:.1} s{weights}", manifest.name, device_name(&device)));
-    }
+    let seconds = start.elapsed().as_secs_f64();
+    let weights = match weight_bytes {
+        0 => String::new(),
+        bytes => format!(", {} of weights", terminal::size(bytes)),
+    };
+    console.note(&format!("{} loaded on {} in {seconds:.1} s{weights}", manifest.name, device_name(&device)));
     let used = used(&manifest, sha256, model.info().arithmetic);
     Ok(Loaded { model, tokenizer, used, weight_bytes })
 }
 
 /// Finds, fetches if need be, and loads the sentence embedder that a rule wants, if there is one.
-pub fn embedder(
-    rule: Option<&Semantic>,
-    quiet: bool,
-    stop: &Arc<AtomicBool>,
-) -> Result<Option<(Arc<Embedder>, ModelUsed)>> {
+pub fn embedder(rule: Option<&Semantic>, console: &Console) -> Result<Option<(Arc<Embedder>, ModelUsed)>> {
     let Some(rule) = rule else { return Ok(None) };
     let places = Places::from_environment();
     let manifest = embedder_manifest(rule)?;
-    let located = download::fetch(&manifest, &places, None, quiet, stop)?;
+    let located = download::fetch(&manifest, &places, None, console)?;
     let embedder = catalog::embedder::load(&manifest, &located)?;
     let sha256 = sums(&manifest, &located, &places)?;
     Ok(Some((Arc::new(embedder), used(&manifest, sha256, Arithmetic::F32Cpu))))

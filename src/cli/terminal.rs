@@ -1,10 +1,9 @@
-//! What a person sees on stderr: errors, notes, logs and progress.
+//! What stderr looks like: colours, logs and bars.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use instil::{Error, Result};
 
 /// Whether stderr shows colours: a terminal, and `NO_COLOR` is not set.
 pub fn colour() -> bool {
@@ -32,30 +31,6 @@ pub fn start_logging(verbose: u8, quiet: bool) {
         .init();
 }
 
-/// One line for an error, with the causes that it does not name itself.
-pub fn print_error(error: &Error) {
-    let (on, off) = if colour() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-    // Texts from files and servers may hold line ends; an error is one line.
-    let text = error.to_string().replace(['\n', '\r'], " ");
-    eprintln!("{on}error:{off} {text}");
-}
-
-/// Data for stdout. A reader that has seen enough, as in `instil check … | head -1`, is no error.
-pub fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::io("write", "standard output", cause))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A line for the user that is neither data nor an error.
-pub fn note(text: &str) {
-    eprintln!("{text}");
-}
-
 /// A number of bytes, as people say it.
 pub fn size(bytes: u64) -> String {
     match bytes {
@@ -65,10 +40,10 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-/// A bar with ETA on a terminal; hidden elsewhere and when `quiet`.
-pub fn bar(length: u64, template: &str, quiet: bool) -> ProgressBar {
+/// A bar with ETA, shown or hidden.
+pub fn bar(length: u64, template: &str, is_shown: bool) -> ProgressBar {
     let bar = ProgressBar::new(length);
-    if quiet || !std::io::stderr().is_terminal() {
+    if !is_shown {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
     bar.set_style(ProgressStyle::with_template(template).expect("templates are constants").progress_chars("=> "));

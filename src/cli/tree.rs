@@ -8,7 +8,7 @@ use instil::row::Reason;
 use instil::run::tree::{Family, Member, families};
 use serde_json::json;
 
-use super::terminal;
+use super::console::{Answer, Console};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,31 +33,22 @@ pub struct TreeArguments {
     /// Most families to show.
     #[arg(short = 'n', long, default_value_t = 10, conflicts_with = "id")]
     families: usize,
-    /// Print one JSON object a family.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Shows the families.
-pub fn run(arguments: &TreeArguments, quiet: bool) -> Result<()> {
+pub fn run(arguments: &TreeArguments, console: &Console) -> Result<Answer> {
     let (families, all) = families(&arguments.path, arguments.id.as_deref(), arguments.families)?;
-    let mut text = String::new();
     for (at, family) in families.iter().enumerate() {
-        if arguments.json {
-            text += &format!("{}\n", json!(family));
-            continue;
-        }
-        if at > 0 {
-            text.push('\n');
-        }
-        text += &heading(family);
-        family.members.iter().for_each(|member| text += &line(member));
+        let text = || {
+            let gap = if at > 0 { "\n" } else { "" };
+            family.members.iter().fold(format!("{gap}{}", heading(family)), |text, member| text + &line(member))
+        };
+        console.each(text, || json!(family))?;
     }
-    terminal::print(&text)?;
-    if !quiet && arguments.id.is_none() && families.len() < all {
-        terminal::note(&format!("{} of {all} families; -n shows more", families.len()));
+    if !console.is_closed() && arguments.id.is_none() && families.len() < all {
+        console.note(&format!("{} of {all} families; -n shows more", families.len()));
     }
-    Ok(())
+    Ok(Answer::done())
 }
 
 fn heading(family: &Family) -> String {

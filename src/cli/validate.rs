@@ -17,11 +17,13 @@ use instil_model::gguf::Gguf;
 use instil_model::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
-use super::generate::planned;
+use super::console::{Answer, Console};
+use super::making::MakingOptions;
 use super::options::{Engine, ModelOptions, validator};
 use super::run_options::{RunOptions, ShapeOptions};
+use super::setup;
 use super::speed::{self, Speed};
-use super::{setup, terminal};
+use super::wanted::{Models, Wanted};
 
 /// Cells listed for a person.
 const CELLS_SHOWN: usize = 12;
@@ -35,9 +37,6 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ValidateArguments {
-    /// Print the findings as one JSON object.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     shape: ShapeOptions,
     #[command(flatten)]
@@ -45,9 +44,12 @@ pub struct ValidateArguments {
 }
 
 /// Checks it all and tells what was found.
-pub fn run(arguments: &ValidateArguments, quiet: bool) -> Result<()> {
+pub fn run(arguments: &ValidateArguments, console: &Console) -> Result<Answer> {
     let source = arguments.run.source(&arguments.shape, None)?;
-    let (plan, model) = planned(&arguments.run, &source, Engine::Instil)?;
+    let wanted = Wanted::planned(&arguments.run, &MakingOptions::default(), &source)?;
+    let model = wanted.model.clone();
+    // No weights are read, so nothing is found of the models.
+    let plan = wanted.plan(Models::default());
     validator(&plan.schema)?;
     instil_grammar::constraint::enforcement(&plan.schema, Engine::Instil.into())?;
     if let Some(rule) = &plan.recipe.filters.semantic {
@@ -68,25 +70,21 @@ pub fn run(arguments: &ValidateArguments, quiet: bool) -> Result<()> {
     let cells: Vec<(Value, f64)> =
         assignments.shares().filter(|(_, share)| *share > 0.0).map(|(cell, share)| (json!(cell), share)).collect();
     let speed = speed::known(model.name());
-    if arguments.json {
-        let cells: Vec<Value> = cells
-            .iter()
-            .map(|(cell, share)| json!({ "attributes": cell, "share": share, "rows": share * f64::from(plan.rows) }))
-            .collect();
-        let found = json!({
-            "recipe": plan.recipe.name, "rows": plan.rows, "seed": plan.seed, "model": model.name(),
-            "cells": cells, "estimate": estimate, "seconds": estimate.as_ref().and_then(|estimate| {
-                let (least, most) = seconds(estimate, plan.rows, speed?);
-                Some(json!({ "least": least, "most": most, "tokens_per_s": speed?.tokens_per_s }))
-            }),
-        });
-        return terminal::print(&format!("{found}\n"));
-    }
-    if !quiet && estimate.is_none() {
+    let shares: Vec<Value> = cells
+        .iter()
+        .map(|(cell, share)| json!({ "attributes": cell, "share": share, "rows": share * f64::from(plan.rows) }))
+        .collect();
+    let found = json!({
+        "recipe": plan.recipe.name, "rows": plan.rows, "seed": plan.seed, "model": model.name(),
+        "cells": shares, "estimate": estimate, "seconds": estimate.as_ref().and_then(|estimate| {
+            let (least, most) = seconds(estimate, plan.rows, speed?);
+            Some(json!({ "least": least, "most": most, "tokens_per_s": speed?.tokens_per_s }))
+        }),
+    });
+    if !console.is_json() && estimate.is_none() {
         let name = model.name();
-        terminal::note(&format!(
-            "{name} is not on this machine, so tokens are not estimated; `instil models pull {name}`"
-        ));
+        console
+            .note(&format!("{name} is not on this machine, so tokens are not estimated; `instil models pull {name}`"));
     }
     let mut text = describe(&plan, &cells, estimate.as_ref());
     if let Some(estimate) = &estimate {
@@ -101,7 +99,7 @@ pub fn run(arguments: &ValidateArguments, quiet: bool) -> Result<()> {
             None => "how long that takes is told once a run with this model has ended here\n".to_owned(),
         };
     }
-    terminal::print(&text)
+    Ok(Answer::data(text, &found))
 }
 
 /// Shortest and longest time of a run whose first attempts are all accepted.

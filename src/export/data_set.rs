@@ -17,7 +17,7 @@ use super::read::{FileType, Found, Options, read};
 use super::split::Split;
 use super::write::Writer;
 use crate::disk::write_whole;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result, setting};
 use crate::filter::text::{hash, text};
 use crate::measure::{Sources, measure};
 
@@ -58,7 +58,7 @@ pub struct Exported {
     /// Rows that the form cannot say.
     pub left_out: u64,
     /// The first of them: line, and why.
-    pub first_left_out: Option<(u64, String)>,
+    pub first_left_out: Option<(u64, Remedy)>,
     /// What was found in the input.
     pub found: Found,
 }
@@ -82,7 +82,7 @@ pub fn export(task: &Task) -> Result<Exported> {
             }
             Err(why) => {
                 exported.left_out += 1;
-                exported.first_left_out.get_or_insert((example.line, why.to_owned()));
+                exported.first_left_out.get_or_insert((example.line, why));
             }
         }
         Ok(())
@@ -115,8 +115,9 @@ pub fn export(task: &Task) -> Result<Exported> {
 fn check(task: &Task, exported: &Exported, groups: &[BTreeSet<u64>; 2]) -> Result<()> {
     if exported.train + exported.test == 0 {
         let (line, why) = exported.first_left_out.clone().unwrap_or_default();
-        let what = format!("no row can take the form {}; line {line}: {why}", task.form.name());
-        return Err(Error::input(&task.input, what, "choose another --format"));
+        let what = format!("no row can take the form {}", task.form.name());
+        let remedy = Remedy::from(format!("line {line}: ")).then(why).and("; choose another ").name(setting::FORMAT);
+        return Err(Error::input(&task.input, what, remedy));
     }
     if let Some(split) = &task.split
         && (exported.train == 0 || exported.test == 0)
@@ -124,13 +125,15 @@ fn check(task: &Task, exported: &Exported, groups: &[BTreeSet<u64>; 2]) -> Resul
         let side = if exported.train == 0 { "training" } else { "testing" };
         let by = split.by.as_deref().unwrap_or("prompt");
         let what = format!("of {} groups by {by} none is left for {side}", groups[0].len() + groups[1].len());
-        return Err(Error::usage(what, "use another --seed or --split, or a --split-by field with more values"));
+        let remedy = Remedy::from("use another ").name(setting::SEED).and(" or ").name(setting::SPLIT);
+        let remedy = remedy.and(", or a ").name(setting::SPLIT_BY).and(" field with more values");
+        return Err(Error::usage(what, remedy));
     }
     Ok(())
 }
 
 /// The row in its form, with the fields that are kept beside.
-fn shaped(example: &Example, task: &Task) -> Result<Map<String, Value>, &'static str> {
+fn shaped(example: &Example, task: &Task) -> Result<Map<String, Value>, Remedy> {
     let mut shaped = row(example, task.form)?;
     for name in &task.keep {
         let pointer = format!("/{}", name.replace('.', "/"));

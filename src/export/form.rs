@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::preference::Preference;
 use super::{Example, Role, Turn};
+use crate::error::{Remedy, setting};
 use crate::row::META;
 
 /// A form of rows.
@@ -169,17 +170,16 @@ fn alpaca(fields: &Map<String, Value>) -> Result<Vec<Turn>, String> {
 /// The row of `form` that says what the example says.
 ///
 /// # Errors
-/// Why the form cannot say it.
-pub fn row(example: &Example, form: Form) -> Result<Map<String, Value>, &'static str> {
+/// Why the form cannot say it, and what helps.
+pub fn row(example: &Example, form: Form) -> Result<Map<String, Value>, Remedy> {
     if form == Form::Plain {
         let mut fields = example.fields.clone();
         fields.remove(META);
         return Ok(fields);
     }
     if example.turns.is_empty() {
-        return Err(
-            "no field is known to be a prompt or an answer; name them with --prompt-field and --response-field",
-        );
+        let why = Remedy::from("no field is known to be a prompt or an answer; name them with ");
+        return Err(why.name(setting::PROMPT_FIELD).and(" and ").name(setting::RESPONSE_FIELD));
     }
     let list = |keys: (&str, &str), name: fn(Role) -> &'static str| listed(&example.turns, keys, name);
     let row = match form {
@@ -216,7 +216,7 @@ pub fn row(example: &Example, form: Form) -> Result<Map<String, Value>, &'static
     };
     match row {
         Value::Object(row) => Ok(row),
-        _ => Err("it has no fields"),
+        _ => Err("it has no fields".into()),
     }
 }
 
@@ -254,7 +254,7 @@ mod tests {
     }
 
     fn shaped(fields: Value, form: Form) -> Value {
-        row(&example(fields).expect("a known form"), form).map_or_else(Value::from, Value::Object)
+        row(&example(fields).expect("a known form"), form).map_or_else(|why| why.to_string().into(), Value::Object)
     }
 
     #[test]
@@ -338,7 +338,7 @@ mod tests {
             assert!(error.contains(part), "{error}");
         }
         assert_eq!(shaped(json!({"text": "x"}), Form::Plain), json!({"text": "x"}));
-        assert!(shaped(json!({"text": "x"}), Form::Alpaca).as_str().is_some_and(|why| why.contains("--prompt-field")));
+        assert!(shaped(json!({"text": "x"}), Form::Alpaca).as_str().is_some_and(|why| why.contains("`prompt_field`")));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use super::form::{Form, Pair, detect};
 use super::{Example, parquet};
 use crate::disk::{Lines, MOST_LINE_BYTES};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result, setting};
 use crate::filter::text::hash;
 use crate::row::{Applied, Decisions, Tally};
 
@@ -207,7 +207,8 @@ impl Reader<'_> {
 
     fn bad(&mut self, line: u64, what: String) -> Result<()> {
         if self.options.strict {
-            return Err(Error::input(self.path, format!("line {line}: {what}"), "mend it, or leave --strict out"));
+            let remedy = Remedy::from("mend it, or leave ").name(setting::STRICT).and(" out");
+            return Err(Error::input(self.path, format!("line {line}: {what}"), remedy));
         }
         self.found.bad += 1;
         if self.found.bad_rows.len() < LISTED {

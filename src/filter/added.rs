@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::condition::fits;
 use super::text::text;
-use super::{Filter, Reason};
+use super::{FieldRead, Filter, Reason, Rule};
 
 /// Bounds on the words that a field has more than another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +26,18 @@ pub struct Added {
     pub when: Map<String, Value>,
 }
 
+impl Rule for Added {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        let over = self.over.as_deref().map(|over| FieldRead::field("/over", over));
+        let field = FieldRead::field("/field", &self.field);
+        std::iter::once(field).chain(over).chain(FieldRead::condition("/when", &self.when)).collect()
+    }
+
+    fn filters(&self) -> Vec<Box<dyn Filter>> {
+        vec![Box::new(self.clone())]
+    }
+}
+
 impl Filter for Added {
     fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
         let count = |field: &str| text(row, field).split_whitespace().count() as i64;
@@ -33,11 +45,6 @@ impl Filter for Added {
         let added = count(&self.field) - self.over.as_deref().map_or(0, count);
         (fits(&self.when, row) && !(least..=most).contains(&added))
             .then(|| Reason::new("added", format!("{} adds {added} words, not {least} to {most}", self.field)))
-    }
-
-    fn fields(&self) -> Vec<&str> {
-        let condition = self.when.keys().map(String::as_str);
-        std::iter::once(self.field.as_str()).chain(self.over.as_deref()).chain(condition).collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The `filters:` key of a recipe: which rules hold, on which fields, with which bounds.
 //!
-//! Rules are asked in the order in which [`Filters`] lists them, the cheap ones first.
+//! Here stands the one list of the rules. They are asked in its order, the cheap ones first.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,173 +12,149 @@ use serde_json::{Map, Value};
 use super::added::Added;
 use super::copied::Copied;
 use super::cross_row::CrossRows;
+use super::decoding::{self, ClosedByBudget, TensionBound};
 use super::decontaminate::Decontaminate;
+use super::distinct::{DistinctField, ExactFields};
+use super::echo::Echo;
+use super::empty::Empty;
 use super::judged::Judged;
 use super::language::LanguageOf;
 use super::leak::PromptLeak;
 use super::length::Length;
-use super::near::{LEAST_THRESHOLD, Near};
+use super::loops::Loops;
+use super::near::Near;
 use super::overlap::Overlap;
 use super::phrases::Phrases;
 use super::pii::Pii;
+use super::refusal::{Refusal, Sorry};
 use super::rouge::RougeL;
 use super::semantic::Semantic;
-use super::{Filter, decoding, echo, empty, loops, refusal, sentence_end, stop_words};
-use crate::error::{Error, Result};
+use super::sentence_end::SentenceEnd;
+use super::stop_words::StopWords;
+use super::{FieldRead, Filter, Reason, Rule};
+use crate::disk::yaml::{self, Fault};
+use crate::error::Result;
+use crate::row::StepNote;
 use instil_model::model::embedder::Embedder;
 
-/// Most bytes of a file of rules.
-const MOST_BYTES: u64 = 1 << 20;
+/// Makes the type of all rules, and their list, of one text: neither can lack what the other has.
+macro_rules! rules_in_order {
+    ($(#[$of_all:meta])* pub struct Filters { $($(#[$of_rule:meta])* pub $key:ident: $rule:ty,)* }) => {
+        $(#[$of_all])*
+        pub struct Filters { $($(#[$of_rule])* pub $key: $rule,)* }
 
-/// The filters of a recipe, as its file names them. Fields are named as [`super::text::text`] reads
-/// them; none of the rules holds unless it is named.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Filters {
-    /// Fields that must hold a word.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub empty: Vec<String>,
-    /// Bounds on the length of fields.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub length: Vec<Length>,
-    /// Fields that must end as a sentence ends.
-    pub sentence_end: Vec<String>,
-    /// Fields that must not loop.
-    pub loops: Vec<String>,
-    /// `[source, echo]`: the second field must not repeat the first.
-    pub echo: Option<(String, String)>,
-    /// Fields that must not refuse the task, or speak of being a language model.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub refusal: Vec<String>,
-    /// Fields that must not say "sorry" in fewer than 80 words.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub sorry: Vec<String>,
-    /// Fields that must hold more than punctuation and stop words.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub stop_words: Vec<String>,
-    /// How many words more a field has than the one that it was made from.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub added: Vec<Added>,
-    /// Fields that must not take their words from the examples in the prompt.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub copied: Vec<Copied>,
-    /// How many of a field's words stand in another.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub overlap: Vec<Overlap>,
-    /// Phrases that fields must not hold.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub phrases: Vec<Phrases>,
-    /// Fields that must not speak of the prompt they were made with.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub prompt_leak: Option<PromptLeak>,
-    /// The language of fields.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub language: Vec<LanguageOf>,
-    /// Bounds on the scores that judging steps give.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub judged: Vec<Judged>,
-    /// Personal data and secrets: turn the row down, or mask them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pii: Option<Pii>,
-    /// Turn down a row whose text was closed by the token limit rather than by the model.
-    pub closed_by_budget: bool,
-    /// How much probability the grammar may take away.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tension: Option<decoding::TensionBound>,
-    /// Benchmark files whose items no row may hold.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub decontaminate: Option<Decontaminate>,
-    /// The field in which no two rows may be alike.
-    pub distinct: Option<String>,
-    /// Fields that, taken together, no two rows may share.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub exact: Vec<String>,
-    /// No row may be a near copy of another by its words or characters.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub near: Option<Near>,
-    /// No row may share most of its words, in order, with another.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rouge_l: Option<RougeL>,
-    /// No row may mean what another says already.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub semantic: Option<Semantic>,
+        impl Filters {
+            /// Every key with what stands under it, in the order in which rules are asked.
+            pub fn rules(&self) -> Vec<(&'static str, &dyn Rule)> {
+                vec![$((stringify!($key), &self.$key as &dyn Rule)),*]
+            }
+        }
+    };
+}
+
+rules_in_order! {
+    /// The filters of a recipe, as its file names them. Fields are named as [`super::text::text`] reads
+    /// them; none of the rules holds unless it is named.
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct Filters {
+        /// Fields that must hold a word.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[schemars(with = "Vec<String>")]
+        pub empty: Vec<Empty>,
+        /// Bounds on the length of fields.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub length: Vec<Length>,
+        /// Fields that must end as a sentence ends.
+        #[schemars(with = "Vec<String>")]
+        pub sentence_end: Vec<SentenceEnd>,
+        /// Fields that must not loop.
+        #[schemars(with = "Vec<String>")]
+        pub loops: Vec<Loops>,
+        /// `[source, echo]`: the second field must not repeat the first.
+        #[schemars(with = "Option<(String, String)>")]
+        pub echo: Option<Echo>,
+        /// Fields that must not refuse the task, or speak of being a language model.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[schemars(with = "Vec<String>")]
+        pub refusal: Vec<Refusal>,
+        /// Fields that must not say "sorry" in fewer than 80 words.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[schemars(with = "Vec<String>")]
+        pub sorry: Vec<Sorry>,
+        /// Fields that must hold more than punctuation and stop words.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[schemars(with = "Vec<String>")]
+        pub stop_words: Vec<StopWords>,
+        /// How many words more a field has than the one that it was made from.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub added: Vec<Added>,
+        /// Fields that must not take their words from the examples in the prompt.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub copied: Vec<Copied>,
+        /// How many of a field's words stand in another.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub overlap: Vec<Overlap>,
+        /// Phrases that fields must not hold.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub phrases: Vec<Phrases>,
+        /// Fields that must not speak of the prompt they were made with.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub prompt_leak: Option<PromptLeak>,
+        /// The language of fields.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub language: Vec<LanguageOf>,
+        /// Bounds on the scores that judging steps give.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub judged: Vec<Judged>,
+        /// Personal data and secrets: turn the row down, or mask them.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub pii: Option<Pii>,
+        /// Turn down a row whose text was closed by the token limit rather than by the model.
+        #[schemars(with = "bool")]
+        pub closed_by_budget: ClosedByBudget,
+        /// How much probability the grammar may take away.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub tension: Option<TensionBound>,
+        /// Benchmark files whose items no row may hold.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub decontaminate: Option<Decontaminate>,
+        /// The field in which no two rows may be alike.
+        #[schemars(with = "Option<String>")]
+        pub distinct: Option<DistinctField>,
+        /// Fields that, taken together, no two rows may share.
+        #[serde(skip_serializing_if = "ExactFields::is_empty")]
+        #[schemars(with = "Vec<String>")]
+        pub exact: ExactFields,
+        /// No row may be a near copy of another by its words or characters.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub near: Option<Near>,
+        /// No row may share most of its words, in order, with another.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub rouge_l: Option<RougeL>,
+        /// No row may mean what another says already.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub semantic: Option<Semantic>,
+    }
 }
 
 impl Filters {
     /// Reads a file that holds what stands under `filters:` in a recipe.
     ///
     /// # Errors
-    /// When it cannot be read, does not parse, has unknown keys, or a bound that cannot hold.
+    /// With the line: when it does not parse, has unknown keys, or a bound that cannot hold; or it cannot be read.
     pub fn read(path: &Path) -> Result<Self> {
-        let size = std::fs::metadata(path).map_err(|cause| Error::io("read", path, cause))?.len();
-        if size > MOST_BYTES {
-            return Err(Error::input(path, format!("{size} bytes are too many for a list of rules"), "check the path"));
-        }
-        let text = std::fs::read_to_string(path).map_err(|cause| Error::io("read", path, cause))?;
-        let options = serde_saphyr::options! { with_snippet: false };
-        let filters: Self = serde_saphyr::from_str_with_options(&text, options).map_err(|cause| {
-            let cause = cause.to_string();
-            let what = cause.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
-            Error::input(path, what, "write what stands under `filters:` in a recipe")
-        })?;
+        let text = yaml::read(path)?;
+        let filters: Self = yaml::parse(&text, path, "write what stands under `filters:` in a recipe")?;
         match filters.problem() {
-            Some(problem) => Err(Error::input(path, problem, "change the bound")),
+            Some(problem) => Err(problem.in_file(path, &text)),
             None => Ok(filters),
         }
     }
 
     /// The rules about single rows, in the order in which they are asked.
     pub fn chain(&self) -> Vec<Box<dyn Filter>> {
-        let mut chain: Vec<Box<dyn Filter>> = Vec::new();
-        for field in &self.empty {
-            chain.push(Box::new(empty::Empty { field: field.clone() }));
-        }
-        for length in &self.length {
-            chain.push(Box::new(length.clone()));
-        }
-        for field in &self.sentence_end {
-            chain.push(Box::new(sentence_end::SentenceEnd { field: field.clone() }));
-        }
-        for field in &self.loops {
-            chain.push(Box::new(loops::Loops { field: field.clone() }));
-        }
-        if let Some((source, echo)) = &self.echo {
-            chain.push(Box::new(echo::Echo { source: source.clone(), echo: echo.clone() }));
-        }
-        for field in &self.refusal {
-            chain.push(Box::new(refusal::Refusal { field: field.clone() }));
-        }
-        for field in &self.sorry {
-            chain.push(Box::new(refusal::Sorry { field: field.clone() }));
-        }
-        for field in &self.stop_words {
-            chain.push(Box::new(stop_words::StopWords { field: field.clone() }));
-        }
-        for added in &self.added {
-            chain.push(Box::new(added.clone()));
-        }
-        for copied in &self.copied {
-            chain.push(Box::new(copied.clone()));
-        }
-        for overlap in &self.overlap {
-            chain.push(Box::new(overlap.clone()));
-        }
-        for phrases in &self.phrases {
-            chain.push(Box::new(phrases.clone()));
-        }
-        if let Some(leak) = &self.prompt_leak {
-            chain.push(Box::new(leak.clone()));
-        }
-        for language in &self.language {
-            chain.push(Box::new(language.clone()));
-        }
-        for judged in &self.judged {
-            chain.push(Box::new(judged.clone()));
-        }
-        if let Some(pii) = &self.pii {
-            chain.push(Box::new(pii.clone()));
-        }
-        chain
+        self.rules().into_iter().flat_map(|(_, rule)| rule.filters()).collect()
     }
 
     /// Replaces personal data by placeholders where `pii` says so; how many were replaced.
@@ -189,7 +165,7 @@ impl Filters {
     }
 
     /// The reason to turn an attempt down for the way in which one of its texts was decoded.
-    pub fn check_decoding(&self, note: &crate::row::StepNote) -> Option<super::Reason> {
+    pub fn check_decoding(&self, note: &StepNote) -> Option<Reason> {
         decoding::check(self.closed_by_budget, self.tension, note)
     }
 
@@ -201,82 +177,19 @@ impl Filters {
         CrossRows::new(self, embedder)
     }
 
-    /// Every field of a row that a rule looks at, with the pointer to where it is named: `/loops/0`.
-    pub fn fields(&self) -> Vec<(String, &str)> {
-        let mut found: Vec<(String, &str)> = Vec::new();
-        for (key, fields) in [
-            ("empty", Some(&self.empty)),
-            ("sentence_end", Some(&self.sentence_end)),
-            ("loops", Some(&self.loops)),
-            ("refusal", Some(&self.refusal)),
-            ("sorry", Some(&self.sorry)),
-            ("stop_words", Some(&self.stop_words)),
-            ("exact", Some(&self.exact)),
-            ("prompt_leak/fields", self.prompt_leak.as_ref().map(|rule| &rule.fields)),
-            ("pii/fields", self.pii.as_ref().map(|rule| &rule.fields)),
-            ("decontaminate/fields", self.decontaminate.as_ref().map(|rule| &rule.fields)),
-            ("near/fields", self.near.as_ref().map(|rule| &rule.fields)),
-            ("rouge_l/fields", self.rouge_l.as_ref().map(|rule| &rule.fields)),
-            ("semantic/fields", self.semantic.as_ref().map(|rule| &rule.fields)),
-        ] {
-            found.extend(
-                (0..).zip(fields.into_iter().flatten()).map(|(at, field)| (format!("/{key}/{at}"), field.as_str())),
-            );
-        }
-        for (key, fields) in [
-            ("length", self.length.iter().map(|rule| &rule.field).collect::<Vec<_>>()),
-            ("added", self.added.iter().map(|rule| &rule.field).collect()),
-            ("copied", self.copied.iter().map(|rule| &rule.field).collect()),
-            ("overlap", self.overlap.iter().map(|rule| &rule.field).collect()),
-            ("language", self.language.iter().map(|rule| &rule.field).collect()),
-        ] {
-            found.extend((0..).zip(fields).map(|(at, field)| (format!("/{key}/{at}/field"), field.as_str())));
-        }
-        if let Some((source, echo)) = &self.echo {
-            found.extend([("/echo/0".to_owned(), source.as_str()), ("/echo/1".to_owned(), echo.as_str())]);
-        }
-        found.extend(self.distinct.as_deref().map(|field| ("/distinct".to_owned(), field)));
-        found
+    /// Every field that a rule looks at, with the pointer to where it is named: `/loops/0`.
+    pub fn reads(&self) -> Vec<FieldRead<'_>> {
+        let rules = self.rules().into_iter();
+        rules.flat_map(|(key, rule)| rule.reads().into_iter().map(move |read| read.under(&format!("/{key}")))).collect()
     }
 
-    /// What is wrong with the bounds, if anything: one clause that names the key.
-    pub fn problem(&self) -> Option<String> {
-        let fields = [
-            ("prompt_leak.fields", self.prompt_leak.as_ref().map(|rule| &rule.fields)),
-            ("pii.fields", self.pii.as_ref().map(|rule| &rule.fields)),
-            ("decontaminate.fields", self.decontaminate.as_ref().map(|rule| &rule.fields)),
-            ("near.fields", self.near.as_ref().map(|rule| &rule.fields)),
-            ("rouge_l.fields", self.rouge_l.as_ref().map(|rule| &rule.fields)),
-            ("semantic.fields", self.semantic.as_ref().map(|rule| &rule.fields)),
-        ];
-        if let Some((key, _)) = fields.iter().find(|(_, fields)| fields.is_some_and(Vec::is_empty)) {
-            return Some(format!("{key} is empty"));
-        }
-        let shares = [
-            ("near.threshold", self.near.as_ref().map(|rule| rule.threshold)),
-            ("rouge_l.threshold", self.rouge_l.as_ref().map(|rule| rule.threshold)),
-            ("semantic.threshold", self.semantic.as_ref().map(|rule| rule.threshold)),
-            ("decontaminate.coverage", self.decontaminate.as_ref().map(|rule| rule.coverage)),
-        ];
-        for (key, share) in shares {
-            if share.is_some_and(|share| !(share > 0.0 && share < 1.0)) {
-                return Some(format!("{key} is {}, not between 0 and 1", share.unwrap_or_default()));
-            }
-        }
-        if self.near.as_ref().is_some_and(|rule| rule.threshold < LEAST_THRESHOLD) {
-            return Some(format!("near.threshold is below {LEAST_THRESHOLD}, where candidates would be missed"));
-        }
-        if let Some(rule) = self.decontaminate.as_ref() {
-            if rule.ngram == 0 {
-                return Some("decontaminate.ngram is 0".into());
-            }
-            if rule.files.is_empty() {
-                return Some("decontaminate.files is empty".into());
-            }
-        }
-        let crossed = |bounds: Option<(usize, usize)>| bounds.is_some_and(|(least, most)| least > most);
-        let bounds = self.length.iter().find(|rule| crossed(rule.words) || crossed(rule.chars));
-        bounds.map(|rule| format!("length of {} has a least above its most", rule.field))
+    /// What is wrong with the bounds, if anything, in a clause that names the key.
+    pub fn problem(&self) -> Option<Fault> {
+        let found = self.rules().into_iter().find_map(|(key, rule)| Some(rule.problem()?.under(&format!("/{key}"))))?;
+        // Which of several rules under a key it is, the pointer says.
+        let names = found.at.split('/').filter(|part| !part.is_empty() && part.parse::<usize>().is_err());
+        let what = format!("{} {}", names.collect::<Vec<_>>().join("."), found.what);
+        Some(Fault::new(found.at, what, "change the bound"))
     }
 }
 
@@ -343,7 +256,8 @@ semantic: {fields: [a]}
             ("length: [{field: a, words: [9, 3]}]", "length of a has a least above its most"),
             ("decontaminate: {fields: [a], files: []}", "decontaminate.files is empty"),
             ("language: [{field: a, is: klingon}]", "no language has the code `klingon`"),
-            ("distict: a", "distict"),
+            ("loops: [a]\nnear: {fields: [a], threshold: 1.5}", "line 2: /near/threshold: near.threshold is 1.5"),
+            ("loops: [a]\ndistict: a", "line 2: unknown key `distict`; did you mean `distinct`?"),
             ("pii: {fields: [a], kinds: [names]}", "names"),
         ] {
             let error = parse(text).expect_err(text).to_string();

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::text::{text, word_hashes};
-use super::{Filter, Reason};
+use super::{FieldRead, Filter, Of, Reason, Rule};
 
 /// Turns down a row whose field shares a run of words with the examples of its prompt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +32,18 @@ fn default_words() -> usize {
     5
 }
 
+impl Rule for Copied {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        let from = FieldRead::each("/from", &self.from).map(|read| read.of(Of::Examples));
+        let field = FieldRead::field("/field", &self.field);
+        std::iter::once(field).chain(from).chain(FieldRead::each("/besides", &self.besides)).collect()
+    }
+
+    fn filters(&self) -> Vec<Box<dyn Filter>> {
+        vec![Box::new(self.clone())]
+    }
+}
+
 impl Filter for Copied {
     fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
         let length = self.words.max(1);
@@ -50,10 +62,6 @@ impl Filter for Copied {
             words.windows(length).any(|run| runs.contains(run))
         })?;
         Some(Reason::new("copied", format!("{} takes {length} words of the example «{found}»", self.field)))
-    }
-
-    fn fields(&self) -> Vec<&str> {
-        std::iter::once(&self.field).chain(&self.besides).map(String::as_str).collect()
     }
 }
 

@@ -95,8 +95,8 @@ impl CrossRows {
                 return Err(Error::model(&rule.model, "the rule `semantic` needs this sentence embedder", remedy));
             }
         };
-        let distinct = filters.distinct.iter().map(|field| vec![field.clone()]);
-        let exact = (!filters.exact.is_empty()).then(|| filters.exact.clone());
+        let distinct = filters.distinct.iter().map(|rule| vec![rule.field.clone()]);
+        let exact = (!filters.exact.is_empty()).then(|| filters.exact.fields.clone());
         let exact: Vec<Exact> =
             distinct.chain(exact).map(|fields| Exact { name: fields.join(" + "), fields }).collect();
         let preparer = Preparer {

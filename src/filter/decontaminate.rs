@@ -12,8 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Reason;
 use super::text::{hash_run, text, text_of, word_hashes};
+use super::{FieldRead, Problem, Reason, Rule};
 use crate::error::{Error, Result};
 
 /// Most bytes of one benchmark file.
@@ -45,6 +45,19 @@ fn default_ngram() -> usize {
 
 fn default_coverage() -> f64 {
     0.5
+}
+
+impl Rule for Decontaminate {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        FieldRead::each("/fields", &self.fields).collect()
+    }
+
+    fn problem(&self) -> Option<Problem> {
+        Problem::empty("/fields", &self.fields)
+            .or_else(|| Problem::share("/coverage", self.coverage))
+            .or_else(|| (self.ngram == 0).then(|| Problem::new("/ngram", "is 0")))
+            .or_else(|| Problem::empty("/files", &self.files))
+    }
 }
 
 impl Decontaminate {

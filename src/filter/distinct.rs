@@ -4,9 +4,51 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Other, Reason, words};
+use super::{FieldRead, Other, Reason, Rule, words};
+
+/// The rule `distinct`: the field in which no two rows may be alike.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DistinctField {
+    /// The field.
+    pub field: String,
+}
+
+impl From<&str> for DistinctField {
+    fn from(field: &str) -> Self {
+        Self { field: field.to_owned() }
+    }
+}
+
+impl Rule for DistinctField {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        vec![FieldRead::field("", &self.field)]
+    }
+}
+
+/// The rule `exact`: fields that, taken together, no two rows may share; it holds when it names one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ExactFields {
+    /// The fields.
+    pub fields: Vec<String>,
+}
+
+impl ExactFields {
+    /// Whether no field is named.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+}
+
+impl Rule for ExactFields {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        FieldRead::each("", &self.fields).collect()
+    }
+}
 
 /// What a text is remembered by: half a SHA-256 of its words.
 pub type Print = u128;

@@ -1,19 +1,44 @@
 //! An answer must not be its question again.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::text::{text, words};
-use super::{Filter, Reason};
+use super::{FieldRead, Filter, Reason, Rule};
 
 /// Words of the source in a row that the answer may take over.
 const LONGEST_COPY: usize = 8;
 
 /// Turns down a row whose `echo` field repeats its `source` field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(String, String)", into = "(String, String)")]
 pub struct Echo {
     /// The question.
     pub source: String,
     /// The answer.
     pub echo: String,
+}
+
+impl From<(String, String)> for Echo {
+    fn from((source, echo): (String, String)) -> Self {
+        Self { source, echo }
+    }
+}
+
+impl From<Echo> for (String, String) {
+    fn from(rule: Echo) -> Self {
+        (rule.source, rule.echo)
+    }
+}
+
+impl Rule for Echo {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        vec![FieldRead::field("/0", &self.source), FieldRead::field("/1", &self.echo)]
+    }
+
+    fn filters(&self) -> Vec<Box<dyn Filter>> {
+        vec![Box::new(self.clone())]
+    }
 }
 
 impl Filter for Echo {
@@ -24,10 +49,6 @@ impl Filter for Echo {
         (whole || copied > LONGEST_COPY.min(source.len().saturating_sub(1)).max(4)).then(|| {
             Reason::new("echo", format!("{} takes over {copied} words of {} in a row", self.echo, self.source))
         })
-    }
-
-    fn fields(&self) -> Vec<&str> {
-        vec![&self.source, &self.echo]
     }
 }
 

@@ -1,24 +1,33 @@
 //! A field must hold something to read.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::text::text;
-use super::{Filter, Reason};
+use super::{FieldRead, Filter, Reason, Rule};
 
 /// Turns down a row whose field has neither a letter nor a digit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Empty {
     /// The field.
     pub field: String,
+}
+
+impl Rule for Empty {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        vec![FieldRead::field("", &self.field)]
+    }
+
+    fn filters(&self) -> Vec<Box<dyn Filter>> {
+        vec![Box::new(self.clone())]
+    }
 }
 
 impl Filter for Empty {
     fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
         let empty = !text(row, &self.field).chars().any(char::is_alphanumeric);
         empty.then(|| Reason::new("empty", format!("{} holds no word", self.field)))
-    }
-
-    fn fields(&self) -> Vec<&str> {
-        vec![&self.field]
     }
 }
 

@@ -20,7 +20,7 @@ use super::rouge::Pairs;
 use super::text::{text, text_of};
 use super::{Filter, Filters, Other, Reason, first_reason};
 use crate::disk::{Line, Lines, WholeFile};
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Remedy, Result, nearest, setting};
 use crate::row::{Applied, Decisions, META, Meta, is_reserved, parse, rule};
 use instil_model::model::embedder::Embedder;
 
@@ -97,7 +97,11 @@ pub fn text_fields(input: &Path) -> Result<Vec<String>> {
             if !fields.is_empty() {
                 return Ok(fields);
             }
-            return Err(Error::input(input, "the first row has no text field", "name one with --field"));
+            return Err(Error::input(
+                input,
+                "the first row has no text field",
+                Remedy::from("name one with ").name(setting::FIELD),
+            ));
         }
     }
     Err(Error::input(input, "there is no row in this file", "give JSON Lines: one JSON object a line"))
@@ -377,7 +381,7 @@ impl Sink {
                 return Err(Error::input(
                     &self.input,
                     what,
-                    "mend the line, or leave --strict out to count it as a reject",
+                    Remedy::from("mend the line, or leave ").name(setting::STRICT).and(" out to count it as a reject"),
                 ));
             }
             if self.summary.bad_lines.len() < BAD_LINES_LISTED {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Filter, Reason};
+use super::{FieldRead, Filter, Of, Reason, Rule};
 use crate::row::Score;
 
 /// Bounds on the expected value of a score.
@@ -35,6 +35,16 @@ pub enum Verdict {
     NoGain,
 }
 
+impl Rule for Judged {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        vec![FieldRead::field("/score", &self.score).of(Of::Scores)]
+    }
+
+    fn filters(&self) -> Vec<Box<dyn Filter>> {
+        vec![Box::new(self.clone())]
+    }
+}
+
 impl Filter for Judged {
     fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
         let expected = row.get("scores")?.get(&self.score).map(Score::of)?.expected?;
@@ -45,10 +55,6 @@ impl Filter for Judged {
             Verdict::NoGain => "no_gain",
         };
         (low || high).then(|| Reason::new(rule, format!("{} is {expected}", self.score)))
-    }
-
-    fn fields(&self) -> Vec<&str> {
-        vec![&self.score]
     }
 }
 

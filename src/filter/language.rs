@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use whatlang::Lang;
 
 use super::text::text;
-use super::{Filter, Reason};
+use super::{FieldRead, Filter, Reason, Rule};
 
 /// Letters below which a text is too short to be judged.
 const LEAST_LETTERS: usize = 24;
@@ -74,6 +74,16 @@ impl LanguageOf {
     }
 }
 
+impl Rule for LanguageOf {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        vec![FieldRead::field("/field", &self.field)]
+    }
+
+    fn filters(&self) -> Vec<Box<dyn Filter>> {
+        vec![Box::new(self.clone())]
+    }
+}
+
 impl Filter for LanguageOf {
     fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
         let text = text(row, &self.field);
@@ -87,10 +97,6 @@ impl Filter for LanguageOf {
             let (lang, sure) = (found.lang().eng_name(), found.confidence());
             Reason::new("language", format!("{} is {lang} (confidence {sure:.2})", self.field))
         })
-    }
-
-    fn fields(&self) -> Vec<&str> {
-        vec![&self.field]
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::text::text;
-use super::{Filter, Reason};
+use super::{FieldRead, Filter, Problem, Reason, Rule};
 
 /// What the prompts of Evol-Instruct (arXiv 2304.12244) leave behind when a rewrite fails, and what
 /// few-shot and chat prompts leave.
@@ -47,6 +47,20 @@ impl PromptLeak {
     }
 }
 
+impl Rule for PromptLeak {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        FieldRead::each("/fields", &self.fields).collect()
+    }
+
+    fn problem(&self) -> Option<Problem> {
+        Problem::empty("/fields", &self.fields)
+    }
+
+    fn filters(&self) -> Vec<Box<dyn Filter>> {
+        vec![Box::new(self.clone())]
+    }
+}
+
 impl Filter for PromptLeak {
     fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
         self.fields.iter().find_map(|field| {
@@ -54,10 +68,6 @@ impl Filter for PromptLeak {
             let found = self.phrases.iter().find(|phrase| holds(&text, &phrase.to_lowercase()))?;
             Some(Reason::new("prompt_leak", format!("{field} says «{found}»")))
         })
-    }
-
-    fn fields(&self) -> Vec<&str> {
-        self.fields.iter().map(String::as_str).collect()
     }
 }
 

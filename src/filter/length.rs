@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::text::{text, words};
-use super::{Filter, Reason};
+use super::{FieldRead, Filter, Problem, Reason, Rule};
 
 /// Turns down a row whose field is shorter or longer than its bounds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +21,22 @@ pub struct Length {
     pub chars: Option<(usize, usize)>,
 }
 
+impl Rule for Length {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        vec![FieldRead::field("/field", &self.field)]
+    }
+
+    fn problem(&self) -> Option<Problem> {
+        let crossed = |bounds: Option<(usize, usize)>| bounds.is_some_and(|(least, most)| least > most);
+        let what = || Problem::new("", format!("of {} has a least above its most", self.field));
+        (crossed(self.words) || crossed(self.chars)).then(what)
+    }
+
+    fn filters(&self) -> Vec<Box<dyn Filter>> {
+        vec![Box::new(self.clone())]
+    }
+}
+
 impl Filter for Length {
     fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
         let text = text(row, &self.field);
@@ -32,10 +48,6 @@ impl Filter for Length {
         };
         judge(self.chars, &|| text.chars().count(), "characters")
             .or_else(|| judge(self.words, &|| words(&text).len(), "words"))
-    }
-
-    fn fields(&self) -> Vec<&str> {
-        vec![&self.field]
     }
 }
 

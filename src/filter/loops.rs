@@ -1,10 +1,11 @@
 //! A text must not loop: the same line or the same run of words again and again.
 
 use rustc_hash::FxHashSet;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::text::{text, words};
-use super::{Filter, Reason};
+use super::{FieldRead, Filter, Reason, Rule};
 
 /// Length of the runs that are counted, in words.
 const RUN: usize = 3;
@@ -12,9 +13,21 @@ const RUN: usize = 3;
 const MOST_REPEATED: f64 = 0.2;
 
 /// Turns down a row whose field repeats itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Loops {
     /// The field.
     pub field: String,
+}
+
+impl Rule for Loops {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        vec![FieldRead::field("", &self.field)]
+    }
+
+    fn filters(&self) -> Vec<Box<dyn Filter>> {
+        vec![Box::new(self.clone())]
+    }
 }
 
 impl Filter for Loops {
@@ -34,10 +47,6 @@ impl Filter for Loops {
         (share > MOST_REPEATED).then(|| {
             Reason::new("loop", format!("{:.0} % of {}'s word runs repeat earlier ones", share * 100.0, self.field))
         })
-    }
-
-    fn fields(&self) -> Vec<&str> {
-        vec![&self.field]
     }
 }
 

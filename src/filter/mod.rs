@@ -1,9 +1,9 @@
 //! Filters: rules that turn a row down, each with a name and a reason. One rule a file.
 //!
 //! A rejected row is data, not an error. There are three kinds of rules, and [`Filters`] (the
-//! `filters:` key of a recipe) names them all:
+//! `filters:` key of a recipe) names them all; each is a [`Rule`]:
 //!
-//! - rules about one row alone implement [`Filter`]; [`Filters::chain`] gives them in order;
+//! - rules about one row alone have a [`Filter`]; [`Filters::chain`] gives them in order;
 //! - rules about how a text was decoded ([`decoding`]) see its step notes;
 //! - rules that compare a row with other rows ([`cross_row`]) are asked in row order.
 //!
@@ -31,32 +31,20 @@ pub mod phrases;
 pub mod pii;
 pub mod refusal;
 pub mod rouge;
+pub mod rule;
 pub mod semantic;
 pub mod sentence_end;
 pub mod stop_words;
 pub mod text;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 pub use crate::row::Reason;
 pub use config::Filters;
 pub use cross_row::{Candidate, CrossRows, Prepared};
 pub use distinct::Distinct;
+pub use rule::{FieldRead, Filter, Of, Problem, Rule, first_reason};
 pub use text::words;
-
-/// A rule about one row.
-pub trait Filter: Send + Sync {
-    /// The reason to turn `row` down, if there is one.
-    fn check(&self, row: &Map<String, Value>) -> Option<Reason>;
-    /// The fields that it reads, by which a run asks it as soon as they are there.
-    fn fields(&self) -> Vec<&str>;
-}
-
-/// The first reason that a chain finds.
-pub fn first_reason(chain: &[Box<dyn Filter>], row: &Map<String, Value>) -> Option<Reason> {
-    chain.iter().find_map(|filter| filter.check(row))
-}
 
 /// A row that a row was found to be like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

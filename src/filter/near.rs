@@ -23,7 +23,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::{hash, hash_run, mix, word_hashes};
-use super::{Other, Reason};
+use super::{FieldRead, Other, Problem, Reason, Rule};
 use crate::error::{Error, Result};
 
 /// Bands of a signature.
@@ -58,6 +58,20 @@ pub struct Near {
 
 fn default_threshold() -> f64 {
     0.7
+}
+
+impl Rule for Near {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        FieldRead::each("/fields", &self.fields).collect()
+    }
+
+    fn problem(&self) -> Option<Problem> {
+        let missed =
+            || Problem::new("/threshold", format!("is below {LEAST_THRESHOLD}, where candidates would be missed"));
+        Problem::empty("/fields", &self.fields)
+            .or_else(|| Problem::share("/threshold", self.threshold))
+            .or_else(|| (self.threshold < LEAST_THRESHOLD).then(missed))
+    }
 }
 
 impl Near {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::condition::fits;
 use super::stop_words::is_stop_word;
 use super::text::{text, words};
-use super::{Filter, Reason};
+use super::{FieldRead, Filter, Reason, Rule};
 
 /// Bounds on the share of a field's words that stand in another field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -44,6 +44,17 @@ fn is_none(count: &usize) -> bool {
     *count == 0
 }
 
+impl Rule for Overlap {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        let fields = [FieldRead::field("/field", &self.field), FieldRead::field("/with", &self.with)];
+        fields.into_iter().chain(FieldRead::condition("/when", &self.when)).collect()
+    }
+
+    fn filters(&self) -> Vec<Box<dyn Filter>> {
+        vec![Box::new(self.clone())]
+    }
+}
+
 impl Filter for Overlap {
     fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
         if !fits(&self.when, row) {
@@ -69,10 +80,6 @@ impl Filter for Overlap {
             let (field, with) = (&self.field, &self.with);
             Reason::new("overlap", format!("{field} shares {:.0} % of its words with {with}", share * 100.0))
         })
-    }
-
-    fn fields(&self) -> Vec<&str> {
-        [self.field.as_str(), &self.with].into_iter().chain(self.when.keys().map(String::as_str)).collect()
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::condition::fits;
 use super::leak::holds;
 use super::text::text;
-use super::{Filter, Reason};
+use super::{FieldRead, Filter, Reason, Rule};
 
 /// Turns down a row whose field holds one of some phrases.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -22,6 +22,18 @@ pub struct Phrases {
     pub when: Map<String, Value>,
 }
 
+impl Rule for Phrases {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        std::iter::once(FieldRead::field("/field", &self.field))
+            .chain(FieldRead::condition("/when", &self.when))
+            .collect()
+    }
+
+    fn filters(&self) -> Vec<Box<dyn Filter>> {
+        vec![Box::new(self.clone())]
+    }
+}
+
 impl Filter for Phrases {
     fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
         if !fits(&self.when, row) {
@@ -30,10 +42,6 @@ impl Filter for Phrases {
         let text = text(row, &self.field).to_lowercase();
         let found = self.phrases.iter().find(|phrase| holds(&text, &phrase.to_lowercase()))?;
         Some(Reason::new("phrase", format!("{} says «{found}»", self.field)))
-    }
-
-    fn fields(&self) -> Vec<&str> {
-        std::iter::once(self.field.as_str()).chain(self.when.keys().map(String::as_str)).collect()
     }
 }
 

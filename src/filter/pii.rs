@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::text::text;
-use super::{Filter, Reason};
+use super::{FieldRead, Filter, Problem, Reason, Rule};
 
 /// The rule, as a recipe names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -204,6 +204,20 @@ impl Pii {
     }
 }
 
+impl Rule for Pii {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        FieldRead::each("/fields", &self.fields).collect()
+    }
+
+    fn problem(&self) -> Option<Problem> {
+        Problem::empty("/fields", &self.fields)
+    }
+
+    fn filters(&self) -> Vec<Box<dyn Filter>> {
+        vec![Box::new(self.clone())]
+    }
+}
+
 impl Filter for Pii {
     fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
         if self.action == Action::Mask {
@@ -215,10 +229,6 @@ impl Filter for Pii {
             let first = finds.first()?;
             Some(Reason::new("pii", format!("{field} holds {} of kind {}", finds.len(), first.kind.name())))
         })
-    }
-
-    fn fields(&self) -> Vec<&str> {
-        self.fields.iter().map(String::as_str).collect()
     }
 }
 

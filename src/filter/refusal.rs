@@ -1,9 +1,10 @@
 //! An answer must answer: no refusal, no talk of being a language model.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::text::text;
-use super::{Filter, Reason};
+use super::{FieldRead, Filter, Reason, Rule};
 
 /// What a refusal opens with.
 const OPENINGS: [&str; 17] = [
@@ -46,9 +47,21 @@ const SORRY_WORDS: usize = 80;
 const OPENING_CHARS: usize = 200;
 
 /// Turns down a row whose field refuses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Refusal {
     /// The field.
     pub field: String,
+}
+
+impl Rule for Refusal {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        vec![FieldRead::field("", &self.field)]
+    }
+
+    fn filters(&self) -> Vec<Box<dyn Filter>> {
+        vec![Box::new(self.clone())]
+    }
 }
 
 impl Filter for Refusal {
@@ -56,17 +69,25 @@ impl Filter for Refusal {
         let found = refusal(&text(row, &self.field))?;
         Some(Reason::new("refusal", format!("{} says «{found}»", self.field)))
     }
-
-    fn fields(&self) -> Vec<&str> {
-        vec![&self.field]
-    }
 }
 
 /// Turns down a row whose short field says "sorry" anywhere: Evol-Instruct's second elimination rule to the letter
 /// (arXiv 2304.12244). [`Refusal`] is the finer rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Sorry {
     /// The field.
     pub field: String,
+}
+
+impl Rule for Sorry {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        vec![FieldRead::field("", &self.field)]
+    }
+
+    fn filters(&self) -> Vec<Box<dyn Filter>> {
+        vec![Box::new(self.clone())]
+    }
 }
 
 impl Filter for Sorry {
@@ -75,10 +96,6 @@ impl Filter for Sorry {
         let count = text.split_whitespace().count();
         (count < SORRY_WORDS && text.contains("sorry"))
             .then(|| Reason::new("sorry", format!("{} says sorry in {count} words", self.field)))
-    }
-
-    fn fields(&self) -> Vec<&str> {
-        vec![&self.field]
     }
 }
 

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::word_hashes;
-use super::{Other, Reason};
+use super::{FieldRead, Other, Problem, Reason, Rule};
 
 /// The rule, as a recipe names it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,6 +35,16 @@ fn default_threshold() -> f64 {
 /// Words that a text must share with the new one before it is looked at, where so many must be shared at all.
 /// Counting one word more in all texts costs less than looking at those that share a single rare word.
 const LEAST_MET: usize = 3;
+
+impl Rule for RougeL {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        FieldRead::each("/fields", &self.fields).collect()
+    }
+
+    fn problem(&self) -> Option<Problem> {
+        Problem::empty("/fields", &self.fields).or_else(|| Problem::share("/threshold", self.threshold))
+    }
+}
 
 impl RougeL {
     /// The rule over `fields` with Self-Instruct's threshold.

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Other, Reason};
+use super::{FieldRead, Other, Problem, Reason, Rule};
 use crate::catalog::DEFAULT_EMBEDDER;
 use crate::error::Result;
 use instil_model::model::embedder::Embedder;
@@ -48,6 +48,16 @@ fn default_threshold() -> f64 {
 
 fn default_model() -> String {
     DEFAULT_EMBEDDER.into()
+}
+
+impl Rule for Semantic {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        FieldRead::each("/fields", &self.fields).collect()
+    }
+
+    fn problem(&self) -> Option<Problem> {
+        Problem::empty("/fields", &self.fields).or_else(|| Problem::share("/threshold", self.threshold))
+    }
 }
 
 impl Semantic {

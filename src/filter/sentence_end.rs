@@ -1,14 +1,27 @@
 //! A text must end as sentences end: not in the middle of a word, a clause or a list marker.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::text::text;
-use super::{Filter, Reason};
+use super::{FieldRead, Filter, Reason, Rule};
 
 /// Turns down a row whose field does not end as a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct SentenceEnd {
     /// The field.
     pub field: String,
+}
+
+impl Rule for SentenceEnd {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        vec![FieldRead::field("", &self.field)]
+    }
+
+    fn filters(&self) -> Vec<Box<dyn Filter>> {
+        vec![Box::new(self.clone())]
+    }
 }
 
 impl Filter for SentenceEnd {
@@ -19,10 +32,6 @@ impl Filter for SentenceEnd {
         }
         let tail: String = text.chars().rev().take(20).collect::<Vec<_>>().into_iter().rev().collect();
         Some(Reason::new("sentence_end", format!("{} ends with «{tail}»", self.field)))
-    }
-
-    fn fields(&self) -> Vec<&str> {
-        vec![&self.field]
     }
 }
 

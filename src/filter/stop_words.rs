@@ -1,9 +1,10 @@
 //! A text must say something: not only punctuation and stop words (Evol-Instruct's third elimination rule).
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::text::{text, words};
-use super::{Filter, Reason};
+use super::{FieldRead, Filter, Reason, Rule};
 
 /// English words that carry no content by themselves.
 const STOP_WORDS: &[&str] = &[
@@ -151,19 +152,27 @@ pub fn is_stop_word(word: &str) -> bool {
 }
 
 /// Turns down a row whose field holds no other word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct StopWords {
     /// The field.
     pub field: String,
+}
+
+impl Rule for StopWords {
+    fn reads(&self) -> Vec<FieldRead<'_>> {
+        vec![FieldRead::field("", &self.field)]
+    }
+
+    fn filters(&self) -> Vec<Box<dyn Filter>> {
+        vec![Box::new(self.clone())]
+    }
 }
 
 impl Filter for StopWords {
     fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
         let idle = words(&text(row, &self.field)).iter().all(|word| is_stop_word(word));
         idle.then(|| Reason::new("stop_words", format!("{} holds nothing but stop words", self.field)))
-    }
-
-    fn fields(&self) -> Vec<&str> {
-        vec![&self.field]
     }
 }
 

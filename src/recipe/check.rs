@@ -6,6 +6,7 @@ use super::attributes::check_condition;
 use super::prompt::{Templates, is_template};
 use super::{BestOf, Fault, Form, Output, Recipe, Scale, Step};
 use crate::error::nearest;
+use crate::filter::{FieldRead, Of};
 use instil_grammar::grammar::{GrammarSource, Options, Program};
 
 /// Names that every template can use.
@@ -67,21 +68,29 @@ impl Recipe {
 
     /// A rule on a field that no row has would pass every row.
     fn check_filters(&self) -> Result<(), Fault> {
-        // Fields of seeds and of whole schemas are known with the rows only.
-        let is_open = self.steps.iter().any(|step| step.field == "*");
-        if is_open || self.seeds.is_some() {
-            return Ok(());
-        }
+        let scores = self.steps.iter().filter(|step| step.output.is_score()).map(|step| step.field.as_str());
+        let scores: Vec<&str> = scores.collect();
+        let shown: BTreeSet<&str> = self.examples.iter().flat_map(|one| one.keys().map(String::as_str)).collect();
+        let shown: Vec<&str> = shown.into_iter().collect();
         let steps = self.steps.iter().filter(|step| !step.output.is_score()).map(|step| step.field.as_str());
-        let known: Vec<&str> = steps.chain(self.attributes.iter().map(|attribute| attribute.name.as_str())).collect();
-        for (at, field) in self.filters.fields() {
-            let root = field.split('.').next().unwrap_or(field);
-            if !known.contains(&field) && !known.contains(&root) {
-                let remedy = match nearest(field, known.iter().copied()) {
+        let fields: Vec<&str> = steps.chain(self.attributes.iter().map(|attribute| attribute.name.as_str())).collect();
+        // Fields of seeds and of whole schemas are known with the rows only.
+        let is_open = self.seeds.is_some() || self.steps.iter().any(|step| step.field == "*");
+        for FieldRead { at, name, of } in self.filters.reads() {
+            let root = name.split('.').next().unwrap_or(name);
+            let (is_known, known, what) = match of {
+                Of::Row => (is_open || fields.contains(&name) || fields.contains(&root), &fields, "no step fills"),
+                Of::Scores => (scores.contains(&name), &scores, "no step gives the score"),
+                // Without examples nothing can be taken from them.
+                Of::Examples => (shown.is_empty() || shown.contains(&name), &shown, "no example has"),
+            };
+            if !is_known {
+                let remedy = match nearest(name, known.iter().copied()) {
                     Some(near) => format!("did you mean `{near}`?"),
+                    None if known.is_empty() => "add a step whose output is a score, or leave the rule out".into(),
                     None => format!("it can be: {}", known.join(", ")),
                 };
-                return Err(Fault::new(format!("/filters{at}"), format!("no step fills `{field}`"), remedy));
+                return Err(Fault::new(format!("/filters{at}"), format!("{what} `{name}`"), remedy));
             }
         }
         Ok(())
@@ -218,5 +227,138 @@ impl Recipe {
         let swapped = scale.swapped.as_deref().unwrap_or_default();
         let checked = Templates::default().check(swapped, known);
         checked.map_err(|(what, remedy)| Fault::new(format!("{at}/swapped"), what, remedy))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::filter::Filters;
+
+    const HEAD: &str = "\
+name: sample
+schema: instruction-response
+attributes: [{name: topic, values: [bread, tides]}]
+examples: [{clause: one}, {clause: two}]
+steps:
+  - {field: instruction, prompt: a, output: {text: {}}}
+  - {field: response, prompt: b, output: {text: {}}}
+  - {field: quality, prompt: c, output: {score: {choices: [yes it is, no]}}}
+filters:
+";
+    const NAMES: [&str; 5] = ["topic", "clause", "instruction", "response", "quality"];
+
+    /// Every rule with every key that it can have, fields by the names of the recipe above.
+    fn every_rule() -> Value {
+        let when = json!({"topic": "bread"});
+        json!({
+            "empty": ["instruction", "response"],
+            "length": [{"field": "instruction", "words": [1, 9], "chars": [1, 99]}],
+            "sentence_end": ["response"],
+            "loops": ["response"],
+            "echo": ["instruction", "response"],
+            "refusal": ["response"],
+            "sorry": ["response"],
+            "stop_words": ["response"],
+            "added": [{"field": "response", "over": "instruction", "words": [1, 9], "when": when}],
+            "copied": [{"field": "instruction", "from": ["clause"], "besides": ["response"], "words": 4}],
+            "overlap": [
+                {"field": "response", "with": "instruction", "least": 0.1, "most": 0.9, "own": 2, "when": when},
+            ],
+            "phrases": [{"field": "response", "phrases": ["the user"], "when": when}],
+            "prompt_leak": {"fields": ["instruction"], "phrases": ["given prompt"]},
+            "language": [{"field": "response", "is": "en", "confidence": 0.4}],
+            "judged": [{"score": "quality", "least": 0.1, "most": 0.9, "reason": "judged"}],
+            "pii": {"fields": ["response"], "action": "mask", "kinds": ["email"]},
+            "closed_by_budget": true,
+            "tension": {"mean": 0.5, "max": 0.9},
+            "decontaminate": {
+                "fields": ["instruction"], "files": ["test.jsonl"], "item_fields": ["question"], "ngram": 8, "coverage": 0.5,
+            },
+            "distinct": "instruction",
+            "exact": ["instruction", "response"],
+            "near": {"fields": ["instruction"], "threshold": 0.8, "shingles": "chars"},
+            "rouge_l": {"fields": ["instruction"], "threshold": 0.7},
+            "semantic": {"fields": ["instruction"], "threshold": 0.9, "model": "all-minilm-l6-v2"},
+        })
+    }
+
+    fn told(rules: &Value) -> Result<(), String> {
+        let rules = rules.as_object().expect("keys").iter();
+        let text: String = rules.map(|(key, rule)| format!("  {key}: {rule}\n")).collect();
+        Recipe::parse(&format!("{HEAD}{text}"), Path::new("r.yaml")).map(drop).map_err(|error| error.to_string())
+    }
+
+    /// The values and keys in `tree` that are names of the recipe, by pointer.
+    fn places(tree: &Value, at: &str, found: &mut Vec<(String, String)>) {
+        let below: Vec<(String, &Value)> = match tree {
+            Value::String(name) if NAMES.contains(&name.as_str()) => return found.push((at.into(), name.clone())),
+            Value::Array(list) => (0..).map(|index: usize| index.to_string()).zip(list).collect(),
+            Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), value)).collect(),
+            _ => return,
+        };
+        for (key, value) in below {
+            let place = format!("{at}/{key}");
+            if NAMES.contains(&key.as_str()) {
+                found.push((place.clone(), key));
+            }
+            places(value, &place, found);
+        }
+    }
+
+    /// `tree` with the name at `at` misspelt as `wrong`; gives where it then stands.
+    fn misspell(tree: &mut Value, at: &str, wrong: &str) -> String {
+        let (parent, key) = at.rsplit_once('/').expect("a pointer");
+        let value = tree.pointer_mut(at).expect("a place");
+        if value.as_str().is_some_and(|name| NAMES.contains(&name)) && !NAMES.contains(&key) {
+            *value = wrong.into();
+            return at.to_owned();
+        }
+        let map = tree.pointer_mut(parent).and_then(Value::as_object_mut).expect("a condition");
+        let value = map.remove(key).expect("a key");
+        map.insert(wrong.to_owned(), value);
+        format!("{parent}/{wrong}")
+    }
+
+    #[test]
+    fn every_misspelt_field_of_every_rule_is_refused_with_its_line() {
+        let rules = every_rule();
+        assert_eq!(told(&rules), Ok(()));
+        let mut found = Vec::new();
+        places(&rules, "", &mut found);
+        for (at, name) in &found {
+            let mut rules = rules.clone();
+            let key = at.split('/').nth(1).expect("a key");
+            let line =
+                HEAD.lines().count() + 1 + rules.as_object().expect("keys").keys().position(|k| k == key).expect("it");
+            let wrong = format!("{}x{}", &name[..3], &name[3..]);
+            let place = misspell(&mut rules, at, &wrong);
+            let told = told(&rules).expect_err(at);
+            assert!(told.starts_with(&format!("r.yaml: line {line}: /filters{place}: no ")), "{at}: {told}");
+            assert!(told.ends_with(&format!("`{wrong}`; did you mean `{name}`?")), "{at}: {told}");
+        }
+    }
+
+    #[test]
+    fn the_rules_above_are_all_rules_with_all_their_keys() {
+        let rules = every_rule();
+        let names: Vec<&str> = rules.as_object().expect("keys").keys().map(String::as_str).collect();
+        assert_eq!(Filters::default().rules().iter().map(|(key, _)| *key).collect::<Vec<_>>(), names);
+        let schema = schemars::schema_for!(Filters).to_value();
+        for (key, property) in schema["properties"].as_object().expect("properties") {
+            let Some((_, name)) = property.to_string().split_once("#/$defs/").map(|(_, rest)| ((), rest.to_owned()))
+            else {
+                continue;
+            };
+            let name = name.split('"').next().expect("a name").to_owned();
+            let rule = rules[key].get(0).unwrap_or(&rules[key]);
+            for part in schema["$defs"][&name]["properties"].as_object().expect("properties").keys() {
+                assert!(rule.get(part).is_some(), "{key}.{part} is not tried");
+            }
+        }
     }
 }

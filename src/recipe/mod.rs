@@ -1,6 +1,6 @@
 //! Recipes: attributes, few-shot examples, prompt templates and steps that together make a row.
 //!
-//! A [`Recipe`] is data, read from YAML ([`yaml`]); the built-in ones lie in `recipes/` for users to copy. A
+//! A [`Recipe`] is data, read from YAML; the built-in ones lie in `recipes/` for users to copy. A
 //! row gets its [`attributes`] from [`assign`] and its few-shot [`examples`]; each step then renders a prompt
 //! ([`prompt`]), and what is decoded under the step's output becomes a field that later steps see.
 
@@ -16,7 +16,6 @@ pub mod needs;
 pub mod prompt;
 pub mod scale;
 pub mod text_output;
-pub mod yaml;
 
 use std::path::Path;
 
@@ -31,10 +30,14 @@ pub use likelihood::Likelihood;
 pub use needs::Dealer;
 pub use scale::Scale;
 pub use text_output::TextOutput;
-pub use yaml::Fault;
 
+use crate::disk::yaml;
+pub use crate::disk::yaml::Fault;
 use crate::error::Result;
 use crate::filter::Filters;
+
+/// What helps where a YAML file of a run or a recipe does not parse.
+pub const COMPARE: &str = "compare it with `instil init`";
 
 /// How rows of one kind are made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -262,7 +265,7 @@ impl Recipe {
     /// # Errors
     /// With the line: YAML that does not parse, unknown keys, or a recipe that cannot make a row.
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
-        let mut recipe: Self = yaml::parse(text, path)?;
+        let mut recipe: Self = yaml::parse(text, path, COMPARE)?;
         recipe.resolve(path.parent().unwrap_or(Path::new("")))?;
         recipe.check().map_err(|fault| fault.in_file(path, text))?;
         Ok(recipe)

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::filled::{self, BadLines};
 use super::queue::{Waiting, urgency};
 use crate::disk::{AppendedLines, Lines, WholeFile};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result, setting};
 use crate::plan::Plan;
 use crate::row::{Applied, Decision, Decisions, RunFiles, Tally, Verdict, fields_of, hash_of, id_of, parse};
 use crate::validator::Validator;
@@ -141,7 +141,7 @@ impl Desk {
         }
         let mut bad = BadLines::default();
         let found = filled::read(&self.files.review, &mut bad)?;
-        let remedy = "take them with --apply, or remove the file";
+        let remedy = Remedy::from("take them with ").name(setting::APPLY).and(", or remove the file");
         if bad.check(&self.files.review).is_err() {
             return Err(Error::input(&self.files.review, "holds lines that were changed and not applied", remedy));
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::ledger::{Ledger, Recovered};
 use crate::disk::{AppendedLines, write_whole};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result, setting};
 use crate::plan::Plan;
 use crate::row::RunFiles;
 
@@ -50,7 +50,8 @@ impl RunDirectory {
         let is_new = ![&files.plan, &files.records, &files.ledger].into_iter().any(|file| file.exists());
         if !is_new {
             if !resume {
-                let remedy = "add --resume to go on with it, or choose another -o";
+                let remedy = Remedy::from("add ").name(setting::RESUME).and(" to go on with it, or choose another ");
+                let remedy = remedy.name(setting::OUTPUT);
                 return Err(Error::input(path, "there is a run in this directory already", remedy));
             }
             agree(&Plan::read(path)?, plan, path)?;
@@ -153,7 +154,7 @@ pub fn lock(path: &Path) -> Result<File> {
                 return Err(Error::input(
                     path,
                     "another process is writing this run",
-                    "wait for it, or choose another -o",
+                    Remedy::from("wait for it, or choose another ").name(setting::OUTPUT),
                 ));
             }
             Err(TryLockError::Error(cause)) => return Err(Error::io("lock", &file, cause)),
@@ -171,11 +172,13 @@ fn agree(there: &Plan, wanted: &Plan, path: &Path) -> Result<()> {
     }
     if !differences.is_empty() {
         let what = format!("the run that stands here was planned otherwise: {}", differences.join("; "));
-        return Err(Error::input(path, what, "resume it with its own settings, or choose another -o"));
+        let remedy = Remedy::from("resume it with its own settings, or choose another ").name(setting::OUTPUT);
+        return Err(Error::input(path, what, remedy));
     }
     if wanted.rows < there.rows {
         let what = format!("the run has {} rows, and {} were asked for", there.rows, wanted.rows);
-        return Err(Error::input(path, what, format!("use -n {} or more", there.rows)));
+        let remedy = Remedy::from("use ").set(setting::ROWS, there.rows.to_string()).and(" or more");
+        return Err(Error::input(path, what, remedy));
     }
     Ok(())
 }

@@ -9,9 +9,11 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::error::{Error, Result, nearest, suggest};
+use crate::disk::{read_text, yaml};
+use crate::error::{Error, Remedy, Result, nearest, setting, suggest};
 use crate::filter::Filters;
-use crate::recipe::{Attribute, Balance, DrawsOverride, Fault, Held, Quota, Recipe, builtin, yaml};
+use crate::recipe::{Attribute, Balance, COMPARE, DrawsOverride, Fault, Held, Quota, Recipe, builtin};
+use crate::validator::read_schema;
 
 /// What a run is asked to be. Everything may be left out; flags of the same names win.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -68,6 +70,14 @@ pub struct RunFile {
     /// Filters in place of the recipe's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filters: Option<Filters>,
+}
+
+impl RunFile {
+    /// Whether anything is said that decides what stands in a row: all but how many rows there are to be, where, and
+    /// what makes them how many at a time.
+    pub fn decides_rows(&self) -> bool {
+        Self { rows: None, output: None, device: None, batch: None, ..self.clone() } != Self::default()
+    }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -142,7 +152,7 @@ impl Source {
     /// [`Error::Input`] with the line, when it does not parse or has unknown keys.
     pub fn read(path: &Path) -> Result<Self> {
         let text = yaml::read(path)?;
-        let file = if text.trim().is_empty() { RunFile::default() } else { yaml::parse(&text, path)? };
+        let file = if text.trim().is_empty() { RunFile::default() } else { yaml::parse(&text, path, COMPARE)? };
         Ok(Self { file, path: path.to_owned(), text })
     }
 
@@ -151,9 +161,9 @@ impl Source {
     /// # Errors
     /// When the place does not exist or cannot hold the value.
     pub fn set(&mut self, assignment: &str) -> Result<()> {
-        let fail = |what: String, remedy: String| Error::usage(format!("--set {assignment}: {what}"), remedy);
+        let fail = |what: String, remedy: Remedy| Error::usage(format!("{assignment}: {what}"), remedy);
         let Some((place, value)) = assignment.split_once('=') else {
-            return Err(fail("has no `=`".into(), "write it as --set a.b=c".into()));
+            return Err(fail("has no `=`".into(), Remedy::from("write it as ").set(setting::SET, "a.b=c")));
         };
         let place = place.trim();
         if place.split('.').next() == Some("recipe") && place.contains('.') {
@@ -166,12 +176,20 @@ impl Source {
             return Err(fail("a map is not a single value".into(), "change it in the run file".into()));
         }
         let mut tree = serde_json::to_value(&self.file).expect("a run file is plain data");
-        put(&mut tree, place, value).map_err(|(what, remedy)| fail(what, remedy))?;
+        put(&mut tree, place, value).map_err(|(what, remedy)| fail(what, remedy.into()))?;
         self.file = serde_json::from_value(tree).map_err(|cause| {
             let (what, remedy) = suggest::explain(&cause.to_string());
-            fail(what, if remedy.is_empty() { "compare it with `instil init`".into() } else { remedy })
+            fail(what, if remedy.is_empty() { COMPARE.into() } else { remedy.into() })
         })?;
         Ok(())
+    }
+
+    /// Lays another run file over this one: what it says wins.
+    pub fn lay_over(&mut self, over: &RunFile) {
+        let tree = |file: &RunFile| serde_json::to_value(file).expect("a run file is plain data");
+        let mut under = tree(&self.file);
+        lay_over(&mut under, tree(over));
+        self.file = serde_json::from_value(under).expect("each part is as it was in a run file");
     }
 
     /// Changes the recipe, which is then no longer the one that was named.
@@ -242,7 +260,8 @@ impl Source {
             recipe.filters = filters.clone();
         }
         if let Some(problem) = recipe.filters.problem() {
-            return Err(in_file(Fault::new("/filters", problem, "see `instil filter --help`")));
+            let problem = Fault { remedy: "see `instil filter --help`".into(), ..problem };
+            return Err(in_file(problem.under("/filters")));
         }
         recipe.check().map_err(in_file)?;
         if file.rows == Some(0) {
@@ -303,15 +322,33 @@ impl Source {
             return Ok(serde_json::from_str(builtin::grammar(&recipe.schema)?).expect("bundled grammars are JSON"));
         };
         let path = self.folder().join(path);
-        let bytes = std::fs::read(&path)
-            .map_err(|cause| self.at("/schema", &path.to_string_lossy(), Error::io("read", &path, cause)))?;
-        let text = String::from_utf8(bytes).map_err(|_| Error::input(&path, "not UTF-8 text", "save it as UTF-8"))?;
-        let schema: Value = serde_json::from_str(&text)
-            .map_err(|cause| Error::input(&path, format!("not JSON: {cause}"), "a schema is a JSON object"))?;
-        if schema.is_object() || schema.is_boolean() {
-            return Ok(schema);
+        let text = read_text(&path).map_err(|cause| self.at("/schema", &path.to_string_lossy(), cause))?;
+        read_schema(&text, &path)
+    }
+}
+
+/// Lays one tree over another: maps are merged, attributes take the place of those of their names, and all else that
+/// `over` has is taken from it.
+fn lay_over(under: &mut Value, over: Value) {
+    let (Value::Object(under), Value::Object(over)) = (&mut *under, &over) else {
+        *under = over;
+        return;
+    };
+    for (key, value) in over {
+        match (under.get_mut(key), value) {
+            (Some(Value::Array(under)), Value::Array(over)) if key == "attributes" => {
+                for attribute in over {
+                    match under.iter_mut().find(|other| other["name"] == attribute["name"]) {
+                        Some(other) => other.clone_from(attribute),
+                        None => under.push(attribute.clone()),
+                    }
+                }
+            }
+            (Some(under), value) => lay_over(under, value.clone()),
+            (None, value) => {
+                under.insert(key.clone(), value.clone());
+            }
         }
-        Err(Error::input(&path, "not a JSON Schema", "a schema is a JSON object, or true or false"))
     }
 }
 
@@ -382,6 +419,36 @@ mod tests {
     }
 
     #[test]
+    fn a_run_file_laid_over_another_wins_where_it_says_something() {
+        let under = "rows: 5\nseed: 3\nattributes:\n  - {name: place, values: [here]}\n  - {name: topic, values: [bees]}\n\
+                     sampling: {top_k: 7, top_p: 0.9}\nexamples: [{name: a}]\n";
+        let mut laid = source(under).expect("it parses");
+        laid.lay_over(&RunFile::default());
+        assert_eq!(laid.file, source(under).expect("it parses").file);
+        let over = source(
+            "seed: 4\nattributes: [{name: topic, values: [tides]}, {name: age, values: [1]}]\n\
+             sampling: {top_p: 0.25, temperature: 0}\nexamples: [{name: b}]\nrecipe: judge\n",
+        );
+        laid.lay_over(&over.expect("it parses").file);
+        let expected = source(
+            "rows: 5\nseed: 4\nattributes:\n  - {name: place, values: [here]}\n  - {name: topic, values: [tides]}\n  \
+             - {name: age, values: [1]}\nsampling: {top_k: 7, top_p: 0.25, temperature: 0}\nexamples: [{name: b}]\n\
+             recipe: judge\n",
+        );
+        assert_eq!(laid.file, expected.expect("it parses").file);
+    }
+
+    #[test]
+    fn all_but_how_many_and_where_decides_what_rows_say() {
+        for text in ["rows: 5\n", "output: run\ndevice: cpu\nbatch: 4\n"] {
+            assert!(!source(text).expect("it parses").file.decides_rows(), "{text}");
+        }
+        for text in ["seed: 0\n", "model: m\n", "max_attempts: 3\n", "sampling: {top_k: 0}\n", "filters: {}\n"] {
+            assert!(source(text).expect("it parses").file.decides_rows(), "{text}");
+        }
+    }
+
+    #[test]
     fn any_scalar_can_be_set() {
         let mut source = source("rows: 5\n").expect("it parses");
         for assignment in [
@@ -400,7 +467,7 @@ mod tests {
         for (assignment, told) in [
             ("rwos=1", "did you mean `rows`?"),
             ("rows", "has no `=`"),
-            ("rows=many", "--set rows=many"),
+            ("rows=many", "rows=many: "),
             ("recipe.steps.respnse.max_tokens=3", "did you mean `response`?"),
             ("rows.x=1", "below a single value"),
         ] {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::disk::AppendedLines;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result, setting};
 use crate::row::{Attempt, Reason, RunFiles};
 
 /// Longest line that is read; a longer one is no attempt.
@@ -217,7 +217,7 @@ fn header(body: Option<&[u8]>, path: &Path) -> Result<String> {
     let hash = header.as_ref().and_then(|header| header["plan"].as_str()).map(str::to_owned);
     hash.ok_or_else(|| {
         let what = "line 1: is not the beginning of a ledger, or was changed";
-        Error::input(path, what, "restore it, or start a new run with another -o")
+        Error::input(path, what, Remedy::from("restore it, or start a new run with another ").name(setting::OUTPUT))
     })
 }
 
@@ -225,7 +225,8 @@ fn check_header(body: Option<&[u8]>, plan_hash: &str, path: &Path) -> Result<()>
     if header(body, path)? == plan_hash {
         return Ok(());
     }
-    Err(Error::input(path, "belongs to another plan", "continue with the run's own plan, or choose another -o"))
+    let remedy = Remedy::from("continue with the run's own plan, or choose another ").name(setting::OUTPUT);
+    Err(Error::input(path, "belongs to another plan", remedy))
 }
 
 /// `{…}` → `{…,"sum":"…"}`: the sum is the CRC-32 of all before it.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::catalog::source::verify::sha256_of;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result, setting};
 use crate::export::form::Pair;
 use crate::export::read::{Found, Options, read};
 use crate::export::{Example, Role};
@@ -74,7 +74,8 @@ impl Seeds {
                 }
                 Err(what) if strict => {
                     let what = format!("line {line}: {what}");
-                    return Err(Error::input(path, what, "mend it, or leave --strict out"));
+                    let remedy = Remedy::from("mend it, or leave ").name(setting::STRICT).and(" out");
+                    return Err(Error::input(path, what, remedy));
                 }
                 Err(what) => mute.push((line, what)),
             }
@@ -82,7 +83,7 @@ impl Seeds {
         })?;
         if rows.is_empty() {
             let what = mute.first().map_or_else(String::new, |(line, what)| format!("; line {line}: {what}"));
-            let remedy = "name the field of the instruction with --prompt-field";
+            let remedy = Remedy::from("name the field of the instruction with ").name(setting::PROMPT_FIELD);
             return Err(Error::input(path, format!("no row has an instruction{what}"), remedy));
         }
         found.bad += mute.len() as u64;
@@ -108,7 +109,8 @@ impl Seeds {
         let (mut seeds, used, _) = Self::read(&planned.path, &pair, false)?;
         if used.sha256 != planned.sha256 {
             let what = "this data set has changed since the run was planned";
-            return Err(Error::input(&planned.path, what, "restore it, or begin a new run with another -o"));
+            let remedy = Remedy::from("restore it, or begin a new run with another ").name(setting::OUTPUT);
+            return Err(Error::input(&planned.path, what, remedy));
         }
         seeds.rounds = u32::from(plan.recipe.seeds.map_or(1, |seeds| seeds.rounds));
         Ok(seeds)

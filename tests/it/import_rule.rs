@@ -1,5 +1,5 @@
 //! A file imports only from rooms that stand above its own in the map of its crate's `lib.rs`; between crates,
-//! Cargo sees to the order.
+//! Cargo sees to the order. And no message of a library names a flag: it does not know what its settings are called.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -124,4 +124,81 @@ fn a_wrong_import_is_found() {
         file("model.rs", "use crate::model::x;"),
     ];
     assert!(violations(&rooms, &right).is_empty());
+}
+
+/// The text between the quotes of each string in a source, without what stands in comments and in unit tests.
+fn strings(source: &str) -> Vec<String> {
+    let source = source.split("#[cfg(test)]").next().unwrap_or_default();
+    let mut found = Vec::new();
+    let mut rest = source;
+    while let Some(at) = rest.find(['"', '/', '\'']) {
+        let (before, from) = rest.split_at(at);
+        rest = if from.starts_with("//") {
+            from.split_once('\n').map_or("", |(_, rest)| rest)
+        } else if from.starts_with('"') {
+            let hashes = before.len() - before.trim_end_matches('#').len();
+            let is_raw = before.trim_end_matches('#').ends_with('r') && (hashes > 0 || !before.ends_with("\\r"));
+            let (text, rest) = if is_raw { raw(&from[1..], hashes) } else { escaped(&from[1..]) };
+            found.push(text.to_owned());
+            rest
+        } else if let Some(quote) = from.strip_prefix('\'') {
+            // A character, or the name of a lifetime.
+            let character = quote.strip_prefix('\\').map_or(quote, |rest| &rest[1..]);
+            let end = character.char_indices().nth(usize::from(!quote.starts_with('\\'))).map_or(0, |(at, _)| at);
+            character[end..].strip_prefix('\'').unwrap_or(quote)
+        } else {
+            &from[1..]
+        };
+    }
+    found
+}
+
+fn raw(text: &str, hashes: usize) -> (&str, &str) {
+    text.split_once(&format!("\"{}", "#".repeat(hashes))).unwrap_or((text, ""))
+}
+
+fn escaped(text: &str) -> (&str, &str) {
+    let mut is_escaped = false;
+    let end = text.find(|c| {
+        let ends = c == '"' && !is_escaped;
+        is_escaped = c == '\\' && !is_escaped;
+        ends
+    });
+    end.map_or((text, ""), |end| (&text[..end], &text[end + 1..]))
+}
+
+/// Whether a text for people names a flag; command lines in backticks may, where `lines` says so.
+fn names_a_flag(text: &str, lines: bool) -> bool {
+    let parts = text.split('`').step_by(if lines { 2 } else { 1 });
+    text.contains(' ')
+        && parts.flat_map(|part| part.split([' ', '(', '`'])).any(|word| {
+            let flag = word.strip_prefix("--").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+            flag || ["-n", "-o", "-c"].contains(&word.trim_end_matches([',', ')', ';']))
+        })
+}
+
+#[test]
+fn no_message_of_a_library_names_a_flag() {
+    for part in CRATES {
+        let mut paths = Vec::new();
+        rust_files(&root().join(part).join("src"), &mut paths);
+        let is_program = |path: &PathBuf| path.starts_with(root().join("src/cli"));
+        let mut seen = 0;
+        for path in paths.iter().filter(|path| !is_program(path)) {
+            for text in strings(&std::fs::read_to_string(path).expect("a source file")) {
+                seen += 1;
+                assert!(!names_a_flag(&text, part == "."), "{}: {text:?}", path.display());
+            }
+        }
+        assert!(seen > 100, "{seen} strings in {part}");
+    }
+}
+
+#[test]
+fn a_flag_in_a_message_is_found() {
+    let source = "let a = 'x'; let b = '\"'; let c = '\\''; // \"use --no\"\nfn f<'a>() { g(\"raise --max-tokens\", r#\"a \"--b\" c\"#, \"\\\"\") }";
+    assert_eq!(strings(source), ["raise --max-tokens", "a \"--b\" c", "\\\""]);
+    assert!(names_a_flag("raise the limit (--max-tokens) to 4", false) && names_a_flag("choose another -o", true));
+    assert!(names_a_flag("see `instil filter --help`", false) && !names_a_flag("see `instil filter --help`", true));
+    assert!(!names_a_flag("--no-deps", false) && !names_a_flag("a -- b", false));
 }

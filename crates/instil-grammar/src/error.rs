@@ -2,7 +2,11 @@
 //!
 //! Every variant prints as one line.
 
+mod remedy;
+
 use std::fmt;
+
+pub use remedy::{Remedy, Setting, setting};
 
 /// Result of everything fallible in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -12,22 +16,22 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// A grammar (JSON Schema, regex, choice) that cannot be enforced.
-    #[error("{}{what}{}", At(pointer), Remedy(remedy))]
+    #[error("{}{what}{}", At(pointer), Then(remedy))]
     Grammar {
         /// JSON pointer into the schema, or the byte offset in a regex; empty for the whole.
         pointer: String,
         /// What is wrong, naming the keyword.
         what: String,
         /// What helps.
-        remedy: String,
+        remedy: Remedy,
     },
     /// A setting has a value that cannot work.
-    #[error("{what}{}", Remedy(remedy))]
+    #[error("{what}{}", Then(remedy))]
     Usage {
         /// What is wrong.
         what: String,
         /// What helps.
-        remedy: String,
+        remedy: Remedy,
     },
     /// A limit on tokens that no text of the grammar keeps to.
     #[error("the shortest text takes {needed} tokens, but the limit is {limit}")]
@@ -41,20 +45,38 @@ pub enum Error {
 
 impl Error {
     /// A grammar that cannot be enforced.
-    pub fn grammar(pointer: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn grammar(pointer: impl Into<String>, what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Grammar { pointer: pointer.into(), what: what.into(), remedy: remedy.into() }
     }
 
     /// A setting that cannot work.
-    pub fn usage(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn usage(what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Usage { what: what.into(), remedy: remedy.into() }
     }
 }
 
-/// ` (remedy)`, or nothing.
-struct Remedy<'a>(&'a str);
+impl Error {
+    /// What helps, where the error does not say it by itself.
+    pub fn remedy(&self) -> Option<&Remedy> {
+        match self {
+            Self::Grammar { remedy, .. } | Self::Usage { remedy, .. } => Some(remedy),
+            Self::ShortLimit { .. } => None,
+        }
+    }
 
-impl fmt::Display for Remedy<'_> {
+    /// The same error with something else that helps, where it says what helps.
+    pub fn with_remedy(mut self, other: impl Into<Remedy>) -> Self {
+        if let Self::Grammar { remedy, .. } | Self::Usage { remedy, .. } = &mut self {
+            *remedy = other.into();
+        }
+        self
+    }
+}
+
+/// `; remedy`, or nothing.
+struct Then<'a>(&'a Remedy);
+
+impl fmt::Display for Then<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { Ok(()) } else { write!(f, "; {}", self.0) }
     }

@@ -13,6 +13,7 @@
 //! | [`constraint`] | program × vocabulary → masks and sessions |
 
 #![warn(clippy::unwrap_used)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod constraint;
 pub mod error;

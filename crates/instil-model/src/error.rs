@@ -5,6 +5,22 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use instil_grammar::error::{Remedy, Setting};
+
+/// The settings that errors of this crate name, beside those of grammars.
+pub mod setting {
+    use instil_grammar::error::Setting;
+    pub use instil_grammar::error::setting::{ENGINE, MAX_TOKENS};
+
+    /// What computes.
+    pub const DEVICE: Setting = Setting::new("device");
+    /// A feature of the build.
+    pub const FEATURE: Setting = Setting::new("feature");
+
+    /// All of them.
+    pub const ALL: &[Setting] = &[MAX_TOKENS, ENGINE, DEVICE, FEATURE];
+}
+
 /// Result of everything fallible in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -12,46 +28,46 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A flag or argument has a value that cannot work.
-    #[error("{what}{}", Remedy(remedy))]
+    #[error("{what}{}", Then(remedy))]
     Usage {
         /// What is wrong.
         what: String,
         /// What helps.
-        remedy: String,
+        remedy: Remedy,
     },
     /// A file that the user gave cannot be used as it stands.
-    #[error("{}: {what}{}", path.display(), Remedy(remedy))]
+    #[error("{}: {what}{}", path.display(), Then(remedy))]
     Input {
         /// The file, with `:line` kept in `what`.
         path: PathBuf,
         /// What is wrong, starting with the line or field where that is known.
         what: String,
         /// What helps.
-        remedy: String,
+        remedy: Remedy,
     },
     /// A grammar that cannot be enforced, or a use of it that cannot work.
     #[error(transparent)]
     Grammar(#[from] instil_grammar::Error),
     /// A model, tokenizer or manifest that cannot be used.
-    #[error("model {model}: {what}{}", Remedy(remedy))]
+    #[error("model {model}: {what}{}", Then(remedy))]
     Model {
         /// Name or path of the model.
         model: String,
         /// What is wrong.
         what: String,
         /// What helps.
-        remedy: String,
+        remedy: Remedy,
     },
     /// Something outside the program cannot be reached.
-    #[error("{what}{}", Remedy(remedy))]
+    #[error("{what}{}", Then(remedy))]
     Unavailable {
         /// What cannot be reached, and why.
         what: String,
         /// What helps.
-        remedy: String,
+        remedy: Remedy,
     },
     /// The operating system refused a file operation.
-    #[error("cannot {action} {}: {source}{}", path.display(), Remedy(remedy))]
+    #[error("cannot {action} {}: {source}{}", path.display(), Then(remedy))]
     Io {
         /// A verb phrase: `read`, `create`, `rename`.
         action: &'static str,
@@ -60,7 +76,7 @@ pub enum Error {
         /// The cause.
         source: std::io::Error,
         /// What helps; empty when the cause says it all.
-        remedy: String,
+        remedy: Remedy,
     },
     /// A computation on the device failed.
     #[error("{what}: {source}")]
@@ -74,22 +90,22 @@ pub enum Error {
 
 impl Error {
     /// A bad flag or argument.
-    pub fn usage(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn usage(what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Usage { what: what.into(), remedy: remedy.into() }
     }
 
     /// A bad input file.
-    pub fn input(path: impl AsRef<Path>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn input(path: impl AsRef<Path>, what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Input { path: path.as_ref().to_owned(), what: what.into(), remedy: remedy.into() }
     }
 
     /// A model that cannot be used.
-    pub fn model(model: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn model(model: impl Into<String>, what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Model { model: model.into(), what: what.into(), remedy: remedy.into() }
     }
 
     /// Something out of reach.
-    pub fn unavailable(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn unavailable(what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Unavailable { what: what.into(), remedy: remedy.into() }
     }
 
@@ -110,10 +126,10 @@ impl Error {
     }
 }
 
-/// ` (remedy)`, or nothing.
-struct Remedy<'a>(&'a str);
+/// `; remedy`, or nothing.
+struct Then<'a>(&'a Remedy);
 
-impl fmt::Display for Remedy<'_> {
+impl fmt::Display for Then<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { Ok(()) } else { write!(f, "; {}", self.0) }
     }

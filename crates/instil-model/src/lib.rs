@@ -14,6 +14,7 @@
 //! | [`decode`] | texts, measurements and the scheduler of a batch: `Request` → `Completion` |
 
 #![warn(clippy::unwrap_used)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod decode;
 pub mod error;

@@ -153,6 +153,19 @@ fn a_number_of_rows_is_kept_to_and_can_grow() {
 }
 
 #[test]
+fn a_run_is_not_gone_on_with_under_flags_that_change_it() {
+    let place = Place::new();
+    evolving_model(&place, 0);
+    seeds(&place, 4);
+    place.run(&evolve(&fixture("evolve.yaml"), &["-o", "run", "-n", "2"])).succeeded();
+    let resumed = ["evolve", "--resume", "-o", "run", "--model", "model.toml"];
+    for flag in [["--rounds", "3"], ["--operators", "breadth=1"], ["--seed", "6"], ["--top-k", "4"]] {
+        place.run(&[&resumed[..4], &flag].concat()).refused(2, &["no data set is named"]);
+    }
+    place.run(&[&resumed[..4], &["--batch", "2", "-n", "3"]].concat()).succeeded();
+}
+
+#[test]
 fn malformed_seeds_are_told_in_one_line() {
     let place = Place::new();
     evolving_model(&place, 0);

@@ -4,10 +4,11 @@
 //! [`endurance`] does so at any size and on disks that refuse, [`from_rows`] evolves, answers, judges and labels,
 //! [`tree`] shows families, [`semantic`] keeps meanings apart, [`snapshots`] keeps what people see, [`data_sets`] filters, measures and exports, [`review`] takes people's decisions,
 //! [`texts`] decodes and checks on stdout, [`weights`] decodes with a small model of random weights,
-//! [`bad_input`] holds every refusal to one clear line. Here is what they share: a place of their own to run
+//! [`bad_input`] holds every refusal to one clear line, [`closed`] looks away while a command prints. Here is what they share: a place of their own to run
 //! the program in.
 
 mod bad_input;
+mod closed;
 mod data_sets;
 mod endurance;
 mod from_rows;

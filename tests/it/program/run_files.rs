@@ -80,6 +80,14 @@ const BROKEN: &[(&str, &str)] = &[
         "filters:\n  semantic: {fields: [instruction], treshold: 0.8}\n",
         "run.yaml: line 2: unknown key `treshold`; did you mean `threshold`?",
     ),
+    (
+        "filters:\n  loops: [response]\n  phrases: [{field: respnse, phrases: [no]}]\n",
+        "run.yaml: line 3: /filters/phrases/0/field: no step fills `respnse`; did you mean `response`?",
+    ),
+    (
+        "filters:\n  near: {fields: [response], threshold: 2.0}\n",
+        "run.yaml: line 2: /filters/near/threshold: near.threshold is 2, not between 0 and 1; see `instil filter --help`",
+    ),
     ("filters: {sentence_ends: [a]}\n", "run.yaml: line 1: unknown key `sentence_ends`; did you mean `sentence_end`?"),
 ];
 

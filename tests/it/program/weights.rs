@@ -20,18 +20,21 @@ fn noise(state: &mut u64, count: usize) -> Vec<u8> {
 }
 
 /// A llama of one layer over bytes, with random weights.
-fn random_model() -> Vec<u8> {
+pub fn random_model() -> Vec<u8> {
     model_with(&[])
+}
+
+/// GPT-2's letters for bytes: printable ones stand for themselves, the others come after them.
+pub fn letters() -> Vec<String> {
+    let printable = |byte: &u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
+    let mut others = 256..;
+    let letter = |byte: u32| if printable(&byte) { byte } else { others.next().expect("an endless range") };
+    (0..256).map(letter).map(|letter| char::from_u32(letter).expect("a letter").to_string()).collect()
 }
 
 /// The same with further metadata.
 fn model_with(more: &[(&str, Value)]) -> Vec<u8> {
-    // GPT-2's letters for bytes: printable ones stand for themselves, the others come after them.
-    let printable = |byte: &u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
-    let mut others = 256..;
-    let letter = |byte: u32| if printable(&byte) { byte } else { others.next().expect("an endless range") };
-    let mut tokens: Vec<String> =
-        (0..256).map(letter).map(|letter| char::from_u32(letter).expect("a letter").to_string()).collect();
+    let mut tokens = letters();
     tokens.push("<end>".into());
     let vocabulary = tokens.len();
     let kinds = (0..vocabulary as i64).map(|id| if id == 256 { 3 } else { 1 }).collect();

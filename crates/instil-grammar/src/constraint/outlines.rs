@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::Mask;
 use super::backend::{Constraint, Enforcement, TextSession, refused};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result, setting};
 use crate::grammar::GrammarSource;
 use crate::vocab::{TokenId, Vocab};
 
@@ -39,18 +39,18 @@ impl OutlinesConstraint {
                     return Err(refusal(pointer, &keyword));
                 }
                 outlines_core::json_schema::regex_from_value(schema, Some(WHITESPACE), Some(MOST_REFERENCES))
-                    .map_err(|cause| Error::grammar("", cause.to_string(), "use --engine instil"))?
+                    .map_err(|cause| Error::grammar("", cause.to_string(), own_engine("use ")))?
             }
             GrammarSource::Regex(regex) => regex.clone(),
             GrammarSource::Choice(texts) => {
                 texts.iter().map(|text| format!("(?:{})", regex_syntax::escape(text))).collect::<Vec<_>>().join("|")
             }
             GrammarSource::Text(_) => {
-                return Err(Error::grammar("", "free text is not enforced by outlines-core", "use --engine instil"));
+                return Err(Error::grammar("", "free text is not enforced by outlines-core", own_engine("use ")));
             }
         };
         let index = Index::new(&regex, &vocabulary(vocab)?)
-            .map_err(|cause| Error::grammar("", cause.to_string(), "simplify it, or use --engine instil"))?;
+            .map_err(|cause| Error::grammar("", cause.to_string(), own_engine("simplify it, or use ")))?;
         let min_tokens = shortest(&index)
             .ok_or_else(|| Error::grammar("", "no text of this vocabulary satisfies it", "check the grammar"))?;
         Ok(Arc::new(Self { index, vocab: vocab.clone(), min_tokens }))
@@ -145,8 +145,12 @@ fn shortest(index: &Index) -> Option<usize> {
     None
 }
 
+fn own_engine(words: &str) -> Remedy {
+    Remedy::from(words).set(setting::ENGINE, "instil")
+}
+
 fn refusal(pointer: String, keyword: &str) -> Error {
-    Error::grammar(pointer, format!("`{keyword}` is not enforced by outlines-core"), "use --engine instil")
+    Error::grammar(pointer, format!("`{keyword}` is not enforced by outlines-core"), own_engine("use "))
 }
 
 const ANNOTATIONS: &[&str] = &[

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result, setting};
 
 /// A device as the user names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl DeviceChoice {
 fn missing_feature(feature: &str) -> Error {
     Error::usage(
         format!("this build has no {feature} support"),
-        format!("build with `cargo build --release --features {feature}`, or use --device cpu"),
+        Remedy::from("build with ").set(setting::FEATURE, feature).and(", or use ").set(setting::DEVICE, "cpu"),
     )
 }
 
@@ -83,14 +83,15 @@ fn open_cuda(ordinal: usize) -> Result<candle_core::Device> {
     candle_core::Device::new_cuda_with_stream(ordinal).map_err(|cause| {
         Error::unavailable(
             format!("cannot open cuda:{ordinal}: {cause}"),
-            "check the driver with nvidia-smi, or use --device cpu",
+            Remedy::from("check the driver with nvidia-smi, or use ").set(setting::DEVICE, "cpu"),
         )
     })
 }
 
 fn open_metal() -> Result<candle_core::Device> {
-    candle_core::Device::new_metal(0)
-        .map_err(|cause| Error::unavailable(format!("cannot open metal: {cause}"), "use --device cpu"))
+    candle_core::Device::new_metal(0).map_err(|cause| {
+        Error::unavailable(format!("cannot open metal: {cause}"), Remedy::from("use ").set(setting::DEVICE, "cpu"))
+    })
 }
 
 #[cfg(test)]
@@ -112,6 +113,6 @@ mod tests {
     #[cfg(not(feature = "cuda"))]
     fn a_build_without_cuda_names_the_feature() {
         let error = DeviceChoice::Cuda(0).open().expect_err("no cuda here").to_string();
-        assert!(error.contains("--features cuda"), "{error}");
+        assert!(error.contains("build with `feature` cuda"), "{error}");
     }
 }

@@ -39,7 +39,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result, setting};
 use draw::{Draw, Samplers, ToDraw};
 use instil_grammar::vocab::TokenId;
 
@@ -124,7 +124,7 @@ impl ModelInfo {
         Error::model(
             &self.name,
             format!("a sequence of {length} tokens exceeds the context of {}", self.context_length),
-            "shorten the prompt, or lower --max-tokens",
+            Remedy::from("shorten the prompt, or lower ").name(setting::MAX_TOKENS),
         )
     }
 }

@@ -66,23 +66,22 @@ pub fn read(path: &Path) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| Error::input(path, "is not UTF-8 text", "save it as UTF-8"))
 }
 
-/// Parses YAML; `path` names it in errors.
+/// Parses YAML; `path` names it in errors, and `remedy` is what helps where no key is nearly right.
 ///
 /// # Errors
 /// [`Error::Input`] with the line, naming the nearest known key where one is unknown.
-pub fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T> {
+pub fn parse<T: DeserializeOwned>(text: &str, path: &Path, remedy: &str) -> Result<T> {
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|cause| {
         let location = cause.location();
         let cause = cause.without_snippet().to_string();
         let told = cause.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
-        let (what, remedy) = suggest::explain(strip_place(&told));
+        let (what, nearest) = suggest::explain(strip_place(&told));
         let what = match location {
             Some(location) if location.line() > 0 => format!("line {}: {what}", location.line()),
             _ => what,
         };
-        let remedy = if remedy.is_empty() { "compare it with `instil init`".to_owned() } else { remedy };
-        Error::input(path, what, remedy)
+        Error::input(path, what, if nearest.is_empty() { remedy } else { &nearest })
     })
 }
 
@@ -202,7 +201,7 @@ mod tests {
 
     #[test]
     fn errors_are_one_line_with_the_line_and_what_helps() {
-        let told = |text: &str| parse::<Small>(text, Path::new("r.yaml")).expect_err(text).to_string();
+        let told = |text: &str| parse::<Small>(text, Path::new("r.yaml"), "compare it").expect_err(text).to_string();
         assert_eq!(told("rows: 1\nsede: 2\n"), "r.yaml: line 2: unknown key `sede`; did you mean `seed`?");
         for (text, line) in [("rows: 1\nseed: many\n", "line 2"), ("rows: [\n", "line"), ("seed: 1\n", "rows")] {
             let told = told(text);
