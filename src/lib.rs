@@ -25,7 +25,7 @@
 //! | [`bench`](mod@bench) | what the benches of constraint engines measure: the MaskBench protocol |
 //! | [`run`] | run file, driver, ledger, run directory: attempts → accepted rows |
 //!
-//! The binary's `cli` lies below all of them: one file a command.
+//! [`cli`] lies below all of them: one file a command; the program itself only calls it.
 //!
 //! # The way of the data
 //!
@@ -48,9 +48,11 @@
 
 #![warn(clippy::unwrap_used)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod bench;
 pub mod catalog;
+pub mod cli;
 pub mod disk;
 pub mod error;
 pub mod export;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
-use instil::recipe::Draws;
-use instil::validator::Validator;
-use instil::{Error, Result};
+use crate::recipe::Draws;
+use crate::validator::Validator;
+use crate::{Error, Result};
 use instil_grammar::constraint::Settings;
 use instil_grammar::grammar::GrammarSource;
 use instil_grammar::vocab::TokenId;

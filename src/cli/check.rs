@@ -4,9 +4,9 @@ use std::io::BufRead;
 use std::path::PathBuf;
 
 use clap::Args;
-use instil::row::{META, is_reserved};
-use instil::validator::Validator;
-use instil::{Error, Result};
+use crate::row::{META, is_reserved};
+use crate::validator::Validator;
+use crate::{Error, Result};
 use instil_grammar::constraint::{Backend, enforcement};
 use serde_json::{Value, json};
 
@@ -44,7 +44,7 @@ pub struct CheckArguments {
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
     /// The same over the tokenizer of this model, if its files are here; nothing is fetched.
-    #[arg(short, long, default_value = instil::catalog::DEFAULT_MODEL, env = "INSTIL_MODEL")]
+    #[arg(short, long, default_value = crate::catalog::DEFAULT_MODEL, env = "INSTIL_MODEL")]
     model: String,
     #[command(flatten)]
     layout: LayoutOptions,

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use clap::Args;
-use instil::{Error, Result};
+use crate::{Error, Result};
 use instil_grammar::vocab::TokenId;
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ pub fn run(comparison: &Comparison, console: &Console) -> Result<Answer> {
         return Err(Error::usage("a count is 0", "use 1 or more"));
     }
     let names = match comparison.models.as_slice() {
-        [] => vec![instil::catalog::DEFAULT_MODEL.to_owned()],
+        [] => vec![crate::catalog::DEFAULT_MODEL.to_owned()],
         models => models.to_vec(),
     };
     let columns = batches.iter().fold(String::new(), |all, batch| all + &format!(" {:>9}", format!("batch {batch}")));

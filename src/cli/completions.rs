@@ -1,7 +1,7 @@
 //! `instil completions`: a completion script for a shell.
 
 use clap::{Args, CommandFactory};
-use instil::Result;
+use crate::Result;
 
 use super::console::Answer;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::ProgressBar;
-use instil::{Error, Result};
+use crate::{Error, Result};
 use serde_json::Value;
 
 use super::terminal;

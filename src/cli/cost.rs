@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use instil::catalog::Catalog;
-use instil::catalog::manifest::Kind;
-use instil::catalog::source::{self, FetchOptions, Places};
-use instil::{Error, Result};
+use crate::catalog::Catalog;
+use crate::catalog::manifest::Kind;
+use crate::catalog::source::{self, FetchOptions, Places};
+use crate::{Error, Result};
 use instil_grammar::constraint::{Engine, Settings, Tables};
 use instil_grammar::grammar::{GrammarSource, Options};
 use instil_grammar::vocab::Vocab;

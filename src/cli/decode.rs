@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use instil::recipe::Draws;
-use instil::validator::Validator;
-use instil::{Error, Result};
+use crate::recipe::Draws;
+use crate::validator::Validator;
+use crate::{Error, Result};
 use instil_grammar::grammar::GrammarSource;
 use instil_model::decode::{Completion, Finish, Request, Sampling, Scheduler, StreamKey};
 use instil_model::tokenizer::EncodeOptions;

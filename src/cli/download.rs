@@ -4,9 +4,9 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use instil::Result;
-use instil::catalog::manifest::{Manifest, SourceKind};
-use instil::catalog::source::{self, FetchEvent, FetchOptions, Located, Places};
+use crate::Result;
+use crate::catalog::manifest::{Manifest, SourceKind};
+use crate::catalog::source::{self, FetchEvent, FetchOptions, Located, Places};
 
 use super::console::Console;
 

@@ -1,6 +1,6 @@
 //! Exit codes, one for each kind of person or thing that must act.
 
-use instil::Error;
+use crate::Error;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

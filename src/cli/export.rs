@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use instil::export::form::Pair;
-use instil::export::read::{FileType, Options};
-use instil::export::split::Split;
-use instil::export::{Form, Task, export};
-use instil::{Error, Result};
+use crate::export::form::Pair;
+use crate::export::read::{FileType, Options};
+use crate::export::split::Split;
+use crate::export::{Form, Task, export};
+use crate::{Error, Result};
 use serde_json::json;
 
 use super::console::{Answer, Console};

@@ -1,6 +1,6 @@
 //! What the library's settings are called on the command line.
 
-use instil::error::{Setting, setting};
+use crate::error::{Setting, setting};
 
 /// The flag of a setting, at a value unless that is empty.
 pub fn flag(of: Setting, value: &str) -> String {

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use instil::export::form::Pair;
-use instil::plan::SeedsUsed;
-use instil::recipe::Attribute;
-use instil::run::file::Source;
-use instil::run::seeds::Seeds;
-use instil::{Error, Result};
+use crate::export::form::Pair;
+use crate::plan::SeedsUsed;
+use crate::recipe::Attribute;
+use crate::run::file::Source;
+use crate::run::seeds::Seeds;
+use crate::{Error, Result};
 
 use super::console::{Answer, Console};
 use super::making::{MakingOptions, make};
@@ -98,7 +98,7 @@ pub fn weigh(attribute: &mut Attribute, weights: &str, flag: &str) -> Result<()>
     for part in weights.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let (name, weight) = part.split_once('=').unwrap_or((part, "1"));
         let Some(at) = names.iter().position(|known| known == name.trim()) else {
-            let remedy = match instil::error::nearest(name, names.iter().map(String::as_str)) {
+            let remedy = match crate::error::nearest(name, names.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("use one of: {}", names.join(", ")),
             };

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use instil::plan::Shard;
-use instil::run::file::Source;
-use instil::run::fill::Gaps;
-use instil::{Error, Result};
+use crate::plan::Shard;
+use crate::run::file::Source;
+use crate::run::fill::Gaps;
+use crate::{Error, Result};
 
 use super::console::{Answer, Console};
 use super::making::{MakingOptions, make};

@@ -1,9 +1,9 @@
 //! `instil init`: a commented run file to begin with, on stdout.
 
 use clap::Args;
-use instil::Result;
-use instil::recipe::builtin;
-use instil::run::file;
+use crate::Result;
+use crate::recipe::builtin;
+use crate::run::file;
 
 use super::console::Answer;
 

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use instil::plan::Plan;
-use instil::recipe::label::{Observed, label, read_examples};
-use instil::recipe::{Attribute, Recipe};
-use instil::row::RunFiles;
-use instil::run::file::{RecipeChoice, Source};
-use instil::run::observed::agreement;
-use instil::{Error, Result};
+use crate::plan::Plan;
+use crate::recipe::label::{Observed, label, read_examples};
+use crate::recipe::{Attribute, Recipe};
+use crate::row::RunFiles;
+use crate::run::file::{RecipeChoice, Source};
+use crate::run::observed::agreement;
+use crate::{Error, Result};
 use serde_json::json;
 
 use super::console::{Answer, Console};
@@ -108,7 +108,7 @@ fn show(output: &std::path::Path) -> Result<Vec<String>> {
     let recipe: Recipe = Plan::read(output)?.recipe;
     let found = agreement(&RunFiles::of(output).records, &recipe)?;
     let text = serde_json::to_string_pretty(&found).expect("counts are plain data") + "\n";
-    instil::disk::write_whole(&output.join("labels.json"), text.as_bytes())?;
+    crate::disk::write_whole(&output.join("labels.json"), text.as_bytes())?;
     let mut lines = Vec::new();
     for attribute in &found {
         let counts: Vec<String> = attribute.observed.iter().map(|(value, rows)| format!("{value} {rows}")).collect();

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use instil::disk::write_whole;
-use instil::measure::{ModelMemory, Throughput};
-use instil::plan::ModelUsed;
-use instil::plan::Plan;
-use instil::row::RunFiles;
-use instil::run::driver::{Judge, Workshop};
-use instil::run::{Event, RunDirectory, Summary};
-use instil::{Error, Result};
+use crate::disk::write_whole;
+use crate::measure::{ModelMemory, Throughput};
+use crate::plan::ModelUsed;
+use crate::plan::Plan;
+use crate::row::RunFiles;
+use crate::run::driver::{Judge, Workshop};
+use crate::run::{Event, RunDirectory, Summary};
+use crate::{Error, Result};
 use instil_grammar::constraint::Settings;
 use instil_model::decode::Capacity;
 use serde_json::{Map, Value, json};
@@ -129,7 +129,7 @@ pub fn make(
         embedder,
         capacity,
     };
-    let summary = instil::run::generate(&plan, workshop, &mut directory, console.stop(), &mut on_event);
+    let summary = crate::run::generate(&plan, workshop, &mut directory, console.stop(), &mut on_event);
     bar.finish_and_clear();
     let summary = match summary {
         Ok(summary) => summary,

@@ -6,12 +6,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use clap::Args;
-use instil::bench::input::{self, BenchCase, BenchFile, Spacing};
-use instil::bench::masks::Engine;
-use instil::bench::report::{Tally, table};
-use instil::bench::supervise::{Limits, Report, serve, supervise};
-use instil::bench::{cold, engines};
-use instil::{Error, Result};
+use crate::bench::input::{self, BenchCase, BenchFile, Spacing};
+use crate::bench::masks::Engine;
+use crate::bench::report::{Tally, table};
+use crate::bench::supervise::{Limits, Report, serve, supervise};
+use crate::bench::{cold, engines};
+use crate::{Error, Result};
 use instil_grammar::constraint::{Escapes, Settings};
 use instil_grammar::grammar::{NumberStyle, Options};
 use instil_model::tokenizer::{EncodeOptions, Tokenizer};
@@ -99,7 +99,7 @@ pub fn run(bench: &MasksBench, console: &Console) -> Result<Answer> {
         return Err(Error::usage("--every is 0", "use 1 or more"));
     }
     let files =
-        if bench.data.as_os_str() == "extremes" { instil::bench::extremes::files() } else { input::read(&bench.data)? };
+        if bench.data.as_os_str() == "extremes" { crate::bench::extremes::files() } else { input::read(&bench.data)? };
     let files: Vec<_> = files.into_iter().step_by(bench.every).collect();
     if let Some(rows) = bench.rows {
         return cold_rows(bench, rows, &files, console);

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use instil::plan::Plan;
-use instil::run::Event;
-use instil::{Error, Result};
+use crate::plan::Plan;
+use crate::run::Event;
+use crate::{Error, Result};
 use instil_model::model::embedder::Embedder;
 use serde_json::json;
 
@@ -61,7 +61,7 @@ pub fn run(arguments: &MergeArguments, console: &Console) -> Result<Answer> {
             bar.inc(1);
         }
     };
-    let merged = instil::run::merge(&arguments.output, &arguments.runs, embedder, &mut on_event)?;
+    let merged = crate::run::merge(&arguments.output, &arguments.runs, embedder, &mut on_event)?;
     bar.finish_and_clear();
     let (accepted, rows) = (merged.summary.accepted, merged.plan.rows);
     let missing = rows - accepted - merged.summary.given_up;

@@ -46,7 +46,7 @@ use clap::{Parser, Subcommand};
 
 use console::{Answer, Console};
 use exit::Exit;
-use instil::Result;
+use crate::Result;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::DecimalBytes;
-use instil::catalog::Catalog;
-use instil::catalog::manifest::{Manifest, Origin, SourceKind};
-use instil::catalog::source::{Located, Places, Presence, locate};
-use instil::{Error, Result};
+use crate::catalog::Catalog;
+use crate::catalog::manifest::{Manifest, Origin, SourceKind};
+use crate::catalog::source::{Located, Places, Presence, locate};
+use crate::{Error, Result};
 use serde_json::{Value, json};
 
 use super::console::{Answer, Console};
@@ -42,7 +42,7 @@ enum ModelsCommand {
     /// Get the files of a model; prints where the weights are.
     Pull {
         /// Its name, or a path to a manifest.
-        #[arg(default_value = instil::catalog::DEFAULT_MODEL)]
+        #[arg(default_value = crate::catalog::DEFAULT_MODEL)]
         name: String,
         /// Use only this kind of source.
         #[arg(long, value_enum)]
@@ -51,7 +51,7 @@ enum ModelsCommand {
     /// Print where the weights of a model are; fails when they are not on this machine.
     Path {
         /// Its name, or a path to a manifest.
-        #[arg(default_value = instil::catalog::DEFAULT_MODEL)]
+        #[arg(default_value = crate::catalog::DEFAULT_MODEL)]
         name: String,
     },
 }

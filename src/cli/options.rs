@@ -4,9 +4,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
-use instil::recipe::DrawsOverride;
-use instil::validator::{self, Validator};
-use instil::{Error, Result, disk};
+use crate::recipe::DrawsOverride;
+use crate::validator::{self, Validator};
+use crate::{Error, Result, disk};
 use instil_grammar::constraint::{KeyOrder, Settings, Whitespace};
 use instil_grammar::grammar::{GrammarSource, Program};
 use instil_model::decode::Capacity;
@@ -68,7 +68,7 @@ fn half_of_free_memory() -> Option<usize> {
 impl ModelOptions {
     /// The model, as the user names it.
     pub fn name(&self) -> &str {
-        self.model.as_deref().unwrap_or(instil::catalog::DEFAULT_MODEL)
+        self.model.as_deref().unwrap_or(crate::catalog::DEFAULT_MODEL)
     }
 
     /// The device, as the user names it.

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use instil::plan::ModelUsed;
-use instil::plan::Plan;
-use instil::recipe::{Recipe, builtin};
-use instil::run::driver::{Workshop, replay};
-use instil::run::{RunDirectory, Summary};
-use instil::{Error, Result};
+use crate::plan::ModelUsed;
+use crate::plan::Plan;
+use crate::recipe::{Recipe, builtin};
+use crate::run::driver::{Workshop, replay};
+use crate::run::{RunDirectory, Summary};
+use crate::{Error, Result};
 use instil_grammar::constraint::Settings;
 use instil_model::decode::Capacity;
 use instil_model::model::scripted::{Scene, Script};
@@ -86,7 +86,7 @@ fn measure(bench: &PipelineBench, path: &Path, console: &Console) -> Result<Valu
         capacity: Capacity::slots(bench.batch),
     };
     let mut directory = RunDirectory::open(path, &plan, false)?;
-    let summary = instil::run::generate(&plan, workshop, &mut directory, console.stop(), &mut |_| {})?;
+    let summary = crate::run::generate(&plan, workshop, &mut directory, console.stop(), &mut |_| {})?;
     drop(directory);
     if summary.interrupted {
         return Err(Error::Interrupted { what: "nothing was measured to the end".into() });

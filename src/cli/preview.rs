@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use clap::Args;
-use instil::run::driver::Workshop;
-use instil::run::{Event, RunDirectory};
-use instil::{Error, Result};
+use crate::run::driver::Workshop;
+use crate::run::{Event, RunDirectory};
+use crate::{Error, Result};
 use instil_grammar::constraint::Settings;
 use serde_json::{Map, Value, json};
 
@@ -90,7 +90,7 @@ pub fn run(arguments: &PreviewArguments, console: &Console) -> Result<Answer> {
         embedder,
         capacity,
     };
-    let summary = instil::run::generate(&plan, workshop, &mut directory, console.stop(), &mut on_event)?;
+    let summary = crate::run::generate(&plan, workshop, &mut directory, console.stop(), &mut on_event)?;
     printed?;
     if console.is_closed() {
         return Ok(Answer::done());

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use instil::Result;
-use instil::disk::write_whole;
-use instil::filter::semantic::Semantic;
-use instil::measure::table::table;
-use instil::measure::{Sources, measure};
+use crate::Result;
+use crate::disk::write_whole;
+use crate::filter::semantic::Semantic;
+use crate::measure::table::table;
+use crate::measure::{Sources, measure};
 
 use super::console::{Answer, Console};
 use super::setup;
@@ -34,7 +34,7 @@ pub struct ReportArguments {
     seed: u64,
     /// Take the Vendi score of sentence embeddings by this model, rather than of words [default: all-minilm-l6-v2].
     #[arg(long, value_name = "MODEL", num_args = 0..=1, require_equals = true,
-        default_missing_value = instil::catalog::DEFAULT_EMBEDDER)]
+        default_missing_value = crate::catalog::DEFAULT_EMBEDDER)]
     embedder: Option<String>,
 }
 

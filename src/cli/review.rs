@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
-use instil::disk::write_whole;
-use instil::review::Desk;
-use instil::review::desk::Taken;
-use instil::review::queue::Waiting;
-use instil::row::Verdict;
-use instil::{Error, Result};
+use crate::disk::write_whole;
+use crate::review::Desk;
+use crate::review::desk::Taken;
+use crate::review::queue::Waiting;
+use crate::row::Verdict;
+use crate::{Error, Result};
 use serde_json::{Map, Value, json};
 
 use super::console::{Answer, Console, say};

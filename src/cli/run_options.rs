@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use instil::recipe::Attribute;
-use instil::run::file::{RecipeChoice, RunFile, Source};
-use instil::{Error, Result};
+use crate::recipe::Attribute;
+use crate::run::file::{RecipeChoice, RunFile, Source};
+use crate::{Error, Result};
 use serde_json::{Value, json};
 
 use super::options::{ModelOptions, SamplingOptions};

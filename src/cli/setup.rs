@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use instil::catalog::manifest::{Kind, Manifest, Origin};
-use instil::catalog::source::{Located, Places, verify};
-use instil::catalog::{self, Catalog, DEFAULT_EMBEDDER};
-use instil::filter::semantic::Semantic;
-use instil::plan::ModelUsed;
-use instil::{Error, Result};
+use crate::catalog::manifest::{Kind, Manifest, Origin};
+use crate::catalog::source::{Located, Places, verify};
+use crate::catalog::{self, Catalog, DEFAULT_EMBEDDER};
+use crate::filter::semantic::Semantic;
+use crate::plan::ModelUsed;
+use crate::{Error, Result};
 use instil_grammar::constraint::{Compiler, Settings};
 use instil_model::gguf::Gguf;
 use instil_model::model::device::DeviceChoice;

@@ -3,9 +3,9 @@
 
 use std::path::PathBuf;
 
-use instil::catalog::source::Places;
-use instil::catalog::source::verify::sha256_of;
-use instil::disk::write_whole;
+use crate::catalog::source::Places;
+use crate::catalog::source::verify::sha256_of;
+use crate::disk::write_whole;
 use serde::{Deserialize, Serialize};
 
 /// Shorter runs say little.

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use instil::Result;
-use instil::row::Reason;
-use instil::run::tree::{Family, Member, families};
+use crate::Result;
+use crate::row::Reason;
+use crate::run::tree::{Family, Member, families};
 use serde_json::json;
 
 use super::console::{Answer, Console};

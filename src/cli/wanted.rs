@@ -1,12 +1,12 @@
 //! What a run is to make, before its models are known: from a run file and flags, or from the run that is gone on with.
 //! With the models it becomes the plan, whole and at once.
 
-use instil::catalog::Catalog;
-use instil::catalog::source::Places;
-use instil::plan::{ModelUsed, Plan, SeedsUsed, Shard};
-use instil::recipe::Recipe;
-use instil::run::file::Source;
-use instil::{Error, Result};
+use crate::catalog::Catalog;
+use crate::catalog::source::Places;
+use crate::plan::{ModelUsed, Plan, SeedsUsed, Shard};
+use crate::recipe::Recipe;
+use crate::run::file::Source;
+use crate::{Error, Result};
 use instil_model::model::Arithmetic;
 use serde_json::Value;
 
