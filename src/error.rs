@@ -3,15 +3,15 @@
 //! Every variant prints as one line. `remedy` is a full sentence naming the setting, key or command that mends it;
 //! [`Error::calling`] puts what a setting is called for its reader in. A row that a filter turns down is not an error; it is data with a reason.
 
-pub mod setting;
-pub mod suggest;
+pub(crate) mod setting;
+pub(crate) mod suggest;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use instil_model::error::{Remedy, Setting};
+pub(crate) use instil_model::error::{Remedy, Setting};
 
-pub use suggest::nearest;
+pub(crate) use suggest::nearest;
 
 /// Result of everything fallible in the library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -153,7 +153,7 @@ impl Error {
 
     /// The same with its remedy as a reader knows it: `call` says how a setting is written, at a value unless that is
     /// empty.
-    pub fn calling(mut self, call: &dyn Fn(Setting, &str) -> String) -> Self {
+    pub(crate) fn calling(mut self, call: &dyn Fn(Setting, &str) -> String) -> Self {
         let Some(told) = self.remedy().map(|remedy| Remedy::from(remedy.told(call))) else { return self };
         match &mut self {
             Self::Usage { remedy, .. }

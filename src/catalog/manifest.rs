@@ -184,7 +184,7 @@ impl Manifest {
     /// A manifest for a GGUF file that the user pointed at: nothing to check it against, and the
     /// file itself says the rest.
     #[must_use]
-    pub fn for_weights(path: &Path) -> Self {
+    pub(crate) fn for_weights(path: &Path) -> Self {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         Self {
             name: path.display().to_string(),

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use crate::recipe::Draws;
 use crate::validator::Validator;
 use crate::{Error, Result};
+use clap::Args;
 use instil_grammar::grammar::GrammarSource;
 use instil_model::decode::{Completion, Finish, Request, Sampling, Scheduler, StreamKey};
 use instil_model::tokenizer::EncodeOptions;
@@ -33,7 +33,7 @@ each line is an object: `text` (or the parsed `value`), tokens, tension.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 #[command(group = clap::ArgGroup::new("format").required(true))]
-pub struct DecodeArguments {
+pub(crate) struct DecodeArguments {
     /// JSON under this schema.
     #[arg(long, value_name = "FILE", group = "format")]
     schema: Option<PathBuf>,
@@ -67,7 +67,7 @@ pub struct DecodeArguments {
 }
 
 /// Decodes and prints.
-pub fn run(arguments: &DecodeArguments, console: &Console) -> Result<Answer> {
+pub(super) fn run(arguments: &DecodeArguments, console: &Console) -> Result<Answer> {
     if arguments.count == 0 {
         return Err(Error::usage("-n is 0", "ask for 1 text or more"));
     }

@@ -44,9 +44,9 @@ use std::sync::atomic::Ordering;
 
 use clap::{Parser, Subcommand};
 
+use crate::Result;
 use console::{Answer, Console};
 use exit::Exit;
-use crate::Result;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 
 /// A file that grows by lines; a line that cannot be written whole is taken back.
 #[derive(Debug)]
-pub struct AppendedLines {
+pub(crate) struct AppendedLines {
     path: PathBuf,
     file: File,
     length: u64,
@@ -21,7 +21,7 @@ impl AppendedLines {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn open_at(path: PathBuf, length: u64) -> Result<Self> {
+    pub(crate) fn open_at(path: PathBuf, length: u64) -> Result<Self> {
         let fail = |cause| Error::io("write", &path, cause);
         let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(fail)?;
         file.set_len(length).map_err(fail)?;
@@ -34,7 +34,7 @@ impl AppendedLines {
     ///
     /// # Errors
     /// When it cannot be read or written.
-    pub fn open_again(path: PathBuf) -> Result<Self> {
+    pub(crate) fn open_again(path: PathBuf) -> Result<Self> {
         let fail = |cause| Error::io("write", &path, cause);
         let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(fail)?;
         let reader = File::open(&path).map_err(fail)?;
@@ -42,12 +42,12 @@ impl AppendedLines {
     }
 
     /// Where it lies.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Bytes written so far, or found standing.
-    pub fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         self.length
     }
 
@@ -55,7 +55,7 @@ impl AppendedLines {
     ///
     /// # Errors
     /// When it cannot be written; the file then still ends with a whole line.
-    pub fn append(&mut self, line: &str) -> Result<()> {
+    pub(crate) fn append(&mut self, line: &str) -> Result<()> {
         let mut bytes = Vec::with_capacity(line.len() + 1);
         bytes.extend_from_slice(line.as_bytes());
         bytes.push(b'\n');
@@ -83,7 +83,7 @@ impl AppendedLines {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn finish(&mut self) -> Result<()> {
+    pub(crate) fn finish(&mut self) -> Result<()> {
         if self.standing.take().is_none() {
             return Ok(());
         }
@@ -97,7 +97,7 @@ impl AppendedLines {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn sync(&self) -> Result<()> {
+    pub(crate) fn sync(&self) -> Result<()> {
         self.file.sync_all().map_err(|cause| Error::io("write", &self.path, cause))
     }
 }

@@ -22,7 +22,7 @@ use crate::filter::text::hash;
 use crate::row::{Applied, Decisions, Tally};
 
 /// Most bytes of a JSON list.
-pub const MOST_LIST_BYTES: u64 = 1 << 30;
+pub(crate) const MOST_LIST_BYTES: u64 = 1 << 30;
 /// Bad rows and repeated ids that are listed; all are counted.
 const LISTED: usize = 20;
 

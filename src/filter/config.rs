@@ -165,7 +165,7 @@ impl Filters {
     }
 
     /// The reason to turn an attempt down for the way in which one of its texts was decoded.
-    pub fn check_decoding(&self, note: &StepNote) -> Option<Reason> {
+    pub(crate) fn check_decoding(&self, note: &StepNote) -> Option<Reason> {
         decoding::check(self.closed_by_budget, self.tension, note)
     }
 
@@ -173,7 +173,7 @@ impl Filters {
     ///
     /// # Errors
     /// As [`CrossRows::new`].
-    pub fn cross_rows(&self, embedder: Option<Arc<Embedder>>) -> Result<CrossRows> {
+    pub(crate) fn cross_rows(&self, embedder: Option<Arc<Embedder>>) -> Result<CrossRows> {
         CrossRows::new(self, embedder)
     }
 
@@ -184,7 +184,7 @@ impl Filters {
     }
 
     /// What is wrong with the bounds, if anything, in a clause that names the key.
-    pub fn problem(&self) -> Option<Fault> {
+    pub(crate) fn problem(&self) -> Option<Fault> {
         let found = self.rules().into_iter().find_map(|(key, rule)| Some(rule.problem()?.under(&format!("/{key}"))))?;
         // Which of several rules under a key it is, the pointer says.
         let names = found.at.split('/').filter(|part| !part.is_empty() && part.parse::<usize>().is_err());

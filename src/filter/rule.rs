@@ -36,7 +36,7 @@ pub trait Filter: Rule + Send + Sync {
 }
 
 /// The first reason that a chain finds.
-pub fn first_reason(chain: &[Box<dyn Filter>], row: &Map<String, Value>) -> Option<Reason> {
+pub(crate) fn first_reason(chain: &[Box<dyn Filter>], row: &Map<String, Value>) -> Option<Reason> {
     chain.iter().find_map(|filter| filter.check(row))
 }
 

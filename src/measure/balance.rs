@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 /// Share of the best group's acceptance rate below which a group is flagged (the four-fifths rule).
-pub const FOUR_FIFTHS: f64 = 0.8;
+pub(crate) const FOUR_FIFTHS: f64 = 0.8;
 
 /// Rows of one value of an attribute.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -62,7 +62,7 @@ pub fn normalised_entropy(counts: &[u64]) -> Option<f64> {
 }
 
 /// Half the sum of the differences between the shares of `counts` and of `target`, place by place.
-pub fn total_variation(counts: &[u64], target: &[f64]) -> Option<f64> {
+pub(crate) fn total_variation(counts: &[u64], target: &[f64]) -> Option<f64> {
     let (all, wanted) = (counts.iter().sum::<u64>() as f64, target.iter().sum::<f64>());
     if all == 0.0 || wanted <= 0.0 {
         return None;

@@ -23,11 +23,11 @@ use crate::row::{Applied, Decisions, ID, Meta, RunFiles, StepNote, Tally, is_res
 use instil_model::model::embedder::Embedder;
 
 /// Words on which distinct n-grams are counted: they fall with the length of a text.
-pub const DISTINCT_WORDS: usize = 10_000;
+pub(crate) const DISTINCT_WORDS: usize = 10_000;
 /// Texts of which self-BLEU is taken.
-pub const BLEU_TEXTS: usize = 1_000;
+pub(crate) const BLEU_TEXTS: usize = 1_000;
 /// Texts of which the Vendi score is taken.
-pub const VENDI_TEXTS: usize = 500;
+pub(crate) const VENDI_TEXTS: usize = 500;
 /// Different values of an attribute above which it is not tabulated.
 const MOST_VALUES: usize = 1_000;
 /// Fields of text that are measured.

@@ -107,7 +107,7 @@ impl Attribute {
     }
 
     /// Whether its values are numbers between bounds rather than a list.
-    pub fn is_continuous(&self) -> bool {
+    pub(crate) fn is_continuous(&self) -> bool {
         self.range.is_some()
     }
 
@@ -208,7 +208,7 @@ impl Attribute {
     }
 
     /// Every value it may have, under any condition.
-    pub fn all_values(&self) -> impl Iterator<Item = &Value> {
+    pub(crate) fn all_values(&self) -> impl Iterator<Item = &Value> {
         self.values.iter().chain(self.when.iter().flat_map(|case| &case.values))
     }
 }
@@ -302,7 +302,7 @@ fn check_in_cells(
 }
 
 /// A whole number without a fraction, so that templates print `3` and not `3.0`.
-pub fn number(value: f64) -> Value {
+pub(crate) fn number(value: f64) -> Value {
     let rounded = (value * 1e4).round() / 1e4;
     if rounded.fract() == 0.0 && rounded.abs() < 1e15 { json!(rounded as i64) } else { json!(rounded) }
 }

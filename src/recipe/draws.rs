@@ -114,7 +114,7 @@ impl Draws {
     }
 
     /// The temperature of attempt `attempt` at a row.
-    pub fn temperature_of(&self, attempt: u16) -> f32 {
+    pub(crate) fn temperature_of(&self, attempt: u16) -> f32 {
         if self.temperature == 0.0 {
             return 0.0;
         }

@@ -49,12 +49,12 @@ pub enum Measure {
 
 impl Likelihood {
     /// Whether the second reading is of the text alone, after no prompt.
-    pub fn is_alone(&self) -> bool {
+    pub(crate) fn is_alone(&self) -> bool {
         self.measure == Measure::Ifd
     }
 
     /// How many readings it takes.
-    pub fn readings(&self) -> usize {
+    pub(crate) fn readings(&self) -> usize {
         if self.measure == Measure::Ending { 1 } else { 2 }
     }
 

@@ -35,7 +35,7 @@ pub struct Scale {
 
 /// One reading of a judging step's prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Reading {
+pub(crate) struct Reading {
     /// The texts are in the other order.
     pub swapped: bool,
     /// The texts are without content.
@@ -44,7 +44,7 @@ pub struct Reading {
 
 impl Scale {
     /// The readings that a score takes, in order; those of neutral texts are the same for many rows.
-    pub fn readings(&self) -> Vec<Reading> {
+    pub(crate) fn readings(&self) -> Vec<Reading> {
         let orders: &[bool] = if self.swapped.is_some() { &[false, true] } else { &[false] };
         let contents: &[bool] = if self.neutral.is_empty() { &[false] } else { &[false, true] };
         orders.iter().flat_map(|&swapped| contents.iter().map(move |&neutral| Reading { swapped, neutral })).collect()

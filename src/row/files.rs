@@ -29,15 +29,15 @@ pub struct RunFiles {
 
 impl RunFiles {
     /// Name of the plan's file.
-    pub const PLAN: &str = "run.lock.json";
+    pub(crate) const PLAN: &str = "run.lock.json";
     /// Name of the ledger.
-    pub const LEDGER: &str = "ledger.jsonl";
+    pub(crate) const LEDGER: &str = "ledger.jsonl";
     /// Name of the file of accepted rows.
-    pub const RECORDS: &str = "records.jsonl";
+    pub(crate) const RECORDS: &str = "records.jsonl";
     /// Name of the file of attempts turned down.
-    pub const REJECTS: &str = "rejects.jsonl";
+    pub(crate) const REJECTS: &str = "rejects.jsonl";
     /// Name of the file of decisions.
-    pub const DECISIONS: &str = "decisions.jsonl";
+    pub(crate) const DECISIONS: &str = "decisions.jsonl";
 
     /// Those of the run at `directory`.
     pub fn of(directory: &Path) -> Self {

@@ -11,7 +11,7 @@ use instil_model::decode::{Statistics, StreamKey};
 
 /// What happens during a run, for whoever shows it.
 #[derive(Debug)]
-pub enum Event<'a> {
+pub(crate) enum Event<'a> {
     /// A row was accepted and written.
     Accepted {
         /// The row.
@@ -50,7 +50,7 @@ pub enum Event<'a> {
 
 /// How a run ended.
 #[derive(Clone, Debug, Default)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Rows written.
     pub accepted: u32,
     /// Attempts turned down, by rule.

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use instil_grammar::vocab::{TokenId, TokenKind, Vocab};
 
 /// llguidance with its token trie and slices, built once a vocabulary.
-pub struct Llguidance {
+pub(crate) struct Llguidance {
     factory: ParserFactory,
     options: Option<JsonCompileOptions>,
 }
@@ -42,7 +42,7 @@ impl Llguidance {
 
     /// The same engine with one fixed separator style instead of flexible whitespace.
     #[must_use]
-    pub fn with_separators(mut self, item: &str, key: &str) -> Self {
+    pub(crate) fn with_separators(mut self, item: &str, key: &str) -> Self {
         self.options = Some(JsonCompileOptions {
             item_separator: item.to_owned(),
             key_separator: key.to_owned(),

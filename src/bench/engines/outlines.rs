@@ -12,7 +12,7 @@ use instil_grammar::vocab::{TokenId, Vocab};
 const WHITESPACE: &str = "[ ]?";
 
 /// outlines-core with a vocabulary of raw bytes.
-pub struct Outlines {
+pub(crate) struct Outlines {
     vocabulary: Vocabulary,
     width: usize,
 }
@@ -22,7 +22,7 @@ impl Outlines {
     ///
     /// # Errors
     /// When the vocabulary has no end-of-sequence token.
-    pub fn new(vocab: &Vocab) -> Result<Self> {
+    pub(crate) fn new(vocab: &Vocab) -> Result<Self> {
         let eos = *vocab
             .eos()
             .first()
