@@ -1,9 +1,9 @@
 //! `instil answer`: answers to the instructions of a data set.
 
-use clap::Args;
 use crate::recipe::BestOf;
 use crate::run::file::Source;
 use crate::{Error, Result};
+use clap::Args;
 
 use super::console::{Answer, Console};
 use super::from_seeds::{Change, FromSeeds};

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use clap::{Args, Subcommand};
 use crate::recipe::Draws;
 use crate::validator::Validator;
 use crate::{Error, Result};
+use clap::{Args, Subcommand};
 use instil_grammar::constraint::Settings;
 use instil_grammar::grammar::GrammarSource;
 use instil_grammar::vocab::TokenId;

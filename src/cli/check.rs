@@ -3,10 +3,10 @@
 use std::io::BufRead;
 use std::path::PathBuf;
 
-use clap::Args;
 use crate::row::{META, is_reserved};
 use crate::validator::Validator;
 use crate::{Error, Result};
+use clap::Args;
 use instil_grammar::constraint::{Backend, enforcement};
 use serde_json::{Value, json};
 

@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use clap::Args;
 use crate::{Error, Result};
+use clap::Args;
 use instil_grammar::vocab::TokenId;
 use serde_json::{Value, json};
 

@@ -1,7 +1,6 @@
 //! `instil completions`: a completion script for a shell.
 
 use clap::{Args, CommandFactory};
-use crate::Result;
 
 use super::console::Answer;
 
@@ -14,9 +13,9 @@ pub struct CompletionsArguments {
 }
 
 /// Prints the script.
-pub fn run(arguments: &CompletionsArguments) -> Result<Answer> {
+pub fn run(arguments: &CompletionsArguments) -> Answer {
     let mut command = super::Arguments::command();
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut command, "instil", &mut script);
-    Ok(Answer::text(String::from_utf8_lossy(&script)))
+    Answer::text(String::from_utf8_lossy(&script))
 }

@@ -8,8 +8,8 @@ use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use indicatif::ProgressBar;
 use crate::{Error, Result};
+use indicatif::ProgressBar;
 use serde_json::Value;
 
 use super::terminal;

@@ -3,10 +3,10 @@
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use crate::Result;
 use crate::catalog::manifest::{Manifest, SourceKind};
 use crate::catalog::source::{self, FetchEvent, FetchOptions, Located, Places};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use super::console::Console;
 
@@ -56,7 +56,6 @@ impl Teller<'_> {
                 self.clear();
                 self.line(&format!("fetched {} from {source}; its sha256 is right", self.model));
             }
-            _ => {}
         }
     }
 

@@ -1,8 +1,8 @@
 //! `instil evolve`: harder and rarer instructions from those that are there, and answers to them.
 
-use clap::Args;
 use crate::run::file::Source;
 use crate::{Error, Result};
+use clap::Args;
 
 use super::console::{Answer, Console};
 use super::from_seeds::{Change, FromSeeds, weigh};

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use crate::export::form::Pair;
 use crate::export::read::{FileType, Options};
 use crate::export::split::Split;
 use crate::export::{Form, Task, export};
 use crate::{Error, Result};
+use clap::Args;
 use serde_json::json;
 
 use super::console::{Answer, Console};

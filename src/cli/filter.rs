@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use crate::filter::Filters;
 use crate::filter::decontaminate::Decontaminate;
 use crate::filter::distinct::ExactFields;
@@ -20,6 +19,7 @@ use crate::filter::semantic::Semantic;
 use crate::filter::sentence_end::SentenceEnd;
 use crate::measure::Sources;
 use crate::{Error, Result};
+use clap::Args;
 use serde_json::json;
 
 use super::console::{Answer, Console};

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
 use crate::export::form::Pair;
 use crate::plan::SeedsUsed;
 use crate::recipe::Attribute;
 use crate::run::file::Source;
 use crate::run::seeds::Seeds;
 use crate::{Error, Result};
+use clap::Args;
 
 use super::console::{Answer, Console};
 use super::making::{MakingOptions, make};

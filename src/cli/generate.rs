@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
 use crate::plan::Shard;
 use crate::run::file::Source;
 use crate::run::fill::Gaps;
 use crate::{Error, Result};
+use clap::Args;
 
 use super::console::{Answer, Console};
 use super::making::{MakingOptions, make};
@@ -60,7 +60,7 @@ pub fn run(arguments: &GenerateArguments, console: &Console) -> Result<Answer> {
         Some(standing) => standing,
         None => Wanted::planned(&arguments.run, &arguments.making, &source)?,
     };
-    wanted.from_nothing()?;
+    wanted.check_seeds()?;
     let wanted = Wanted { shard: arguments.shard.or(wanted.shard), ..wanted };
     make(wanted, output, &arguments.making, console).map(|(_, answer)| answer)
 }

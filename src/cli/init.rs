@@ -1,9 +1,9 @@
 //! `instil init`: a commented run file to begin with, on stdout.
 
-use clap::Args;
 use crate::Result;
 use crate::recipe::builtin;
 use crate::run::file;
+use clap::Args;
 
 use super::console::Answer;
 

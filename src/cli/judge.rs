@@ -1,9 +1,9 @@
 //! `instil judge`: scores for the rows of a data set.
 
-use clap::Args;
 use crate::Result;
 use crate::disk::Lines;
 use crate::row::{self, Meta, RunFiles, Score};
+use clap::Args;
 use serde_json::{Map, Value};
 
 use super::console::{Answer, Console};

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use crate::plan::Plan;
 use crate::recipe::label::{Observed, label, read_examples};
 use crate::recipe::{Attribute, Recipe};
@@ -10,6 +9,7 @@ use crate::row::RunFiles;
 use crate::run::file::{RecipeChoice, Source};
 use crate::run::observed::agreement;
 use crate::{Error, Result};
+use clap::Args;
 use serde_json::json;
 
 use super::console::{Answer, Console};

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use clap::Args;
 use crate::disk::write_whole;
 use crate::measure::{ModelMemory, Throughput};
 use crate::plan::ModelUsed;
@@ -13,6 +12,7 @@ use crate::row::RunFiles;
 use crate::run::driver::{Judge, Workshop};
 use crate::run::{Event, RunDirectory, Summary};
 use crate::{Error, Result};
+use clap::Args;
 use instil_grammar::constraint::Settings;
 use instil_model::decode::Capacity;
 use serde_json::{Map, Value, json};

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use clap::Args;
 use crate::bench::input::{self, BenchCase, BenchFile, Spacing};
 use crate::bench::masks::Engine;
 use crate::bench::report::{Tally, table};
 use crate::bench::supervise::{Limits, Report, serve, supervise};
 use crate::bench::{cold, engines};
 use crate::{Error, Result};
+use clap::Args;
 use instil_grammar::constraint::{Escapes, Settings};
 use instil_grammar::grammar::{NumberStyle, Options};
 use instil_model::tokenizer::{EncodeOptions, Tokenizer};

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::Args;
 use crate::plan::Plan;
 use crate::run::Event;
 use crate::{Error, Result};
+use clap::Args;
 use instil_model::model::embedder::Embedder;
 use serde_json::json;
 

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use clap::{Args, Subcommand, ValueEnum};
-use indicatif::DecimalBytes;
 use crate::catalog::Catalog;
 use crate::catalog::manifest::{Manifest, Origin, SourceKind};
 use crate::catalog::source::{Located, Places, Presence, locate};
 use crate::{Error, Result};
+use clap::{Args, Subcommand, ValueEnum};
+use indicatif::DecimalBytes;
 use serde_json::{Value, json};
 
 use super::console::{Answer, Console};

@@ -1,12 +1,12 @@
 //! Flags that several commands share.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::Path;
 
-use clap::Args;
 use crate::recipe::DrawsOverride;
 use crate::validator::{self, Validator};
 use crate::{Error, Result, disk};
+use clap::Args;
 use instil_grammar::constraint::{KeyOrder, Settings, Whitespace};
 use instil_grammar::grammar::{GrammarSource, Program};
 use instil_model::decode::Capacity;
@@ -272,7 +272,7 @@ impl LayoutOptions {
 }
 
 /// Reads a text file, or standard input for `-`.
-pub fn read_text(path: &PathBuf) -> Result<String> {
+pub fn read_text(path: &Path) -> Result<String> {
     if path.as_os_str() == "-" {
         return std::io::read_to_string(std::io::stdin()).map_err(|cause| Error::io("read", "standard input", cause));
     }
@@ -280,7 +280,7 @@ pub fn read_text(path: &PathBuf) -> Result<String> {
 }
 
 /// Reads a JSON Schema file.
-pub fn read_schema(path: &PathBuf) -> Result<serde_json::Value> {
+pub fn read_schema(path: &Path) -> Result<serde_json::Value> {
     validator::read_schema(&read_text(path)?, path)
 }
 

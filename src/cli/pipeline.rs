@@ -9,13 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use clap::Args;
 use crate::plan::ModelUsed;
 use crate::plan::Plan;
 use crate::recipe::{Recipe, builtin};
 use crate::run::driver::{Workshop, replay};
 use crate::run::{RunDirectory, Summary};
 use crate::{Error, Result};
+use clap::Args;
 use instil_grammar::constraint::Settings;
 use instil_model::decode::Capacity;
 use instil_model::model::scripted::{Scene, Script};

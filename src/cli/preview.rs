@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use clap::Args;
 use crate::run::driver::Workshop;
 use crate::run::{Event, RunDirectory};
 use crate::{Error, Result};
+use clap::Args;
 use instil_grammar::constraint::Settings;
 use serde_json::{Map, Value, json};
 
@@ -46,7 +46,7 @@ struct Shown {
 pub fn run(arguments: &PreviewArguments, console: &Console) -> Result<Answer> {
     let source = arguments.run.source(&arguments.shape, None)?;
     let wanted = Wanted::planned(&arguments.run, &MakingOptions::default(), &source)?;
-    wanted.from_nothing()?;
+    wanted.check_seeds()?;
     validator(&wanted.schema)?;
     let model = wanted.model.clone();
     let mut loaded = setup::load(&model, console)?;

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use crate::Result;
 use crate::disk::write_whole;
 use crate::filter::semantic::Semantic;
 use crate::measure::table::table;
 use crate::measure::{Sources, measure};
+use clap::Args;
 
 use super::console::{Answer, Console};
 use super::setup;

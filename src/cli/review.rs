@@ -7,13 +7,13 @@ use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use clap::Args;
 use crate::disk::write_whole;
 use crate::review::Desk;
 use crate::review::desk::Taken;
 use crate::review::queue::Waiting;
 use crate::row::Verdict;
 use crate::{Error, Result};
+use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::console::{Answer, Console, say};

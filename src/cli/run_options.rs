@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use crate::recipe::Attribute;
 use crate::run::file::{RecipeChoice, RunFile, Source};
 use crate::{Error, Result};
+use clap::Args;
 use serde_json::{Value, json};
 
 use super::options::{ModelOptions, SamplingOptions};

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use crate::Result;
 use crate::row::Reason;
 use crate::run::tree::{Family, Member, families};
+use clap::Args;
 use serde_json::json;
 
 use super::console::{Answer, Console};

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use clap::Args;
 use crate::Result;
 use crate::catalog::Catalog;
 use crate::catalog::manifest::Kind;
@@ -12,6 +11,7 @@ use crate::plan::Plan;
 use crate::run::Estimate;
 use crate::run::seeds::Seeds;
 use crate::run::steps::{Reader, Steps};
+use clap::Args;
 use instil_grammar::constraint::Settings;
 use instil_model::gguf::Gguf;
 use instil_model::tokenizer::Tokenizer;
