@@ -48,7 +48,6 @@
 
 #![warn(clippy::unwrap_used)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
-#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod bench;
 pub mod catalog;

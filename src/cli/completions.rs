@@ -1,6 +1,5 @@
 //! `instil completions`: a completion script for a shell.
 
-use crate::Result;
 use clap::{Args, CommandFactory};
 
 use super::console::Answer;
@@ -14,9 +13,9 @@ pub(crate) struct CompletionsArguments {
 }
 
 /// Prints the script.
-pub(super) fn run(arguments: &CompletionsArguments) -> Result<Answer> {
+pub(crate) fn run(arguments: &CompletionsArguments) -> Answer {
     let mut command = super::Arguments::command();
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut command, "instil", &mut script);
-    Ok(Answer::text(String::from_utf8_lossy(&script)))
+    Answer::text(String::from_utf8_lossy(&script))
 }

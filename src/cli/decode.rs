@@ -1,6 +1,6 @@
 //! `instil decode`: any text out of the model in a strict format, on stdout and nothing else there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::recipe::Draws;
 use crate::validator::Validator;
@@ -78,7 +78,7 @@ pub(super) fn run(arguments: &DecodeArguments, console: &Console) -> Result<Answ
     arguments.layout.check(arguments.engine)?;
     arguments.model.check()?;
     let (source, validator) = source(arguments)?;
-    let prompt = if arguments.prompt == "-" { read_text(&PathBuf::from("-"))? } else { arguments.prompt.clone() };
+    let prompt = if arguments.prompt == "-" { read_text(Path::new("-"))? } else { arguments.prompt.clone() };
     let mut loaded = setup::load(&arguments.model, console)?;
     let tokenizer = loaded.tokenizer.clone();
     let compiler = setup::compiler(&loaded.tokenizer, arguments.engine, arguments.layout.settings());

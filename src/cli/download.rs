@@ -56,7 +56,6 @@ impl Teller<'_> {
                 self.clear();
                 self.line(&format!("fetched {} from {source}; its sha256 is right", self.model));
             }
-            _ => {}
         }
     }
 

@@ -60,7 +60,7 @@ pub(super) fn run(arguments: &GenerateArguments, console: &Console) -> Result<An
         Some(standing) => standing,
         None => Wanted::planned(&arguments.run, &arguments.making, &source)?,
     };
-    wanted.from_nothing()?;
+    wanted.check_seeds()?;
     let wanted = Wanted { shard: arguments.shard.or(wanted.shard), ..wanted };
     make(wanted, output, &arguments.making, console).map(|(_, answer)| answer)
 }

@@ -1,7 +1,7 @@
 //! Flags that several commands share.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::recipe::DrawsOverride;
 use crate::validator::{self, Validator};
@@ -272,7 +272,7 @@ impl LayoutOptions {
 }
 
 /// Reads a text file, or standard input for `-`.
-pub(crate) fn read_text(path: &PathBuf) -> Result<String> {
+pub(crate) fn read_text(path: &Path) -> Result<String> {
     if path.as_os_str() == "-" {
         return std::io::read_to_string(std::io::stdin()).map_err(|cause| Error::io("read", "standard input", cause));
     }
@@ -280,7 +280,7 @@ pub(crate) fn read_text(path: &PathBuf) -> Result<String> {
 }
 
 /// Reads a JSON Schema file.
-pub(crate) fn read_schema(path: &PathBuf) -> Result<serde_json::Value> {
+pub(crate) fn read_schema(path: &Path) -> Result<serde_json::Value> {
     validator::read_schema(&read_text(path)?, path)
 }
 

@@ -46,7 +46,7 @@ struct Shown {
 pub(super) fn run(arguments: &PreviewArguments, console: &Console) -> Result<Answer> {
     let source = arguments.run.source(&arguments.shape, None)?;
     let wanted = Wanted::planned(&arguments.run, &MakingOptions::default(), &source)?;
-    wanted.from_nothing()?;
+    wanted.check_seeds()?;
     validator(&wanted.schema)?;
     let model = wanted.model.clone();
     let mut loaded = setup::load(&model, console)?;

@@ -112,7 +112,7 @@ impl Wanted {
     ///
     /// # Errors
     /// When there is such a recipe and no data set.
-    pub(crate) fn from_nothing(&self) -> Result<()> {
+    pub(crate) fn check_seeds(&self) -> Result<()> {
         if self.recipe.seeds.is_none() || self.seeds.is_some() {
             return Ok(());
         }
