@@ -152,6 +152,7 @@ impl Plan {
     }
 
     /// The rows that this run makes, lowest first.
+    #[cfg(test)]
     pub(crate) fn row_indices(&self) -> impl Iterator<Item = u32> + use<> {
         let shard = self.shard;
         (0..self.rows).filter(move |&row| shard.is_none_or(|shard| shard.holds(row)))

@@ -20,9 +20,6 @@ use instil_grammar::vocab::TokenId;
 
 /// An engine under test, with all that it computes once a vocabulary.
 pub(crate) trait Engine {
-    /// Name as given on the command line.
-    fn name(&self) -> &'static str;
-
     /// Compiles a schema.
     ///
     /// # Errors

@@ -11,7 +11,12 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use super::console::Console;
 
 /// Finds or fetches the files of `manifest`, telling a person on stderr what happens.
-pub(super) fn fetch(manifest: &Manifest, places: &Places, only: Option<SourceKind>, console: &Console) -> Result<Located> {
+pub(super) fn fetch(
+    manifest: &Manifest,
+    places: &Places,
+    only: Option<SourceKind>,
+    console: &Console,
+) -> Result<Located> {
     let options = FetchOptions { only, stop: console.stop().clone(), ..FetchOptions::from_environment() };
     let mut teller = Teller { model: &manifest.name, console, progress: None };
     let outcome = source::fetch(manifest, places, &options, &mut |event| teller.tell(&event));

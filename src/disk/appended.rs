@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 
@@ -39,11 +39,6 @@ impl AppendedLines {
         let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(fail)?;
         let reader = File::open(&path).map_err(fail)?;
         Ok(Self { path, file, length: 0, standing: Some(BufReader::new(reader)) })
-    }
-
-    /// Where it lies.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Bytes written so far, or found standing.

@@ -1,7 +1,9 @@
 //! The settings that errors name. What each is called where a person meets it, the edge of a program says.
 
 use super::Setting;
-pub(crate) use instil_model::error::setting::{DEVICE, ENGINE, FEATURE, MAX_TOKENS};
+#[cfg(test)]
+use instil_model::error::setting::{DEVICE, ENGINE};
+pub(crate) use instil_model::error::setting::{FEATURE, MAX_TOKENS};
 
 /// The model.
 pub(crate) const MODEL: Setting = Setting::new("model");
@@ -32,7 +34,8 @@ pub(crate) const SPLIT_BY: Setting = Setting::new("split_by");
 /// Taking decisions that were filled in.
 pub(crate) const APPLY: Setting = Setting::new("apply");
 
-/// All of them.
+/// All of them: the test of flags goes through them.
+#[cfg(test)]
 pub(crate) const ALL: &[Setting] = &[
     DEVICE,
     ENGINE,

@@ -64,11 +64,6 @@ impl Writer {
         }
     }
 
-    /// Rows added.
-    pub(crate) fn rows(&self) -> u64 {
-        self.rows
-    }
-
     /// Puts the file in its place.
     ///
     /// # Errors
@@ -111,7 +106,7 @@ mod tests {
         rows.iter().for_each(|row| columns.meet(row));
         let mut writer = Writer::create(&path, file_type, &columns).expect("created");
         rows.iter().for_each(|row| writer.add((*row).clone()).expect("added"));
-        assert_eq!(writer.rows(), rows.len() as u64);
+        assert_eq!(writer.rows, rows.len() as u64);
         writer.finish().expect("finished");
         std::fs::read_to_string(path).expect("read")
     }

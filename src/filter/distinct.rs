@@ -61,11 +61,13 @@ pub(crate) struct Distinct {
 
 impl Distinct {
     /// The reason to turn `text` down, if an accepted row has the same words.
+    #[cfg(test)]
     pub(crate) fn check(&self, field: &str, text: &str) -> Option<Reason> {
         self.check_print(field, print(text))
     }
 
     /// Remembers the text of an accepted row.
+    #[cfg(test)]
     pub(crate) fn accept(&mut self, row: u32, text: &str) {
         self.accept_print(Other::Row(row), print(text));
     }

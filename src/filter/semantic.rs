@@ -158,7 +158,13 @@ impl SemanticIndex {
     ///
     /// # Errors
     /// As [`Embedder::embed`].
-    pub(crate) fn accept(&mut self, embedder: &Embedder, other: Other, family: Option<u64>, row: &Sentence) -> Result<()> {
+    pub(crate) fn accept(
+        &mut self,
+        embedder: &Embedder,
+        other: Other,
+        family: Option<u64>,
+        row: &Sentence,
+    ) -> Result<()> {
         if !row.is_blank() {
             self.embeddings.extend_from_slice(row.embedding(embedder)?);
             self.kept.push((other, family));

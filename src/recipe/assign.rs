@@ -161,6 +161,7 @@ impl<'a> Assignments<'a> {
     }
 
     /// Number of cells; `None` where rows are not spread by cells.
+    #[cfg(test)]
     pub(crate) fn cells(&self) -> Option<usize> {
         match &self.way {
             Way::Cells { cells, .. } => Some(cells.iter().filter(|cell| cell.share > 0.0).count()),

@@ -229,11 +229,6 @@ impl Decisions {
         self.by_row.len()
     }
 
-    /// Whether nobody has decided on any row.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.by_row.is_empty()
-    }
-
     /// Takes a decision in place of an earlier one on the same row.
     pub(crate) fn insert(&mut self, decision: Decision) {
         self.by_row.insert(decision.id.clone(), decision);

@@ -16,8 +16,8 @@ pub(crate) use decisions::{Tally, Verdict};
 
 pub(crate) use decisions::{Applied, Decision, Decisions};
 pub(crate) use files::RunFiles;
-pub(crate) use reason::rule;
 pub(crate) use reason::Reason;
+pub(crate) use reason::rule;
 pub(crate) use record::{Attempt, Lineage, Meta, Record, Score, StepNote, row_id};
 
 use crate::disk::MOST_LINE_BYTES;

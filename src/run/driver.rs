@@ -118,7 +118,7 @@ pub(crate) fn generate<'a>(
             wanted.extend(desk.follow(key, next, &steps, on_event)?);
         }
         let statistics = scheduler.statistics() + judge.as_ref().map(Scheduler::statistics).unwrap_or_default();
-        on_event(Event::Progress { accepted: rows.summary.accepted, statistics });
+        on_event(Event::Progress { statistics });
     }
     let mut summary = rows.finish()?;
     summary.judging = judge.as_ref().map(Scheduler::statistics);

@@ -23,8 +23,6 @@ pub(crate) enum Event<'a> {
     },
     /// An attempt was turned down and written to the rejects.
     Rejected {
-        /// The row.
-        row: u32,
         /// Why.
         reason: &'a Reason,
     },
@@ -41,8 +39,6 @@ pub(crate) enum Event<'a> {
     },
     /// A decoding step has ended.
     Progress {
-        /// Rows accepted so far.
-        accepted: u32,
         /// What decoding cost so far.
         statistics: Statistics,
     },

@@ -39,10 +39,6 @@ impl Instil {
 }
 
 impl Engine for Instil {
-    fn name(&self) -> &'static str {
-        "instil"
-    }
-
     fn compile(&mut self, schema: &Value) -> Result<Box<dyn Matcher>, String> {
         let engine = self.engine(schema)?;
         let session = engine.start(None).map_err(|error| error.to_string())?;

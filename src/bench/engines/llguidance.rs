@@ -71,10 +71,6 @@ impl Llguidance {
 }
 
 impl Engine for Llguidance {
-    fn name(&self) -> &'static str {
-        "llguidance"
-    }
-
     fn compile(&mut self, schema: &Value) -> Result<Box<dyn Matcher>, String> {
         let fresh = self.matcher(schema)?;
         Ok(Box::new(Walker { matcher: fresh.clone(), fresh }))

@@ -38,10 +38,6 @@ impl Outlines {
 }
 
 impl Engine for Outlines {
-    fn name(&self) -> &'static str {
-        "outlines"
-    }
-
     fn compile(&mut self, schema: &Value) -> Result<Box<dyn Matcher>, String> {
         let line = |error: outlines_core::Error| error.to_string().lines().next().unwrap_or("refused").to_owned();
         let regex = json_schema::regex_from_value(schema, Some(WHITESPACE), None).map_err(line)?;
