@@ -26,7 +26,7 @@ pub struct Logits {
 
 impl Logits {
     /// `rows × width` values in the processor's memory.
-    pub(crate) fn on_host(values: Vec<f32>, width: usize) -> Self {
+    pub fn on_host(values: Vec<f32>, width: usize) -> Self {
         Self { device: None, host: values.into(), width }
     }
 
@@ -66,5 +66,11 @@ impl Logits {
     /// When the device fails.
     pub fn row(&self, index: usize) -> Result<&[f32]> {
         Ok(&self.values()?[index * self.width..(index + 1) * self.width])
+    }
+
+    /// The memory of values that are on the processor.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn into_host(self) -> Option<Vec<f32>> {
+        self.host.into_inner()
     }
 }

@@ -31,7 +31,6 @@ pub(crate) fn mask_out(isa: Isa, x: &[f32], mask: &[u32], out: &mut [f32]) {
 }
 
 #[inline(always)]
-#[expect(clippy::extra_unused_type_parameters, reason = "names the instruction set that this is compiled for")]
 unsafe fn mask_out_lanes<L: Lanes>(x: &[f32], mask: &[u32], out: &mut [f32]) {
     for ((x, out), &word) in x.chunks(32).zip(out.chunks_mut(32)).zip(mask) {
         if word == 0 {

@@ -19,7 +19,6 @@ pub(crate) const BLOCK: usize = 32;
 /// Every method requires that the processor has the instruction set of the implementation, and that
 /// pointers are valid for the sixteen (or stated) elements that are read or written, at any
 /// alignment.
-#[expect(clippy::missing_safety_doc, reason = "the trait says it for all of its methods")]
 pub(crate) unsafe trait Lanes: Copy {
     /// Sixteen `f32`.
     type F: Copy;
