@@ -97,12 +97,12 @@ pub enum Error {
 
 impl Error {
     /// A bad flag or argument.
-    pub fn usage(what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
+    pub(crate) fn usage(what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Usage { what: what.into(), remedy: remedy.into() }
     }
 
     /// A bad input file.
-    pub fn input(path: impl AsRef<Path>, what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
+    pub(crate) fn input(path: impl AsRef<Path>, what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Input { path: path.as_ref().to_owned(), what: what.into(), remedy: remedy.into() }
     }
 
@@ -112,18 +112,18 @@ impl Error {
     }
 
     /// A model that cannot be used.
-    pub fn model(model: impl Into<String>, what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
+    pub(crate) fn model(model: impl Into<String>, what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Model { model: model.into(), what: what.into(), remedy: remedy.into() }
     }
 
     /// Something out of reach.
-    pub fn unavailable(what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
+    pub(crate) fn unavailable(what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Unavailable { what: what.into(), remedy: remedy.into() }
     }
 
     /// The same, where it is about a flag or argument, with the place that asks for it.
     #[must_use]
-    pub fn within(self, place: &str) -> Self {
+    pub(crate) fn within(self, place: &str) -> Self {
         match self {
             Self::Usage { what, remedy } => Self::Usage { what: format!("{place}: {what}"), remedy },
             other => other,

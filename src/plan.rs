@@ -69,7 +69,7 @@ pub struct ModelUsed {
 
 impl ModelUsed {
     /// What names the model on a command line.
-    pub fn reference(&self) -> Cow<'_, str> {
+    pub(crate) fn reference(&self) -> Cow<'_, str> {
         self.path.as_ref().map_or(Cow::Borrowed(&self.name), |path| path.to_string_lossy())
     }
 }
@@ -102,7 +102,7 @@ pub struct Shard {
 
 impl Shard {
     /// Whether `row` belongs to it.
-    pub fn holds(self, row: u32) -> bool {
+    pub(crate) fn holds(self, row: u32) -> bool {
         row % self.count == self.index - 1
     }
 }

@@ -172,13 +172,13 @@ pub enum Engine {
 
 impl Engine {
     /// The engine of that name, as a plan holds it.
-    pub fn named(name: &str) -> Result<Self> {
+    pub(crate) fn named(name: &str) -> Result<Self> {
         <Self as clap::ValueEnum>::from_str(name, false)
             .map_err(|_| Error::usage(format!("the plan names an unknown engine `{name}`"), "use instil or outlines"))
     }
 
     /// Its name on the command line.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Instil => "instil",
             Self::Outlines => "outlines",

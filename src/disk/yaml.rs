@@ -15,7 +15,7 @@ const MOST_BYTES: u64 = 4 << 20;
 
 /// What cannot work in a plan, and where: a finding before it knows its file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// JSON pointer of the place (`/attributes/2/weights`).
     pub at: String,
     /// What is wrong.
@@ -26,12 +26,12 @@ pub struct Fault {
 
 impl Fault {
     /// A finding at the JSON pointer `at`.
-    pub fn new(at: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn new(at: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { at: at.into(), what: what.into(), remedy: remedy.into() }
     }
 
     /// The same finding in a part of a larger file.
-    pub fn under(self, pointer: &str) -> Self {
+    pub(crate) fn under(self, pointer: &str) -> Self {
         Self { at: format!("{pointer}{}", self.at), ..self }
     }
 

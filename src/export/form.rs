@@ -30,7 +30,7 @@ pub enum Form {
 
 impl Form {
     /// Its name.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Alpaca => "alpaca",
             Self::Sharegpt => "sharegpt",

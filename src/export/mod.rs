@@ -39,7 +39,7 @@ pub enum Role {
 
 impl Role {
     /// The role under any of the names that are in use.
-    pub fn named(name: &str) -> Option<Self> {
+    pub(crate) fn named(name: &str) -> Option<Self> {
         Some(match name {
             "system" | "developer" => Self::System,
             "user" | "human" | "prompter" => Self::User,

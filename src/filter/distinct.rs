@@ -39,7 +39,7 @@ pub struct ExactFields {
 
 impl ExactFields {
     /// Whether no field is named.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.fields.is_empty()
     }
 }

@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 /// Bands of a signature.
 pub(crate) const BANDS: usize = 20;
 /// Places in a band.
-pub const ROWS: usize = 6;
+pub(crate) const ROWS: usize = 6;
 /// Places of a signature.
 pub const PLACES: usize = BANDS * ROWS;
 /// The least threshold at which most pairs are seen.

@@ -160,7 +160,7 @@ impl Pii {
     }
 
     /// Replaces what is found by placeholders, if that is the action; how many were replaced.
-    pub fn mask(&self, row: &mut Map<String, Value>) -> usize {
+    pub(crate) fn mask(&self, row: &mut Map<String, Value>) -> usize {
         if self.action != Action::Mask {
             return 0;
         }

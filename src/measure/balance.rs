@@ -91,7 +91,7 @@ pub fn cramers_v(table: &[Vec<u64>]) -> Option<f64> {
 }
 
 /// Sets acceptance rates, and flags the values below four fifths of the best one.
-pub fn flag(values: &mut [ValueCounts]) {
+pub(crate) fn flag(values: &mut [ValueCounts]) {
     for value in values.iter_mut() {
         value.acceptance = (value.generated > 0).then(|| value.kept as f64 / value.generated as f64);
     }
@@ -102,7 +102,7 @@ pub fn flag(values: &mut [ValueCounts]) {
 }
 
 /// Counts of kept rows by the values of two attributes, as a table.
-pub fn table(cells: &BTreeMap<(usize, usize), u64>, rows: usize, columns: usize) -> Vec<Vec<u64>> {
+pub(crate) fn table(cells: &BTreeMap<(usize, usize), u64>, rows: usize, columns: usize) -> Vec<Vec<u64>> {
     let mut table = vec![vec![0; columns]; rows];
     for ((row, column), count) in cells {
         table[*row][*column] = *count;

@@ -85,7 +85,7 @@ impl Sources {
     ///
     /// # Errors
     /// When there is neither.
-    pub fn of(path: &Path) -> Result<Self> {
+    pub(crate) fn of(path: &Path) -> Result<Self> {
         if !path.is_dir() {
             return Ok(Self { records: path.to_owned(), run: None });
         }
@@ -101,7 +101,7 @@ impl Sources {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn plan(&self) -> Result<Option<Plan>> {
+    pub(crate) fn plan(&self) -> Result<Option<Plan>> {
         let planned = self.run.as_ref().filter(|files| files.plan.exists());
         planned.and_then(|files| files.plan.parent()).map(Plan::read).transpose()
     }

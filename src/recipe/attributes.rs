@@ -102,7 +102,7 @@ pub struct Held {
 
 impl Attribute {
     /// An attribute with these values, each as frequent.
-    pub fn of(name: impl Into<String>, values: Vec<Value>) -> Self {
+    pub(crate) fn of(name: impl Into<String>, values: Vec<Value>) -> Self {
         Self { name: name.into(), values, ..Self::default() }
     }
 
@@ -112,7 +112,7 @@ impl Attribute {
     }
 
     /// The values and weights for a row whose attributes above this one are `above`.
-    pub fn choices<'a>(&'a self, above: &Map<String, Value>) -> (&'a [Value], &'a [f64]) {
+    pub(crate) fn choices<'a>(&'a self, above: &Map<String, Value>) -> (&'a [Value], &'a [f64]) {
         match self.when.iter().find(|case| fits(&case.is, above)) {
             Some(case) => (&case.values, &case.weights),
             None => (&self.values, &self.weights),
@@ -123,7 +123,7 @@ impl Attribute {
     ///
     /// # Errors
     /// When the file cannot be read. Whether the values can be used is for [`Attribute::check`].
-    pub fn resolve(&mut self, folder: &Path) -> Result<()> {
+    pub(crate) fn resolve(&mut self, folder: &Path) -> Result<()> {
         if let Some(tree) = self.tree.take() {
             leaves(&tree, "", &mut self.values);
         }
@@ -154,7 +154,7 @@ impl Attribute {
     ///
     /// # Errors
     /// The first fault, with the pointer to it.
-    pub fn check(&self, above: &[Self], at: &str) -> Result<(), Fault> {
+    pub(crate) fn check(&self, above: &[Self], at: &str) -> Result<(), Fault> {
         let fault = |key: &str, what: String, remedy: &str| Err(Fault::new(format!("{at}{key}"), what, remedy));
         let name = &self.name;
         if !name.starts_with(|c: char| c.is_alphabetic() || c == '_')
@@ -218,7 +218,7 @@ impl Quota {
     ///
     /// # Errors
     /// The first fault, with the pointer to it.
-    pub fn check(&self, attributes: &[Attribute], at: &str) -> Result<(), Fault> {
+    pub(crate) fn check(&self, attributes: &[Attribute], at: &str) -> Result<(), Fault> {
         if !(0.0..=1.0).contains(&self.share) {
             let what = format!("a share of {} is none", self.share);
             return Err(Fault::new(format!("{at}/share"), what, "use a number from 0 to 1"));

@@ -44,7 +44,7 @@ pub fn recipe(name: &str) -> Result<Recipe> {
 ///
 /// # Errors
 /// When there is none of that name.
-pub fn grammar(name: &str) -> Result<&'static str> {
+pub(crate) fn grammar(name: &str) -> Result<&'static str> {
     find(GRAMMARS, "grammar", name)
 }
 

@@ -19,7 +19,7 @@ impl Recipe {
     ///
     /// # Errors
     /// The first fault, with the pointer to it.
-    pub fn check(&self) -> Result<(), Fault> {
+    pub(crate) fn check(&self) -> Result<(), Fault> {
         let fault = |at: &str, what: &str, remedy: &str| Err(Fault::new(at, what, remedy));
         if self.steps.is_empty() {
             return fault("/steps", "`steps` is empty", "add at least one step");

@@ -60,7 +60,7 @@ impl Likelihood {
 
     /// The score from `[negative log-likelihood, tokens]` with and without the content, as a record holds it. There is
     /// none where nothing could be read.
-    pub fn score(&self, readings: &[Vec<f64>]) -> Score {
+    pub(crate) fn score(&self, readings: &[Vec<f64>]) -> Score {
         let mean = |reading: usize| match readings.get(reading).map(Vec::as_slice) {
             Some(&[nats, tokens]) if tokens > 0.0 => Some(nats / tokens),
             _ => None,

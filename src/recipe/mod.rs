@@ -285,7 +285,7 @@ impl Recipe {
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn resolve(&mut self, folder: &Path) -> Result<()> {
+    pub(crate) fn resolve(&mut self, folder: &Path) -> Result<()> {
         self.attributes.iter_mut().try_for_each(|attribute| attribute.resolve(folder))
     }
 

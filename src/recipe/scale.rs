@@ -51,12 +51,12 @@ impl Scale {
     }
 
     /// What choice `index` is worth.
-    pub fn value(&self, index: usize) -> f64 {
+    pub(crate) fn value(&self, index: usize) -> f64 {
         self.values.get(index).copied().unwrap_or(index as f64 + 1.0)
     }
 
     /// The score from the probabilities of each of [`Scale::readings`], in their order.
-    pub fn score(&self, readings: &[Vec<f64>]) -> Score {
+    pub(crate) fn score(&self, readings: &[Vec<f64>]) -> Score {
         let per_order = if self.neutral.is_empty() { 1 } else { 2 };
         let orders: Vec<Vec<f64>> = readings
             .chunks(per_order)

@@ -92,7 +92,7 @@ impl TextOutput {
     ///
     /// # Errors
     /// What `render` says, or (key, text) where a template gives no number.
-    pub fn bounds<E>(
+    pub(crate) fn bounds<E>(
         &self,
         render: impl Fn(&str) -> Result<String, E>,
         no_number: impl Fn(&str, &str) -> E,

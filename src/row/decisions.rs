@@ -55,7 +55,7 @@ impl Decision {
 
 /// What became of a row under the decisions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Applied {
+pub(crate) enum Applied {
     /// Nobody has decided on it.
     Undecided,
     /// Somebody has, but on other fields than it has now.
@@ -85,7 +85,7 @@ pub struct Tally {
 
 impl Tally {
     /// Counts a row.
-    pub fn add(&mut self, applied: &Applied) {
+    pub(crate) fn add(&mut self, applied: &Applied) {
         match applied {
             Applied::Accepted => self.accepted += 1,
             Applied::Edited => self.edited += 1,
@@ -99,7 +99,7 @@ impl Tally {
     }
 
     /// Rows that were decided.
-    pub fn decided(&self) -> u64 {
+    pub(crate) fn decided(&self) -> u64 {
         self.accepted + self.edited + self.rejected
     }
 

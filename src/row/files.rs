@@ -40,7 +40,7 @@ impl RunFiles {
     pub(crate) const DECISIONS: &str = "decisions.jsonl";
 
     /// Those of the run at `directory`.
-    pub fn of(directory: &Path) -> Self {
+    pub(crate) fn of(directory: &Path) -> Self {
         Self {
             plan: directory.join(Self::PLAN),
             ledger: directory.join(Self::LEDGER),
@@ -56,7 +56,7 @@ impl RunFiles {
     }
 
     /// Those of the run that a file of rows belongs to; `None` unless it is a run's file of accepted rows by its name.
-    pub fn beside(records: &Path) -> Option<Self> {
+    pub(crate) fn beside(records: &Path) -> Option<Self> {
         let directory = records.parent().filter(|_| records.file_name().is_some_and(|name| name == Self::RECORDS));
         directory.map(Self::of)
     }

@@ -119,7 +119,7 @@ fn first_round() -> u16 {
 /// What a judging step found of a row.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Score {
+pub(crate) struct Score {
     /// The likeliest choice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub choice: Option<String>,
@@ -144,17 +144,17 @@ pub struct Score {
 
 impl Score {
     /// A score that is a number alone.
-    pub fn number(expected: f64) -> Self {
+    pub(crate) fn number(expected: f64) -> Self {
         Self { expected: Some(expected), ..Self::default() }
     }
 
     /// As a record holds it.
-    pub fn of(written: &Value) -> Self {
+    pub(crate) fn of(written: &Value) -> Self {
         Self::deserialize(written).unwrap_or_default()
     }
 
     /// As a record holds it; four digits are enough to rank rows.
-    pub fn written(&self) -> Value {
+    pub(crate) fn written(&self) -> Value {
         let round = |value: f64| (value * 1e4).round() / 1e4;
         let rounded = Self {
             choice: self.choice.clone(),

@@ -79,7 +79,7 @@ impl RunDirectory {
     }
 
     /// Where the run lies.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -111,7 +111,7 @@ impl RunDirectory {
     ///
     /// # Errors
     /// When it cannot be written; the file then still ends with a whole line.
-    pub fn record(&mut self, line: &str) -> Result<()> {
+    pub(crate) fn record(&mut self, line: &str) -> Result<()> {
         self.records.append(line)
     }
 
@@ -119,7 +119,7 @@ impl RunDirectory {
     ///
     /// # Errors
     /// As [`RunDirectory::record`].
-    pub fn reject(&mut self, line: &str) -> Result<()> {
+    pub(crate) fn reject(&mut self, line: &str) -> Result<()> {
         self.rejects.append(line)
     }
 
@@ -127,7 +127,7 @@ impl RunDirectory {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn finish(&mut self) -> Result<()> {
+    pub(crate) fn finish(&mut self) -> Result<()> {
         self.ledger.sync()?;
         for lines in [&mut self.records, &mut self.rejects] {
             lines.finish()?;

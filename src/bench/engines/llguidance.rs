@@ -56,7 +56,7 @@ impl Llguidance {
     ///
     /// # Errors
     /// llguidance's reason for refusing the schema.
-    pub fn matcher(&self, schema: &Value) -> Result<llguidance::Matcher, String> {
+    pub(crate) fn matcher(&self, schema: &Value) -> Result<llguidance::Matcher, String> {
         let mut schema = schema.clone();
         if let (Some(options), true) = (&self.options, schema.is_object()) {
             options.apply_to(&mut schema);

@@ -37,46 +37,46 @@ pub(super) struct Kernels {
 
 /// Biases, norms and rotary embedding of queries and keys, and the storing of keys and values.
 pub(super) struct Place<'a> {
-    pub(super) rows: &'a CudaSlice<u64>,
-    pub(super) tables: &'a CudaSlice<u64>,
+    pub rows: &'a CudaSlice<u64>,
+    pub tables: &'a CudaSlice<u64>,
     /// `(count, (heads + 2 · kv_heads) · head_dim)`
-    pub(super) projected: &'a mut CudaSlice<f32>,
-    pub(super) count: usize,
-    pub(super) bias: Option<&'a CudaSlice<f32>>,
+    pub projected: &'a mut CudaSlice<f32>,
+    pub count: usize,
+    pub bias: Option<&'a CudaSlice<f32>>,
     /// Weights of query heads' and key heads' norms, and their epsilon.
-    pub(super) norms: Option<(&'a CudaSlice<f32>, &'a CudaSlice<f32>, f32)>,
+    pub norms: Option<(&'a CudaSlice<f32>, &'a CudaSlice<f32>, f32)>,
     /// Cosines and sines of positions, and how many values of a head they turn; `None` leaves heads unturned.
-    pub(super) angles: Option<(&'a CudaSlice<f32>, &'a CudaSlice<f32>, usize)>,
+    pub angles: Option<(&'a CudaSlice<f32>, &'a CudaSlice<f32>, usize)>,
     /// Query heads, key heads.
-    pub(super) heads: (usize, usize),
+    pub heads: (usize, usize),
     /// Where the layer begins in a block, in halves.
-    pub(super) layer_offset: usize,
+    pub layer_offset: usize,
 }
 
 /// Attention of the queries that [`Place`] left in `projected`.
 pub(super) struct Attend<'a> {
-    pub(super) rows: &'a CudaSlice<u64>,
-    pub(super) tables: &'a CudaSlice<u64>,
-    pub(super) projected: &'a CudaSlice<f32>,
+    pub rows: &'a CudaSlice<u64>,
+    pub tables: &'a CudaSlice<u64>,
+    pub projected: &'a CudaSlice<f32>,
     /// `(count, heads · head_dim)` in f16.
-    pub(super) out: &'a mut CudaSlice<u16>,
-    pub(super) count: usize,
-    pub(super) heads: (usize, usize),
-    pub(super) layer_offset: usize,
+    pub out: &'a mut CudaSlice<u16>,
+    pub count: usize,
+    pub heads: (usize, usize),
+    pub layer_offset: usize,
     /// Positions that a row sees; `None` for all.
-    pub(super) window: Option<usize>,
+    pub window: Option<usize>,
     /// Soft cap of the scores.
-    pub(super) cap: Option<f32>,
+    pub cap: Option<f32>,
 }
 
 impl Kernels {
     /// Whether heads of this width, so many to a key head, can be computed.
-    pub(super) fn fit(head_dim: usize, group: usize) -> bool {
+    pub(crate) fn fit(head_dim: usize, group: usize) -> bool {
         head_dim.is_multiple_of(8) && (WARPS + 1) * group * head_dim * size_of::<f32>() <= SHARED_BYTES
     }
 
     /// Compiles the kernels for a model.
-    pub(super) fn compile(device: &candle_core::CudaDevice, head_dim: usize, group: usize) -> Candle<Self> {
+    pub fn compile(device: &candle_core::CudaDevice, head_dim: usize, group: usize) -> Candle<Self> {
         let stream = device.cuda_stream();
         let (major, minor) = stream.context().compute_capability().w()?;
         let options = CompileOptions {
@@ -101,7 +101,7 @@ impl Kernels {
     }
 
     /// `to (count, width) = table[token] · scale`.
-    pub(super) fn embed(
+    pub fn embed(
         &self,
         rows: &CudaSlice<u64>,
         table: &CudaSlice<u16>,
@@ -141,7 +141,7 @@ impl Kernels {
         Ok(())
     }
 
-    pub(super) fn place(&self, place: &mut Place) -> Candle<()> {
+    pub(crate) fn place(&self, place: &mut Place) -> Candle<()> {
         let (heads, kv_heads, none) = (place.heads.0 as i32, place.heads.1 as i32, 0u64);
         let (biased, normed) = (i32::from(place.bias.is_some()), i32::from(place.norms.is_some()));
         let turned = place.angles.map_or(0, |angles| angles.2 as i32);
@@ -229,7 +229,7 @@ impl Kernels {
     }
 
     /// `to (count, outputs) = scale · from (count, inputs) · weight (outputs, inputs)ᵀ + keep · to`.
-    pub(super) fn product(
+    pub(crate) fn product(
         &self,
         weight: &CudaSlice<u16>,
         (outputs, inputs): (usize, usize),
