@@ -76,7 +76,7 @@ impl Kernels {
     }
 
     /// Compiles the kernels for a model.
-    pub fn compile(device: &candle_core::CudaDevice, head_dim: usize, group: usize) -> Candle<Self> {
+    pub(super) fn compile(device: &candle_core::CudaDevice, head_dim: usize, group: usize) -> Candle<Self> {
         let stream = device.cuda_stream();
         let (major, minor) = stream.context().compute_capability().w()?;
         let options = CompileOptions {
@@ -101,7 +101,7 @@ impl Kernels {
     }
 
     /// `to (count, width) = table[token] · scale`.
-    pub fn embed(
+    pub(super) fn embed(
         &self,
         rows: &CudaSlice<u64>,
         table: &CudaSlice<u16>,
