@@ -11,7 +11,7 @@ use rustc_hash::{FxHashMap, FxHasher};
 /// Cells in the first chunk, as a power of two.
 const FIRST_BITS: u32 = 5;
 /// Chunks, each twice as long as the one before it: together they hold as many cells as there are indexes.
-const CHUNKS: usize = 32 - FIRST_BITS as usize;
+const CHUNKS: usize = 33 - FIRST_BITS as usize;
 
 /// A cell for every index, each of which is written once. Reading takes no lock.
 #[derive(Debug)]
