@@ -3,15 +3,15 @@
 //! Every variant prints as one line. `remedy` is a full sentence naming the setting, key or command that mends it;
 //! [`Error::calling`] puts what a setting is called for its reader in. A row that a filter turns down is not an error; it is data with a reason.
 
-pub mod setting;
-pub mod suggest;
+pub(crate) mod setting;
+pub(crate) mod suggest;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use instil_model::error::{Remedy, Setting};
+pub(crate) use instil_model::error::{Remedy, Setting};
 
-pub use suggest::nearest;
+pub(crate) use suggest::nearest;
 
 /// Result of everything fallible in the library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -97,12 +97,12 @@ pub enum Error {
 
 impl Error {
     /// A bad flag or argument.
-    pub fn usage(what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
+    pub(crate) fn usage(what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Usage { what: what.into(), remedy: remedy.into() }
     }
 
     /// A bad input file.
-    pub fn input(path: impl AsRef<Path>, what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
+    pub(crate) fn input(path: impl AsRef<Path>, what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Input { path: path.as_ref().to_owned(), what: what.into(), remedy: remedy.into() }
     }
 
@@ -112,18 +112,18 @@ impl Error {
     }
 
     /// A model that cannot be used.
-    pub fn model(model: impl Into<String>, what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
+    pub(crate) fn model(model: impl Into<String>, what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Model { model: model.into(), what: what.into(), remedy: remedy.into() }
     }
 
     /// Something out of reach.
-    pub fn unavailable(what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
+    pub(crate) fn unavailable(what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Unavailable { what: what.into(), remedy: remedy.into() }
     }
 
     /// The same, where it is about a flag or argument, with the place that asks for it.
     #[must_use]
-    pub fn within(self, place: &str) -> Self {
+    pub(crate) fn within(self, place: &str) -> Self {
         match self {
             Self::Usage { what, remedy } => Self::Usage { what: format!("{place}: {what}"), remedy },
             other => other,
@@ -153,7 +153,7 @@ impl Error {
 
     /// The same with its remedy as a reader knows it: `call` says how a setting is written, at a value unless that is
     /// empty.
-    pub fn calling(mut self, call: &dyn Fn(Setting, &str) -> String) -> Self {
+    pub(crate) fn calling(mut self, call: &dyn Fn(Setting, &str) -> String) -> Self {
         let Some(told) = self.remedy().map(|remedy| Remedy::from(remedy.told(call))) else { return self };
         match &mut self {
             Self::Usage { remedy, .. }

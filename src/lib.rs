@@ -48,20 +48,19 @@
 
 #![warn(clippy::unwrap_used)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
-#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod bench;
 pub mod catalog;
 pub mod cli;
-pub mod disk;
-pub mod error;
+pub(crate) mod disk;
+pub(crate) mod error;
 pub mod export;
 pub mod filter;
 pub mod measure;
 pub mod plan;
 pub mod recipe;
-pub mod review;
-pub mod row;
+pub(crate) mod review;
+pub(crate) mod row;
 pub mod run;
 pub mod validator;
 

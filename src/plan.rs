@@ -69,7 +69,7 @@ pub struct ModelUsed {
 
 impl ModelUsed {
     /// What names the model on a command line.
-    pub fn reference(&self) -> Cow<'_, str> {
+    pub(crate) fn reference(&self) -> Cow<'_, str> {
         self.path.as_ref().map_or(Cow::Borrowed(&self.name), |path| path.to_string_lossy())
     }
 }
@@ -102,7 +102,7 @@ pub struct Shard {
 
 impl Shard {
     /// Whether `row` belongs to it.
-    pub fn holds(self, row: u32) -> bool {
+    pub(crate) fn holds(self, row: u32) -> bool {
         row % self.count == self.index - 1
     }
 }
@@ -144,7 +144,7 @@ impl Plan {
     }
 
     /// Where `other` would make different rows, as `place: ours, not theirs`; at most `most` places.
-    pub fn differences(&self, other: &Self, most: usize) -> Vec<String> {
+    pub(crate) fn differences(&self, other: &Self, most: usize) -> Vec<String> {
         let mut found = Vec::new();
         differences(&self.deciding(), &other.deciding(), "", &mut found);
         found.truncate(most);
@@ -152,14 +152,15 @@ impl Plan {
     }
 
     /// The rows that this run makes, lowest first.
-    pub fn row_indices(&self) -> impl Iterator<Item = u32> + use<> {
+    #[cfg(test)]
+    pub(crate) fn row_indices(&self) -> impl Iterator<Item = u32> + use<> {
         let shard = self.shard;
         (0..self.rows).filter(move |&row| shard.is_none_or(|shard| shard.holds(row)))
     }
 
     /// How many rows are tried at most. A row from nothing is tried until its attempts are used up; rows from
     /// seeds may fail for good, and then others take their place, unless `tries`.
-    pub fn row_limit(&self) -> u32 {
+    pub(crate) fn row_limit(&self) -> u32 {
         match (&self.seeds, self.tries) {
             (Some(seeds), false) => self.rows.max(seeds.rows).saturating_mul(TRIED_PER_ROW),
             _ => self.rows,
@@ -167,7 +168,7 @@ impl Plan {
     }
 
     /// How many rows this run makes.
-    pub fn row_count(&self) -> u32 {
+    pub(crate) fn row_count(&self) -> u32 {
         match self.shard {
             Some(shard) => (self.rows + shard.count - shard.index) / shard.count,
             None => self.rows,

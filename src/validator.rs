@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// When it is not JSON, or a value that no schema is.
-pub fn read_schema(text: &str, path: &Path) -> Result<Value> {
+pub(crate) fn read_schema(text: &str, path: &Path) -> Result<Value> {
     let schema: Value = serde_json::from_str(text)
         .map_err(|cause| Error::input(path, format!("not JSON: {cause}"), "a schema is a JSON object"))?;
     if schema.is_object() || schema.is_boolean() {

@@ -13,7 +13,7 @@ use instil_grammar::constraint::{Engine, Session};
 
 /// What the rows of one batch came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ColdBatch {
+pub(crate) struct ColdBatch {
     /// Wall time of all steps.
     pub time: Duration,
     /// Tokens of all rows.
@@ -27,7 +27,7 @@ pub struct ColdBatch {
 ///
 /// # Errors
 /// When the grammar needs more tokens than can be counted.
-pub fn run(engine: &Arc<Engine>, rows: usize, threads: usize, spare_tokens: usize) -> Result<ColdBatch> {
+pub(crate) fn run(engine: &Arc<Engine>, rows: usize, threads: usize, spare_tokens: usize) -> Result<ColdBatch> {
     let limit = engine.min_tokens().saturating_add(spare_tokens);
     let rows = (0..rows)
         .map(|row| Ok(Mutex::new(Row { session: engine.start(Some(limit))?, stream: row as u64, over: false })))

@@ -2,7 +2,7 @@
 //!
 //! `instil` is always there; the peers come with the cargo feature `peers`.
 
-pub mod instil;
+pub(crate) mod instil;
 #[cfg(feature = "peers")]
-pub mod llguidance;
-pub mod outlines;
+pub(crate) mod llguidance;
+pub(crate) mod outlines;

@@ -6,7 +6,7 @@ use super::input::BenchFile;
 
 /// One file for each extreme: a long string, many optional members, a large enum, deep recursion, a pattern whose
 /// deterministic automaton has 2^14 states.
-pub fn files() -> Vec<BenchFile> {
+pub(crate) fn files() -> Vec<BenchFile> {
     let long =
         |length: usize| Value::from("lorem ipsum dolor sit amet, ".chars().cycle().take(length).collect::<String>());
     let integers = |names: &mut dyn Iterator<Item = usize>| {

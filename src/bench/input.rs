@@ -187,7 +187,7 @@ fn elements(text: &str) -> Result<Vec<Range<usize>>, String> {
 }
 
 /// `text` with its insignificant whitespace in the given style; every other byte is kept.
-pub fn respace(text: &str, spacing: Spacing) -> String {
+pub(crate) fn respace(text: &str, spacing: Spacing) -> String {
     if spacing == Spacing::Raw {
         return text.to_owned();
     }

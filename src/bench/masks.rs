@@ -19,10 +19,7 @@ use super::input::BenchCase;
 use instil_grammar::vocab::TokenId;
 
 /// An engine under test, with all that it computes once a vocabulary.
-pub trait Engine {
-    /// Name as given on the command line.
-    fn name(&self) -> &'static str;
-
+pub(crate) trait Engine {
     /// Compiles a schema.
     ///
     /// # Errors
@@ -31,7 +28,7 @@ pub trait Engine {
 }
 
 /// A compiled schema walking one text after another.
-pub trait Matcher {
+pub(crate) trait Matcher {
     /// Goes back to the empty text. What was learnt stays.
     fn start(&mut self);
 
@@ -47,7 +44,7 @@ pub trait Matcher {
 
 /// What became of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Walk {
+pub(crate) struct Walk {
     /// Every token passed and the text may end.
     pub accepted: bool,
     /// Tokens that passed; fewer than there are where one was not in the mask.
@@ -56,7 +53,7 @@ pub struct Walk {
 
 /// What one file gave.
 #[derive(Clone, Debug, Default)]
-pub struct FileResult {
+pub(crate) struct FileResult {
     /// Why the engine refused the schema.
     pub refused: Option<String>,
     /// One for each instance, in order; empty when refused.
@@ -79,7 +76,7 @@ pub struct FileResult {
 const REPEAT_BELOW: Duration = Duration::from_secs(1);
 
 /// Runs the protocol. `tokens` are those of the case's instances, in order.
-pub fn run_file(engine: &mut dyn Engine, case: &BenchCase, tokens: &[Vec<TokenId>]) -> FileResult {
+pub(crate) fn run_file(engine: &mut dyn Engine, case: &BenchCase, tokens: &[Vec<TokenId>]) -> FileResult {
     let wall = Instant::now();
     let mut result = FileResult::default();
     let (mut compile, mut first_mask) = (Duration::MAX, Duration::MAX);

@@ -10,10 +10,10 @@
 //! - [`report`] adds up the files into the summary that is printed.
 //! - [`cold`] is another measure of the project's own engine: rows of one batch that begin together, by threads.
 //! - [`engines`] makes the engines that are compared; [`extremes`] has schemas that are hard by their size.
-pub mod cold;
-pub mod engines;
-pub mod extremes;
+pub(crate) mod cold;
+pub(crate) mod engines;
+pub(crate) mod extremes;
 pub mod input;
-pub mod masks;
-pub mod report;
-pub mod supervise;
+pub(crate) mod masks;
+pub(crate) mod report;
+pub(crate) mod supervise;

@@ -10,7 +10,7 @@ use super::supervise::{Outcome, Report, Startup};
 
 /// The figures of one engine over all files.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub(crate) struct Tally {
     files: usize,
     passing: usize,
     refused: usize,
@@ -34,7 +34,7 @@ pub struct Tally {
 
 impl Tally {
     /// Adds a file; gives the lines of its verdicts (one JSON object an instance, or one for a file without any).
-    pub fn add(&mut self, engine: &str, file: &BenchFile, case: &BenchCase, report: &Report) -> Vec<Value> {
+    pub(crate) fn add(&mut self, engine: &str, file: &BenchFile, case: &BenchCase, report: &Report) -> Vec<Value> {
         self.files += 1;
         if report.peak_bytes > self.peak_bytes {
             self.peak_bytes = report.peak_bytes;
@@ -111,12 +111,12 @@ impl Tally {
     }
 
     /// Whether every file ended, and every verdict is the right one; a schema that is refused has none.
-    pub fn is_right(&self) -> bool {
+    pub(crate) fn is_right(&self) -> bool {
         self.rejects_valid + self.accepts_invalid + self.timeouts + self.memory + self.crashes + self.unsteady == 0
     }
 
     /// What was not right, in a few words.
-    pub fn wrong(&self) -> String {
+    pub(crate) fn wrong(&self) -> String {
         format!(
             "{} files with a valid text rejected, {} with an invalid one accepted, {} without an end, {} unsteady masks",
             self.rejects_valid,
@@ -127,13 +127,13 @@ impl Tally {
     }
 
     /// Notes what the engine computed once a vocabulary.
-    pub fn set_startup(&mut self, startup: Startup) {
+    pub(crate) fn set_startup(&mut self, startup: Startup) {
         self.startup = startup;
     }
 
     /// The summary with exactly the documented keys; times in microseconds. `compile_us` runs from the parsed schema
     /// to the first mask, so that an engine cannot look fast by putting its compiling off.
-    pub fn summary(&self) -> Value {
+    pub(crate) fn summary(&self) -> Value {
         json!({
             "files": self.files,
             "passing": self.passing,
@@ -148,7 +148,7 @@ impl Tally {
     }
 
     /// What the summary leaves out.
-    pub fn details(&self) -> Value {
+    pub(crate) fn details(&self) -> Value {
         json!({
             "out_of_memory": self.memory,
             "crashes": self.crashes,
@@ -174,7 +174,7 @@ impl Tally {
 }
 
 /// The human table: one column an engine.
-pub fn table(tallies: &[(String, Tally)]) -> String {
+pub(crate) fn table(tallies: &[(String, Tally)]) -> String {
     let mut out = String::new();
     let mut row = |label: &str, cells: Vec<String>| {
         let _ = write!(out, "{label:<38}");

@@ -21,7 +21,7 @@ use instil_grammar::vocab::TokenId;
 
 /// What a file may cost.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Wall time for compiling and every pass.
     pub time: Duration,
     /// Growth of the child's resident set over what it had before the file, in bytes.
@@ -30,7 +30,7 @@ pub struct Limits {
 
 /// What became of a file.
 #[derive(Clone, Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The protocol ran to its end (refusals included).
     Done(FileResult),
     /// Out of time.
@@ -43,7 +43,7 @@ pub enum Outcome {
 
 /// A file with its outcome.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub(crate) struct Report {
     /// Position in the input.
     pub index: usize,
     /// What became of it.
@@ -54,7 +54,7 @@ pub struct Report {
 
 /// What an engine's first child said of itself.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Startup {
+pub(crate) struct Startup {
     /// Time to build what depends on the vocabulary alone.
     pub precompute_ns: u64,
     /// Resident set after that, in bytes, the tokenizer included.
@@ -67,7 +67,7 @@ pub struct Startup {
 ///
 /// # Errors
 /// When a child cannot be started, or does not say hello.
-pub fn supervise(
+pub(crate) fn supervise(
     files: &[BenchFile],
     limits: Limits,
     mut command: impl FnMut() -> Command,
@@ -197,7 +197,7 @@ impl Drop for Worker {
 ///
 /// # Errors
 /// When a pipe breaks.
-pub fn serve(
+pub(crate) fn serve(
     make: impl FnOnce() -> Result<Box<dyn Engine>>,
     tokenize: &dyn Fn(&str) -> Vec<TokenId>,
     spacing: Spacing,

@@ -184,7 +184,7 @@ impl Manifest {
     /// A manifest for a GGUF file that the user pointed at: nothing to check it against, and the
     /// file itself says the rest.
     #[must_use]
-    pub fn for_weights(path: &Path) -> Self {
+    pub(crate) fn for_weights(path: &Path) -> Self {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         Self {
             name: path.display().to_string(),
@@ -204,7 +204,7 @@ impl Manifest {
 
     /// Sum of the sizes of all files, in bytes, as far as they are known.
     #[must_use]
-    pub fn size_bytes(&self) -> u64 {
+    pub(crate) fn size_bytes(&self) -> u64 {
         self.files.iter().filter_map(|file| file.check.as_ref()).map(|check| check.size_bytes).sum()
     }
 }
@@ -212,7 +212,7 @@ impl Manifest {
 impl Origin {
     /// The file behind it, if there is one.
     #[must_use]
-    pub fn path(&self) -> Option<&Path> {
+    pub(crate) fn path(&self) -> Option<&Path> {
         match self {
             Self::Bundled => None,
             Self::File(path) | Self::Weights(path) => Some(path),

@@ -66,7 +66,7 @@ impl Catalog {
 
     /// All manifests.
     #[must_use]
-    pub fn manifests(&self) -> &[Manifest] {
+    pub(crate) fn manifests(&self) -> &[Manifest] {
         &self.manifests
     }
 
@@ -93,7 +93,7 @@ impl Catalog {
     ///
     /// As [`Catalog::find`] for a name, [`Error::Io`] for a path that is not there, and
     /// [`Error::Model`] for a path to something that cannot be a model.
-    pub fn resolve(&self, model: &str) -> Result<Manifest> {
+    pub(crate) fn resolve(&self, model: &str) -> Result<Manifest> {
         if let Some(manifest) = self.manifests.iter().find(|manifest| manifest.name == model) {
             return Ok(manifest.clone());
         }

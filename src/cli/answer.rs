@@ -1,9 +1,9 @@
 //! `instil answer`: answers to the instructions of a data set.
 
-use clap::Args;
 use crate::recipe::BestOf;
 use crate::run::file::Source;
 use crate::{Error, Result};
+use clap::Args;
 
 use super::console::{Answer, Console};
 use super::from_seeds::{Change, FromSeeds};
@@ -17,7 +17,7 @@ Examples:
 /// Answer the instructions of a data set.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct AnswerArguments {
+pub(crate) struct AnswerArguments {
     /// Write so many answers to each instruction, and keep the one that the recipe's judge scores highest.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     best_of: Option<u8>,
@@ -26,7 +26,7 @@ pub struct AnswerArguments {
 }
 
 /// Writes the answers.
-pub fn run(arguments: &AnswerArguments, console: &Console) -> Result<Answer> {
+pub(super) fn run(arguments: &AnswerArguments, console: &Console) -> Result<Answer> {
     let compete = |source: &mut Source| {
         let Some(count) = arguments.best_of.filter(|count| *count > 1) else { return Ok(()) };
         source.edit_recipe(&|recipe| {

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use clap::{Args, Subcommand};
 use crate::recipe::Draws;
 use crate::validator::Validator;
 use crate::{Error, Result};
+use clap::{Args, Subcommand};
 use instil_grammar::constraint::Settings;
 use instil_grammar::grammar::GrammarSource;
 use instil_grammar::vocab::TokenId;
@@ -41,7 +41,7 @@ Examples:
 /// Measure decoding on this machine.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
-pub struct BenchArguments {
+pub(crate) struct BenchArguments {
     #[command(subcommand)]
     what: Option<What>,
     #[command(flatten)]
@@ -118,7 +118,7 @@ struct RowsBench {
 }
 
 /// Runs a bench.
-pub fn run(arguments: &BenchArguments, console: &Console) -> Result<Answer> {
+pub(super) fn run(arguments: &BenchArguments, console: &Console) -> Result<Answer> {
     match &arguments.what {
         None => super::compare::run(&arguments.comparison, console),
         Some(What::Decode(bench)) => decode(bench, console),
@@ -131,14 +131,14 @@ pub fn run(arguments: &BenchArguments, console: &Console) -> Result<Answer> {
 
 /// Median, least and greatest of some figures.
 #[derive(Clone, Copy, Default)]
-pub struct Spread {
+pub(super) struct Spread {
     pub median: f64,
     pub least: f64,
     pub greatest: f64,
 }
 
 impl Spread {
-    pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
+    pub(super) fn of(values: impl IntoIterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
         match (values.first(), values.last()) {
@@ -149,7 +149,7 @@ impl Spread {
 }
 
 /// What an interrupted bench leaves.
-pub const CUT_SHORT: &str = "nothing was measured to the end";
+pub(crate) const CUT_SHORT: &str = "nothing was measured to the end";
 
 fn machine(bench: &MachineBench) -> Result<Answer> {
     if bench.runs == 0 {
@@ -286,7 +286,7 @@ fn peak_memory_bytes() -> Option<u64> {
 }
 
 /// One run: seconds of the prompt and of all decode steps, and where the latter went.
-pub struct Measured {
+pub(crate) struct Measured {
     pub prompt_seconds: f64,
     pub decode_seconds: f64,
     /// Memory of keys and values at the end.
@@ -295,7 +295,7 @@ pub struct Measured {
 }
 
 /// Reads a prompt once, then decodes `batch` sequences that share it.
-pub fn measure(model: &mut dyn Model, prompt: &[TokenId], batch: usize, tokens: usize) -> Result<Measured> {
+pub(super) fn measure(model: &mut dyn Model, prompt: &[TokenId], batch: usize, tokens: usize) -> Result<Measured> {
     let first = model.sequences().create();
     let start = Instant::now();
     model.forward(&[Segment { sequence: first, tokens: prompt, logits: 1 }])?;

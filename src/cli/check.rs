@@ -3,10 +3,10 @@
 use std::io::BufRead;
 use std::path::PathBuf;
 
-use clap::Args;
 use crate::row::{META, is_reserved};
 use crate::validator::Validator;
 use crate::{Error, Result};
+use clap::Args;
 use instil_grammar::constraint::{Backend, enforcement};
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ unless the schema names them.";
 /// Say how a schema is enforced, and validate rows against it.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct CheckArguments {
+pub(crate) struct CheckArguments {
     /// A JSON Schema.
     schema: PathBuf,
     /// Rows to validate, one JSON value a line.
@@ -58,7 +58,7 @@ struct Broken {
 }
 
 /// Checks the schema, then the rows.
-pub fn run(arguments: &CheckArguments, _: &Console) -> Result<Answer> {
+pub(super) fn run(arguments: &CheckArguments, _: &Console) -> Result<Answer> {
     let schema = read_schema(&arguments.schema)?;
     let validator = validator(&schema)?;
     arguments.layout.check(arguments.engine)?;

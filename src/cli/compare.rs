@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use clap::Args;
 use crate::{Error, Result};
+use clap::Args;
 use instil_grammar::vocab::TokenId;
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ const WORTH: f64 = 1.1;
 
 /// Models side by side.
 #[derive(Debug, Args)]
-pub struct Comparison {
+pub(crate) struct Comparison {
     /// Models to compare, by name or GGUF file.
     #[arg(long, value_delimiter = ',', value_name = "MODEL")]
     models: Vec<String>,
@@ -41,7 +41,7 @@ const PROMPT: usize = 256;
 const TOKENS: usize = 32;
 
 /// Measures each model and prints its line.
-pub fn run(comparison: &Comparison, console: &Console) -> Result<Answer> {
+pub(super) fn run(comparison: &Comparison, console: &Console) -> Result<Answer> {
     let batches = &comparison.batches;
     if batches.is_empty() || batches.contains(&0) || comparison.runs == 0 {
         return Err(Error::usage("a count is 0", "use 1 or more"));

@@ -8,15 +8,15 @@ use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use indicatif::ProgressBar;
 use crate::{Error, Result};
+use indicatif::ProgressBar;
 use serde_json::Value;
 
 use super::terminal;
 
 /// How this start of the program speaks with its user.
 #[derive(Clone, Debug, Default)]
-pub struct Console {
+pub(crate) struct Console {
     quiet: bool,
     json: bool,
     stop: Arc<AtomicBool>,
@@ -26,37 +26,37 @@ pub struct Console {
 
 impl Console {
     /// A console by the flags.
-    pub fn new(quiet: bool, json: bool) -> Self {
+    pub(super) fn new(quiet: bool, json: bool) -> Self {
         Self { quiet, json, ..Self::default() }
     }
 
     /// The same, with data and errors only.
-    pub fn hushed(&self) -> Self {
+    pub(crate) fn hushed(&self) -> Self {
         Self { quiet: true, ..self.clone() }
     }
 
     /// Whether data is for a program.
-    pub fn is_json(&self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         self.json
     }
 
     /// Whether stderr gets errors only.
-    pub fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
     }
 
     /// Whether whoever watches sees what happens meanwhile: neither quiet nor a program.
-    pub fn is_watched(&self) -> bool {
+    pub(crate) fn is_watched(&self) -> bool {
         !self.quiet && !self.json
     }
 
     /// What the library looks at to end early.
-    pub fn stop(&self) -> &Arc<AtomicBool> {
+    pub(super) fn stop(&self) -> &Arc<AtomicBool> {
         &self.stop
     }
 
     /// Whether the user asked for an end.
-    pub fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
@@ -64,7 +64,7 @@ impl Console {
     ///
     /// # Errors
     /// [`Error::Interrupted`] once the user has asked.
-    pub fn check_stop(&self, kept: &str) -> Result<()> {
+    pub(crate) fn check_stop(&self, kept: &str) -> Result<()> {
         if self.is_stopped() {
             return Err(Error::Interrupted { what: kept.into() });
         }
@@ -72,19 +72,19 @@ impl Console {
     }
 
     /// Whether the reader of stdout is gone, so that no more data need be made.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
 
     /// A line for the user that is neither data nor an error.
-    pub fn note(&self, text: &str) {
+    pub(super) fn note(&self, text: &str) {
         if !self.quiet {
             say(text);
         }
     }
 
     /// A bar with ETA on a terminal; hidden elsewhere and when quiet.
-    pub fn bar(&self, length: u64, template: &str) -> ProgressBar {
+    pub(super) fn bar(&self, length: u64, template: &str) -> ProgressBar {
         terminal::bar(length, template, !self.quiet && is_terminal())
     }
 
@@ -92,7 +92,7 @@ impl Console {
     ///
     /// # Errors
     /// When it cannot be written. A reader that is gone is no error; see [`Console::is_closed`].
-    pub fn each(&self, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> Result<()> {
+    pub(super) fn each(&self, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> Result<()> {
         if self.json { self.print(&format!("{}\n", json())) } else { self.print(&text()) }
     }
 
@@ -100,7 +100,7 @@ impl Console {
     ///
     /// # Errors
     /// The answer's own verdict, or that it cannot be written, or has no JSON.
-    pub fn give(&self, answer: Answer) -> Result<()> {
+    pub(super) fn give(&self, answer: Answer) -> Result<()> {
         let Answer { text, json, notes, verdict } = answer;
         match json {
             _ if !self.json => {
@@ -133,7 +133,7 @@ impl Console {
 
 /// What a command found.
 #[derive(Debug)]
-pub struct Answer {
+pub(super) struct Answer {
     text: String,
     json: Option<String>,
     notes: Vec<String>,
@@ -142,55 +142,55 @@ pub struct Answer {
 
 impl Answer {
     /// Nothing more than what was handed out already.
-    pub fn done() -> Self {
+    pub(super) fn done() -> Self {
         Self { text: String::new(), json: Some(String::new()), notes: Vec::new(), verdict: Ok(()) }
     }
 
     /// A text for stdout that is the same for a person and a program, and no JSON.
-    pub fn text(text: impl Into<String>) -> Self {
+    pub(super) fn text(text: impl Into<String>) -> Self {
         Self { text: text.into(), json: None, ..Self::done() }
     }
 
     /// Data for stdout: a text that ends its own lines, and the same as a line of JSON.
-    pub fn data(text: impl Into<String>, json: &Value) -> Self {
+    pub(super) fn data(text: impl Into<String>, json: &Value) -> Self {
         Self { text: text.into(), json: Some(format!("{json}\n")), ..Self::done() }
     }
 
     /// Lines for stderr: stdout gets data only where a program asks for it.
-    pub fn notes(notes: Vec<String>, json: &Value) -> Self {
+    pub(super) fn notes(notes: Vec<String>, json: &Value) -> Self {
         Self { notes, ..Self::data("", json) }
     }
 
     /// Data for stdout: a text, and JSON that is written out already.
-    pub fn written(text: impl Into<String>, json: impl Into<String>) -> Self {
+    pub(super) fn written(text: impl Into<String>, json: impl Into<String>) -> Self {
         Self { text: text.into(), json: Some(json.into()), ..Self::done() }
     }
 
     /// With another line for stderr.
-    pub fn and_note(mut self, line: impl Into<String>) -> Self {
+    pub(crate) fn and_note(mut self, line: impl Into<String>) -> Self {
         self.notes.push(line.into());
         self
     }
 
     /// With what the command ends with once the answer is out.
-    pub fn ending(self, verdict: Result<()>) -> Self {
+    pub(super) fn ending(self, verdict: Result<()>) -> Self {
         Self { verdict, ..self }
     }
 
     /// Whether all went well.
-    pub fn is_good(&self) -> bool {
+    pub(super) fn is_good(&self) -> bool {
         self.verdict.is_ok()
     }
 }
 
 /// A line on stderr whatever the flags say: what a person is asked, or has just pressed.
-pub fn say(text: &str) {
+pub(super) fn say(text: &str) {
     // Who closes stderr wants to hear nothing.
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// One line for an error, with the causes that it does not name itself.
-pub fn tell(error: &Error) {
+pub(crate) fn tell(error: &Error) {
     let (on, off) = if terminal::colour() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     // Texts from files and servers may hold line ends; an error is one line.
     let text = error.to_string().replace(['\n', '\r'], " ");

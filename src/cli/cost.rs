@@ -24,7 +24,7 @@ const TOKENS_OVER: usize = 48;
 const TIME: Duration = Duration::from_secs(2);
 
 /// What was found.
-pub struct Cost {
+pub(super) struct Cost {
     /// Where the vocabulary came from.
     pub vocabulary: String,
     tokens: usize,
@@ -40,7 +40,7 @@ pub struct Cost {
 }
 
 /// The tokenizer in a `tokenizer.json` or a GGUF file.
-pub fn tokenizer_of(path: &Path) -> Result<Tokenizer> {
+pub(crate) fn tokenizer_of(path: &Path) -> Result<Tokenizer> {
     let is_gguf = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
     Ok(if is_gguf {
         Tokenizer::from_gguf(Gguf::open(path)?.metadata(), &path.display().to_string())?
@@ -51,7 +51,7 @@ pub fn tokenizer_of(path: &Path) -> Result<Tokenizer> {
 
 /// The vocabulary of a tokenizer file, or of a model whose files are here; the name it goes by. `None` when the
 /// model is not here: nothing is fetched.
-pub fn vocabulary(tokenizer: Option<&Path>, model: &str) -> Result<Option<(String, Arc<Vocab>)>> {
+pub(super) fn vocabulary(tokenizer: Option<&Path>, model: &str) -> Result<Option<(String, Arc<Vocab>)>> {
     if let Some(path) = tokenizer {
         return Ok(Some((path.display().to_string(), tokenizer_of(path)?.vocab().clone())));
     }
@@ -69,7 +69,7 @@ pub fn vocabulary(tokenizer: Option<&Path>, model: &str) -> Result<Option<(Strin
 }
 
 /// Compiles the schema and walks over it.
-pub fn measure(schema: &Value, vocabulary: String, vocab: Arc<Vocab>, settings: Settings) -> Result<Cost> {
+pub(super) fn measure(schema: &Value, vocabulary: String, vocab: Arc<Vocab>, settings: Settings) -> Result<Cost> {
     let tokens = vocab.len();
     let tables = Tables::new(vocab);
     tables.prepare(settings.escapes);
@@ -113,7 +113,7 @@ pub fn measure(schema: &Value, vocabulary: String, vocab: Arc<Vocab>, settings: 
 
 /// What may become of a text that is begun: by the weakest of its keywords.
 #[derive(Clone, Copy, Debug)]
-pub enum Class {
+pub(super) enum Class {
     /// It can be closed.
     Automaton,
     /// It may fail a check when a value is complete.
@@ -134,7 +134,7 @@ impl Class {
 
 impl Cost {
     /// Lines for a person.
-    pub fn lines(&self, class: Class) -> Vec<String> {
+    pub(super) fn lines(&self, class: Class) -> Vec<String> {
         let micros = |time: Duration| time.as_nanos() as f64 / 1000.0;
         let meaning = match class {
             Class::Automaton => "every text that is begun can be closed",
@@ -164,7 +164,7 @@ impl Cost {
     }
 
     /// The same for a program.
-    pub fn json(&self, class: Class) -> Value {
+    pub(super) fn json(&self, class: Class) -> Value {
         let micros = |time: Duration| time.as_nanos() as f64 / 1000.0;
         json!({
             "vocabulary": self.vocabulary,

@@ -1,11 +1,11 @@
 //! `instil decode`: any text out of the model in a strict format, on stdout and nothing else there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::Args;
 use crate::recipe::Draws;
 use crate::validator::Validator;
 use crate::{Error, Result};
+use clap::Args;
 use instil_grammar::grammar::GrammarSource;
 use instil_model::decode::{Completion, Finish, Request, Sampling, Scheduler, StreamKey};
 use instil_model::tokenizer::EncodeOptions;
@@ -33,7 +33,7 @@ each line is an object: `text` (or the parsed `value`), tokens, tension.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 #[command(group = clap::ArgGroup::new("format").required(true))]
-pub struct DecodeArguments {
+pub(crate) struct DecodeArguments {
     /// JSON under this schema.
     #[arg(long, value_name = "FILE", group = "format")]
     schema: Option<PathBuf>,
@@ -67,7 +67,7 @@ pub struct DecodeArguments {
 }
 
 /// Decodes and prints.
-pub fn run(arguments: &DecodeArguments, console: &Console) -> Result<Answer> {
+pub(super) fn run(arguments: &DecodeArguments, console: &Console) -> Result<Answer> {
     if arguments.count == 0 {
         return Err(Error::usage("-n is 0", "ask for 1 text or more"));
     }
@@ -78,7 +78,7 @@ pub fn run(arguments: &DecodeArguments, console: &Console) -> Result<Answer> {
     arguments.layout.check(arguments.engine)?;
     arguments.model.check()?;
     let (source, validator) = source(arguments)?;
-    let prompt = if arguments.prompt == "-" { read_text(&PathBuf::from("-"))? } else { arguments.prompt.clone() };
+    let prompt = if arguments.prompt == "-" { read_text(Path::new("-"))? } else { arguments.prompt.clone() };
     let mut loaded = setup::load(&arguments.model, console)?;
     let tokenizer = loaded.tokenizer.clone();
     let compiler = setup::compiler(&loaded.tokenizer, arguments.engine, arguments.layout.settings());

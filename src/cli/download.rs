@@ -3,15 +3,20 @@
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use crate::Result;
 use crate::catalog::manifest::{Manifest, SourceKind};
 use crate::catalog::source::{self, FetchEvent, FetchOptions, Located, Places};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use super::console::Console;
 
 /// Finds or fetches the files of `manifest`, telling a person on stderr what happens.
-pub fn fetch(manifest: &Manifest, places: &Places, only: Option<SourceKind>, console: &Console) -> Result<Located> {
+pub(super) fn fetch(
+    manifest: &Manifest,
+    places: &Places,
+    only: Option<SourceKind>,
+    console: &Console,
+) -> Result<Located> {
     let options = FetchOptions { only, stop: console.stop().clone(), ..FetchOptions::from_environment() };
     let mut teller = Teller { model: &manifest.name, console, progress: None };
     let outcome = source::fetch(manifest, places, &options, &mut |event| teller.tell(&event));
@@ -56,7 +61,6 @@ impl Teller<'_> {
                 self.clear();
                 self.line(&format!("fetched {} from {source}; its sha256 is right", self.model));
             }
-            _ => {}
         }
     }
 

@@ -1,8 +1,8 @@
 //! `instil evolve`: harder and rarer instructions from those that are there, and answers to them.
 
-use clap::Args;
 use crate::run::file::Source;
 use crate::{Error, Result};
+use clap::Args;
 
 use super::console::{Answer, Console};
 use super::from_seeds::{Change, FromSeeds, weigh};
@@ -24,7 +24,7 @@ every seed is tried once a round; with -n rows are made until that many are kept
 /// Evolve the instructions of a data set, and answer them.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct EvolveArguments {
+pub(crate) struct EvolveArguments {
     /// How often each seed is evolved, each time from what the round before made of it [default: the recipe's, 2].
     #[arg(long, value_name = "N")]
     rounds: Option<u16>,
@@ -36,7 +36,7 @@ pub struct EvolveArguments {
 }
 
 /// Makes the children.
-pub fn run(arguments: &EvolveArguments, console: &Console) -> Result<Answer> {
+pub(super) fn run(arguments: &EvolveArguments, console: &Console) -> Result<Answer> {
     let steer = |source: &mut Source| {
         source.edit_recipe(&|recipe| {
             if let (Some(rounds), Some(seeds)) = (arguments.rounds, &mut recipe.seeds) {

@@ -5,7 +5,7 @@ use crate::Error;
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// All was done.
     Success = 0,
     /// Something failed that no other code names.

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use crate::export::form::Pair;
 use crate::export::read::{FileType, Options};
 use crate::export::split::Split;
 use crate::export::{Form, Task, export};
 use crate::{Error, Result};
+use clap::Args;
 use serde_json::json;
 
 use super::console::{Answer, Console};
@@ -27,7 +27,7 @@ CSV or Parquet, with rows in any of these forms.";
 /// Write a data set in the form that a trainer reads.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct ExportArguments {
+pub(crate) struct ExportArguments {
     /// A run directory, or a file of rows.
     path: PathBuf,
     /// The form of the rows; csv and parquet are plain rows in such a file.
@@ -114,7 +114,7 @@ impl From<Container> for FileType {
 }
 
 /// Exports the data set.
-pub fn run(arguments: &ExportArguments, _: &Console) -> Result<Answer> {
+pub(super) fn run(arguments: &ExportArguments, _: &Console) -> Result<Answer> {
     let task = task(arguments)?;
     let exported = export(&task)?;
     let (mut notes, mut report) = (exported.found.notes(), json!(exported));

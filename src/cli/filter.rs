@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use crate::filter::Filters;
 use crate::filter::decontaminate::Decontaminate;
 use crate::filter::distinct::ExactFields;
@@ -20,6 +19,7 @@ use crate::filter::semantic::Semantic;
 use crate::filter::sentence_end::SentenceEnd;
 use crate::measure::Sources;
 use crate::{Error, Result};
+use clap::Args;
 use serde_json::json;
 
 use super::console::{Answer, Console};
@@ -42,7 +42,7 @@ Examples:
 /// Turn rows of a JSON Lines file down by rules, and write the others.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct FilterArguments {
+pub(crate) struct FilterArguments {
     /// A run directory, or rows, one JSON object a line.
     input: PathBuf,
     /// Where the rows that stay go.
@@ -149,7 +149,7 @@ fn bounds(text: &str) -> Result<(usize, usize), String> {
 }
 
 /// Filters the file.
-pub fn run(arguments: &FilterArguments, console: &Console) -> Result<Answer> {
+pub(super) fn run(arguments: &FilterArguments, console: &Console) -> Result<Answer> {
     let filters = filters(arguments)?;
     let mut task = Task {
         input: Sources::of(&arguments.input)?.records,

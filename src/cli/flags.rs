@@ -3,7 +3,7 @@
 use crate::error::{Setting, setting};
 
 /// The flag of a setting, at a value unless that is empty.
-pub fn flag(of: Setting, value: &str) -> String {
+pub(super) fn flag(of: Setting, value: &str) -> String {
     if of == setting::FEATURE {
         return format!("`cargo build --release --features {value}`");
     }

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
 use crate::export::form::Pair;
 use crate::plan::SeedsUsed;
 use crate::recipe::Attribute;
 use crate::run::file::Source;
 use crate::run::seeds::Seeds;
 use crate::{Error, Result};
+use clap::Args;
 
 use super::console::{Answer, Console};
 use super::making::{MakingOptions, make};
@@ -17,7 +17,7 @@ use super::wanted::Wanted;
 
 /// A data set, and the run that is made from it.
 #[derive(Debug, Args)]
-pub struct FromSeeds {
+pub(super) struct FromSeeds {
     /// The data set: JSON Lines, JSON, CSV or Parquet, in Alpaca, ShareGPT, messages or plain form. With
     /// --resume it may be left out.
     pub data: Option<PathBuf>,
@@ -37,7 +37,7 @@ pub struct FromSeeds {
 }
 
 /// What a command makes of the run file and its recipe.
-pub struct Change<'a> {
+pub(crate) struct Change<'a> {
     /// Whether flags of its own ask for it; a run that is gone on with has its recipe already.
     pub is_asked: bool,
     /// The change.
@@ -50,7 +50,7 @@ impl FromSeeds {
     ///
     /// # Errors
     /// When the data set or the run cannot be used.
-    pub fn make(&self, recipe: &str, change: &Change<'_>, console: &Console) -> Result<(PathBuf, Answer)> {
+    pub(super) fn make(&self, recipe: &str, change: &Change<'_>, console: &Console) -> Result<(PathBuf, Answer)> {
         let mut source = self.run.source(&ShapeOptions::default(), Some(recipe))?;
         let output = self.making.output.clone().or_else(|| source.file.output.clone());
         let shape = ShapeOptions::default();
@@ -91,7 +91,7 @@ impl FromSeeds {
 ///
 /// # Errors
 /// When a value does not exist, or a weight is none.
-pub fn weigh(attribute: &mut Attribute, weights: &str, flag: &str) -> Result<()> {
+pub(super) fn weigh(attribute: &mut Attribute, weights: &str, flag: &str) -> Result<()> {
     let names: Vec<String> =
         attribute.values.iter().map(|value| value.as_str().unwrap_or_default().to_owned()).collect();
     let mut given = vec![0.0; names.len()];

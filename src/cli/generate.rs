@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
 use crate::plan::Shard;
 use crate::run::file::Source;
 use crate::run::fill::Gaps;
 use crate::{Error, Result};
+use clap::Args;
 
 use super::console::{Answer, Console};
 use super::making::{MakingOptions, make};
@@ -30,7 +30,7 @@ run.lock.json (everything that decided the rows), ledger.jsonl (attempts as they
 /// Write rows of training data into a run directory.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct GenerateArguments {
+pub(crate) struct GenerateArguments {
     /// Make one part of the rows only, as PART/PARTS.
     #[arg(long, value_name = "PART/PARTS")]
     shard: Option<Shard>,
@@ -48,7 +48,7 @@ pub struct GenerateArguments {
 }
 
 /// Makes the rows.
-pub fn run(arguments: &GenerateArguments, console: &Console) -> Result<Answer> {
+pub(super) fn run(arguments: &GenerateArguments, console: &Console) -> Result<Answer> {
     let mut source = arguments.run.source(&arguments.shape, None)?;
     let output = arguments.making.output.clone().or_else(|| source.file.output.clone());
     let decides = arguments.run.decide_rows(&arguments.shape)? || arguments.fill.is_some();
@@ -60,7 +60,7 @@ pub fn run(arguments: &GenerateArguments, console: &Console) -> Result<Answer> {
         Some(standing) => standing,
         None => Wanted::planned(&arguments.run, &arguments.making, &source)?,
     };
-    wanted.from_nothing()?;
+    wanted.check_seeds()?;
     let wanted = Wanted { shard: arguments.shard.or(wanted.shard), ..wanted };
     make(wanted, output, &arguments.making, console).map(|(_, answer)| answer)
 }

@@ -1,9 +1,9 @@
 //! `instil init`: a commented run file to begin with, on stdout.
 
-use clap::Args;
 use crate::Result;
 use crate::recipe::builtin;
 use crate::run::file;
+use clap::Args;
 
 use super::console::Answer;
 
@@ -17,7 +17,7 @@ Examples:
 /// Print a commented run file, or a built-in recipe to copy and edit.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct InitArguments {
+pub(crate) struct InitArguments {
     /// A built-in recipe instead of a run file.
     #[arg(long, value_name = "NAME")]
     recipe: Option<String>,
@@ -27,7 +27,7 @@ pub struct InitArguments {
 }
 
 /// Prints it.
-pub fn run(arguments: &InitArguments) -> Result<Answer> {
+pub(super) fn run(arguments: &InitArguments) -> Result<Answer> {
     if arguments.schema {
         let text = format!("{:#}\n", file::schema());
         return Ok(Answer::written(text.clone(), text));

@@ -1,9 +1,9 @@
 //! `instil judge`: scores for the rows of a data set.
 
-use clap::Args;
 use crate::Result;
 use crate::disk::Lines;
 use crate::row::{self, Meta, RunFiles, Score};
+use clap::Args;
 use serde_json::{Map, Value};
 
 use super::console::{Answer, Console};
@@ -24,13 +24,13 @@ knows nothing) and the probabilities of the rubric's marks; for relevance and if
 /// Score the rows of a data set.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct JudgeArguments {
+pub(crate) struct JudgeArguments {
     #[command(flatten)]
     from: FromSeeds,
 }
 
 /// Reads the rows, and shows what was found.
-pub fn run(arguments: &JudgeArguments, console: &Console) -> Result<Answer> {
+pub(super) fn run(arguments: &JudgeArguments, console: &Console) -> Result<Answer> {
     let (output, answer) = arguments.from.make("judge", &Change { is_asked: false, make: &|_| Ok(()) }, console)?;
     if !(console.is_watched() && answer.is_good()) {
         return Ok(answer);

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use crate::plan::Plan;
 use crate::recipe::label::{Observed, label, read_examples};
 use crate::recipe::{Attribute, Recipe};
@@ -10,6 +9,7 @@ use crate::row::RunFiles;
 use crate::run::file::{RecipeChoice, Source};
 use crate::run::observed::agreement;
 use crate::{Error, Result};
+use clap::Args;
 use serde_json::json;
 
 use super::console::{Answer, Console};
@@ -30,7 +30,7 @@ examples (--examples) help small models more than anything else.";
 /// Observe attributes of the rows of a data set.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct LabelArguments {
+pub(crate) struct LabelArguments {
     /// An attribute and its values, as tone=formal,casual; repeat for more [default: those of the run file, or of
     /// the run that made the rows].
     #[arg(long, value_name = "NAME=VALUES", value_parser = parse_attribute)]
@@ -64,7 +64,7 @@ fn parse_attribute(text: &str) -> std::result::Result<Attribute, String> {
 }
 
 /// Reads the rows and shows what was found.
-pub fn run(arguments: &LabelArguments, console: &Console) -> Result<Answer> {
+pub(super) fn run(arguments: &LabelArguments, console: &Console) -> Result<Answer> {
     let observed = match arguments.of {
         Of::Instruction => Observed::Instruction,
         Of::Response => Observed::Response,

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use clap::Args;
 use crate::disk::write_whole;
 use crate::measure::{ModelMemory, Throughput};
 use crate::plan::ModelUsed;
@@ -13,6 +12,7 @@ use crate::row::RunFiles;
 use crate::run::driver::{Judge, Workshop};
 use crate::run::{Event, RunDirectory, Summary};
 use crate::{Error, Result};
+use clap::Args;
 use instil_grammar::constraint::Settings;
 use instil_model::decode::Capacity;
 use serde_json::{Map, Value, json};
@@ -33,7 +33,7 @@ const RULES_SHOWN: usize = 3;
 
 /// Where a run goes.
 #[derive(Debug, Default, Args)]
-pub struct MakingOptions {
+pub(crate) struct MakingOptions {
     /// The run directory; must not hold a run yet, unless --resume is given [default: runs/RECIPE-NNN].
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
@@ -53,7 +53,7 @@ impl MakingOptions {
     ///
     /// # Errors
     /// When its plan cannot be read.
-    pub fn standing(&self, output: Option<&Path>, run: &RunOptions) -> Result<Option<Wanted>> {
+    pub(crate) fn standing(&self, output: Option<&Path>, run: &RunOptions) -> Result<Option<Wanted>> {
         let path = output.filter(|path| self.resume && RunFiles::of(path).plan.exists());
         path.map(|path| Wanted::standing(Plan::read(path)?, run, self)).transpose()
     }
@@ -64,7 +64,7 @@ impl MakingOptions {
 ///
 /// # Errors
 /// When a step fails.
-pub fn make(
+pub(super) fn make(
     wanted: Wanted,
     output: Option<PathBuf>,
     options: &MakingOptions,
@@ -109,9 +109,9 @@ pub fn make(
                 bar.suspend(|| console.note(&shown_row(row, fields)));
             }
         }
-        Event::Rejected { reason, .. } => *rejected.entry(reason.rule).or_default() += 1,
+        Event::Rejected { reason } => *rejected.entry(reason.rule).or_default() += 1,
         Event::Requested { .. } => {}
-        Event::Progress { statistics, .. } => {
+        Event::Progress { statistics } => {
             if shown.is_some_and(|at| at.elapsed() < SHOWN_EVERY) {
                 return;
             }
@@ -291,7 +291,7 @@ fn summary_json(summary: &Summary, memory: &[ModelMemory], plan: &Plan, director
 }
 
 /// How a run that ended short of its rows ends the program; also for `instil merge`.
-pub fn verdict(summary: &Summary, plan: &Plan, path: &Path) -> Result<()> {
+pub(crate) fn verdict(summary: &Summary, plan: &Plan, path: &Path) -> Result<()> {
     let (path, rows) = (path.display(), plan.row_count());
     if summary.interrupted {
         let what = format!("{} of {rows} rows are in {path}; go on with --resume -o {path}", summary.accepted);

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use clap::Args;
 use crate::bench::input::{self, BenchCase, BenchFile, Spacing};
 use crate::bench::masks::Engine;
 use crate::bench::report::{Tally, table};
 use crate::bench::supervise::{Limits, Report, serve, supervise};
 use crate::bench::{cold, engines};
 use crate::{Error, Result};
+use clap::Args;
 use instil_grammar::constraint::{Escapes, Settings};
 use instil_grammar::grammar::{NumberStyle, Options};
 use instil_model::tokenizer::{EncodeOptions, Tokenizer};
@@ -23,7 +23,7 @@ use super::options::{Order, Spaces};
 
 /// Verdicts, compile times and mask times of constraint engines.
 #[derive(Debug, Args)]
-pub struct MasksBench {
+pub(crate) struct MasksBench {
     /// A folder of .json files, or a .jsonl(.gz) file: `name`, `schema`, `tests`. `extremes` for
     /// schemas that are hard by their size.
     data: PathBuf,
@@ -86,7 +86,7 @@ impl MasksBench {
 }
 
 /// Runs the protocol.
-pub fn run(bench: &MasksBench, console: &Console) -> Result<Answer> {
+pub(super) fn run(bench: &MasksBench, console: &Console) -> Result<Answer> {
     let spacing = match bench.whitespace {
         Spaces::Compact => Spacing::Compact,
         Spaces::Spaced => Spacing::Spaced,

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::Args;
 use crate::plan::Plan;
 use crate::run::Event;
 use crate::{Error, Result};
+use clap::Args;
 use instil_model::model::embedder::Embedder;
 use serde_json::json;
 
@@ -27,7 +27,7 @@ on the rows of the parts (`instil review`) comes along.";
 /// Join runs of one plan: shards, or what several machines made of it.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct MergeArguments {
+pub(crate) struct MergeArguments {
     /// Run directories of the same plan.
     #[arg(required = true)]
     runs: Vec<PathBuf>,
@@ -50,7 +50,7 @@ fn embedder(run: &Path, console: &Console) -> Result<Option<Arc<Embedder>>> {
 }
 
 /// Joins them.
-pub fn run(arguments: &MergeArguments, console: &Console) -> Result<Answer> {
+pub(super) fn run(arguments: &MergeArguments, console: &Console) -> Result<Answer> {
     let embedder = match arguments.runs.first() {
         Some(first) => embedder(first, console)?,
         None => None,

@@ -44,9 +44,9 @@ use std::sync::atomic::Ordering;
 
 use clap::{Parser, Subcommand};
 
+use crate::Result;
 use console::{Answer, Console};
 use exit::Exit;
-use crate::Result;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -135,7 +135,7 @@ fn run(command: Command, console: &Console) -> Result<Answer> {
         Command::Export(arguments) => export::run(&arguments, console),
         Command::Models(arguments) => models::run(&arguments, console),
         Command::Bench(arguments) => bench::run(&arguments, console),
-        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Completions(arguments) => Ok(completions::run(&arguments)),
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use clap::{Args, Subcommand, ValueEnum};
-use indicatif::DecimalBytes;
 use crate::catalog::Catalog;
 use crate::catalog::manifest::{Manifest, Origin, SourceKind};
 use crate::catalog::source::{Located, Places, Presence, locate};
 use crate::{Error, Result};
+use clap::{Args, Subcommand, ValueEnum};
+use indicatif::DecimalBytes;
 use serde_json::{Value, json};
 
 use super::console::{Answer, Console};
@@ -25,7 +25,7 @@ HF_HUB_OFFLINE hold for the hub, pip's own settings for Python packages.";
 /// List, show and get models.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct ModelsArguments {
+pub(crate) struct ModelsArguments {
     #[command(subcommand)]
     command: ModelsCommand,
 }
@@ -64,7 +64,7 @@ enum SourceChoice {
 }
 
 /// Runs the command.
-pub fn run(arguments: &ModelsArguments, console: &Console) -> Result<Answer> {
+pub(super) fn run(arguments: &ModelsArguments, console: &Console) -> Result<Answer> {
     let places = Places::from_environment();
     let catalog = Catalog::load(&places)?;
     match &arguments.command {

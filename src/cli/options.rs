@@ -1,12 +1,12 @@
 //! Flags that several commands share.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::Path;
 
-use clap::Args;
 use crate::recipe::DrawsOverride;
 use crate::validator::{self, Validator};
 use crate::{Error, Result, disk};
+use clap::Args;
 use instil_grammar::constraint::{KeyOrder, Settings, Whitespace};
 use instil_grammar::grammar::{GrammarSource, Program};
 use instil_model::decode::Capacity;
@@ -15,7 +15,7 @@ use instil_model::model::{LoadOptions, Model};
 /// Which model, where.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
-pub struct ModelOptions {
+pub(crate) struct ModelOptions {
     /// Name of a model (see `instil models list`), a GGUF file, or a manifest.
     /// [default: smollm2-135m-instruct]
     #[arg(short, long, env = "INSTIL_MODEL")]
@@ -67,17 +67,17 @@ fn half_of_free_memory() -> Option<usize> {
 
 impl ModelOptions {
     /// The model, as the user names it.
-    pub fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         self.model.as_deref().unwrap_or(crate::catalog::DEFAULT_MODEL)
     }
 
     /// The device, as the user names it.
-    pub fn device(&self) -> &str {
+    pub(super) fn device(&self) -> &str {
         self.device.as_deref().unwrap_or("auto")
     }
 
     /// Refuses what no run can follow.
-    pub fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         if self.batch == Some(0) {
             return Err(Error::usage("--batch is 0", "use 1 or more"));
         }
@@ -85,14 +85,14 @@ impl ModelOptions {
     }
 
     /// Slots and memory of the scheduler over `model`.
-    pub fn capacity(&self, model: &dyn Model) -> Capacity {
+    pub(super) fn capacity(&self, model: &dyn Model) -> Capacity {
         let key_value_bytes =
             self.kv_memory.or_else(|| model.free_bytes()).or_else(half_of_free_memory).unwrap_or(USUAL_KV_MEMORY);
         Capacity { slots: self.batch.unwrap_or(model.usual_batch()), key_value_bytes }
     }
 
     /// How the weights are computed with.
-    pub fn load_options(&self) -> LoadOptions {
+    pub(crate) fn load_options(&self) -> LoadOptions {
         LoadOptions { threads: self.threads, reference: self.reference }
     }
 }
@@ -100,7 +100,7 @@ impl ModelOptions {
 /// How tokens are drawn; what is not given comes from the recipe or the command.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Sampling")]
-pub struct SamplingOptions {
+pub(crate) struct SamplingOptions {
     /// Seed of every draw: the same seed gives the same text [default: 0].
     #[arg(long)]
     pub seed: Option<u64>,
@@ -124,12 +124,12 @@ pub struct SamplingOptions {
 
 impl SamplingOptions {
     /// Seed of every draw.
-    pub fn seed(&self) -> u64 {
+    pub(super) fn seed(&self) -> u64 {
         self.seed.unwrap_or(0)
     }
 
     /// What was given, as changes in a recipe's draws.
-    pub fn overrides(&self) -> DrawsOverride {
+    pub(crate) fn overrides(&self) -> DrawsOverride {
         DrawsOverride {
             temperature: self.temperature,
             top_k: self.top_k,
@@ -141,7 +141,7 @@ impl SamplingOptions {
     }
 
     /// Refuses values that no distribution can follow.
-    pub fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let share = |name: &str, value: Option<f32>| match value {
             Some(value) if !(0.0..=1.0).contains(&value) => {
                 Err(Error::usage(format!("{name} is {value}"), "use a number from 0 to 1"))
@@ -172,13 +172,13 @@ pub enum Engine {
 
 impl Engine {
     /// The engine of that name, as a plan holds it.
-    pub fn named(name: &str) -> Result<Self> {
+    pub(crate) fn named(name: &str) -> Result<Self> {
         <Self as clap::ValueEnum>::from_str(name, false)
             .map_err(|_| Error::usage(format!("the plan names an unknown engine `{name}`"), "use instil or outlines"))
     }
 
     /// Its name on the command line.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Instil => "instil",
             Self::Outlines => "outlines",
@@ -197,7 +197,7 @@ impl From<Engine> for instil_grammar::constraint::Backend {
 
 /// How JSON texts are laid out.
 #[derive(Debug, Clone, Copy, Args)]
-pub struct LayoutOptions {
+pub(crate) struct LayoutOptions {
     /// White space between the parts of a JSON text; `flexible` is for accepting, not for generating.
     #[arg(long, value_enum, default_value = "spaced")]
     pub whitespace: Spaces,
@@ -208,7 +208,7 @@ pub struct LayoutOptions {
 
 /// White space between the parts of a JSON text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Spaces {
+pub(crate) enum Spaces {
     /// None.
     Compact,
     /// One space after each comma and colon.
@@ -250,7 +250,7 @@ impl From<Order> for KeyOrder {
 
 impl LayoutOptions {
     /// What the engine is told.
-    pub fn settings(self) -> Settings {
+    pub(super) fn settings(self) -> Settings {
         Settings {
             whitespace: self.whitespace.into(),
             key_order: self.order.into(),
@@ -260,7 +260,7 @@ impl LayoutOptions {
     }
 
     /// Refuses a layout that the engine has no say in.
-    pub fn check(self, engine: Engine) -> Result<()> {
+    pub(super) fn check(self, engine: Engine) -> Result<()> {
         if engine == Engine::Instil || (self.whitespace, self.order) == (Spaces::Spaced, Order::Schema) {
             return Ok(());
         }
@@ -272,7 +272,7 @@ impl LayoutOptions {
 }
 
 /// Reads a text file, or standard input for `-`.
-pub fn read_text(path: &PathBuf) -> Result<String> {
+pub(crate) fn read_text(path: &Path) -> Result<String> {
     if path.as_os_str() == "-" {
         return std::io::read_to_string(std::io::stdin()).map_err(|cause| Error::io("read", "standard input", cause));
     }
@@ -280,13 +280,13 @@ pub fn read_text(path: &PathBuf) -> Result<String> {
 }
 
 /// Reads a JSON Schema file.
-pub fn read_schema(path: &PathBuf) -> Result<serde_json::Value> {
+pub(crate) fn read_schema(path: &Path) -> Result<serde_json::Value> {
     validator::read_schema(&read_text(path)?, path)
 }
 
 /// The judge of finished values. A schema that it cannot read is told in the grammar's words, with
 /// keyword and pointer, where the grammar refuses it too.
-pub fn validator(schema: &serde_json::Value) -> Result<Validator> {
+pub(super) fn validator(schema: &serde_json::Value) -> Result<Validator> {
     Validator::new(schema).map_err(|cause| {
         let source = GrammarSource::JsonSchema(schema.clone());
         Program::compile(&source, &instil_grammar::grammar::Options::default()).err().map_or(cause, Error::from)

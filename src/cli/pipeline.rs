@@ -9,13 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use clap::Args;
 use crate::plan::ModelUsed;
 use crate::plan::Plan;
 use crate::recipe::{Recipe, builtin};
 use crate::run::driver::{Workshop, replay};
 use crate::run::{RunDirectory, Summary};
 use crate::{Error, Result};
+use clap::Args;
 use instil_grammar::constraint::Settings;
 use instil_model::decode::Capacity;
 use instil_model::model::scripted::{Scene, Script};
@@ -29,7 +29,7 @@ const RECIPE: &str = "recipe";
 
 /// What a row costs outside the model: scheduling, sampling, prompts, filters, ledger.
 #[derive(Debug, Args)]
-pub struct PipelineBench {
+pub(crate) struct PipelineBench {
     /// Rows of the run.
     #[arg(long, default_value_t = 10_000)]
     rows: u32,
@@ -55,7 +55,7 @@ const WORDS: &str = "about above answer apple arrive autumn balance basket befor
 const OPENINGS: &str = "Explain Describe Compare Suggest Summarize List Show Tell";
 
 /// Runs it.
-pub fn run(bench: &PipelineBench, console: &Console) -> Result<Answer> {
+pub(super) fn run(bench: &PipelineBench, console: &Console) -> Result<Answer> {
     if bench.rows == 0 || bench.batch == 0 {
         return Err(Error::usage("a count is 0", "use 1 or more"));
     }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use clap::Args;
 use crate::run::driver::Workshop;
 use crate::run::{Event, RunDirectory};
 use crate::{Error, Result};
+use clap::Args;
 use instil_grammar::constraint::Settings;
 use serde_json::{Map, Value, json};
 
@@ -29,7 +29,7 @@ Examples:
 /// Show a few rows with their prompts, without writing a run.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct PreviewArguments {
+pub(crate) struct PreviewArguments {
     #[command(flatten)]
     shape: ShapeOptions,
     #[command(flatten)]
@@ -43,10 +43,10 @@ struct Shown {
 }
 
 /// Makes the rows and shows them.
-pub fn run(arguments: &PreviewArguments, console: &Console) -> Result<Answer> {
+pub(super) fn run(arguments: &PreviewArguments, console: &Console) -> Result<Answer> {
     let source = arguments.run.source(&arguments.shape, None)?;
     let wanted = Wanted::planned(&arguments.run, &MakingOptions::default(), &source)?;
-    wanted.from_nothing()?;
+    wanted.check_seeds()?;
     validator(&wanted.schema)?;
     let model = wanted.model.clone();
     let mut loaded = setup::load(&model, console)?;

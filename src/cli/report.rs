@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use crate::Result;
 use crate::disk::write_whole;
 use crate::filter::semantic::Semantic;
 use crate::measure::table::table;
 use crate::measure::{Sources, measure};
+use clap::Args;
 
 use super::console::{Answer, Console};
 use super::setup;
@@ -23,7 +23,7 @@ most 1,000 texts, the Vendi score on at most 500; the samples are drawn with --s
 /// Measure a run, or any file of rows.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct ReportArguments {
+pub(crate) struct ReportArguments {
     /// A run directory, or a file with one JSON object a line.
     path: PathBuf,
     /// A field of text to measure; repeat for more [default: every text field].
@@ -39,7 +39,7 @@ pub struct ReportArguments {
 }
 
 /// Measures and shows.
-pub fn run(arguments: &ReportArguments, console: &Console) -> Result<Answer> {
+pub(super) fn run(arguments: &ReportArguments, console: &Console) -> Result<Answer> {
     let sources = Sources::of(&arguments.path)?;
     let rule = arguments.embedder.as_ref().map(|model| Semantic { model: model.clone(), ..Semantic::new(Vec::new()) });
     let embedder = setup::embedder(rule.as_ref(), console)?.map(|(embedder, _)| embedder);

@@ -7,13 +7,13 @@ use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use clap::Args;
 use crate::disk::write_whole;
 use crate::review::Desk;
 use crate::review::desk::Taken;
 use crate::review::queue::Waiting;
 use crate::row::Verdict;
 use crate::{Error, Result};
+use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::console::{Answer, Console, say};
@@ -33,7 +33,7 @@ const KEYS: &str = "a accept, e edit in $EDITOR, r reject (r WHY adds a reason),
 /// Decide on the rows of a run, the least sure first.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct ReviewArguments {
+pub(crate) struct ReviewArguments {
     /// A run directory.
     path: PathBuf,
     /// Take the decisions filled in in FILE [default: the run's review.jsonl].
@@ -49,7 +49,7 @@ pub struct ReviewArguments {
 }
 
 /// Reviews the run.
-pub fn run(arguments: &ReviewArguments, console: &Console) -> Result<Answer> {
+pub(super) fn run(arguments: &ReviewArguments, console: &Console) -> Result<Answer> {
     let mut desk = Desk::open(&arguments.path)?;
     let most = arguments.rows.unwrap_or(usize::MAX);
     let mut summary = Map::new();

@@ -2,17 +2,17 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use crate::recipe::Attribute;
 use crate::run::file::{RecipeChoice, RunFile, Source};
 use crate::{Error, Result};
+use clap::Args;
 use serde_json::{Value, json};
 
 use super::options::{ModelOptions, SamplingOptions};
 
 /// A run file and flags.
 #[derive(Debug, Clone, Args)]
-pub struct RunOptions {
+pub(crate) struct RunOptions {
     /// A run file (YAML; `instil init` writes one); flags win over it.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -37,7 +37,7 @@ pub struct RunOptions {
 
 /// What rows made from nothing are about.
 #[derive(Debug, Clone, Default, Args)]
-pub struct ShapeOptions {
+pub(crate) struct ShapeOptions {
     /// A JSON Schema: each row is a JSON object under it.
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
@@ -51,17 +51,17 @@ impl RunOptions {
     ///
     /// # Errors
     /// As [`RunOptions::source`].
-    pub fn decide_rows(&self, shape: &ShapeOptions) -> Result<bool> {
+    pub(crate) fn decide_rows(&self, shape: &ShapeOptions) -> Result<bool> {
         Ok(self.config.is_some() || !self.set.is_empty() || self.overlay(shape)?.decides_rows())
     }
 
     /// How many rows the flags ask for.
-    pub fn rows(&self) -> Option<u32> {
+    pub(super) fn rows(&self) -> Option<u32> {
         self.rows
     }
 
     /// The flags about the model alone.
-    pub fn model_flags(&self) -> &ModelOptions {
+    pub(crate) fn model_flags(&self) -> &ModelOptions {
         &self.model
     }
 
@@ -69,7 +69,7 @@ impl RunOptions {
     ///
     /// # Errors
     /// When the file cannot be read, or a flag cannot be what it is.
-    pub fn source(&self, shape: &ShapeOptions, recipe: Option<&str>) -> Result<Source> {
+    pub(super) fn source(&self, shape: &ShapeOptions, recipe: Option<&str>) -> Result<Source> {
         let mut source = self.config.as_deref().map(Source::read).transpose()?.unwrap_or_default();
         if let Some(name) = recipe {
             source.file.recipe.get_or_insert_with(|| RecipeChoice::Named(name.to_owned()));
@@ -127,7 +127,7 @@ impl RunOptions {
     }
 
     /// The model that `source` names, with the flags about where it runs.
-    pub fn model_of(&self, source: &Source) -> ModelOptions {
+    pub(crate) fn model_of(&self, source: &Source) -> ModelOptions {
         let file = &source.file;
         ModelOptions { model: file.model.clone(), device: file.device.clone(), batch: file.batch, ..self.model.clone() }
     }

@@ -27,7 +27,7 @@ const PLAIN_CHAT: &str = "{% for message in messages %}<|start|>{{ message.role 
     {% endfor %}{% if add_generation_prompt %}<|start|>assistant: {% endif %}";
 
 /// A model with its tokenizer.
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// The model.
     pub model: Box<dyn Model>,
     /// Its tokenizer.
@@ -39,7 +39,7 @@ pub struct Loaded {
 }
 
 /// Finds, fetches if need be, and loads the model that the flags name.
-pub fn load(options: &ModelOptions, console: &Console) -> Result<Loaded> {
+pub(super) fn load(options: &ModelOptions, console: &Console) -> Result<Loaded> {
     let device: DeviceChoice = options.device().parse()?;
     let device = device.open()?;
     let places = Places::from_environment();
@@ -67,7 +67,7 @@ pub fn load(options: &ModelOptions, console: &Console) -> Result<Loaded> {
 }
 
 /// Finds, fetches if need be, and loads the sentence embedder that a rule wants, if there is one.
-pub fn embedder(rule: Option<&Semantic>, console: &Console) -> Result<Option<(Arc<Embedder>, ModelUsed)>> {
+pub(super) fn embedder(rule: Option<&Semantic>, console: &Console) -> Result<Option<(Arc<Embedder>, ModelUsed)>> {
     let Some(rule) = rule else { return Ok(None) };
     let places = Places::from_environment();
     let manifest = embedder_manifest(rule)?;
@@ -81,7 +81,7 @@ pub fn embedder(rule: Option<&Semantic>, console: &Console) -> Result<Option<(Ar
 ///
 /// # Errors
 /// When there is no such model, or it is of another kind.
-pub fn embedder_manifest(rule: &Semantic) -> Result<Manifest> {
+pub(crate) fn embedder_manifest(rule: &Semantic) -> Result<Manifest> {
     let manifest = Catalog::load(&Places::from_environment())?.resolve(&rule.model)?;
     if manifest.kind == Kind::Embedder {
         return Ok(manifest);
@@ -119,7 +119,7 @@ fn sums(manifest: &Manifest, located: &Located, places: &Places) -> Result<Vec<S
 }
 
 /// Grammars → constraints over the tokenizer's vocabulary.
-pub fn compiler(tokenizer: &Arc<Tokenizer>, engine: Engine, settings: Settings) -> Compiler {
+pub(super) fn compiler(tokenizer: &Arc<Tokenizer>, engine: Engine, settings: Settings) -> Compiler {
     let forced = tokenizer.clone();
     // Text that the grammar forces is valid UTF-8 but for a character cut at its ends.
     let tokenise = move |bytes: &[u8]| {
@@ -131,7 +131,7 @@ pub fn compiler(tokenizer: &Arc<Tokenizer>, engine: Engine, settings: Settings) 
 }
 
 /// The scripted model of a manifest, with the tokenizer of its words.
-pub fn scripted(manifest: &Manifest) -> Result<(Box<dyn Model>, Arc<Tokenizer>)> {
+pub(super) fn scripted(manifest: &Manifest) -> Result<(Box<dyn Model>, Arc<Tokenizer>)> {
     let script = manifest
         .scripted
         .clone()
@@ -140,7 +140,7 @@ pub fn scripted(manifest: &Manifest) -> Result<(Box<dyn Model>, Arc<Tokenizer>)>
 }
 
 /// A model that speaks a script, with the tokenizer of its words.
-pub fn speaker(name: &str, script: Script) -> Result<(Box<dyn Model>, Arc<Tokenizer>)> {
+pub(crate) fn speaker(name: &str, script: Script) -> Result<(Box<dyn Model>, Arc<Tokenizer>)> {
     let mut tokenizer = Tokenizer::from_vocab(&script.vocab(), name)?;
     tokenizer.set_chat_template(PLAIN_CHAT)?;
     let tokenizer = Arc::new(tokenizer);

@@ -13,7 +13,7 @@ const LEAST_SECONDS: f64 = 1.0;
 
 /// The last run with a model.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Speed {
+pub(crate) struct Speed {
     /// Tokens decoded a second, prompts and filters included.
     pub tokens_per_s: f64,
     /// Texts decoded at once.
@@ -21,13 +21,13 @@ pub struct Speed {
 }
 
 /// What the last run with the model of this name was like.
-pub fn known(model: &str) -> Option<Speed> {
+pub(super) fn known(model: &str) -> Option<Speed> {
     let speed: Speed = serde_json::from_slice(&std::fs::read(place(model)).ok()?).ok()?;
     (speed.tokens_per_s.is_finite() && speed.tokens_per_s > 0.0).then_some(speed)
 }
 
 /// Notes a run that took `seconds`.
-pub fn note(model: &str, speed: Speed, seconds: f64) {
+pub(super) fn note(model: &str, speed: Speed, seconds: f64) {
     let path = place(model);
     if seconds >= LEAST_SECONDS
         && let Some(folder) = path.parent()
@@ -43,7 +43,7 @@ fn place(model: &str) -> PathBuf {
 }
 
 /// A time for people: `40 s`, `3 min`, `2.5 h`.
-pub fn time(seconds: f64) -> String {
+pub(super) fn time(seconds: f64) -> String {
     match seconds {
         ..90.0 => format!("{:.0} s", seconds.max(1.0)),
         ..5400.0 => format!("{:.0} min", seconds / 60.0),

@@ -6,12 +6,12 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Whether stderr shows colours: a terminal, and `NO_COLOR` is not set.
-pub fn colour() -> bool {
+pub(super) fn colour() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Sends logs to stderr; `INSTIL_LOG` overrides the level (`info`, `instil=debug`).
-pub fn start_logging(verbose: u8, quiet: bool) {
+pub(crate) fn start_logging(verbose: u8, quiet: bool) {
     let level = match (quiet, verbose) {
         (true, _) => "error",
         (false, 0) => "warn",
@@ -32,7 +32,7 @@ pub fn start_logging(verbose: u8, quiet: bool) {
 }
 
 /// A number of bytes, as people say it.
-pub fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     match bytes {
         0..10_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
         10_000_000..1_000_000_000 => format!("{:.0} MB", bytes as f64 / 1e6),
@@ -41,7 +41,7 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// A bar with ETA, shown or hidden.
-pub fn bar(length: u64, template: &str, is_shown: bool) -> ProgressBar {
+pub(super) fn bar(length: u64, template: &str, is_shown: bool) -> ProgressBar {
     let bar = ProgressBar::new(length);
     if !is_shown {
         bar.set_draw_target(ProgressDrawTarget::hidden());

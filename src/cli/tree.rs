@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use crate::Result;
 use crate::row::Reason;
 use crate::run::tree::{Family, Member, families};
+use clap::Args;
 use serde_json::json;
 
 use super::console::{Answer, Console};
@@ -25,7 +25,7 @@ const SHOWN: usize = 300;
 /// Show what was made of each seed: operators, rounds, and what turned attempts down.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct TreeArguments {
+pub(crate) struct TreeArguments {
     /// The directory of an evolved run.
     path: PathBuf,
     /// The id of a row or of a seed: its family alone.
@@ -36,7 +36,7 @@ pub struct TreeArguments {
 }
 
 /// Shows the families.
-pub fn run(arguments: &TreeArguments, console: &Console) -> Result<Answer> {
+pub(super) fn run(arguments: &TreeArguments, console: &Console) -> Result<Answer> {
     let (families, all) = families(&arguments.path, arguments.id.as_deref(), arguments.families)?;
     for (at, family) in families.iter().enumerate() {
         let text = || {

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use clap::Args;
 use crate::Result;
 use crate::catalog::Catalog;
 use crate::catalog::manifest::Kind;
@@ -12,6 +11,7 @@ use crate::plan::Plan;
 use crate::run::Estimate;
 use crate::run::seeds::Seeds;
 use crate::run::steps::{Reader, Steps};
+use clap::Args;
 use instil_grammar::constraint::Settings;
 use instil_model::gguf::Gguf;
 use instil_model::tokenizer::Tokenizer;
@@ -36,7 +36,7 @@ Examples:
 /// Check a run file without generating: schema, cells, quotas, limits, an estimate of tokens and time.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct ValidateArguments {
+pub(crate) struct ValidateArguments {
     #[command(flatten)]
     shape: ShapeOptions,
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub struct ValidateArguments {
 }
 
 /// Checks it all and tells what was found.
-pub fn run(arguments: &ValidateArguments, console: &Console) -> Result<Answer> {
+pub(super) fn run(arguments: &ValidateArguments, console: &Console) -> Result<Answer> {
     let source = arguments.run.source(&arguments.shape, None)?;
     let wanted = Wanted::planned(&arguments.run, &MakingOptions::default(), &source)?;
     let model = wanted.model.clone();

@@ -19,7 +19,7 @@ const ROWS: u32 = 8;
 
 /// Everything about a run but what its models are found to be.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Version of the program that resolved it.
     pub version: String,
     /// How many rows.
@@ -46,7 +46,7 @@ pub struct Wanted {
 
 /// The models of a run, as found.
 #[derive(Clone, Debug, Default)]
-pub struct Models {
+pub(crate) struct Models {
     /// The model.
     pub model: ModelUsed,
     /// The model that gives the scores.
@@ -60,7 +60,7 @@ impl Wanted {
     ///
     /// # Errors
     /// When they do not fit together, or there is no such model.
-    pub fn planned(run: &RunOptions, making: &MakingOptions, source: &Source) -> Result<Self> {
+    pub(super) fn planned(run: &RunOptions, making: &MakingOptions, source: &Source) -> Result<Self> {
         let resolved = source.resolve()?;
         let model = run.model_of(source);
         let catalog = Catalog::load(&Places::from_environment())?;
@@ -85,7 +85,7 @@ impl Wanted {
     ///
     /// # Errors
     /// When the plan names an engine that is not there.
-    pub fn standing(plan: Plan, run: &RunOptions, making: &MakingOptions) -> Result<Self> {
+    pub(crate) fn standing(plan: Plan, run: &RunOptions, making: &MakingOptions) -> Result<Self> {
         let flags = run.model_flags().clone();
         let model = ModelOptions {
             model: Some(plan.model.reference().into_owned()),
@@ -112,7 +112,7 @@ impl Wanted {
     ///
     /// # Errors
     /// When there is such a recipe and no data set.
-    pub fn from_nothing(&self) -> Result<()> {
+    pub(crate) fn check_seeds(&self) -> Result<()> {
         if self.recipe.seeds.is_none() || self.seeds.is_some() {
             return Ok(());
         }
@@ -121,7 +121,7 @@ impl Wanted {
     }
 
     /// The plan of it with `models`.
-    pub fn plan(self, models: Models) -> Plan {
+    pub(super) fn plan(self, models: Models) -> Plan {
         Plan {
             version: self.version,
             rows: self.rows,

@@ -2,13 +2,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 
 /// A file that grows by lines; a line that cannot be written whole is taken back.
 #[derive(Debug)]
-pub struct AppendedLines {
+pub(crate) struct AppendedLines {
     path: PathBuf,
     file: File,
     length: u64,
@@ -21,7 +21,7 @@ impl AppendedLines {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn open_at(path: PathBuf, length: u64) -> Result<Self> {
+    pub(crate) fn open_at(path: PathBuf, length: u64) -> Result<Self> {
         let fail = |cause| Error::io("write", &path, cause);
         let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(fail)?;
         file.set_len(length).map_err(fail)?;
@@ -34,20 +34,15 @@ impl AppendedLines {
     ///
     /// # Errors
     /// When it cannot be read or written.
-    pub fn open_again(path: PathBuf) -> Result<Self> {
+    pub(crate) fn open_again(path: PathBuf) -> Result<Self> {
         let fail = |cause| Error::io("write", &path, cause);
         let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(fail)?;
         let reader = File::open(&path).map_err(fail)?;
         Ok(Self { path, file, length: 0, standing: Some(BufReader::new(reader)) })
     }
 
-    /// Where it lies.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Bytes written so far, or found standing.
-    pub fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         self.length
     }
 
@@ -55,7 +50,7 @@ impl AppendedLines {
     ///
     /// # Errors
     /// When it cannot be written; the file then still ends with a whole line.
-    pub fn append(&mut self, line: &str) -> Result<()> {
+    pub(crate) fn append(&mut self, line: &str) -> Result<()> {
         let mut bytes = Vec::with_capacity(line.len() + 1);
         bytes.extend_from_slice(line.as_bytes());
         bytes.push(b'\n');
@@ -83,7 +78,7 @@ impl AppendedLines {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn finish(&mut self) -> Result<()> {
+    pub(crate) fn finish(&mut self) -> Result<()> {
         if self.standing.take().is_none() {
             return Ok(());
         }
@@ -97,7 +92,7 @@ impl AppendedLines {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn sync(&self) -> Result<()> {
+    pub(crate) fn sync(&self) -> Result<()> {
         self.file.sync_all().map_err(|cause| Error::io("write", &self.path, cause))
     }
 }

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 /// Most bytes of a line; of a longer one no more is kept than shows that it is longer.
-pub const MOST_LINE_BYTES: usize = 64 << 20;
+pub(crate) const MOST_LINE_BYTES: usize = 64 << 20;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A line that holds something, without its end.
 #[derive(Clone, Debug)]
-pub struct Line {
+pub(crate) struct Line {
     /// Its bytes; one that is longer than [`MOST_LINE_BYTES`] is cut behind them.
     pub bytes: Vec<u8>,
     /// Its number, from 1.
@@ -24,7 +24,7 @@ pub struct Line {
 
 /// The lines of a file that hold something.
 #[derive(Debug)]
-pub struct Lines {
+pub(crate) struct Lines {
     path: PathBuf,
     reader: BufReader<File>,
     size: u64,
@@ -40,7 +40,7 @@ impl Lines {
     ///
     /// # Errors
     /// When it cannot be read, or is a directory.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|cause| Error::io("read", path, cause))?;
         let data = file.metadata().map_err(|cause| Error::io("read", path, cause))?;
         if data.is_dir() {
@@ -52,12 +52,12 @@ impl Lines {
     }
 
     /// Bytes of the file.
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
     /// Bytes read so far.
-    pub fn bytes_read(&self) -> u64 {
+    pub(crate) fn bytes_read(&self) -> u64 {
         self.read
     }
 
@@ -65,7 +65,7 @@ impl Lines {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn next(&mut self, line: &mut Vec<u8>) -> Result<Option<u64>> {
+    pub(crate) fn next(&mut self, line: &mut Vec<u8>) -> Result<Option<u64>> {
         loop {
             let read = self.read_line(line).map_err(|cause| Error::io("read", &self.path, cause))?;
             if read == 0 {
@@ -109,7 +109,7 @@ impl Lines {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn batch(&mut self, most_lines: usize, most_bytes: usize) -> Result<Option<Vec<Line>>> {
+    pub(crate) fn batch(&mut self, most_lines: usize, most_bytes: usize) -> Result<Option<Vec<Line>>> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < most_lines && bytes < most_bytes {
             let mut line = Vec::new();
@@ -124,7 +124,7 @@ impl Lines {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn at(&mut self, offset: u64) -> Result<Vec<u8>> {
+    pub(crate) fn at(&mut self, offset: u64) -> Result<Vec<u8>> {
         let mut line = Vec::new();
         let seek = self.reader.seek(SeekFrom::Start(offset));
         seek.and_then(|_| self.read_line(&mut line)).map_err(|cause| Error::io("read", &self.path, cause))?;

@@ -5,9 +5,9 @@ mod appended;
 mod lines;
 mod text;
 mod whole_file;
-pub mod yaml;
+pub(crate) mod yaml;
 
-pub use appended::AppendedLines;
-pub use lines::{Line, Lines, MOST_LINE_BYTES};
-pub use text::read_text;
-pub use whole_file::{WholeFile, write_whole};
+pub(crate) use appended::AppendedLines;
+pub(crate) use lines::{Line, Lines, MOST_LINE_BYTES};
+pub(crate) use text::read_text;
+pub(crate) use whole_file::{WholeFile, write_whole};

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// A file under way. Dropped before [`WholeFile::finish`], it leaves nothing behind.
 #[derive(Debug)]
-pub struct WholeFile {
+pub(crate) struct WholeFile {
     path: PathBuf,
     writer: BufWriter<NamedTempFile>,
 }
@@ -19,7 +19,7 @@ impl WholeFile {
     ///
     /// # Errors
     /// When `path` is a directory, or its folder cannot be written.
-    pub fn create(path: &Path) -> Result<Self> {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
         if path.is_dir() {
             let cause = std::io::Error::from(std::io::ErrorKind::IsADirectory);
             return Err(Error::io("write", path, cause));
@@ -37,7 +37,7 @@ impl WholeFile {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.writer.write_all(bytes).map_err(|cause| Error::io("write", &self.path, cause))
     }
 
@@ -45,7 +45,7 @@ impl WholeFile {
     ///
     /// # Errors
     /// When the disk refuses; what stood at the path is then still there.
-    pub fn finish(self) -> Result<()> {
+    pub(crate) fn finish(self) -> Result<()> {
         let fail = |cause| Error::io("write", &self.path, cause);
         let file = self.writer.into_inner().map_err(|cause| fail(cause.into_error()))?;
         file.as_file().sync_all().map_err(fail)?;
@@ -69,7 +69,7 @@ impl Write for WholeFile {
 ///
 /// # Errors
 /// When the disk refuses; what stood at the path is then still there.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = WholeFile::create(path)?;
     file.append(bytes)?;
     file.finish()

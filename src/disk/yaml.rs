@@ -15,7 +15,7 @@ const MOST_BYTES: u64 = 4 << 20;
 
 /// What cannot work in a plan, and where: a finding before it knows its file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// JSON pointer of the place (`/attributes/2/weights`).
     pub at: String,
     /// What is wrong.
@@ -26,24 +26,24 @@ pub struct Fault {
 
 impl Fault {
     /// A finding at the JSON pointer `at`.
-    pub fn new(at: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn new(at: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { at: at.into(), what: what.into(), remedy: remedy.into() }
     }
 
     /// The same finding in a part of a larger file.
-    pub fn under(self, pointer: &str) -> Self {
+    pub(crate) fn under(self, pointer: &str) -> Self {
         Self { at: format!("{pointer}{}", self.at), ..self }
     }
 
     /// The error for a plan that came from no file; `origin` names what is at fault.
-    pub fn as_usage(self, origin: &str) -> Error {
+    pub(crate) fn as_usage(self, origin: &str) -> Error {
         let place = self.at.trim_start_matches('/').replace('/', ".");
         let place = if place.is_empty() { String::new() } else { format!(", {place}") };
         Error::usage(format!("{origin}{place}: {}", self.what), self.remedy)
     }
 
     /// The error that names file and line.
-    pub fn in_file(self, path: &Path, text: &str) -> Error {
+    pub(crate) fn in_file(self, path: &Path, text: &str) -> Error {
         let place = if self.at.is_empty() { String::new() } else { format!("{}: ", self.at) };
         let what = match line_of(text, &self.at) {
             Some(line) => format!("line {line}: {place}{}", self.what),
@@ -57,7 +57,7 @@ impl Fault {
 ///
 /// # Errors
 /// When it cannot be read, is not UTF-8, or is too long to be one.
-pub fn read(path: &Path) -> Result<String> {
+pub(crate) fn read(path: &Path) -> Result<String> {
     let size = std::fs::metadata(path).map_err(|cause| Error::io("read", path, cause))?.len();
     if size > MOST_BYTES {
         return Err(Error::input(path, format!("{size} bytes are too many for a YAML file"), "check the path"));
@@ -70,7 +70,7 @@ pub fn read(path: &Path) -> Result<String> {
 ///
 /// # Errors
 /// [`Error::Input`] with the line, naming the nearest known key where one is unknown.
-pub fn parse<T: DeserializeOwned>(text: &str, path: &Path, remedy: &str) -> Result<T> {
+pub(crate) fn parse<T: DeserializeOwned>(text: &str, path: &Path, remedy: &str) -> Result<T> {
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|cause| {
         let location = cause.location();
@@ -95,7 +95,7 @@ fn strip_place(message: &str) -> &str {
 }
 
 /// The line (from 1) on which the place that a JSON pointer names begins, or its nearest parent that is there.
-pub fn line_of(text: &str, pointer: &str) -> Option<u64> {
+pub(crate) fn line_of(text: &str, pointer: &str) -> Option<u64> {
     let mut tree: Spanned<Tree> = serde_saphyr::from_str(text).ok()?;
     for part in pointer.split('/').skip(1) {
         let part = part.replace("~1", "/").replace("~0", "~");

@@ -1,39 +1,42 @@
 //! The settings that errors name. What each is called where a person meets it, the edge of a program says.
 
 use super::Setting;
-pub use instil_model::error::setting::{DEVICE, ENGINE, FEATURE, MAX_TOKENS};
+#[cfg(test)]
+use instil_model::error::setting::{DEVICE, ENGINE};
+pub(crate) use instil_model::error::setting::{FEATURE, MAX_TOKENS};
 
 /// The model.
-pub const MODEL: Setting = Setting::new("model");
+pub(crate) const MODEL: Setting = Setting::new("model");
 /// How many rows.
-pub const ROWS: Setting = Setting::new("rows");
+pub(crate) const ROWS: Setting = Setting::new("rows");
 /// The directory that is written.
-pub const OUTPUT: Setting = Setting::new("output");
+pub(crate) const OUTPUT: Setting = Setting::new("output");
 /// Whether a run is gone on with.
-pub const RESUME: Setting = Setting::new("resume");
+pub(crate) const RESUME: Setting = Setting::new("resume");
 /// One value of a run file.
-pub const SET: Setting = Setting::new("set");
+pub(crate) const SET: Setting = Setting::new("set");
 /// Whether a row that cannot be read is an error.
-pub const STRICT: Setting = Setting::new("strict");
+pub(crate) const STRICT: Setting = Setting::new("strict");
 /// A field that rules look at.
-pub const FIELD: Setting = Setting::new("field");
+pub(crate) const FIELD: Setting = Setting::new("field");
 /// The field that is the prompt.
-pub const PROMPT_FIELD: Setting = Setting::new("prompt_field");
+pub(crate) const PROMPT_FIELD: Setting = Setting::new("prompt_field");
 /// The field that is the answer.
-pub const RESPONSE_FIELD: Setting = Setting::new("response_field");
+pub(crate) const RESPONSE_FIELD: Setting = Setting::new("response_field");
 /// The form of exported rows.
-pub const FORMAT: Setting = Setting::new("format");
+pub(crate) const FORMAT: Setting = Setting::new("format");
 /// Seed of the draws.
-pub const SEED: Setting = Setting::new("seed");
+pub(crate) const SEED: Setting = Setting::new("seed");
 /// The share of the rows that is kept for testing.
-pub const SPLIT: Setting = Setting::new("split");
+pub(crate) const SPLIT: Setting = Setting::new("split");
 /// The field whose values stay on one side of a split.
-pub const SPLIT_BY: Setting = Setting::new("split_by");
+pub(crate) const SPLIT_BY: Setting = Setting::new("split_by");
 /// Taking decisions that were filled in.
-pub const APPLY: Setting = Setting::new("apply");
+pub(crate) const APPLY: Setting = Setting::new("apply");
 
-/// All of them.
-pub const ALL: &[Setting] = &[
+/// All of them: the test of flags goes through them.
+#[cfg(test)]
+pub(crate) const ALL: &[Setting] = &[
     DEVICE,
     ENGINE,
     FEATURE,

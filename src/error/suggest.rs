@@ -2,7 +2,7 @@
 
 /// The candidate nearest to `word`, when one is near enough to be what was meant: as a whole, or
 /// in how it begins.
-pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = word.chars().count();
     candidates
         .into_iter()
@@ -19,7 +19,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 }
 
 /// What a reader of TOML or YAML said, as (what, remedy): one line, with the nearest known key or value.
-pub fn explain(message: &str) -> (String, String) {
+pub(crate) fn explain(message: &str) -> (String, String) {
     let message = message.lines().next().unwrap_or_default();
     let (unknown, expected) = message.split_once(", expected ").unwrap_or((message, ""));
     let unknown = unknown.split('`').nth(1).filter(|_| message.starts_with("unknown "));

@@ -17,7 +17,7 @@ const LOW_ENTROPY: f64 = 0.9;
 const HIGH_SELF_BLEU: f64 = 0.7;
 
 /// The card.
-pub fn card(task: &Task, exported: &Exported, report: Option<&Report>, plan: Option<&Plan>) -> String {
+pub(crate) fn card(task: &Task, exported: &Exported, report: Option<&Report>, plan: Option<&Plan>) -> String {
     let mut text = String::new();
     // Writing to a text cannot fail.
     let _ = write_card(task, exported, report, plan, &mut text);

@@ -30,7 +30,7 @@ pub enum Form {
 
 impl Form {
     /// Its name.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Alpaca => "alpaca",
             Self::Sharegpt => "sharegpt",
@@ -68,7 +68,7 @@ pub struct Pair {
 ///
 /// # Errors
 /// What is wrong with a row that has the fields of a form, but not their content.
-pub fn detect(fields: &Map<String, Value>, pair: &Pair) -> Result<(Form, Vec<Turn>), String> {
+pub(crate) fn detect(fields: &Map<String, Value>, pair: &Pair) -> Result<(Form, Vec<Turn>), String> {
     if let (Some(prompt), Some(response)) = (&pair.prompt, &pair.response) {
         return Ok((Form::Plain, vec![turn(fields, prompt, Role::User)?, turn(fields, response, Role::Assistant)?]));
     }
@@ -171,7 +171,7 @@ fn alpaca(fields: &Map<String, Value>) -> Result<Vec<Turn>, String> {
 ///
 /// # Errors
 /// Why the form cannot say it, and what helps.
-pub fn row(example: &Example, form: Form) -> Result<Map<String, Value>, Remedy> {
+pub(crate) fn row(example: &Example, form: Form) -> Result<Map<String, Value>, Remedy> {
     if form == Form::Plain {
         let mut fields = example.fields.clone();
         fields.remove(META);

@@ -6,19 +6,20 @@
 //! [`parquet`] put rows into files; [`data_set`] does all of it for a directory, with a [`split`] and a
 //! [`card`].
 
-pub mod card;
-pub mod data_set;
-pub mod form;
-pub mod parquet;
+pub(crate) mod card;
+pub(crate) mod data_set;
+pub(crate) mod form;
+pub(crate) mod parquet;
 mod preference;
 pub mod read;
-pub mod split;
-pub mod write;
+pub(crate) mod split;
+pub(crate) mod write;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-pub use data_set::{Exported, Task, export};
+pub use data_set::{Task, export};
+
 pub use form::Form;
 pub use read::{Found, read};
 
@@ -38,7 +39,7 @@ pub enum Role {
 
 impl Role {
     /// The role under any of the names that are in use.
-    pub fn named(name: &str) -> Option<Self> {
+    pub(crate) fn named(name: &str) -> Option<Self> {
         Some(match name {
             "system" | "developer" => Self::System,
             "user" | "human" | "prompter" => Self::User,
@@ -73,7 +74,7 @@ pub struct Example {
 
 impl Example {
     /// The prompt and the answer, if it is one exchange without a system message.
-    pub fn exchange(&self) -> Option<(&str, &str)> {
+    pub(crate) fn exchange(&self) -> Option<(&str, &str)> {
         match self.turns.as_slice() {
             [Turn { role: Role::User, text: prompt }, Turn { role: Role::Assistant, text: answer }] => {
                 Some((prompt, answer))

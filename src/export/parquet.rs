@@ -22,11 +22,11 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 
 /// Rows of a row group: what a writer holds in memory.
-pub const ROW_GROUP: usize = 8192;
+pub(crate) const ROW_GROUP: usize = 8192;
 
 /// What a column holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Nothing was seen but null.
     Empty,
     /// `true` and `false`.
@@ -84,11 +84,11 @@ impl Kind {
 
 /// The columns of a table, in the order in which they were first seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Columns(Vec<(String, Kind)>);
+pub(crate) struct Columns(Vec<(String, Kind)>);
 
 impl Columns {
     /// Widens the columns so that they can hold `row`.
-    pub fn meet(&mut self, row: &Map<String, Value>) {
+    pub(crate) fn meet(&mut self, row: &Map<String, Value>) {
         for (name, value) in row {
             let kind = Kind::of(value);
             match self.0.iter_mut().find(|(known, _)| known == name) {
@@ -99,7 +99,7 @@ impl Columns {
     }
 
     /// Their names.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
@@ -138,7 +138,7 @@ fn list(name: &str, element: TypePtr) -> Result<TypePtr, ParquetError> {
 }
 
 /// A Parquet file under way.
-pub struct Table<W: Write + Send> {
+pub(crate) struct Table<W: Write + Send> {
     columns: Columns,
     writer: SerializedFileWriter<W>,
     rows: Vec<Map<String, Value>>,
@@ -149,7 +149,7 @@ impl<W: Write + Send> Table<W> {
     ///
     /// # Errors
     /// When the writer refuses.
-    pub fn new(out: W, columns: Columns) -> Result<Self, ParquetError> {
+    pub(crate) fn new(out: W, columns: Columns) -> Result<Self, ParquetError> {
         let properties = WriterProperties::builder().set_compression(parquet::basic::Compression::SNAPPY).build();
         let writer = SerializedFileWriter::new(out, columns.schema()?, Arc::new(properties))?;
         Ok(Self { columns, writer, rows: Vec::new() })
@@ -159,7 +159,7 @@ impl<W: Write + Send> Table<W> {
     ///
     /// # Errors
     /// When the writer refuses.
-    pub fn add(&mut self, row: Map<String, Value>) -> Result<(), ParquetError> {
+    pub(crate) fn add(&mut self, row: Map<String, Value>) -> Result<(), ParquetError> {
         self.rows.push(row);
         if self.rows.len() < ROW_GROUP { Ok(()) } else { self.put_group() }
     }
@@ -168,7 +168,7 @@ impl<W: Write + Send> Table<W> {
     ///
     /// # Errors
     /// When the writer refuses.
-    pub fn finish(mut self) -> Result<W, ParquetError> {
+    pub(crate) fn finish(mut self) -> Result<W, ParquetError> {
         if !self.rows.is_empty() {
             self.put_group()?;
         }
@@ -254,7 +254,7 @@ fn leaves<'a>(
 /// # Errors
 /// When the file is not Parquet or uses a compression other than Snappy, or `on_row` fails. A row that
 /// cannot be read is given with what is wrong.
-pub fn read(path: &Path, on_row: &mut dyn FnMut(u64, Result<Value, String>) -> Result<()>) -> Result<()> {
+pub(crate) fn read(path: &Path, on_row: &mut dyn FnMut(u64, Result<Value, String>) -> Result<()>) -> Result<()> {
     let file = File::open(path).map_err(|cause| Error::io("read", path, cause))?;
     let fail = |cause: ParquetError| {
         let what = format!("not a Parquet file that can be read: {cause}").replace(['\n', '\r'], " ");

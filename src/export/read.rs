@@ -22,7 +22,7 @@ use crate::filter::text::hash;
 use crate::row::{Applied, Decisions, Tally};
 
 /// Most bytes of a JSON list.
-pub const MOST_LIST_BYTES: u64 = 1 << 30;
+pub(crate) const MOST_LIST_BYTES: u64 = 1 << 30;
 /// Bad rows and repeated ids that are listed; all are counted.
 const LISTED: usize = 20;
 
@@ -72,12 +72,12 @@ pub struct Found {
 
 impl Found {
     /// Rows read.
-    pub fn rows(&self) -> u64 {
+    pub(crate) fn rows(&self) -> u64 {
         self.forms.values().sum()
     }
 
     /// One line for each thing that is worth telling.
-    pub fn notes(&self) -> Vec<String> {
+    pub(crate) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if self.forms.len() > 1 {
             let forms: Vec<String> = self.forms.iter().map(|(form, rows)| format!("{rows} {}", form.name())).collect();

@@ -19,7 +19,7 @@ pub struct Split {
 
 impl Split {
     /// True when rows of `group` are for testing.
-    pub fn is_test(&self, group: &str) -> bool {
+    pub(crate) fn is_test(&self, group: &str) -> bool {
         let point = mix(hash(group.as_bytes()) ^ mix(self.seed));
         // 53 bits are what a double holds.
         (point >> 11) as f64 / (1u64 << 53) as f64 <= self.share

@@ -10,7 +10,7 @@ use crate::disk::WholeFile;
 use crate::error::{Error, Result};
 
 /// A file of rows under way.
-pub struct Writer {
+pub(crate) struct Writer {
     path: PathBuf,
     columns: Columns,
     sink: Sink,
@@ -28,7 +28,7 @@ impl Writer {
     ///
     /// # Errors
     /// When the file cannot be created.
-    pub fn create(path: &Path, file_type: FileType, columns: &Columns) -> Result<Self> {
+    pub(crate) fn create(path: &Path, file_type: FileType, columns: &Columns) -> Result<Self> {
         let file = WholeFile::create(path)?;
         let sink = match file_type {
             FileType::Jsonl | FileType::Json => Sink::Jsonl(file),
@@ -48,7 +48,7 @@ impl Writer {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn add(&mut self, row: Map<String, Value>) -> Result<()> {
+    pub(crate) fn add(&mut self, row: Map<String, Value>) -> Result<()> {
         self.rows += 1;
         match &mut self.sink {
             Sink::Jsonl(file) => {
@@ -64,16 +64,11 @@ impl Writer {
         }
     }
 
-    /// Rows added.
-    pub fn rows(&self) -> u64 {
-        self.rows
-    }
-
     /// Puts the file in its place.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn finish(self) -> Result<()> {
+    pub(crate) fn finish(self) -> Result<()> {
         match self.sink {
             Sink::Jsonl(file) => file.finish(),
             Sink::Csv(writer) => {
@@ -111,7 +106,7 @@ mod tests {
         rows.iter().for_each(|row| columns.meet(row));
         let mut writer = Writer::create(&path, file_type, &columns).expect("created");
         rows.iter().for_each(|row| writer.add((*row).clone()).expect("added"));
-        assert_eq!(writer.rows(), rows.len() as u64);
+        assert_eq!(writer.rows, rows.len() as u64);
         writer.finish().expect("finished");
         std::fs::read_to_string(path).expect("read")
     }

@@ -45,7 +45,7 @@ macro_rules! rules_in_order {
 
         impl Filters {
             /// Every key with what stands under it, in the order in which rules are asked.
-            pub fn rules(&self) -> Vec<(&'static str, &dyn Rule)> {
+            pub(crate) fn rules(&self) -> Vec<(&'static str, &dyn Rule)> {
                 vec![$((stringify!($key), &self.$key as &dyn Rule)),*]
             }
         }
@@ -153,19 +153,19 @@ impl Filters {
     }
 
     /// The rules about single rows, in the order in which they are asked.
-    pub fn chain(&self) -> Vec<Box<dyn Filter>> {
+    pub(crate) fn chain(&self) -> Vec<Box<dyn Filter>> {
         self.rules().into_iter().flat_map(|(_, rule)| rule.filters()).collect()
     }
 
     /// Replaces personal data by placeholders where `pii` says so; how many were replaced.
     ///
     /// Comes before every other rule, so that they judge the row that is written.
-    pub fn mask(&self, row: &mut Map<String, Value>) -> usize {
+    pub(crate) fn mask(&self, row: &mut Map<String, Value>) -> usize {
         self.pii.as_ref().map_or(0, |pii| pii.mask(row))
     }
 
     /// The reason to turn an attempt down for the way in which one of its texts was decoded.
-    pub fn check_decoding(&self, note: &StepNote) -> Option<Reason> {
+    pub(crate) fn check_decoding(&self, note: &StepNote) -> Option<Reason> {
         decoding::check(self.closed_by_budget, self.tension, note)
     }
 
@@ -173,18 +173,18 @@ impl Filters {
     ///
     /// # Errors
     /// As [`CrossRows::new`].
-    pub fn cross_rows(&self, embedder: Option<Arc<Embedder>>) -> Result<CrossRows> {
+    pub(crate) fn cross_rows(&self, embedder: Option<Arc<Embedder>>) -> Result<CrossRows> {
         CrossRows::new(self, embedder)
     }
 
     /// Every field that a rule looks at, with the pointer to where it is named: `/loops/0`.
-    pub fn reads(&self) -> Vec<FieldRead<'_>> {
+    pub(crate) fn reads(&self) -> Vec<FieldRead<'_>> {
         let rules = self.rules().into_iter();
         rules.flat_map(|(key, rule)| rule.reads().into_iter().map(move |read| read.under(&format!("/{key}")))).collect()
     }
 
     /// What is wrong with the bounds, if anything, in a clause that names the key.
-    pub fn problem(&self) -> Option<Fault> {
+    pub(crate) fn problem(&self) -> Option<Fault> {
         let found = self.rules().into_iter().find_map(|(key, rule)| Some(rule.problem()?.under(&format!("/{key}"))))?;
         // Which of several rules under a key it is, the pointer says.
         let names = found.at.split('/').filter(|part| !part.is_empty() && part.parse::<usize>().is_err());

@@ -24,7 +24,7 @@ use instil_model::model::embedder::Embedder;
 
 /// A row that asks to be accepted.
 #[derive(Clone, Copy, Debug)]
-pub struct Candidate<'a> {
+pub(crate) struct Candidate<'a> {
     /// Its fields.
     pub fields: &'a Map<String, Value>,
     /// What it descends from, where it descends from something. A row is not near to its own lineage: a
@@ -40,7 +40,7 @@ impl<'a> From<&'a Map<String, Value>> for Candidate<'a> {
 
 /// What a row is compared by.
 #[derive(Clone, Debug)]
-pub struct Prepared {
+pub(crate) struct Prepared {
     family: Option<u64>,
     contaminated: Option<Reason>,
     prints: Vec<Print>,
@@ -50,7 +50,7 @@ pub struct Prepared {
 }
 
 /// How rows are prepared: shared by threads while the stage itself goes on.
-pub struct Preparer {
+pub(crate) struct Preparer {
     benchmarks: Option<Benchmarks>,
     exact: Vec<Exact>,
     near: Option<(Vec<String>, Shingles)>,
@@ -64,7 +64,7 @@ struct Exact {
 }
 
 /// The stage.
-pub struct CrossRows {
+pub(crate) struct CrossRows {
     preparer: Arc<Preparer>,
     accepted: Vec<Distinct>,
     near: Option<NearIndex>,
@@ -84,7 +84,7 @@ impl CrossRows {
     /// # Errors
     /// When a benchmark file cannot be read, or holds nothing to compare with, or a rule wants an embedder and
     /// there is none.
-    pub fn new(filters: &Filters, embedder: Option<Arc<Embedder>>) -> Result<Self> {
+    pub(crate) fn new(filters: &Filters, embedder: Option<Arc<Embedder>>) -> Result<Self> {
         let semantic = match (&filters.semantic, embedder) {
             (None, _) => None,
             (Some(rule), Some(embedder)) => {
@@ -116,12 +116,12 @@ impl CrossRows {
     }
 
     /// What other threads prepare rows with.
-    pub fn preparer(&self) -> Arc<Preparer> {
+    pub(crate) fn preparer(&self) -> Arc<Preparer> {
         self.preparer.clone()
     }
 
     /// Works out what a row is compared by. Depends on nothing that was accepted.
-    pub fn prepare(&self, row: Candidate<'_>) -> Prepared {
+    pub(crate) fn prepare(&self, row: Candidate<'_>) -> Prepared {
         self.preparer.prepare(row)
     }
 
@@ -130,7 +130,7 @@ impl CrossRows {
     ///
     /// # Errors
     /// When a text cannot be embedded.
-    pub fn prepare_together<'r>(&self, rows: impl IntoIterator<Item = &'r Prepared>) -> Result<()> {
+    pub(crate) fn prepare_together<'r>(&self, rows: impl IntoIterator<Item = &'r Prepared>) -> Result<()> {
         let Some(semantic) = &self.semantic else { return Ok(()) };
         let rows: Vec<_> = rows.into_iter().filter_map(|row| Some((row.sentence.as_ref()?, row.family))).collect();
         let sentences: Vec<&Sentence> = rows.iter().map(|(sentence, _)| *sentence).collect();
@@ -143,7 +143,7 @@ impl CrossRows {
     ///
     /// # Errors
     /// When the temporary file of a large index cannot be read, or a text cannot be embedded.
-    pub fn check(&mut self, row: &Prepared) -> Result<Option<Reason>> {
+    pub(crate) fn check(&mut self, row: &Prepared) -> Result<Option<Reason>> {
         if row.contaminated.is_some() {
             return Ok(row.contaminated.clone());
         }
@@ -172,7 +172,7 @@ impl CrossRows {
     ///
     /// # Errors
     /// When the temporary file of a large index cannot be written, or a text cannot be embedded.
-    pub fn accept(&mut self, other: Other, row: &Prepared) -> Result<()> {
+    pub(crate) fn accept(&mut self, other: Other, row: &Prepared) -> Result<()> {
         for (accepted, print) in self.accepted.iter_mut().zip(&row.prints) {
             accepted.accept_print(other, *print);
         }
@@ -189,7 +189,7 @@ impl CrossRows {
     }
 
     /// What the comparisons by ROUGE-L took, where they were asked for.
-    pub fn rouge_pairs(&self) -> Option<Pairs> {
+    pub(crate) fn rouge_pairs(&self) -> Option<Pairs> {
         self.rouge.as_ref().map(RougeIndex::pairs)
     }
 
@@ -197,7 +197,7 @@ impl CrossRows {
     ///
     /// # Errors
     /// As [`CrossRows::check`] and [`CrossRows::accept`].
-    pub fn admit(&mut self, index: u32, row: &Prepared) -> Result<Option<Reason>> {
+    pub(crate) fn admit(&mut self, index: u32, row: &Prepared) -> Result<Option<Reason>> {
         let reason = self.check(row)?;
         if reason.is_none() {
             self.accept(Other::Row(index), row)?;
@@ -208,7 +208,7 @@ impl CrossRows {
 
 impl Preparer {
     /// As [`CrossRows::prepare`].
-    pub fn prepare(&self, row: Candidate<'_>) -> Prepared {
+    pub(crate) fn prepare(&self, row: Candidate<'_>) -> Prepared {
         let prints = self.exact.iter().map(|exact| print(&joined(row.fields, &exact.fields))).collect();
         Prepared {
             family: row.family.map(|family| hash(family.as_bytes())),

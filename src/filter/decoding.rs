@@ -40,7 +40,11 @@ impl Rule for TensionBound {
 }
 
 /// The reason to turn an attempt down, if its text breaks a bound.
-pub fn check(closed_by_budget: ClosedByBudget, tension: Option<TensionBound>, note: &StepNote) -> Option<Reason> {
+pub(crate) fn check(
+    closed_by_budget: ClosedByBudget,
+    tension: Option<TensionBound>,
+    note: &StepNote,
+) -> Option<Reason> {
     if closed_by_budget.0 && note.closed_by_budget {
         let detail = format!("{} was closed by the limit at {} tokens", note.field, note.tokens);
         return Some(Reason::new("closed_by_budget", detail));

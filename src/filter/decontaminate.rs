@@ -68,7 +68,7 @@ impl Decontaminate {
 }
 
 /// The items of benchmark files, by their runs of words.
-pub struct Benchmarks {
+pub(crate) struct Benchmarks {
     rule: Decontaminate,
     /// Hash of a run → items that hold it.
     runs: FxHashMap<u64, Vec<u32>>,
@@ -89,7 +89,7 @@ impl Benchmarks {
     ///
     /// # Errors
     /// When a file cannot be read, is not of a known form, or holds no item.
-    pub fn read(rule: &Decontaminate) -> Result<Self> {
+    pub(crate) fn read(rule: &Decontaminate) -> Result<Self> {
         let mut benchmarks =
             Self { rule: rule.clone(), runs: FxHashMap::default(), short: FxHashMap::default(), items: Vec::new() };
         for (file, path) in (0..).zip(&rule.files) {
@@ -126,7 +126,7 @@ impl Benchmarks {
     }
 
     /// The reason to turn `row` down, if it holds an item.
-    pub fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
+    pub(crate) fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
         let mut met: FxHashMap<u32, u32> = FxHashMap::default();
         let mut seen: FxHashSet<u64> = FxHashSet::default();
         for field in &self.rule.fields {

@@ -39,7 +39,7 @@ pub struct ExactFields {
 
 impl ExactFields {
     /// Whether no field is named.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.fields.is_empty()
     }
 }
@@ -51,40 +51,42 @@ impl Rule for ExactFields {
 }
 
 /// What a text is remembered by: half a SHA-256 of its words.
-pub type Print = u128;
+pub(crate) type Print = u128;
 
 /// The texts accepted so far, by their words.
 #[derive(Debug, Default)]
-pub struct Distinct {
+pub(crate) struct Distinct {
     accepted: HashMap<Print, Other>,
 }
 
 impl Distinct {
     /// The reason to turn `text` down, if an accepted row has the same words.
-    pub fn check(&self, field: &str, text: &str) -> Option<Reason> {
+    #[cfg(test)]
+    pub(crate) fn check(&self, field: &str, text: &str) -> Option<Reason> {
         self.check_print(field, print(text))
     }
 
     /// Remembers the text of an accepted row.
-    pub fn accept(&mut self, row: u32, text: &str) {
+    #[cfg(test)]
+    pub(crate) fn accept(&mut self, row: u32, text: &str) {
         self.accept_print(Other::Row(row), print(text));
     }
 
     /// As [`Distinct::check`], from the print of the text.
-    pub fn check_print(&self, field: &str, print: Print) -> Option<Reason> {
+    pub(crate) fn check_print(&self, field: &str, print: Print) -> Option<Reason> {
         let other = self.accepted.get(&print)?;
         Some(Reason::new("duplicate", format!("{field} has the words of {other}")))
     }
 
     /// As [`Distinct::accept`], from the print of the text. The first text with a print stays.
-    pub fn accept_print(&mut self, other: Other, print: Print) {
+    pub(crate) fn accept_print(&mut self, other: Other, print: Print) {
         self.accepted.entry(print).or_insert(other);
     }
 }
 
 /// The print of a text: case, spaces and punctuation do not count. A text without a single word is
 /// its characters.
-pub fn print(text: &str) -> Print {
+pub(crate) fn print(text: &str) -> Print {
     let words = words(text);
     let mut digest = Sha256::new();
     if words.is_empty() {

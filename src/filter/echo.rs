@@ -53,7 +53,7 @@ impl Filter for Echo {
 }
 
 /// Length of the longest run of words that stands in both.
-pub fn longest_copy(a: &[String], b: &[String]) -> usize {
+pub(crate) fn longest_copy(a: &[String], b: &[String]) -> usize {
     let mut longest = 0;
     let mut previous = vec![0usize; b.len() + 1];
     for word in a {

@@ -32,7 +32,7 @@ const BAD_LINES_LISTED: usize = 20;
 
 /// What to filter, and where to.
 #[derive(Clone, Debug, Default)]
-pub struct Task {
+pub(crate) struct Task {
     /// The rows.
     pub input: PathBuf,
     /// Where the rows that stay go.
@@ -53,7 +53,7 @@ pub struct Task {
 
 /// What came of it.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Lines with something on them.
     pub rows: u64,
     /// Rows that stay.
@@ -71,7 +71,7 @@ pub struct Summary {
 
 /// How far the work is.
 #[derive(Clone, Copy, Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Bytes of the input done; with `best_by` the input is gone through twice.
     pub bytes: u64,
     /// Bytes in all.
@@ -87,7 +87,7 @@ pub struct Progress {
 ///
 /// # Errors
 /// When the file cannot be read, or its first row has no text.
-pub fn text_fields(input: &Path) -> Result<Vec<String>> {
+pub(crate) fn text_fields(input: &Path) -> Result<Vec<String>> {
     let mut lines = Lines::open(input)?;
     let mut line = Vec::new();
     while lines.next(&mut line)?.is_some() {
@@ -115,7 +115,7 @@ const ROWS_LOOKED_AT: usize = 1000;
 ///
 /// # Errors
 /// When the file cannot be read, or a field holds text nowhere.
-pub fn check_fields(input: &Path, fields: &[String]) -> Result<()> {
+pub(crate) fn check_fields(input: &Path, fields: &[String]) -> Result<()> {
     let mut lines = Lines::open(input)?;
     let mut line = Vec::new();
     let mut missing: Vec<&String> = fields.iter().collect();
@@ -142,7 +142,7 @@ pub fn check_fields(input: &Path, fields: &[String]) -> Result<()> {
 /// # Errors
 /// When a file cannot be read or written, a rule cannot be set up, `strict` is set and a line is not a
 /// JSON object, or `stop` is set.
-pub fn filter(
+pub(crate) fn filter(
     task: &Task,
     filters: &Filters,
     stop: &AtomicBool,

@@ -51,7 +51,7 @@ impl Filter for Loops {
 }
 
 /// Share of the text's runs of [`RUN`] words that stood in it before; 0 for short texts.
-pub fn repeated_share(words: &[String]) -> f64 {
+pub(crate) fn repeated_share(words: &[String]) -> f64 {
     if words.len() < 4 * RUN {
         return 0.0;
     }

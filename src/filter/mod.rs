@@ -9,41 +9,40 @@
 //!
 //! [`file`](mod@file) puts the same rules over the lines of any JSONL file.
 
-pub mod added;
-pub mod condition;
-pub mod config;
-pub mod copied;
-pub mod cross_row;
-pub mod decoding;
-pub mod decontaminate;
-pub mod distinct;
-pub mod echo;
-pub mod empty;
-pub mod file;
-pub mod judged;
-pub mod language;
-pub mod leak;
-pub mod length;
-pub mod loops;
+pub(crate) mod added;
+pub(crate) mod condition;
+pub(crate) mod config;
+pub(crate) mod copied;
+pub(crate) mod cross_row;
+pub(crate) mod decoding;
+pub(crate) mod decontaminate;
+pub(crate) mod distinct;
+pub(crate) mod echo;
+pub(crate) mod empty;
+pub(crate) mod file;
+pub(crate) mod judged;
+pub(crate) mod language;
+pub(crate) mod leak;
+pub(crate) mod length;
+pub(crate) mod loops;
 pub mod near;
-pub mod overlap;
-pub mod phrases;
-pub mod pii;
-pub mod refusal;
+pub(crate) mod overlap;
+pub(crate) mod phrases;
+pub(crate) mod pii;
+pub(crate) mod refusal;
 pub mod rouge;
-pub mod rule;
-pub mod semantic;
-pub mod sentence_end;
-pub mod stop_words;
-pub mod text;
+pub(crate) mod rule;
+pub(crate) mod semantic;
+pub(crate) mod sentence_end;
+pub(crate) mod stop_words;
+pub(crate) mod text;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::row::Reason;
-pub use config::Filters;
-pub use cross_row::{Candidate, CrossRows, Prepared};
-pub use distinct::Distinct;
-pub use rule::{FieldRead, Filter, Of, Problem, Rule, first_reason};
+pub(crate) use crate::row::Reason;
+pub(crate) use config::Filters;
+pub(crate) use cross_row::{Candidate, CrossRows, Prepared};
+pub(crate) use rule::{FieldRead, Filter, Of, Problem, Rule, first_reason};
 pub use text::words;
 
 /// A row that a row was found to be like.

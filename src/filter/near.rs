@@ -27,17 +27,17 @@ use super::{FieldRead, Other, Problem, Reason, Rule};
 use crate::error::{Error, Result};
 
 /// Bands of a signature.
-pub const BANDS: usize = 20;
+pub(crate) const BANDS: usize = 20;
 /// Places in a band.
-pub const ROWS: usize = 6;
+pub(crate) const ROWS: usize = 6;
 /// Places of a signature.
 pub const PLACES: usize = BANDS * ROWS;
 /// The least threshold at which most pairs are seen.
-pub const LEAST_THRESHOLD: f64 = 0.5;
+pub(crate) const LEAST_THRESHOLD: f64 = 0.5;
 /// Candidates verified for one text; those that share most bands come first.
-pub const MOST_VERIFIED: usize = 256;
+pub(crate) const MOST_VERIFIED: usize = 256;
 /// Shingles held in memory, 4 bytes each.
-pub const IN_MEMORY: usize = 64 << 20;
+pub(crate) const IN_MEMORY: usize = 64 << 20;
 /// Kept rows looked at in one bucket of a band, the latest first.
 const MOST_IN_BUCKET: usize = 2048;
 const NONE: u32 = u32::MAX;
@@ -168,14 +168,14 @@ const fn functions() -> [(u64, u64); PLACES] {
 
 /// What a text is compared by.
 #[derive(Clone, Debug, Default)]
-pub struct Shingled {
+pub(crate) struct Shingled {
     set: Vec<u32>,
     bands: Option<[u32; BANDS]>,
 }
 
 impl Shingled {
     /// The shingles of `text` and the bands of their signature.
-    pub fn new(text: &str, shingles: Shingles) -> Self {
+    pub(crate) fn new(text: &str, shingles: Shingles) -> Self {
         Self::of(shingles.set(text))
     }
 
@@ -196,7 +196,7 @@ fn bands(signature: &[u32; PLACES]) -> [u32; BANDS] {
 }
 
 /// The kept rows, by the bands of their signatures.
-pub struct NearIndex {
+pub(crate) struct NearIndex {
     threshold: f64,
     /// For each band: its hash → the latest kept text with it.
     latest: Vec<FxHashMap<u32, u32>>,
@@ -208,7 +208,7 @@ pub struct NearIndex {
 
 impl NearIndex {
     /// An index without texts.
-    pub fn new(threshold: f64) -> Self {
+    pub(crate) fn new(threshold: f64) -> Self {
         Self {
             threshold,
             latest: vec![FxHashMap::default(); BANDS],
@@ -222,7 +222,7 @@ impl NearIndex {
     ///
     /// # Errors
     /// When the temporary file of a large index cannot be read.
-    pub fn check(&mut self, text: &Shingled, family: Option<u64>) -> Result<Option<Reason>> {
+    pub(crate) fn check(&mut self, text: &Shingled, family: Option<u64>) -> Result<Option<Reason>> {
         for candidate in self.candidates(text) {
             let (other, kin) = self.others[candidate as usize];
             if family.is_some() && family == kin {
@@ -243,7 +243,7 @@ impl NearIndex {
     ///
     /// # Errors
     /// When the temporary file of a large index cannot be written.
-    pub fn accept(&mut self, other: Other, family: Option<u64>, text: &Shingled) -> Result<()> {
+    pub(crate) fn accept(&mut self, other: Other, family: Option<u64>, text: &Shingled) -> Result<()> {
         let Some(bands) = text.bands else { return Ok(()) };
         let index = self.others.len() as u32;
         self.sets.push(&text.set)?;

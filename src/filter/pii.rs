@@ -127,7 +127,7 @@ impl Kind {
 
 /// A find: where, and of which kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Find {
+pub(crate) struct Find {
     /// Bytes of the text.
     pub at: Range<usize>,
     /// The kind.
@@ -135,7 +135,7 @@ pub struct Find {
 }
 
 /// What stands in `text`, in its order; finds do not overlap.
-pub fn find(text: &str, kinds: &[Kind]) -> Vec<Find> {
+pub(crate) fn find(text: &str, kinds: &[Kind]) -> Vec<Find> {
     let mut finds: Vec<Find> = Vec::new();
     // Most texts hold neither digit nor sign that any kind needs.
     if !text.bytes().any(|byte| byte.is_ascii_digit() || matches!(byte, b'@' | b'_' | b'-')) {
@@ -160,7 +160,7 @@ impl Pii {
     }
 
     /// Replaces what is found by placeholders, if that is the action; how many were replaced.
-    pub fn mask(&self, row: &mut Map<String, Value>) -> usize {
+    pub(crate) fn mask(&self, row: &mut Map<String, Value>) -> usize {
         if self.action != Action::Mask {
             return 0;
         }

@@ -100,7 +100,7 @@ impl Filter for Sorry {
 }
 
 /// The phrase by which a text refuses, if it does.
-pub fn refusal(text: &str) -> Option<&'static str> {
+pub(crate) fn refusal(text: &str) -> Option<&'static str> {
     let plain = text.to_lowercase().replace(['’', '‘'], "'");
     let opening: String = plain.chars().take(OPENING_CHARS).collect();
     // A refusal opens a sentence; the same words inside a story or a quotation do not count.

@@ -83,7 +83,7 @@ impl Words {
 }
 
 /// The kept texts, by their words.
-pub struct RougeIndex {
+pub(crate) struct RougeIndex {
     threshold: f64,
     kept: Vec<Kept>,
     /// Word → kept texts that hold it, each once.
@@ -95,7 +95,7 @@ pub struct RougeIndex {
 
 /// How many pairs of texts it took to find those over the threshold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Pairs {
+pub(crate) struct Pairs {
     /// Pairs of a text and one that was kept before it.
     pub all: u64,
     /// Pairs that share a word rare enough to be looked at.
@@ -112,18 +112,18 @@ struct Kept {
 
 impl RougeIndex {
     /// An index without texts.
-    pub fn new(threshold: f64) -> Self {
+    pub(crate) fn new(threshold: f64) -> Self {
         Self { threshold, kept: Vec::new(), holders: FxHashMap::default(), met: Vec::new(), pairs: Pairs::default() }
     }
 
     /// What the checks so far took.
-    pub fn pairs(&self) -> Pairs {
+    pub(crate) fn pairs(&self) -> Pairs {
         self.pairs
     }
 
     /// The reason to turn a text down, if a kept text outside of `family` is over the threshold. The
     /// first such text in the order of keeping is named.
-    pub fn check(&mut self, text: &Words, family: Option<u64>) -> Option<Reason> {
+    pub(crate) fn check(&mut self, text: &Words, family: Option<u64>) -> Option<Reason> {
         let mut pattern = None;
         self.pairs.all += self.kept.len() as u64;
         for index in self.candidates(&text.hashes) {
@@ -152,7 +152,7 @@ impl RougeIndex {
     }
 
     /// Keeps a text.
-    pub fn accept(&mut self, other: Other, family: Option<u64>, text: &Words) {
+    pub(crate) fn accept(&mut self, other: Other, family: Option<u64>, text: &Words) {
         let index = self.kept.len() as u32;
         let mut words = text.hashes.clone();
         words.sort_unstable();

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::Reason;
 
 /// What stands under a key of [`super::Filters`]. A list of rules and a rule that may be absent are rules too.
-pub trait Rule {
+pub(crate) trait Rule {
     /// The fields that it reads, each where it is named.
     fn reads(&self) -> Vec<FieldRead<'_>>;
 
@@ -25,7 +25,7 @@ pub trait Rule {
 }
 
 /// A rule about one row.
-pub trait Filter: Rule + Send + Sync {
+pub(crate) trait Filter: Rule + Send + Sync {
     /// The reason to turn `row` down, if there is one.
     fn check(&self, row: &Map<String, Value>) -> Option<Reason>;
 
@@ -36,13 +36,13 @@ pub trait Filter: Rule + Send + Sync {
 }
 
 /// The first reason that a chain finds.
-pub fn first_reason(chain: &[Box<dyn Filter>], row: &Map<String, Value>) -> Option<Reason> {
+pub(crate) fn first_reason(chain: &[Box<dyn Filter>], row: &Map<String, Value>) -> Option<Reason> {
     chain.iter().find_map(|filter| filter.check(row))
 }
 
 /// A field that a rule reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldRead<'a> {
+pub(crate) struct FieldRead<'a> {
     /// JSON pointer to where it is named, below the rule's key: `/fields/0`.
     pub at: String,
     /// Its name, as [`super::text::text`] reads it.
@@ -53,7 +53,7 @@ pub struct FieldRead<'a> {
 
 /// What a rule reads a field of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Of {
+pub(crate) enum Of {
     /// The row.
     Row,
     /// The examples in the prompt.
@@ -64,17 +64,17 @@ pub enum Of {
 
 impl<'a> FieldRead<'a> {
     /// A field of the row, named at `at`.
-    pub fn field(at: &str, name: &'a str) -> Self {
+    pub(crate) fn field(at: &str, name: &'a str) -> Self {
         Self { at: at.to_owned(), name, of: Of::Row }
     }
 
     /// Fields of the row, listed at `at`.
-    pub fn each(at: &str, names: &'a [String]) -> impl Iterator<Item = Self> {
+    pub(crate) fn each(at: &str, names: &'a [String]) -> impl Iterator<Item = Self> {
         (0..).zip(names).map(move |(index, name)| Self { at: format!("{at}/{index}"), name, of: Of::Row })
     }
 
     /// The keys of a condition on the row, which stands at `at`.
-    pub fn condition(at: &str, condition: &'a Map<String, Value>) -> impl Iterator<Item = Self> {
+    pub(crate) fn condition(at: &str, condition: &'a Map<String, Value>) -> impl Iterator<Item = Self> {
         condition.keys().map(move |name| {
             let key = name.replace('~', "~0").replace('/', "~1");
             Self { at: format!("{at}/{key}"), name, of: Of::Row }
@@ -82,7 +82,7 @@ impl<'a> FieldRead<'a> {
     }
 
     /// The same as a field of something else.
-    pub fn of(self, of: Of) -> Self {
+    pub(crate) fn of(self, of: Of) -> Self {
         Self { of, ..self }
     }
 
@@ -93,7 +93,7 @@ impl<'a> FieldRead<'a> {
 
 /// Something that cannot hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// JSON pointer to it, below the rule's key.
     pub at: String,
     /// What is wrong, after the place's name: `is empty`.
@@ -102,17 +102,17 @@ pub struct Problem {
 
 impl Problem {
     /// A problem at the JSON pointer `at`.
-    pub fn new(at: impl Into<String>, what: impl Into<String>) -> Self {
+    pub(crate) fn new(at: impl Into<String>, what: impl Into<String>) -> Self {
         Self { at: at.into(), what: what.into() }
     }
 
     /// A list that holds nothing.
-    pub fn empty<T>(at: &str, list: &[T]) -> Option<Self> {
+    pub(crate) fn empty<T>(at: &str, list: &[T]) -> Option<Self> {
         list.is_empty().then(|| Self::new(at, "is empty"))
     }
 
     /// A share that is not between 0 and 1, both excluded.
-    pub fn share(at: &str, share: f64) -> Option<Self> {
+    pub(crate) fn share(at: &str, share: f64) -> Option<Self> {
         (!(share > 0.0 && share < 1.0)).then(|| Self::new(at, format!("is {share}, not between 0 and 1")))
     }
 

@@ -69,7 +69,7 @@ impl Semantic {
 
 /// What a row is compared by: its text, and the embedding once it was worked out.
 #[derive(Clone, Debug, Default)]
-pub struct Sentence {
+pub(crate) struct Sentence {
     text: Box<str>,
     embedding: OnceLock<Box<[i16]>>,
     ahead: OnceLock<Ahead>,
@@ -91,7 +91,7 @@ struct Nearest {
 
 impl Sentence {
     /// A row of this text.
-    pub fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         Self { text: text.into(), ..Self::default() }
     }
 
@@ -111,7 +111,7 @@ impl Sentence {
 ///
 /// # Errors
 /// As [`Embedder::embed`].
-pub fn embed(embedder: &Embedder, rows: &[&Sentence]) -> Result<()> {
+pub(crate) fn embed(embedder: &Embedder, rows: &[&Sentence]) -> Result<()> {
     let wanted: Vec<&Sentence> =
         rows.iter().copied().filter(|row| row.embedding.get().is_none() && !row.is_blank()).collect();
     let texts: Vec<&str> = wanted.iter().map(|row| &*row.text).collect();
@@ -124,7 +124,7 @@ pub fn embed(embedder: &Embedder, rows: &[&Sentence]) -> Result<()> {
 
 /// The kept rows' embeddings, one after another.
 #[derive(Debug)]
-pub struct SemanticIndex {
+pub(crate) struct SemanticIndex {
     threshold: f64,
     width: usize,
     embeddings: Vec<i16>,
@@ -133,7 +133,7 @@ pub struct SemanticIndex {
 
 impl SemanticIndex {
     /// An index without rows, for embeddings of `width` numbers.
-    pub fn new(threshold: f64, width: usize) -> Self {
+    pub(crate) fn new(threshold: f64, width: usize) -> Self {
         Self { threshold, width, embeddings: Vec::new(), kept: Vec::new() }
     }
 
@@ -141,7 +141,7 @@ impl SemanticIndex {
     ///
     /// # Errors
     /// As [`Embedder::embed`].
-    pub fn check(&self, embedder: &Embedder, row: &Sentence, family: Option<u64>) -> Result<Option<Reason>> {
+    pub(crate) fn check(&self, embedder: &Embedder, row: &Sentence, family: Option<u64>) -> Result<Option<Reason>> {
         if row.is_blank() {
             return Ok(None);
         }
@@ -158,7 +158,13 @@ impl SemanticIndex {
     ///
     /// # Errors
     /// As [`Embedder::embed`].
-    pub fn accept(&mut self, embedder: &Embedder, other: Other, family: Option<u64>, row: &Sentence) -> Result<()> {
+    pub(crate) fn accept(
+        &mut self,
+        embedder: &Embedder,
+        other: Other,
+        family: Option<u64>,
+        row: &Sentence,
+    ) -> Result<()> {
         if !row.is_blank() {
             self.embeddings.extend_from_slice(row.embedding(embedder)?);
             self.kept.push((other, family));
@@ -167,7 +173,7 @@ impl SemanticIndex {
     }
 
     /// Compares rows with all that is kept by now, before it is their turn.
-    pub fn ahead(&self, rows: &[(&Sentence, Option<u64>)]) {
+    pub(crate) fn ahead(&self, rows: &[(&Sentence, Option<u64>)]) {
         rows.par_chunks(ROWS).for_each(|rows| {
             let mut nearest = vec![None; rows.len()];
             for (block, embeddings) in self.embeddings.chunks(BLOCK * self.width).enumerate() {

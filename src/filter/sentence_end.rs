@@ -37,7 +37,7 @@ impl Filter for SentenceEnd {
 
 /// True when the text ends with a full stop, question or exclamation mark (closing quotes and
 /// brackets may follow) after a word, or closes a fenced block of code.
-pub fn ends_sentence(text: &str) -> bool {
+pub(crate) fn ends_sentence(text: &str) -> bool {
     if text.trim_end().ends_with("```") {
         return true;
     }

@@ -147,7 +147,7 @@ const STOP_WORDS: &[&str] = &[
 ];
 
 /// Whether a lower-cased word carries no content by itself.
-pub fn is_stop_word(word: &str) -> bool {
+pub(crate) fn is_stop_word(word: &str) -> bool {
     STOP_WORDS.binary_search(&word).is_ok()
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 /// A name with dots reaches into objects (`meta.topic`). A field that holds a conversation (a list of
 /// messages with `content` or `value`) is the messages' texts, a line each; `messages.assistant`
 /// takes those of one role.
-pub fn text<'a>(row: &'a Map<String, Value>, field: &str) -> Cow<'a, str> {
+pub(crate) fn text<'a>(row: &'a Map<String, Value>, field: &str) -> Cow<'a, str> {
     if let Some(value) = row.get(field) {
         return text_of(value, None).unwrap_or_default();
     }
@@ -25,7 +25,7 @@ pub fn text<'a>(row: &'a Map<String, Value>, field: &str) -> Cow<'a, str> {
 }
 
 /// The texts of several fields, a line each.
-pub fn joined<'a>(row: &'a Map<String, Value>, fields: &[String]) -> Cow<'a, str> {
+pub(crate) fn joined<'a>(row: &'a Map<String, Value>, fields: &[String]) -> Cow<'a, str> {
     match fields {
         [one] => text(row, one),
         several => Cow::Owned(several.iter().map(|field| text(row, field)).collect::<Vec<_>>().join("\n")),
@@ -33,7 +33,7 @@ pub fn joined<'a>(row: &'a Map<String, Value>, fields: &[String]) -> Cow<'a, str
 }
 
 /// The text that a value holds, if it is a text or a conversation; `role` keeps the messages of one role.
-pub fn text_of<'a>(value: &'a Value, role: Option<&str>) -> Option<Cow<'a, str>> {
+pub(crate) fn text_of<'a>(value: &'a Value, role: Option<&str>) -> Option<Cow<'a, str>> {
     match value {
         Value::String(text) => Some(Cow::Borrowed(text)),
         Value::Array(messages) if !messages.is_empty() => {
@@ -99,12 +99,12 @@ fn is_unspaced(c: char) -> bool {
 }
 
 /// Hashes of the words of a text, in order.
-pub fn word_hashes(text: &str) -> Vec<u64> {
+pub(crate) fn word_hashes(text: &str) -> Vec<u64> {
     words(text).iter().map(|word| hash(word.as_bytes())).collect()
 }
 
 /// FNV-1a with the finaliser of SplitMix64.
-pub fn hash(bytes: &[u8]) -> u64 {
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
     let state = bytes
         .iter()
         .fold(0xcbf2_9ce4_8422_2325_u64, |state, byte| (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
@@ -112,12 +112,12 @@ pub fn hash(bytes: &[u8]) -> u64 {
 }
 
 /// The hash of a run of words, from their hashes.
-pub fn hash_run(words: &[u64]) -> u64 {
+pub(crate) fn hash_run(words: &[u64]) -> u64 {
     words.iter().fold(words.len() as u64, |state, word| mix(state.rotate_left(23) ^ word))
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea and Flood 2014).
-pub const fn mix(mut x: u64) -> u64 {
+pub(crate) const fn mix(mut x: u64) -> u64 {
     x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 /// Share of the best group's acceptance rate below which a group is flagged (the four-fifths rule).
-pub const FOUR_FIFTHS: f64 = 0.8;
+pub(crate) const FOUR_FIFTHS: f64 = 0.8;
 
 /// Rows of one value of an attribute.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -62,7 +62,7 @@ pub fn normalised_entropy(counts: &[u64]) -> Option<f64> {
 }
 
 /// Half the sum of the differences between the shares of `counts` and of `target`, place by place.
-pub fn total_variation(counts: &[u64], target: &[f64]) -> Option<f64> {
+pub(crate) fn total_variation(counts: &[u64], target: &[f64]) -> Option<f64> {
     let (all, wanted) = (counts.iter().sum::<u64>() as f64, target.iter().sum::<f64>());
     if all == 0.0 || wanted <= 0.0 {
         return None;
@@ -91,7 +91,7 @@ pub fn cramers_v(table: &[Vec<u64>]) -> Option<f64> {
 }
 
 /// Sets acceptance rates, and flags the values below four fifths of the best one.
-pub fn flag(values: &mut [ValueCounts]) {
+pub(crate) fn flag(values: &mut [ValueCounts]) {
     for value in values.iter_mut() {
         value.acceptance = (value.generated > 0).then(|| value.kept as f64 / value.generated as f64);
     }
@@ -102,7 +102,7 @@ pub fn flag(values: &mut [ValueCounts]) {
 }
 
 /// Counts of kept rows by the values of two attributes, as a table.
-pub fn table(cells: &BTreeMap<(usize, usize), u64>, rows: usize, columns: usize) -> Vec<Vec<u64>> {
+pub(crate) fn table(cells: &BTreeMap<(usize, usize), u64>, rows: usize, columns: usize) -> Vec<Vec<u64>> {
     let mut table = vec![vec![0; columns]; rows];
     for ((row, column), count) in cells {
         table[*row][*column] = *count;

@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 /// Bins of confidence.
-pub const BINS: usize = 10;
+pub(crate) const BINS: usize = 10;
 
 /// How calibrated probabilities are.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -39,7 +39,7 @@ impl Confusion {
     }
 
     /// A table for people: a line for each planned class, a column for each observed one.
-    pub fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let mut text = format!("{:LABEL_WIDTH$}", "planned \\ seen");
         let columns: Vec<String> = self.labels.iter().map(|label| shortened(label)).collect();
         let width = |label: &String| label.chars().count().max(6);

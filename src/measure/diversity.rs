@@ -112,7 +112,7 @@ fn brevity(own: usize, reference: usize) -> f64 {
 }
 
 /// Bytes of texts, and what gzip (level 9) makes of them; a newline stands between the texts.
-pub struct Compressed {
+pub(crate) struct Compressed {
     encoder: GzEncoder<Counted>,
     bytes: u64,
 }
@@ -139,7 +139,7 @@ impl Default for Compressed {
 
 impl Compressed {
     /// Adds a text.
-    pub fn add(&mut self, text: &str) {
+    pub(crate) fn add(&mut self, text: &str) {
         let write = self.encoder.write_all(text.as_bytes()).and_then(|()| self.encoder.write_all(b"\n"));
         write.expect("a counter takes all bytes");
         self.bytes += text.len() as u64 + 1;
@@ -147,7 +147,7 @@ impl Compressed {
 
     /// Bytes over compressed bytes (Shaib and others 2024): the more the texts repeat each other, the
     /// higher. None without text.
-    pub fn ratio(self) -> Option<f64> {
+    pub(crate) fn ratio(self) -> Option<f64> {
         let compressed = self.encoder.finish().expect("a counter takes all bytes").0;
         (self.bytes > 0).then(|| self.bytes as f64 / compressed as f64)
     }

@@ -13,9 +13,11 @@ pub mod brier;
 pub mod calibration;
 pub mod confusion;
 pub mod diversity;
-pub mod report;
-pub mod sample;
-pub mod table;
+pub(crate) mod report;
+pub(crate) mod sample;
+pub(crate) mod table;
 pub mod vendi;
 
-pub use report::{ModelMemory, Report, Sources, Throughput, measure};
+pub use report::measure;
+
+pub(crate) use report::{ModelMemory, Report, Sources, Throughput};

@@ -23,11 +23,11 @@ use crate::row::{Applied, Decisions, ID, Meta, RunFiles, StepNote, Tally, is_res
 use instil_model::model::embedder::Embedder;
 
 /// Words on which distinct n-grams are counted: they fall with the length of a text.
-pub const DISTINCT_WORDS: usize = 10_000;
+pub(crate) const DISTINCT_WORDS: usize = 10_000;
 /// Texts of which self-BLEU is taken.
-pub const BLEU_TEXTS: usize = 1_000;
+pub(crate) const BLEU_TEXTS: usize = 1_000;
 /// Texts of which the Vendi score is taken.
-pub const VENDI_TEXTS: usize = 500;
+pub(crate) const VENDI_TEXTS: usize = 500;
 /// Different values of an attribute above which it is not tabulated.
 const MOST_VALUES: usize = 1_000;
 /// Fields of text that are measured.
@@ -85,7 +85,7 @@ impl Sources {
     ///
     /// # Errors
     /// When there is neither.
-    pub fn of(path: &Path) -> Result<Self> {
+    pub(crate) fn of(path: &Path) -> Result<Self> {
         if !path.is_dir() {
             return Ok(Self { records: path.to_owned(), run: None });
         }
@@ -101,7 +101,7 @@ impl Sources {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn plan(&self) -> Result<Option<Plan>> {
+    pub(crate) fn plan(&self) -> Result<Option<Plan>> {
         let planned = self.run.as_ref().filter(|files| files.plan.exists());
         planned.and_then(|files| files.plan.parent()).map(Plan::read).transpose()
     }

@@ -7,7 +7,7 @@ use crate::filter::text::mix;
 /// Keeps the texts whose places hash lowest, in the order of these hashes: a uniform sample, the same for
 /// the same seed and texts.
 #[derive(Debug)]
-pub struct Sample {
+pub(crate) struct Sample {
     seed: u64,
     most_texts: usize,
     /// The texts are cut back to those first ones that hold this many words.
@@ -18,12 +18,12 @@ pub struct Sample {
 
 impl Sample {
     /// A sample of at most `most_texts` texts, and of no more than are needed for `enough_words` words.
-    pub fn new(seed: u64, most_texts: usize, enough_words: usize) -> Self {
+    pub(crate) fn new(seed: u64, most_texts: usize, enough_words: usize) -> Self {
         Self { seed, most_texts, enough_words, kept: BTreeMap::new(), words: 0 }
     }
 
     /// Offers the words of the text at `place`.
-    pub fn offer(&mut self, place: u64, words: &[String]) {
+    pub(crate) fn offer(&mut self, place: u64, words: &[String]) {
         let key = (mix(self.seed ^ mix(place)), place);
         if self.is_full() && self.kept.last_key_value().is_some_and(|(last, _)| key > *last) {
             return;
@@ -44,7 +44,7 @@ impl Sample {
     }
 
     /// The texts, cut off behind the last word that is enough.
-    pub fn texts(self) -> Vec<Vec<String>> {
+    pub(crate) fn texts(self) -> Vec<Vec<String>> {
         let mut left = self.enough_words;
         let mut texts: Vec<Vec<String>> = self.kept.into_values().collect();
         for words in &mut texts {

@@ -8,7 +8,7 @@ use super::report::{FieldReport, Report};
 const VALUES_SHOWN: usize = 12;
 
 /// The report as text; every line ends.
-pub fn table(report: &Report) -> String {
+pub(crate) fn table(report: &Report) -> String {
     let mut text = String::new();
     // Writing to a text cannot fail.
     let _ = write_table(report, &mut text);

@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 
 /// Name of the kernel in reports.
-pub const KERNEL: &str = "cosine of word 1-grams and 2-grams";
+pub(crate) const KERNEL: &str = "cosine of word 1-grams and 2-grams";
 
 /// The Vendi score of texts by their words; None without texts. Texts without words share nothing.
 ///
@@ -21,7 +21,7 @@ pub fn vendi_score(texts: &[Vec<String>]) -> Option<f64> {
 }
 
 /// The Vendi score of texts by their embeddings, each of length 1; None without texts.
-pub fn vendi_score_of_embeddings(embeddings: &[Vec<f32>]) -> Option<f64> {
+pub(crate) fn vendi_score_of_embeddings(embeddings: &[Vec<f32>]) -> Option<f64> {
     let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
     of_similarities(embeddings.len(), |a, b| product(&embeddings[a], &embeddings[b]))
 }
@@ -66,7 +66,7 @@ fn unit_counts(words: &[String], n: usize) -> HashMap<&[String], f64> {
 
 /// Eigenvalues of a symmetric matrix `(n, n)`, in no order: Householder's reduction to three diagonals,
 /// then the QL algorithm with implicit shifts (Golub and Van Loan, §8.3).
-pub fn eigenvalues(matrix: Vec<Vec<f64>>) -> Vec<f64> {
+pub(crate) fn eigenvalues(matrix: Vec<Vec<f64>>) -> Vec<f64> {
     let (diagonal, beside) = three_diagonals(matrix);
     ql(diagonal, beside)
 }

@@ -25,7 +25,7 @@ use crate::filter::condition::fits;
 use instil_model::decode::StreamKey;
 
 /// Most combinations of values that are apportioned as cells.
-pub const MOST_CELLS: usize = 4096;
+pub(crate) const MOST_CELLS: usize = 4096;
 
 /// Most values of an attribute that are compared for one row.
 const MOST_COMPARED: usize = 256;
@@ -55,7 +55,7 @@ pub enum Balance {
 }
 
 /// The attributes of row 0, 1, 2, …: an endless iterator, a function of its inputs alone.
-pub struct Assignments<'a> {
+pub(crate) struct Assignments<'a> {
     attributes: Cow<'a, [Attribute]>,
     seed: u64,
     row: u32,
@@ -92,7 +92,7 @@ impl<'a> Assignments<'a> {
     ///
     /// # Errors
     /// When cells or quotas are asked for and there are too many cells, or the quotas leave none.
-    pub fn new(
+    pub(crate) fn new(
         attributes: impl Into<Cow<'a, [Attribute]>>,
         quotas: &[Quota],
         balance: Balance,
@@ -124,7 +124,7 @@ impl<'a> Assignments<'a> {
     }
 
     /// The attributes of `row`, when rows come in ascending order but not all of them are dealt here.
-    pub fn deal(&mut self, row: u32) -> Map<String, Value> {
+    pub(crate) fn deal(&mut self, row: u32) -> Map<String, Value> {
         self.row = row;
         self.next().expect("it is endless")
     }
@@ -133,7 +133,7 @@ impl<'a> Assignments<'a> {
     ///
     /// # Errors
     /// When rows are not spread by cells, or one is of no cell.
-    pub fn beside(mut self, held: &[Held]) -> Result<Self, Fault> {
+    pub(crate) fn beside(mut self, held: &[Held]) -> Result<Self, Fault> {
         for (index, held) in held.iter().enumerate() {
             let fault = |what: &str, remedy: &str| Err(Fault::new(format!("/held/{index}"), what, remedy));
             let Way::Cells { cells, marginals, .. } = &mut self.way else {
@@ -152,7 +152,7 @@ impl<'a> Assignments<'a> {
 
     /// Total variation between the cells' rows so far and their shares, 0 to 1; 0 where rows are not spread by
     /// cells.
-    pub fn total_variation(&self) -> f64 {
+    pub(crate) fn total_variation(&self) -> f64 {
         let Way::Cells { cells, coming, .. } = &self.way else { return 0.0 };
         let mut rows: Vec<f64> = cells.iter().map(|cell| f64::from(cell.rows)).collect();
         coming.iter().for_each(|&cell| rows[cell] -= 1.0);
@@ -161,7 +161,8 @@ impl<'a> Assignments<'a> {
     }
 
     /// Number of cells; `None` where rows are not spread by cells.
-    pub fn cells(&self) -> Option<usize> {
+    #[cfg(test)]
+    pub(crate) fn cells(&self) -> Option<usize> {
         match &self.way {
             Way::Cells { cells, .. } => Some(cells.iter().filter(|cell| cell.share > 0.0).count()),
             Way::Pairs | Way::Random => None,
@@ -169,7 +170,7 @@ impl<'a> Assignments<'a> {
     }
 
     /// Each cell's values and its share of all rows; empty where rows are not spread by cells.
-    pub fn shares(&self) -> impl Iterator<Item = (&Map<String, Value>, f64)> {
+    pub(crate) fn shares(&self) -> impl Iterator<Item = (&Map<String, Value>, f64)> {
         let cells = match &self.way {
             Way::Cells { cells, .. } => cells.as_slice(),
             Way::Pairs | Way::Random => &[],

@@ -102,17 +102,17 @@ pub struct Held {
 
 impl Attribute {
     /// An attribute with these values, each as frequent.
-    pub fn of(name: impl Into<String>, values: Vec<Value>) -> Self {
+    pub(crate) fn of(name: impl Into<String>, values: Vec<Value>) -> Self {
         Self { name: name.into(), values, ..Self::default() }
     }
 
     /// Whether its values are numbers between bounds rather than a list.
-    pub fn is_continuous(&self) -> bool {
+    pub(crate) fn is_continuous(&self) -> bool {
         self.range.is_some()
     }
 
     /// The values and weights for a row whose attributes above this one are `above`.
-    pub fn choices<'a>(&'a self, above: &Map<String, Value>) -> (&'a [Value], &'a [f64]) {
+    pub(crate) fn choices<'a>(&'a self, above: &Map<String, Value>) -> (&'a [Value], &'a [f64]) {
         match self.when.iter().find(|case| fits(&case.is, above)) {
             Some(case) => (&case.values, &case.weights),
             None => (&self.values, &self.weights),
@@ -123,7 +123,7 @@ impl Attribute {
     ///
     /// # Errors
     /// When the file cannot be read. Whether the values can be used is for [`Attribute::check`].
-    pub fn resolve(&mut self, folder: &Path) -> Result<()> {
+    pub(crate) fn resolve(&mut self, folder: &Path) -> Result<()> {
         if let Some(tree) = self.tree.take() {
             leaves(&tree, "", &mut self.values);
         }
@@ -154,7 +154,7 @@ impl Attribute {
     ///
     /// # Errors
     /// The first fault, with the pointer to it.
-    pub fn check(&self, above: &[Self], at: &str) -> Result<(), Fault> {
+    pub(crate) fn check(&self, above: &[Self], at: &str) -> Result<(), Fault> {
         let fault = |key: &str, what: String, remedy: &str| Err(Fault::new(format!("{at}{key}"), what, remedy));
         let name = &self.name;
         if !name.starts_with(|c: char| c.is_alphabetic() || c == '_')
@@ -208,7 +208,7 @@ impl Attribute {
     }
 
     /// Every value it may have, under any condition.
-    pub fn all_values(&self) -> impl Iterator<Item = &Value> {
+    pub(crate) fn all_values(&self) -> impl Iterator<Item = &Value> {
         self.values.iter().chain(self.when.iter().flat_map(|case| &case.values))
     }
 }
@@ -218,7 +218,7 @@ impl Quota {
     ///
     /// # Errors
     /// The first fault, with the pointer to it.
-    pub fn check(&self, attributes: &[Attribute], at: &str) -> Result<(), Fault> {
+    pub(crate) fn check(&self, attributes: &[Attribute], at: &str) -> Result<(), Fault> {
         if !(0.0..=1.0).contains(&self.share) {
             let what = format!("a share of {} is none", self.share);
             return Err(Fault::new(format!("{at}/share"), what, "use a number from 0 to 1"));
@@ -302,7 +302,7 @@ fn check_in_cells(
 }
 
 /// A whole number without a fraction, so that templates print `3` and not `3.0`.
-pub fn number(value: f64) -> Value {
+pub(crate) fn number(value: f64) -> Value {
     let rounded = (value * 1e4).round() / 1e4;
     if rounded.fract() == 0.0 && rounded.abs() < 1e15 { json!(rounded as i64) } else { json!(rounded) }
 }

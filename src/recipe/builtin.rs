@@ -22,13 +22,13 @@ const GRAMMARS: &[(&str, &str)] = &[
 ];
 
 /// A commented run file to begin with.
-pub const RUN_FILE: &str = include_str!("../../recipes/run-file.yaml");
+pub(crate) const RUN_FILE: &str = include_str!("../../recipes/run-file.yaml");
 
 /// The text of a built-in recipe, to copy and edit.
 ///
 /// # Errors
 /// When there is none of that name.
-pub fn recipe_text(name: &str) -> Result<&'static str> {
+pub(crate) fn recipe_text(name: &str) -> Result<&'static str> {
     find(RECIPES, "recipe", name)
 }
 
@@ -44,7 +44,7 @@ pub fn recipe(name: &str) -> Result<Recipe> {
 ///
 /// # Errors
 /// When there is none of that name.
-pub fn grammar(name: &str) -> Result<&'static str> {
+pub(crate) fn grammar(name: &str) -> Result<&'static str> {
     find(GRAMMARS, "grammar", name)
 }
 

@@ -19,7 +19,7 @@ impl Recipe {
     ///
     /// # Errors
     /// The first fault, with the pointer to it.
-    pub fn check(&self) -> Result<(), Fault> {
+    pub(crate) fn check(&self) -> Result<(), Fault> {
         let fault = |at: &str, what: &str, remedy: &str| Err(Fault::new(at, what, remedy));
         if self.steps.is_empty() {
             return fault("/steps", "`steps` is empty", "add at least one step");
@@ -350,13 +350,11 @@ filters:
         assert_eq!(Filters::default().rules().iter().map(|(key, _)| *key).collect::<Vec<_>>(), names);
         let schema = schemars::schema_for!(Filters).to_value();
         for (key, property) in schema["properties"].as_object().expect("properties") {
-            let Some((_, name)) = property.to_string().split_once("#/$defs/").map(|(_, rest)| ((), rest.to_owned()))
-            else {
-                continue;
-            };
-            let name = name.split('"').next().expect("a name").to_owned();
+            let property = property.to_string();
+            let Some((_, named)) = property.split_once("#/$defs/") else { continue };
+            let name = named.split('"').next().expect("a name");
             let rule = rules[key].get(0).unwrap_or(&rules[key]);
-            for part in schema["$defs"][&name]["properties"].as_object().expect("properties").keys() {
+            for part in schema["$defs"][name]["properties"].as_object().expect("properties").keys() {
                 assert!(rule.get(part).is_some(), "{key}.{part} is not tried");
             }
         }

@@ -79,12 +79,12 @@ pub struct DrawsOverride {
 
 impl DrawsOverride {
     /// Whether it says nothing.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
     /// These settings, and where they say nothing those of `under`.
-    pub fn or(self, under: Self) -> Self {
+    pub(crate) fn or(self, under: Self) -> Self {
         Self {
             temperature: self.temperature.or(under.temperature),
             temperature_step: self.temperature_step.or(under.temperature_step),
@@ -100,7 +100,7 @@ impl DrawsOverride {
 
 impl Draws {
     /// These draws with `changes` in them.
-    pub fn with(self, changes: DrawsOverride) -> Self {
+    pub(crate) fn with(self, changes: DrawsOverride) -> Self {
         Self {
             temperature: changes.temperature.unwrap_or(self.temperature),
             temperature_step: changes.temperature_step.unwrap_or(self.temperature_step),
@@ -114,7 +114,7 @@ impl Draws {
     }
 
     /// The temperature of attempt `attempt` at a row.
-    pub fn temperature_of(&self, attempt: u16) -> f32 {
+    pub(crate) fn temperature_of(&self, attempt: u16) -> f32 {
         if self.temperature == 0.0 {
             return 0.0;
         }
@@ -126,7 +126,7 @@ impl Draws {
     ///
     /// # Errors
     /// The first fault, with the pointer to it.
-    pub fn check(&self, at: &str) -> Result<(), Fault> {
+    pub(crate) fn check(&self, at: &str) -> Result<(), Fault> {
         let fault = |key: &str, value: f32, remedy: &str| {
             Err(Fault::new(format!("{at}/{key}"), format!("`{key}` is {value}"), remedy))
         };

@@ -8,7 +8,7 @@ use instil_model::decode::StreamKey;
 
 impl Recipe {
     /// Which set of examples row `row` shows: sets are dealt in shuffled rounds.
-    pub fn example_set_of(&self, seed: u64, row: u32) -> u32 {
+    pub(crate) fn example_set_of(&self, seed: u64, row: u32) -> u32 {
         let sets = self.example_sets.max(1) as u32;
         let mut order: Vec<u32> = (0..sets).collect();
         let key = StreamKey { seed, row: row / sets, step: u16::MAX - 1, attempt: PLANNING };
@@ -19,7 +19,7 @@ impl Recipe {
     }
 
     /// The examples of set `set`: `shots` different ones of the pool.
-    pub fn examples_of(&self, seed: u64, set: u32) -> Vec<&Map<String, Value>> {
+    pub(crate) fn examples_of(&self, seed: u64, set: u32) -> Vec<&Map<String, Value>> {
         let mut order: Vec<usize> = (0..self.examples.len()).collect();
         let key = StreamKey { seed, row: set, step: u16::MAX, attempt: PLANNING };
         for at in 0..self.shots.min(order.len()) {

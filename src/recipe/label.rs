@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 /// Which text of a row is looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Observed {
+pub(crate) enum Observed {
     /// What is asked, with its input.
     #[default]
     Instruction,
@@ -29,7 +29,7 @@ const MOST_VALUES: usize = 64;
 ///
 /// # Errors
 /// When an attribute has no values to choose from, or too many.
-pub fn label(attributes: &[Attribute], observed: Observed, examples: Vec<Map<String, Value>>) -> Result<Recipe> {
+pub(crate) fn label(attributes: &[Attribute], observed: Observed, examples: Vec<Map<String, Value>>) -> Result<Recipe> {
     let steps = attributes.iter().map(|attribute| step(attribute, observed, &examples)).collect::<Result<_>>()?;
     let recipe: Recipe = serde_json::from_value(json!({
         "name": "label",
@@ -100,7 +100,7 @@ fn step(attribute: &Attribute, observed: Observed, examples: &[Map<String, Value
 ///
 /// # Errors
 /// When it cannot be read, or a line is no such row.
-pub fn read_examples(path: &Path, attributes: &[Attribute]) -> Result<Vec<Map<String, Value>>> {
+pub(crate) fn read_examples(path: &Path, attributes: &[Attribute]) -> Result<Vec<Map<String, Value>>> {
     let mut lines = crate::disk::Lines::open(path)?;
     let (mut line, mut examples) = (Vec::new(), Vec::new());
     while let Some(number) = lines.next(&mut line)? {
@@ -133,7 +133,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// A value as it is written in a prompt.
-pub fn plain(value: &Value) -> String {
+pub(crate) fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 

@@ -49,18 +49,18 @@ pub enum Measure {
 
 impl Likelihood {
     /// Whether the second reading is of the text alone, after no prompt.
-    pub fn is_alone(&self) -> bool {
+    pub(crate) fn is_alone(&self) -> bool {
         self.measure == Measure::Ifd
     }
 
     /// How many readings it takes.
-    pub fn readings(&self) -> usize {
+    pub(crate) fn readings(&self) -> usize {
         if self.measure == Measure::Ending { 1 } else { 2 }
     }
 
     /// The score from `[negative log-likelihood, tokens]` with and without the content, as a record holds it. There is
     /// none where nothing could be read.
-    pub fn score(&self, readings: &[Vec<f64>]) -> Score {
+    pub(crate) fn score(&self, readings: &[Vec<f64>]) -> Score {
         let mean = |reading: usize| match readings.get(reading).map(Vec::as_slice) {
             Some(&[nats, tokens]) if tokens > 0.0 => Some(nats / tokens),
             _ => None,

@@ -4,18 +4,18 @@
 //! row gets its [`attributes`] from [`assign`] and its few-shot [`examples`]; each step then renders a prompt
 //! ([`prompt`]), and what is decoded under the step's output becomes a field that later steps see.
 
-pub mod assign;
-pub mod attributes;
+pub(crate) mod assign;
+pub(crate) mod attributes;
 pub mod builtin;
 mod check;
-pub mod draws;
-pub mod examples;
-pub mod label;
-pub mod likelihood;
-pub mod needs;
-pub mod prompt;
-pub mod scale;
-pub mod text_output;
+pub(crate) mod draws;
+pub(crate) mod examples;
+pub(crate) mod label;
+pub(crate) mod likelihood;
+pub(crate) mod needs;
+pub(crate) mod prompt;
+pub(crate) mod scale;
+pub(crate) mod text_output;
 
 use std::path::Path;
 
@@ -23,21 +23,23 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use assign::{Assignments, Balance};
-pub use attributes::{Attribute, Held, Quota};
-pub use draws::{Draws, DrawsOverride};
-pub use likelihood::Likelihood;
-pub use needs::Dealer;
-pub use scale::Scale;
-pub use text_output::TextOutput;
+pub(crate) use assign::{Assignments, Balance};
+pub(crate) use attributes::Quota;
+pub use attributes::{Attribute, Held};
+pub use draws::Draws;
+pub(crate) use draws::DrawsOverride;
+pub(crate) use likelihood::Likelihood;
+pub(crate) use needs::Dealer;
+pub(crate) use scale::Scale;
+pub(crate) use text_output::TextOutput;
 
 use crate::disk::yaml;
-pub use crate::disk::yaml::Fault;
+pub(crate) use crate::disk::yaml::Fault;
 use crate::error::Result;
 use crate::filter::Filters;
 
 /// What helps where a YAML file of a run or a recipe does not parse.
-pub const COMPARE: &str = "compare it with `instil init`";
+pub(crate) const COMPARE: &str = "compare it with `instil init`";
 
 /// How rows of one kind are made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -220,7 +222,7 @@ pub enum Output {
 
 impl Step {
     /// The templates that are rendered with a row's own values.
-    pub fn row_templates(&self) -> Vec<&str> {
+    pub(crate) fn row_templates(&self) -> Vec<&str> {
         let mut templates = vec![self.prompt.as_str(), self.begins.as_str()];
         match &self.output {
             Output::Regex(template) | Output::Template(template) | Output::Number(template) => templates.push(template),
@@ -238,12 +240,12 @@ impl Step {
 
 impl Output {
     /// Whether the model draws tokens for it.
-    pub fn is_decoded(&self) -> bool {
+    pub(crate) fn is_decoded(&self) -> bool {
         !matches!(self, Self::Template(_)) && !self.is_score()
     }
 
     /// Whether its grammar depends on the row.
-    pub fn varies(&self) -> bool {
+    pub(crate) fn varies(&self) -> bool {
         match self {
             Self::Regex(pattern) => prompt::is_template(pattern),
             Self::Text(text) => text.templates().any(|(_, template)| prompt::is_template(template)),
@@ -254,7 +256,7 @@ impl Output {
     }
 
     /// Whether it goes into a row's scores.
-    pub fn is_score(&self) -> bool {
+    pub(crate) fn is_score(&self) -> bool {
         matches!(self, Self::Score(_) | Self::Likelihood(_) | Self::Number(_))
     }
 }
@@ -283,7 +285,7 @@ impl Recipe {
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn resolve(&mut self, folder: &Path) -> Result<()> {
+    pub(crate) fn resolve(&mut self, folder: &Path) -> Result<()> {
         self.attributes.iter_mut().try_for_each(|attribute| attribute.resolve(folder))
     }
 
@@ -291,7 +293,7 @@ impl Recipe {
     ///
     /// # Errors
     /// When the quotas cannot be met, or there are too many cells for `balance: cells`.
-    pub fn assignments(&self, seed: u64) -> Result<Assignments<'_>, Fault> {
+    pub(crate) fn assignments(&self, seed: u64) -> Result<Assignments<'_>, Fault> {
         Assignments::new(self.attributes.as_slice(), &self.quotas, self.balance, seed)?.beside(&self.held)
     }
 }

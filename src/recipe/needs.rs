@@ -18,7 +18,7 @@ use super::{Fault, Recipe};
 use crate::error::{Result, nearest};
 
 /// Deals attributes to rows in ascending order.
-pub struct Dealer<'a> {
+pub(crate) struct Dealer<'a> {
     recipe: &'a Recipe,
     seed: u64,
     templates: Templates,
@@ -28,7 +28,7 @@ pub struct Dealer<'a> {
 
 impl<'a> Dealer<'a> {
     /// A dealer for the rows of `recipe`; none where no value needs anything.
-    pub fn new(recipe: &'a Recipe, seed: u64) -> Option<Self> {
+    pub(crate) fn new(recipe: &'a Recipe, seed: u64) -> Option<Self> {
         let needs = recipe.attributes.iter().any(|attribute| !attribute.needs.is_empty());
         needs.then(|| Self { recipe, seed, templates: Templates::default(), groups: HashMap::new() })
     }
@@ -38,7 +38,12 @@ impl<'a> Dealer<'a> {
     ///
     /// # Errors
     /// When an expression fails, or what is left cannot be dealt out.
-    pub fn deal(&mut self, row: u32, round: u32, values: &Map<String, Value>) -> Result<Option<Map<String, Value>>> {
+    pub(crate) fn deal(
+        &mut self,
+        row: u32,
+        round: u32,
+        values: &Map<String, Value>,
+    ) -> Result<Option<Map<String, Value>>> {
         let recipe = self.recipe;
         let mut lacking = Vec::new();
         for (at, attribute) in recipe.attributes.iter().enumerate().filter(|(_, a)| !a.needs.is_empty()) {

@@ -16,13 +16,13 @@ const FUEL: u64 = 1_000_000;
 const GLOBALS: &[&str] = &["range", "dict", "namespace", "debug"];
 
 /// Renders templates of recipes: strict about unknown names, bounded in time.
-pub struct Templates {
+pub(crate) struct Templates {
     /// Keeps what was parsed, by the text: a recipe has few templates, and every row renders them.
     environment: RefCell<Environment<'static>>,
 }
 
 /// Whether a text changes when it is rendered.
-pub fn is_template(text: &str) -> bool {
+pub(crate) fn is_template(text: &str) -> bool {
     ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark))
 }
 
@@ -45,7 +45,7 @@ impl Templates {
     ///
     /// # Errors
     /// When the template does not parse, or names a value that is not there.
-    pub fn render(&self, template: &str, values: &Map<String, Value>, place: &str) -> Result<String> {
+    pub(crate) fn render(&self, template: &str, values: &Map<String, Value>, place: &str) -> Result<String> {
         if !is_template(template) {
             return Ok(template.to_owned());
         }
@@ -73,7 +73,7 @@ impl Templates {
     ///
     /// # Errors
     /// As [`Templates::render`].
-    pub fn holds(&self, expression: &str, values: &Map<String, Value>, place: &str) -> Result<bool> {
+    pub(crate) fn holds(&self, expression: &str, values: &Map<String, Value>, place: &str) -> Result<bool> {
         let environment = self.environment.borrow();
         let found = environment
             .compile_expression(expression)
@@ -89,7 +89,7 @@ impl Templates {
     ///
     /// # Errors
     /// That finding.
-    pub fn check_expression(&self, expression: &str, known: &BTreeSet<&str>) -> Result<(), (String, String)> {
+    pub(crate) fn check_expression(&self, expression: &str, known: &BTreeSet<&str>) -> Result<(), (String, String)> {
         let environment = self.environment.borrow();
         let compiled = environment.compile_expression(expression).map_err(|cause| {
             let what = cause.detail().map_or_else(|| cause.to_string(), str::to_owned).replace('\n', " ");
@@ -103,7 +103,7 @@ impl Templates {
     ///
     /// # Errors
     /// That finding.
-    pub fn check(&self, template: &str, known: &BTreeSet<&str>) -> Result<(), (String, String)> {
+    pub(crate) fn check(&self, template: &str, known: &BTreeSet<&str>) -> Result<(), (String, String)> {
         let environment = self.environment.borrow();
         let parsed = environment.template_from_str(template).map_err(|cause| {
             let what = cause.detail().map_or_else(|| cause.to_string(), str::to_owned).replace('\n', " ");
@@ -113,7 +113,7 @@ impl Templates {
     }
 
     /// Whether `template` uses the value `name`; of one that does not parse, whether it may.
-    pub fn uses(&self, template: &str, name: &str) -> bool {
+    pub(crate) fn uses(&self, template: &str, name: &str) -> bool {
         if !is_template(template) {
             return false;
         }

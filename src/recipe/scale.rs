@@ -35,7 +35,7 @@ pub struct Scale {
 
 /// One reading of a judging step's prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Reading {
+pub(crate) struct Reading {
     /// The texts are in the other order.
     pub swapped: bool,
     /// The texts are without content.
@@ -44,19 +44,19 @@ pub struct Reading {
 
 impl Scale {
     /// The readings that a score takes, in order; those of neutral texts are the same for many rows.
-    pub fn readings(&self) -> Vec<Reading> {
+    pub(crate) fn readings(&self) -> Vec<Reading> {
         let orders: &[bool] = if self.swapped.is_some() { &[false, true] } else { &[false] };
         let contents: &[bool] = if self.neutral.is_empty() { &[false] } else { &[false, true] };
         orders.iter().flat_map(|&swapped| contents.iter().map(move |&neutral| Reading { swapped, neutral })).collect()
     }
 
     /// What choice `index` is worth.
-    pub fn value(&self, index: usize) -> f64 {
+    pub(crate) fn value(&self, index: usize) -> f64 {
         self.values.get(index).copied().unwrap_or(index as f64 + 1.0)
     }
 
     /// The score from the probabilities of each of [`Scale::readings`], in their order.
-    pub fn score(&self, readings: &[Vec<f64>]) -> Score {
+    pub(crate) fn score(&self, readings: &[Vec<f64>]) -> Score {
         let per_order = if self.neutral.is_empty() { 1 } else { 2 };
         let orders: Vec<Vec<f64>> = readings
             .chunks(per_order)

@@ -80,7 +80,7 @@ impl<'de> Deserialize<'de> for Bound {
 
 impl TextOutput {
     /// The templates in it, with their keys.
-    pub fn templates(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    pub(crate) fn templates(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let bounds = self.bounds_by_key().into_iter().filter_map(|(key, bound)| match bound {
             Some(Bound::Template(template)) => Some((key, template.as_str())),
             _ => None,
@@ -92,7 +92,7 @@ impl TextOutput {
     ///
     /// # Errors
     /// What `render` says, or (key, text) where a template gives no number.
-    pub fn bounds<E>(
+    pub(crate) fn bounds<E>(
         &self,
         render: impl Fn(&str) -> Result<String, E>,
         no_number: impl Fn(&str, &str) -> E,

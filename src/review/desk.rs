@@ -16,7 +16,7 @@ use crate::row::{Applied, Decision, Decisions, RunFiles, Tally, Verdict, fields_
 use crate::validator::Validator;
 
 /// A run directory open for review.
-pub struct Desk {
+pub(crate) struct Desk {
     files: RunFiles,
     decisions: Decisions,
     /// How much of the file of decisions is whole lines.
@@ -30,7 +30,7 @@ pub struct Desk {
 
 /// What came of applying a filled-in file.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Taken {
+pub(crate) struct Taken {
     /// Decisions that are new.
     pub new: u64,
     /// Decisions that stood already.
@@ -46,7 +46,7 @@ impl Desk {
     ///
     /// # Errors
     /// When there is no run, its decisions cannot be read, or another process reviews it.
-    pub fn open(run: &Path) -> Result<Self> {
+    pub(crate) fn open(run: &Path) -> Result<Self> {
         let files = RunFiles::of(run);
         if !files.records.is_file() {
             return Err(Error::input(run, "there is no records.jsonl in this directory", "give a run directory"));
@@ -62,7 +62,7 @@ impl Desk {
     ///
     /// # Errors
     /// When the rows cannot be read.
-    pub fn tally(&self) -> Result<Tally> {
+    pub(crate) fn tally(&self) -> Result<Tally> {
         let mut tally = Tally::default();
         self.each_row(&mut |_, mut row| {
             tally.add(&self.decisions.apply(&mut row));
@@ -90,7 +90,7 @@ impl Desk {
     ///
     /// # Errors
     /// When the rows cannot be read, or `on_row` fails.
-    pub fn each_waiting(
+    pub(crate) fn each_waiting(
         &mut self,
         most: usize,
         on_row: &mut dyn FnMut(&mut Self, Waiting, (usize, usize)) -> Result<bool>,
@@ -121,7 +121,7 @@ impl Desk {
     ///
     /// # Errors
     /// When the file that stands there holds decisions which were not applied, or it cannot be written.
-    pub fn write_queue(&mut self, most: usize) -> Result<(PathBuf, usize)> {
+    pub(crate) fn write_queue(&mut self, most: usize) -> Result<(PathBuf, usize)> {
         self.keep_what_was_filled_in()?;
         let (path, mut rows) = (self.files.review.clone(), 0);
         let mut file = WholeFile::create(&path)?;
@@ -159,7 +159,7 @@ impl Desk {
     ///
     /// # Errors
     /// When a line is bad, with its number, or a file cannot be read or written.
-    pub fn apply(&mut self, file: Option<&Path>) -> Result<Taken> {
+    pub(crate) fn apply(&mut self, file: Option<&Path>) -> Result<Taken> {
         let path = file.unwrap_or(&self.files.review).to_owned();
         if file.is_none() && !path.exists() {
             return Err(Error::input(&path, "is not there", "write it first: instil review DIR"));
@@ -196,7 +196,7 @@ impl Desk {
     }
 
     /// Why edited fields cannot stand for a row: they break the run's schema, and its own fields do not.
-    pub fn breaks_schema(&self, fields: &Map<String, Value>, edited: &Map<String, Value>) -> Option<String> {
+    pub(crate) fn breaks_schema(&self, fields: &Map<String, Value>, edited: &Map<String, Value>) -> Option<String> {
         let validator = self.validator.as_ref()?;
         let first =
             |fields: &Map<String, Value>| validator.violations(&Value::Object(fields.clone())).into_iter().next();
@@ -212,7 +212,7 @@ impl Desk {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn decide(
+    pub(crate) fn decide(
         &mut self,
         row: &Waiting,
         decision: Verdict,

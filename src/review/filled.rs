@@ -13,7 +13,7 @@ const TOLD: usize = 3;
 
 /// What a person filled in.
 #[derive(Clone, Debug, Default)]
-pub struct Filled {
+pub(crate) struct Filled {
     /// The decisions, each with its line.
     pub decisions: Vec<(u64, Decision)>,
     /// Lines without a decision.
@@ -22,11 +22,11 @@ pub struct Filled {
 
 /// Lines that cannot be taken, with what is wrong and what helps.
 #[derive(Clone, Debug, Default)]
-pub struct BadLines(Vec<(u64, String)>);
+pub(crate) struct BadLines(Vec<(u64, String)>);
 
 impl BadLines {
     /// Notes a line.
-    pub fn add(&mut self, line: u64, what: String) {
+    pub(crate) fn add(&mut self, line: u64, what: String) {
         self.0.push((line, what));
     }
 
@@ -34,7 +34,7 @@ impl BadLines {
     ///
     /// # Errors
     /// When there is one.
-    pub fn check(mut self, file: &Path) -> Result<()> {
+    pub(crate) fn check(mut self, file: &Path) -> Result<()> {
         self.0.sort();
         if self.0.is_empty() {
             return Ok(());
@@ -51,7 +51,7 @@ impl BadLines {
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn read(file: &Path, bad: &mut BadLines) -> Result<Filled> {
+pub(crate) fn read(file: &Path, bad: &mut BadLines) -> Result<Filled> {
     let mut lines = Lines::open(file)?;
     let (mut line, mut filled) = (Vec::new(), Filled::default());
     let mut seen: HashMap<String, u64> = HashMap::new();

@@ -4,8 +4,8 @@
 //! [`desk`] keeps the decisions of one run. What a decision is, and what it makes of a row, is said by
 //! [`crate::row::decisions`], for all who read rows honour them.
 
-pub mod desk;
-pub mod filled;
-pub mod queue;
+pub(crate) mod desk;
+pub(crate) mod filled;
+pub(crate) mod queue;
 
-pub use desk::Desk;
+pub(crate) use desk::Desk;

@@ -12,7 +12,7 @@ use crate::row::{Meta, Score};
 /// A row that waits for a decision; also a line of `review.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     /// The row's identifier.
     pub id: String,
     /// For the person to fill in: `accept`, `edit` or `reject`.
@@ -30,7 +30,7 @@ pub struct Waiting {
 
 /// How urgent a row is.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Urgency {
+pub(crate) struct Urgency {
     /// In `0..=1`; 1 knows nothing.
     pub value: f64,
     /// What it was taken from.
@@ -38,7 +38,7 @@ pub struct Urgency {
 }
 
 /// The urgency of a row.
-pub fn urgency(row: &Map<String, Value>) -> Urgency {
+pub(crate) fn urgency(row: &Map<String, Value>) -> Urgency {
     let meta = Meta::of(row);
     let of_scores = meta.scores.iter().filter_map(|(name, score)| {
         let entropy = Score::of(score).entropy?;

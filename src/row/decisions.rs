@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 /// What a person said of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It is good as it stands.
     Accept,
     /// It is good with other fields.
@@ -31,7 +31,7 @@ pub enum Verdict {
 /// A line of `decisions.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Decision {
+pub(crate) struct Decision {
     /// The row's identifier.
     pub id: String,
     /// What was said.
@@ -55,7 +55,7 @@ impl Decision {
 
 /// What became of a row under the decisions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Applied {
+pub(crate) enum Applied {
     /// Nobody has decided on it.
     Undecided,
     /// Somebody has, but on other fields than it has now.
@@ -85,7 +85,7 @@ pub struct Tally {
 
 impl Tally {
     /// Counts a row.
-    pub fn add(&mut self, applied: &Applied) {
+    pub(crate) fn add(&mut self, applied: &Applied) {
         match applied {
             Applied::Accepted => self.accepted += 1,
             Applied::Edited => self.edited += 1,
@@ -99,7 +99,7 @@ impl Tally {
     }
 
     /// Rows that were decided.
-    pub fn decided(&self) -> u64 {
+    pub(crate) fn decided(&self) -> u64 {
         self.accepted + self.edited + self.rejected
     }
 
@@ -117,7 +117,7 @@ impl Tally {
 
 /// The decisions of a run: the last one of each row.
 #[derive(Clone, Debug, Default)]
-pub struct Decisions {
+pub(crate) struct Decisions {
     by_row: BTreeMap<String, Decision>,
 }
 
@@ -126,7 +126,7 @@ impl Decisions {
     ///
     /// # Errors
     /// As [`Decisions::load`].
-    pub fn beside(records: &Path) -> Result<Option<Self>> {
+    pub(crate) fn beside(records: &Path) -> Result<Option<Self>> {
         let path = RunFiles::beside(records).map(|files| files.decisions).filter(|path| path.exists());
         path.map(|path| Ok(Self::load(&path)?.0)).transpose()
     }
@@ -136,7 +136,7 @@ impl Decisions {
     ///
     /// # Errors
     /// When the file cannot be read, or a line is no decision.
-    pub fn load(path: &Path) -> Result<(Self, u64)> {
+    pub(crate) fn load(path: &Path) -> Result<(Self, u64)> {
         let mut decisions = Self::default();
         if !path.exists() {
             return Ok((decisions, 0));
@@ -163,7 +163,7 @@ impl Decisions {
     ///
     /// # Errors
     /// When a file cannot be read, or people decided differently on the same fields of the same row.
-    pub fn gather(directories: &[PathBuf]) -> Result<Vec<Decision>> {
+    pub(crate) fn gather(directories: &[PathBuf]) -> Result<Vec<Decision>> {
         let mut gathered: Vec<Decision> = Vec::new();
         let mut known: BTreeMap<(String, String), (usize, &Path)> = BTreeMap::new();
         for directory in directories {
@@ -190,7 +190,7 @@ impl Decisions {
     ///
     /// # Errors
     /// When the rows cannot be read.
-    pub fn settle(gathered: Vec<Decision>, records: &Path) -> Result<Self> {
+    pub(crate) fn settle(gathered: Vec<Decision>, records: &Path) -> Result<Self> {
         let mut hashes: BTreeMap<String, String> = BTreeMap::new();
         let mut lines = Lines::open(records)?;
         let mut line = Vec::new();
@@ -212,7 +212,7 @@ impl Decisions {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn write(&self, path: &Path) -> Result<u64> {
+    pub(crate) fn write(&self, path: &Path) -> Result<u64> {
         let mut file = WholeFile::create(path)?;
         let mut length = 0;
         for decision in self.iter() {
@@ -225,32 +225,27 @@ impl Decisions {
     }
 
     /// How many rows were decided on.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_row.len()
     }
 
-    /// Whether nobody has decided on any row.
-    pub fn is_empty(&self) -> bool {
-        self.by_row.is_empty()
-    }
-
     /// Takes a decision in place of an earlier one on the same row.
-    pub fn insert(&mut self, decision: Decision) {
+    pub(crate) fn insert(&mut self, decision: Decision) {
         self.by_row.insert(decision.id.clone(), decision);
     }
 
     /// The decision on a row.
-    pub fn get(&self, id: &str) -> Option<&Decision> {
+    pub(crate) fn get(&self, id: &str) -> Option<&Decision> {
         self.by_row.get(id)
     }
 
     /// Every decision, by row.
-    pub fn iter(&self) -> impl Iterator<Item = &Decision> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Decision> {
         self.by_row.values()
     }
 
     /// Changes a row into what a person made of it.
-    pub fn apply(&self, row: &mut Map<String, Value>) -> Applied {
+    pub(crate) fn apply(&self, row: &mut Map<String, Value>) -> Applied {
         let Some(decision) = id_of(row).and_then(|id| self.by_row.get(&id)) else { return Applied::Undecided };
         if hash_of(&fields_of(row)) != decision.hash {
             return Applied::Changed;

@@ -29,18 +29,18 @@ pub struct RunFiles {
 
 impl RunFiles {
     /// Name of the plan's file.
-    pub const PLAN: &str = "run.lock.json";
+    pub(crate) const PLAN: &str = "run.lock.json";
     /// Name of the ledger.
-    pub const LEDGER: &str = "ledger.jsonl";
+    pub(crate) const LEDGER: &str = "ledger.jsonl";
     /// Name of the file of accepted rows.
-    pub const RECORDS: &str = "records.jsonl";
+    pub(crate) const RECORDS: &str = "records.jsonl";
     /// Name of the file of attempts turned down.
-    pub const REJECTS: &str = "rejects.jsonl";
+    pub(crate) const REJECTS: &str = "rejects.jsonl";
     /// Name of the file of decisions.
-    pub const DECISIONS: &str = "decisions.jsonl";
+    pub(crate) const DECISIONS: &str = "decisions.jsonl";
 
     /// Those of the run at `directory`.
-    pub fn of(directory: &Path) -> Self {
+    pub(crate) fn of(directory: &Path) -> Self {
         Self {
             plan: directory.join(Self::PLAN),
             ledger: directory.join(Self::LEDGER),
@@ -56,7 +56,7 @@ impl RunFiles {
     }
 
     /// Those of the run that a file of rows belongs to; `None` unless it is a run's file of accepted rows by its name.
-    pub fn beside(records: &Path) -> Option<Self> {
+    pub(crate) fn beside(records: &Path) -> Option<Self> {
         let directory = records.parent().filter(|_| records.file_name().is_some_and(|name| name == Self::RECORDS));
         directory.map(Self::of)
     }

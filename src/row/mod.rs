@@ -4,7 +4,7 @@
 //! makers are JSON objects too ([`parse`]); what of their `meta` is not in our form is as if it were not there.
 //! A line of `decisions.jsonl` is a [`Decision`]. What a run *is to* make is [`crate::plan`]'s to say.
 
-pub mod decisions;
+pub(crate) mod decisions;
 mod files;
 mod reason;
 mod record;
@@ -12,20 +12,23 @@ mod record;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-pub use decisions::{Applied, Decision, Decisions, Tally, Verdict};
-pub use files::RunFiles;
-pub use reason::{RULES, Reason, rule};
-pub use record::{Attempt, Lineage, Meta, Record, Score, StepNote, row_id};
+pub(crate) use decisions::{Tally, Verdict};
+
+pub(crate) use decisions::{Applied, Decision, Decisions};
+pub(crate) use files::RunFiles;
+pub(crate) use reason::Reason;
+pub(crate) use reason::rule;
+pub(crate) use record::{Attempt, Lineage, Meta, Record, Score, StepNote, row_id};
 
 use crate::disk::MOST_LINE_BYTES;
 
 /// The key of a row's identifier.
-pub const ID: &str = "id";
+pub(crate) const ID: &str = "id";
 /// The key of what is known of how a row was made.
-pub const META: &str = "meta";
+pub(crate) const META: &str = "meta";
 
 /// Whether a key of a row is the program's own, and not a field.
-pub fn is_reserved(key: &str) -> bool {
+pub(crate) fn is_reserved(key: &str) -> bool {
     matches!(key, ID | META)
 }
 
@@ -33,7 +36,7 @@ pub fn is_reserved(key: &str) -> bool {
 ///
 /// # Errors
 /// What is wrong with it, in a few words.
-pub fn parse(line: &[u8]) -> Result<Map<String, Value>, String> {
+pub(crate) fn parse(line: &[u8]) -> Result<Map<String, Value>, String> {
     if line.len() > MOST_LINE_BYTES {
         return Err(format!("longer than {} MiB", MOST_LINE_BYTES >> 20));
     }
@@ -46,7 +49,7 @@ pub fn parse(line: &[u8]) -> Result<Map<String, Value>, String> {
 }
 
 /// The identifier of a row, as text; `None` when it has none.
-pub fn id_of(row: &Map<String, Value>) -> Option<String> {
+pub(crate) fn id_of(row: &Map<String, Value>) -> Option<String> {
     match row.get(ID)? {
         Value::String(id) => Some(id.clone()),
         Value::Number(id) => Some(id.to_string()),
@@ -55,12 +58,12 @@ pub fn id_of(row: &Map<String, Value>) -> Option<String> {
 }
 
 /// The fields of a row: all but its identifier and how it was made.
-pub fn fields_of(row: &Map<String, Value>) -> Map<String, Value> {
+pub(crate) fn fields_of(row: &Map<String, Value>) -> Map<String, Value> {
     row.iter().filter(|(name, _)| !is_reserved(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// What stands for the content of fields: the first 16 hexadecimal digits of the SHA-256 of their JSON.
-pub fn hash_of(fields: &Map<String, Value>) -> String {
+pub(crate) fn hash_of(fields: &Map<String, Value>) -> String {
     let text = serde_json::to_string(fields).expect("fields are plain data");
     let digest = Sha256::digest(text.as_bytes());
     let first = digest.first_chunk().expect("a digest has 32 bytes");

@@ -12,19 +12,19 @@ pub struct Reason {
 }
 
 /// Names of rules that more than one place gives.
-pub mod rule {
+pub(crate) mod rule {
     /// A person rejected the row.
-    pub const REVIEW: &str = "review";
+    pub(crate) const REVIEW: &str = "review";
     /// The row breaks its schema.
-    pub const SCHEMA: &str = "schema";
+    pub(crate) const SCHEMA: &str = "schema";
     /// A rule of another version of the program; the detail begins with its name.
-    pub const UNKNOWN: &str = "unknown";
+    pub(crate) const UNKNOWN: &str = "unknown";
     /// The line is not a JSON object.
-    pub const UNREADABLE: &str = "unreadable";
+    pub(crate) const UNREADABLE: &str = "unreadable";
 }
 
 /// Names of all rules, and of the other ways in which an attempt fails.
-pub const RULES: &[&str] = &[
+pub(crate) const RULES: &[&str] = &[
     "added",
     "closed_by_budget",
     "contaminated",

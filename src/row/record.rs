@@ -12,7 +12,7 @@ use instil_model::decode::Completion;
 
 /// An accepted row, or an attempt that was turned down.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Record {
+pub(crate) struct Record {
     /// Its identifier.
     pub id: String,
     /// The schema's fields, behind those that it keeps of its seed.
@@ -24,7 +24,7 @@ pub struct Record {
 
 impl Record {
     /// Its line, without the newline.
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         serde_json::to_string(self).expect("a record is plain data")
     }
 }
@@ -32,7 +32,7 @@ impl Record {
 /// How a row was made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Meta {
+pub(crate) struct Meta {
     /// Its place in the plan.
     #[serde(deserialize_with = "fitting")]
     pub row: Option<u32>,
@@ -73,29 +73,29 @@ fn fitting<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deserialize
 
 impl Meta {
     /// How `row` was made, as far as it tells in our form.
-    pub fn of(row: &Map<String, Value>) -> Self {
+    pub(crate) fn of(row: &Map<String, Value>) -> Self {
         row.get(META).and_then(|meta| Self::deserialize(meta).ok()).unwrap_or_default()
     }
 
     /// How the row's seed was made.
-    pub fn of_seed(&self) -> Self {
+    pub(crate) fn of_seed(&self) -> Self {
         self.before.as_ref().and_then(|meta| Self::deserialize(meta).ok()).unwrap_or_default()
     }
 
     /// What the plan gave the row for the attribute `name`.
-    pub fn attribute(&self, name: &str) -> Option<&Value> {
+    pub(crate) fn attribute(&self, name: &str) -> Option<&Value> {
         self.attributes.as_ref()?.get(name)
     }
 
     /// What a judging step found.
-    pub fn score(&self, name: &str) -> Option<Score> {
+    pub(crate) fn score(&self, name: &str) -> Option<Score> {
         self.scores.get(name).map(Score::of)
     }
 }
 
 /// What a row descends from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Lineage {
+pub(crate) struct Lineage {
     /// Place of its seed among the seeds, from 0.
     pub seed: u32,
     /// Identifier of the seed in its file.
@@ -119,7 +119,7 @@ fn first_round() -> u16 {
 /// What a judging step found of a row.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Score {
+pub(crate) struct Score {
     /// The likeliest choice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub choice: Option<String>,
@@ -144,17 +144,17 @@ pub struct Score {
 
 impl Score {
     /// A score that is a number alone.
-    pub fn number(expected: f64) -> Self {
+    pub(crate) fn number(expected: f64) -> Self {
         Self { expected: Some(expected), ..Self::default() }
     }
 
     /// As a record holds it.
-    pub fn of(written: &Value) -> Self {
+    pub(crate) fn of(written: &Value) -> Self {
         Self::deserialize(written).unwrap_or_default()
     }
 
     /// As a record holds it; four digits are enough to rank rows.
-    pub fn written(&self) -> Value {
+    pub(crate) fn written(&self) -> Value {
         let round = |value: f64| (value * 1e4).round() / 1e4;
         let rounded = Self {
             choice: self.choice.clone(),
@@ -232,7 +232,7 @@ impl StepNote {
 }
 
 /// Identifier of a row: its run's seed and its place.
-pub fn row_id(seed: u64, row: u32) -> String {
+pub(crate) fn row_id(seed: u64, row: u32) -> String {
     format!("{seed}-{row:06}")
 }
 

@@ -72,19 +72,19 @@ impl RunDirectory {
     }
 
     /// The first of `base-001`, `base-002`, … that does not exist.
-    pub fn next_free(base: &Path) -> PathBuf {
+    pub(crate) fn next_free(base: &Path) -> PathBuf {
         let name = base.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let candidates = (1u32..).map(|number| base.with_file_name(format!("{name}-{number:03}")));
         candidates.into_iter().find(|path| !path.exists()).expect("numbers do not run out")
     }
 
     /// Where the run lies.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Takes a run back that this process began and that holds no attempt, so that its place is free again.
-    pub fn discard_when_empty(self) {
+    pub(crate) fn discard_when_empty(self) {
         if self.ledger.attempts().is_empty() {
             self.discard();
         }
@@ -111,7 +111,7 @@ impl RunDirectory {
     ///
     /// # Errors
     /// When it cannot be written; the file then still ends with a whole line.
-    pub fn record(&mut self, line: &str) -> Result<()> {
+    pub(crate) fn record(&mut self, line: &str) -> Result<()> {
         self.records.append(line)
     }
 
@@ -119,7 +119,7 @@ impl RunDirectory {
     ///
     /// # Errors
     /// As [`RunDirectory::record`].
-    pub fn reject(&mut self, line: &str) -> Result<()> {
+    pub(crate) fn reject(&mut self, line: &str) -> Result<()> {
         self.rejects.append(line)
     }
 
@@ -127,7 +127,7 @@ impl RunDirectory {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn finish(&mut self) -> Result<()> {
+    pub(crate) fn finish(&mut self) -> Result<()> {
         self.ledger.sync()?;
         for lines in [&mut self.records, &mut self.rejects] {
             lines.finish()?;
@@ -141,7 +141,7 @@ impl RunDirectory {
 ///
 /// # Errors
 /// When another process has it, or the place cannot be written.
-pub fn lock(path: &Path) -> Result<File> {
+pub(crate) fn lock(path: &Path) -> Result<File> {
     let file = RunFiles::of(path).lock;
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file);
     let lock = lock.map_err(|cause| Error::io("create", &file, cause))?;

@@ -26,7 +26,7 @@ use instil_model::tokenizer::Tokenizer;
 const AHEAD: usize = 8;
 
 /// A model that gives scores in place of the one that writes.
-pub struct Judge<'a> {
+pub(crate) struct Judge<'a> {
     /// The model.
     pub model: &'a mut dyn Model,
     /// Its tokenizer.
@@ -34,7 +34,7 @@ pub struct Judge<'a> {
 }
 
 /// What a run works with.
-pub struct Workshop<'a> {
+pub(crate) struct Workshop<'a> {
     /// The model.
     pub model: &'a mut dyn Model,
     /// Its tokenizer.
@@ -54,7 +54,7 @@ pub struct Workshop<'a> {
 /// # Errors
 /// When a step cannot be set up, the model fails, or a line cannot be written. What was decoded before stays
 /// on the disk. Rows that were given up are in the summary, not an error.
-pub fn generate<'a>(
+pub(crate) fn generate<'a>(
     plan: &'a Plan,
     workshop: Workshop<'a>,
     directory: &mut RunDirectory,
@@ -118,7 +118,7 @@ pub fn generate<'a>(
             wanted.extend(desk.follow(key, next, &steps, on_event)?);
         }
         let statistics = scheduler.statistics() + judge.as_ref().map(Scheduler::statistics).unwrap_or_default();
-        on_event(Event::Progress { accepted: rows.summary.accepted, statistics });
+        on_event(Event::Progress { statistics });
     }
     let mut summary = rows.finish()?;
     summary.judging = judge.as_ref().map(Scheduler::statistics);
@@ -177,7 +177,7 @@ impl Desk<'_, '_, '_> {
 ///
 /// # Errors
 /// When the ledger cannot be read or a line cannot be written.
-pub fn replay(
+pub(crate) fn replay(
     plan: &Plan,
     embedder: Option<Arc<Embedder>>,
     directory: &mut RunDirectory,

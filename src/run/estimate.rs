@@ -14,7 +14,7 @@ const ROWS_TRIED: u32 = 48;
 
 /// Tokens of a row, in the mean over the rows tried, one attempt each.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Estimate {
+pub(crate) struct Estimate {
     /// Fields with their bounds, in the order of the steps.
     pub steps: Vec<StepEstimate>,
     /// Prompt tokens that many rows share, read once each.
@@ -25,7 +25,7 @@ pub struct Estimate {
 
 /// What one step decodes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct StepEstimate {
+pub(crate) struct StepEstimate {
     /// Its field.
     pub field: String,
     /// Tokens of the shortest text, the greatest such number over the rows tried.
@@ -42,7 +42,7 @@ impl Estimate {
     ///
     /// # Errors
     /// When a step cannot be set up.
-    pub fn of(plan: &Plan, seeds: &Seeds, steps: &mut Steps) -> Result<Self> {
+    pub(crate) fn of(plan: &Plan, seeds: &Seeds, steps: &mut Steps) -> Result<Self> {
         let mut estimate = Self {
             steps: plan
                 .recipe
@@ -89,7 +89,7 @@ impl Estimate {
     }
 
     /// Fewest and most tokens that one attempt at each of `rows` rows decodes.
-    pub fn tokens(&self, rows: u32) -> (f64, f64) {
+    pub(crate) fn tokens(&self, rows: u32) -> (f64, f64) {
         let sum =
             |of: fn(&StepEstimate) -> usize| self.steps.iter().map(|step| of(step) as f64 * step.texts).sum::<f64>();
         (sum(|step| step.min_tokens) * f64::from(rows), sum(|step| step.max_tokens) * f64::from(rows))

@@ -11,7 +11,7 @@ use instil_model::decode::{Statistics, StreamKey};
 
 /// What happens during a run, for whoever shows it.
 #[derive(Debug)]
-pub enum Event<'a> {
+pub(crate) enum Event<'a> {
     /// A row was accepted and written.
     Accepted {
         /// The row.
@@ -23,8 +23,6 @@ pub enum Event<'a> {
     },
     /// An attempt was turned down and written to the rejects.
     Rejected {
-        /// The row.
-        row: u32,
         /// Why.
         reason: &'a Reason,
     },
@@ -41,8 +39,6 @@ pub enum Event<'a> {
     },
     /// A decoding step has ended.
     Progress {
-        /// Rows accepted so far.
-        accepted: u32,
         /// What decoding cost so far.
         statistics: Statistics,
     },
@@ -50,7 +46,7 @@ pub enum Event<'a> {
 
 /// How a run ended.
 #[derive(Clone, Debug, Default)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Rows written.
     pub accepted: u32,
     /// Attempts turned down, by rule.

@@ -75,7 +75,7 @@ pub struct RunFile {
 impl RunFile {
     /// Whether anything is said that decides what stands in a row: all but how many rows there are to be, where, and
     /// what makes them how many at a time.
-    pub fn decides_rows(&self) -> bool {
+    pub(crate) fn decides_rows(&self) -> bool {
         Self { rows: None, output: None, device: None, batch: None, ..self.clone() } != Self::default()
     }
 }
@@ -119,7 +119,7 @@ impl<'de> Deserialize<'de> for RecipeChoice {
 }
 
 /// The JSON Schema of run files (draft 07), for editors that complete and check them.
-pub fn schema() -> Value {
+pub(crate) fn schema() -> Value {
     let generator = SchemaSettings::draft07().into_generator();
     let mut schema = generator.into_root_schema_for::<RunFile>();
     schema.insert("title".to_owned(), "A run file of instil".into());
@@ -128,7 +128,7 @@ pub fn schema() -> Value {
 
 /// A run file with its text, so that findings can name their lines.
 #[derive(Clone, Debug, Default)]
-pub struct Source {
+pub(crate) struct Source {
     /// What it asks for.
     pub file: RunFile,
     /// Where it came from; empty when there is none.
@@ -138,7 +138,7 @@ pub struct Source {
 
 /// A run file brought together with its recipe.
 #[derive(Clone, Debug)]
-pub struct Resolved {
+pub(crate) struct Resolved {
     /// The recipe, with the file's changes in it.
     pub recipe: Recipe,
     /// The schema that every row satisfies.
@@ -150,7 +150,7 @@ impl Source {
     ///
     /// # Errors
     /// [`Error::Input`] with the line, when it does not parse or has unknown keys.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = yaml::read(path)?;
         let file = if text.trim().is_empty() { RunFile::default() } else { yaml::parse(&text, path, COMPARE)? };
         Ok(Self { file, path: path.to_owned(), text })
@@ -160,7 +160,7 @@ impl Source {
     ///
     /// # Errors
     /// When the place does not exist or cannot hold the value.
-    pub fn set(&mut self, assignment: &str) -> Result<()> {
+    pub(crate) fn set(&mut self, assignment: &str) -> Result<()> {
         let fail = |what: String, remedy: Remedy| Error::usage(format!("{assignment}: {what}"), remedy);
         let Some((place, value)) = assignment.split_once('=') else {
             return Err(fail("has no `=`".into(), Remedy::from("write it as ").set(setting::SET, "a.b=c")));
@@ -185,7 +185,7 @@ impl Source {
     }
 
     /// Lays another run file over this one: what it says wins.
-    pub fn lay_over(&mut self, over: &RunFile) {
+    pub(crate) fn lay_over(&mut self, over: &RunFile) {
         let tree = |file: &RunFile| serde_json::to_value(file).expect("a run file is plain data");
         let mut under = tree(&self.file);
         lay_over(&mut under, tree(over));
@@ -196,7 +196,7 @@ impl Source {
     ///
     /// # Errors
     /// When it cannot be read, or the change fails.
-    pub fn edit_recipe(&mut self, change: &dyn Fn(&mut Recipe) -> Result<()>) -> Result<()> {
+    pub(crate) fn edit_recipe(&mut self, change: &dyn Fn(&mut Recipe) -> Result<()>) -> Result<()> {
         let mut recipe = self.base_recipe()?;
         change(&mut recipe)?;
         self.file.recipe = Some(RecipeChoice::Here(Box::new(recipe)));
@@ -207,7 +207,7 @@ impl Source {
     ///
     /// # Errors
     /// With the line of this file or of the recipe's, whichever is at fault.
-    pub fn resolve(&self) -> Result<Resolved> {
+    pub(crate) fn resolve(&self) -> Result<Resolved> {
         let file = &self.file;
         let in_file = |fault: Fault| {
             if self.path.as_os_str().is_empty() {
@@ -275,7 +275,7 @@ impl Source {
 
     /// `cause`, with the line of the file where `value` stands at `pointer`; as it is when a flag gave the value, or
     /// when it names a line of another file already.
-    pub fn at(&self, pointer: &str, value: &str, cause: Error) -> Error {
+    pub(crate) fn at(&self, pointer: &str, value: &str, cause: Error) -> Error {
         let line = yaml::line_of(&self.text, pointer);
         let written = line.and_then(|line| self.text.lines().nth(line.saturating_sub(1) as usize));
         let name = value.rsplit(std::path::MAIN_SEPARATOR).next().unwrap_or(value);

@@ -12,13 +12,13 @@ use crate::recipe::{Held, Recipe};
 use crate::row::{self, Meta};
 
 /// Distance from the target at which a data set counts as balanced, unless a number of rows is asked for.
-pub const CLOSE: f64 = 0.02;
+pub(crate) const CLOSE: f64 = 0.02;
 /// Most rows that are proposed.
 const MOST_ROWS: u32 = 1_000_000;
 
 /// What a data set holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Gaps {
+pub(crate) struct Gaps {
     /// Rows by cell.
     pub held: Vec<Held>,
     /// Rows that have a value of every attribute.
@@ -39,7 +39,7 @@ impl Gaps {
     ///
     /// # Errors
     /// When the file cannot be read, no row has the attributes, or they are not spread by cells.
-    pub fn find(data: &Path, recipe: &Recipe, seed: u64, rows: Option<u32>) -> Result<Self> {
+    pub(crate) fn find(data: &Path, recipe: &Recipe, seed: u64, rows: Option<u32>) -> Result<Self> {
         let mut gaps = Self::default();
         let mut counts: BTreeMap<String, Held> = BTreeMap::new();
         let mut lines = Lines::open(data)?;

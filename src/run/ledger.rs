@@ -100,7 +100,7 @@ impl Scan {
     }
 
     /// What reading it found.
-    pub fn recovered(&self) -> Recovered {
+    pub(crate) fn recovered(&self) -> Recovered {
         self.recovered
     }
 
@@ -173,7 +173,7 @@ impl Ledger {
     }
 
     /// Whether an attempt stands in it.
-    pub fn has(&self, row: u32, number: u16) -> bool {
+    pub(crate) fn has(&self, row: u32, number: u16) -> bool {
         self.scan.places.contains_key(&(row, number))
     }
 
@@ -194,7 +194,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn sync(&mut self) -> Result<()> {
+    pub(crate) fn sync(&mut self) -> Result<()> {
         self.synced = Instant::now();
         self.lines.sync()
     }

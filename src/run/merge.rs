@@ -18,7 +18,7 @@ use instil_model::model::embedder::Embedder;
 
 /// What was joined.
 #[derive(Debug)]
-pub struct Merged {
+pub(crate) struct Merged {
     /// The plan of the whole.
     pub plan: Plan,
     /// What became of its rows.
@@ -34,7 +34,7 @@ pub struct Merged {
 /// # Errors
 /// When a part is no run, belongs to another plan or is being written, people decided differently on the same row of
 /// two parts, or `output` cannot be written.
-pub fn merge(
+pub(crate) fn merge(
     output: &Path,
     parts: &[PathBuf],
     embedder: Option<Arc<Embedder>>,

@@ -6,23 +6,23 @@
 //! [`merge`](mod@merge) joins shards. [`estimate`] tells beforehand what a run will cost, [`fill`] what a data
 //! set lacks, and [`tree`] afterwards what was made of each seed.
 
-pub mod directory;
-pub mod driver;
+pub(crate) mod directory;
+pub(crate) mod driver;
 pub mod estimate;
-pub mod event;
-pub mod file;
-pub mod fill;
+pub(crate) mod event;
+pub(crate) mod file;
+pub(crate) mod fill;
 pub mod ledger;
-pub mod merge;
-pub mod observed;
-pub mod rows;
-pub mod seeds;
-pub mod steps;
-pub mod tree;
+pub(crate) mod merge;
+pub(crate) mod observed;
+pub(crate) mod rows;
+pub(crate) mod seeds;
+pub(crate) mod steps;
+pub(crate) mod tree;
 
 pub use directory::RunDirectory;
-pub use driver::generate;
-pub use estimate::Estimate;
-pub use event::{Event, Summary};
+pub(crate) use driver::generate;
+pub(crate) use estimate::Estimate;
+pub(crate) use event::{Event, Summary};
 pub use file::RunFile;
-pub use merge::merge;
+pub(crate) use merge::merge;

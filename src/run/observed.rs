@@ -15,7 +15,7 @@ use crate::row::{self, Meta};
 
 /// One attribute as it was observed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Agreement {
+pub(crate) struct Agreement {
     /// The attribute.
     pub attribute: String,
     /// Rows by observed value, in the order of the values.
@@ -40,7 +40,7 @@ pub struct Agreement {
 ///
 /// # Errors
 /// When the records cannot be read.
-pub fn agreement(records: &Path, recipe: &Recipe) -> Result<Vec<Agreement>> {
+pub(crate) fn agreement(records: &Path, recipe: &Recipe) -> Result<Vec<Agreement>> {
     struct Seen {
         attribute: String,
         values: Vec<String>,

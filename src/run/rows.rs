@@ -51,7 +51,7 @@ enum State {
 
 /// An attempt that has to be decoded.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Row and number of the attempt.
     pub key: StreamKey,
     /// What the plan gives the row.
@@ -96,7 +96,7 @@ impl Context<'_> {
 
 /// What opening a row found.
 #[derive(Debug)]
-pub enum Opened {
+pub(crate) enum Opened {
     /// It wants an attempt.
     Wanting(Wanted),
     /// The ledger has what is needed of it, or it waits for another row.
@@ -109,7 +109,7 @@ pub enum Opened {
 type Latest = (u32, Arc<Map<String, Value>>);
 
 /// The rows of a run, from the first undecided one on.
-pub struct Rows<'a> {
+pub(crate) struct Rows<'a> {
     plan: &'a Plan,
     seeds: &'a Seeds,
     directory: &'a mut RunDirectory,
@@ -132,7 +132,7 @@ impl<'a> Rows<'a> {
     ///
     /// # Errors
     /// When the attributes cannot be dealt out, or a file that filters compare with cannot be read.
-    pub fn new(
+    pub(crate) fn new(
         plan: &'a Plan,
         seeds: &'a Seeds,
         directory: &'a mut RunDirectory,
@@ -169,12 +169,12 @@ impl<'a> Rows<'a> {
     }
 
     /// How many rows are open.
-    pub fn open_count(&self) -> usize {
+    pub(crate) fn open_count(&self) -> usize {
         self.open.len()
     }
 
     /// Every row is decided.
-    pub fn all_decided(&mut self) -> bool {
+    pub(crate) fn all_decided(&mut self) -> bool {
         self.is_met() || (self.open.is_empty() && self.coming.peek().is_none())
     }
 
@@ -187,7 +187,7 @@ impl<'a> Rows<'a> {
     ///
     /// # Errors
     /// When the ledger cannot be read.
-    pub fn open_next(&mut self) -> Result<Opened> {
+    pub(crate) fn open_next(&mut self) -> Result<Opened> {
         let Some((index, attributes)) = self.coming.next() else { return Ok(Opened::NoneLeft) };
         let set = self.plan.recipe.example_set_of(self.plan.seed, index);
         let state = State::Waiting;
@@ -203,7 +203,7 @@ impl<'a> Rows<'a> {
     ///
     /// # Errors
     /// When the ledger cannot be written.
-    pub fn take(&mut self, entry: Entry) -> Result<Option<Wanted>> {
+    pub(crate) fn take(&mut self, entry: Entry) -> Result<Option<Wanted>> {
         self.directory.ledger().append(&entry)?;
         let index = entry.row;
         self.absorb(entry, false);
@@ -214,7 +214,7 @@ impl<'a> Rows<'a> {
     ///
     /// # Errors
     /// When a line cannot be written.
-    pub fn settle(&mut self, wanted: &mut Vec<Wanted>, on_event: &mut dyn FnMut(Event)) -> Result<()> {
+    pub(crate) fn settle(&mut self, wanted: &mut Vec<Wanted>, on_event: &mut dyn FnMut(Event)) -> Result<()> {
         while !self.is_met()
             && let Some(mut entry) = self.open.first_entry()
         {
@@ -240,7 +240,7 @@ impl<'a> Rows<'a> {
                 let key = StreamKey { attempt: *number, ..key };
                 self.directory.reject(&context.record(key, attempt, Some(reason)).line())?;
                 *self.summary.rejected.entry(reason.rule.to_string()).or_default() += 1;
-                on_event(Event::Rejected { row: index, reason });
+                on_event(Event::Rejected { reason });
             }
             if let Some(origin) = &row.origin
                 && self.seeds.before(index).is_none()
@@ -279,7 +279,7 @@ impl<'a> Rows<'a> {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn finish(self) -> Result<Summary> {
+    pub(crate) fn finish(self) -> Result<Summary> {
         self.directory.finish()?;
         Ok(self.summary)
     }

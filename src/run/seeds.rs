@@ -21,7 +21,7 @@ use crate::row::{ID, Lineage, META, row_id};
 
 /// A row of the data set.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Seed {
+pub(crate) struct Seed {
     /// Where it stands in its file, from 1.
     pub line: u64,
     /// Its own identifier.
@@ -36,7 +36,7 @@ pub struct Seed {
 
 /// The seeds of a run; none for a run that makes its rows from nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Seeds {
+pub(crate) struct Seeds {
     /// In the order of the file.
     pub rows: Vec<Seed>,
     rounds: u32,
@@ -44,7 +44,7 @@ pub struct Seeds {
 
 /// What a row is made from.
 #[derive(Clone, Debug)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// Place of the seed among the seeds.
     pub seed: u32,
     /// From 1.
@@ -60,7 +60,7 @@ impl Seeds {
     ///
     /// # Errors
     /// When the file cannot be read, or no row has an instruction.
-    pub fn read(path: &Path, pair: &Pair, strict: bool) -> Result<(Self, SeedsUsed, Found)> {
+    pub(crate) fn read(path: &Path, pair: &Pair, strict: bool) -> Result<(Self, SeedsUsed, Found)> {
         let mut rows = Vec::new();
         let mut sums = String::new();
         let mut mute = Vec::new();
@@ -103,7 +103,7 @@ impl Seeds {
     ///
     /// # Errors
     /// When the file is gone, or is not what was planned with.
-    pub fn of(plan: &Plan) -> Result<Self> {
+    pub(crate) fn of(plan: &Plan) -> Result<Self> {
         let Some(planned) = &plan.seeds else { return Ok(Self::default()) };
         let pair = Pair { prompt: planned.prompt_field.clone(), response: planned.response_field.clone() };
         let (mut seeds, used, _) = Self::read(&planned.path, &pair, false)?;
@@ -117,7 +117,7 @@ impl Seeds {
     }
 
     /// One row of usual length in place of a data set, for estimates.
-    pub fn stand_in() -> Self {
+    pub(crate) fn stand_in() -> Self {
         let texts = json!({
             "instruction": "Describe in a few sentences how a small town could make its streets safer for children.",
             "input": "",
@@ -129,33 +129,33 @@ impl Seeds {
     }
 
     /// How many seeds there are; 0 for a run that has none.
-    pub fn len(&self) -> u32 {
+    pub(crate) fn len(&self) -> u32 {
         self.rows.len() as u32
     }
 
     /// Whether the run makes its rows from nothing.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
     /// Place of a row's seed, and its round from 0.
-    pub fn place(&self, row: u32) -> (u32, u32) {
+    pub(crate) fn place(&self, row: u32) -> (u32, u32) {
         (row % self.len(), row / self.len() % self.rounds)
     }
 
     /// The row that comes before `row` in its chain.
-    pub fn before(&self, row: u32) -> Option<u32> {
+    pub(crate) fn before(&self, row: u32) -> Option<u32> {
         (!self.is_empty() && self.place(row).1 > 0).then(|| row - self.len())
     }
 
     /// The row that comes after `row` in its chain.
-    pub fn after(&self, row: u32) -> Option<u32> {
+    pub(crate) fn after(&self, row: u32) -> Option<u32> {
         let next = row.checked_add(self.len())?;
         (!self.is_empty() && self.place(next).1 > 0).then_some(next)
     }
 
     /// The origin of `row`, whose chain's latest kept row is `latest`.
-    pub fn origin(&self, row: u32, latest: Option<&(u32, Arc<Map<String, Value>>)>) -> Origin {
+    pub(crate) fn origin(&self, row: u32, latest: Option<&(u32, Arc<Map<String, Value>>)>) -> Origin {
         let (seed, round) = self.place(row);
         let (parent, texts) = match latest {
             Some((parent, texts)) => (Some(*parent), texts.clone()),
@@ -165,14 +165,14 @@ impl Seeds {
     }
 
     /// What templates see of a row's origin: `seed` and `parent`.
-    pub fn values(&self, origin: &Origin) -> Map<String, Value> {
+    pub(crate) fn values(&self, origin: &Origin) -> Map<String, Value> {
         let seed = &self.rows[origin.seed as usize];
         let texts = [("seed", &seed.texts), ("parent", &origin.texts)];
         texts.into_iter().map(|(name, texts)| (name.to_owned(), Value::Object((**texts).clone()))).collect()
     }
 
     /// What a row of a run descends from, as its line says it.
-    pub fn lineage(&self, origin: &Origin, run_seed: u64) -> Lineage {
+    pub(crate) fn lineage(&self, origin: &Origin, run_seed: u64) -> Lineage {
         let seed = &self.rows[origin.seed as usize];
         Lineage {
             seed: origin.seed,
@@ -186,18 +186,18 @@ impl Seeds {
 
 impl Origin {
     /// What rows of one descent share by name.
-    pub fn family(&self) -> String {
+    pub(crate) fn family(&self) -> String {
         family(self.seed)
     }
 }
 
 /// Name of the descent of a seed.
-pub fn family(seed: u32) -> String {
+pub(crate) fn family(seed: u32) -> String {
     format!("seed-{seed}")
 }
 
 /// The `instruction`, `input` and `response` among fields, empty where there is none.
-pub fn texts_of(fields: &Map<String, Value>) -> Map<String, Value> {
+pub(crate) fn texts_of(fields: &Map<String, Value>) -> Map<String, Value> {
     let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
     ["instruction", "input", "response"].map(|name| (name.to_owned(), text(name).into())).into_iter().collect()
 }

@@ -17,7 +17,7 @@ use crate::row::{Applied, Decisions, ID, Lineage, Meta, Reason, RunFiles, parse,
 
 /// A seed and what descends from it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Family {
+pub(crate) struct Family {
     /// Place of the seed in its file, from 0.
     pub seed: u32,
     /// Identifier of the seed in its file.
@@ -30,7 +30,7 @@ pub struct Family {
 
 /// An attempt at a row.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Member {
+pub(crate) struct Member {
     /// The row's identifier.
     pub id: String,
     /// The row that it was made from; none for the seed itself.
@@ -56,7 +56,7 @@ pub struct Member {
 ///
 /// # Errors
 /// When the run cannot be read, its rows descend from nothing, or `wanted` is in no family.
-pub fn families(run: &Path, wanted: Option<&str>, most: usize) -> Result<(Vec<Family>, usize)> {
+pub(crate) fn families(run: &Path, wanted: Option<&str>, most: usize) -> Result<(Vec<Family>, usize)> {
     let mut seeds = BTreeSet::new();
     let mut found = None;
     each_attempt(run, &mut |row, _| {

@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 
 use crate::support::random_model;
 
-use random_model::write::{Tensor as Stored, to_bytes};
+use crate::support::gguf_writer::{Tensor as Stored, to_bytes};
 use random_model::{CONTEXT, Entry, FAMILIES, LLAMA, Shape, VOCABULARY, bytes};
 
 const F32: Shape = Shape { kind: GgmlType::F32, head_kind: GgmlType::F32, ..LLAMA };

@@ -135,10 +135,10 @@ fn strings(source: &str) -> Vec<String> {
         let (before, from) = rest.split_at(at);
         rest = if from.starts_with("//") {
             from.split_once('\n').map_or("", |(_, rest)| rest)
-        } else if from.starts_with('"') {
+        } else if let Some(from) = from.strip_prefix('"') {
             let hashes = before.len() - before.trim_end_matches('#').len();
             let is_raw = before.trim_end_matches('#').ends_with('r') && (hashes > 0 || !before.ends_with("\\r"));
-            let (text, rest) = if is_raw { raw(&from[1..], hashes) } else { escaped(&from[1..]) };
+            let (text, rest) = if is_raw { raw(from, hashes) } else { escaped(from) };
             found.push(text.to_owned());
             rest
         } else if let Some(quote) = from.strip_prefix('\'') {

@@ -1,5 +1,7 @@
 //! Everything that is promised, in one program: `cargo test --test it NAME::` runs a part of it.
 
+#![expect(unreachable_pub, reason = "a test program has no outside")]
+
 mod support;
 
 mod agreement;

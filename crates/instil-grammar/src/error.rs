@@ -50,7 +50,7 @@ impl Error {
     }
 
     /// A setting that cannot work.
-    pub fn usage(what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
+    pub(crate) fn usage(what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Usage { what: what.into(), remedy: remedy.into() }
     }
 }

@@ -16,9 +16,6 @@ pub mod setting {
     pub const DEVICE: Setting = Setting::new("device");
     /// A feature of the build.
     pub const FEATURE: Setting = Setting::new("feature");
-
-    /// All of them.
-    pub const ALL: &[Setting] = &[MAX_TOKENS, ENGINE, DEVICE, FEATURE];
 }
 
 /// Result of everything fallible in this crate.
@@ -95,17 +92,17 @@ impl Error {
     }
 
     /// A bad input file.
-    pub fn input(path: impl AsRef<Path>, what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
+    pub(crate) fn input(path: impl AsRef<Path>, what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Input { path: path.as_ref().to_owned(), what: what.into(), remedy: remedy.into() }
     }
 
     /// A model that cannot be used.
-    pub fn model(model: impl Into<String>, what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
+    pub(crate) fn model(model: impl Into<String>, what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Model { model: model.into(), what: what.into(), remedy: remedy.into() }
     }
 
     /// Something out of reach.
-    pub fn unavailable(what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
+    pub(crate) fn unavailable(what: impl Into<String>, remedy: impl Into<Remedy>) -> Self {
         Self::Unavailable { what: what.into(), remedy: remedy.into() }
     }
 

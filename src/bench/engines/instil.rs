@@ -11,7 +11,7 @@ use instil_grammar::grammar::{GrammarSource, Options};
 use instil_grammar::vocab::{TokenId, Vocab};
 
 /// The engine with its tables, built once a vocabulary.
-pub struct Instil {
+pub(crate) struct Instil {
     tables: Arc<Tables>,
     options: Options,
     settings: Settings,
@@ -19,7 +19,7 @@ pub struct Instil {
 
 impl Instil {
     /// Builds the tables, those of strings included.
-    pub fn new(vocab: &Vocab, options: Options, settings: Settings) -> Self {
+    pub(crate) fn new(vocab: &Vocab, options: Options, settings: Settings) -> Self {
         let tables = Tables::new(Arc::new(vocab.clone()));
         tables.prepare(settings.escapes);
         Self { tables, options, settings }
@@ -31,7 +31,7 @@ impl Instil {
     ///
     /// # Errors
     /// The reason why the schema is refused, on one line.
-    pub fn engine(&self, schema: &Value) -> Result<Arc<constraint::Engine>, String> {
+    pub(crate) fn engine(&self, schema: &Value) -> Result<Arc<constraint::Engine>, String> {
         let source = GrammarSource::JsonSchema(schema.clone());
         constraint::Engine::compile(&source, &self.options, self.tables.clone(), self.settings.clone())
             .map_err(|error| error.to_string())
@@ -39,10 +39,6 @@ impl Instil {
 }
 
 impl Engine for Instil {
-    fn name(&self) -> &'static str {
-        "instil"
-    }
-
     fn compile(&mut self, schema: &Value) -> Result<Box<dyn Matcher>, String> {
         let engine = self.engine(schema)?;
         let session = engine.start(None).map_err(|error| error.to_string())?;

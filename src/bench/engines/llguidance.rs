@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use instil_grammar::vocab::{TokenId, TokenKind, Vocab};
 
 /// llguidance with its token trie and slices, built once a vocabulary.
-pub struct Llguidance {
+pub(crate) struct Llguidance {
     factory: ParserFactory,
     options: Option<JsonCompileOptions>,
 }
@@ -42,7 +42,7 @@ impl Llguidance {
 
     /// The same engine with one fixed separator style instead of flexible whitespace.
     #[must_use]
-    pub fn with_separators(mut self, item: &str, key: &str) -> Self {
+    pub(crate) fn with_separators(mut self, item: &str, key: &str) -> Self {
         self.options = Some(JsonCompileOptions {
             item_separator: item.to_owned(),
             key_separator: key.to_owned(),
@@ -56,7 +56,7 @@ impl Llguidance {
     ///
     /// # Errors
     /// llguidance's reason for refusing the schema.
-    pub fn matcher(&self, schema: &Value) -> Result<llguidance::Matcher, String> {
+    pub(crate) fn matcher(&self, schema: &Value) -> Result<llguidance::Matcher, String> {
         let mut schema = schema.clone();
         if let (Some(options), true) = (&self.options, schema.is_object()) {
             options.apply_to(&mut schema);
@@ -71,10 +71,6 @@ impl Llguidance {
 }
 
 impl Engine for Llguidance {
-    fn name(&self) -> &'static str {
-        "llguidance"
-    }
-
     fn compile(&mut self, schema: &Value) -> Result<Box<dyn Matcher>, String> {
         let fresh = self.matcher(schema)?;
         Ok(Box::new(Walker { matcher: fresh.clone(), fresh }))

@@ -12,7 +12,7 @@ use instil_grammar::vocab::{TokenId, Vocab};
 const WHITESPACE: &str = "[ ]?";
 
 /// outlines-core with a vocabulary of raw bytes.
-pub struct Outlines {
+pub(crate) struct Outlines {
     vocabulary: Vocabulary,
     width: usize,
 }
@@ -22,7 +22,7 @@ impl Outlines {
     ///
     /// # Errors
     /// When the vocabulary has no end-of-sequence token.
-    pub fn new(vocab: &Vocab) -> Result<Self> {
+    pub(crate) fn new(vocab: &Vocab) -> Result<Self> {
         let eos = *vocab
             .eos()
             .first()
@@ -38,10 +38,6 @@ impl Outlines {
 }
 
 impl Engine for Outlines {
-    fn name(&self) -> &'static str {
-        "outlines"
-    }
-
     fn compile(&mut self, schema: &Value) -> Result<Box<dyn Matcher>, String> {
         let line = |error: outlines_core::Error| error.to_string().lines().next().unwrap_or("refused").to_owned();
         let regex = json_schema::regex_from_value(schema, Some(WHITESPACE), None).map_err(line)?;

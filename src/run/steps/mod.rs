@@ -32,7 +32,7 @@ use instil_model::tokenizer::{EncodeOptions, Tokenizer};
 
 /// An attempt that is being decoded.
 #[derive(Debug)]
-pub struct Decoding {
+pub(crate) struct Decoding {
     /// Its first draws: row and attempt.
     pub key: StreamKey,
     /// What the plan gives the row.
@@ -53,7 +53,7 @@ pub struct Decoding {
 }
 
 /// What an attempt needs next.
-pub enum Next {
+pub(crate) enum Next {
     /// A completion.
     Request(Box<Request>),
     /// Nothing: it is whole; the reason is that of the rules about single rows, if they turn it down.
@@ -61,7 +61,7 @@ pub enum Next {
 }
 
 /// Prepares requests and reads completions: everything about rows but their order.
-pub struct Steps<'a> {
+pub(crate) struct Steps<'a> {
     /// What the steps belong to.
     pub plan: &'a Plan,
     writer: Reader,
@@ -84,7 +84,7 @@ pub struct Steps<'a> {
 
 /// What a model reads.
 #[derive(Clone)]
-pub struct Reader {
+pub(crate) struct Reader {
     /// Its tokenizer.
     pub tokenizer: Arc<Tokenizer>,
     /// Longest sequence that it reads, in tokens.
@@ -96,7 +96,7 @@ const STREAMS_PER_STEP: u16 = 256;
 
 impl Decoding {
     /// An attempt at the row of `key`, before its first step.
-    pub fn new(key: StreamKey, attributes: Map<String, Value>, set: u32, origin: Option<Origin>) -> Self {
+    pub(crate) fn new(key: StreamKey, attributes: Map<String, Value>, set: u32, origin: Option<Origin>) -> Self {
         Self {
             key,
             attributes,
@@ -112,7 +112,7 @@ impl Decoding {
     }
 
     /// The same, of which every text will be supposed ([`Steps::suppose`]).
-    pub fn supposed(self) -> Self {
+    pub(crate) fn supposed(self) -> Self {
         Self { supposed: true, ..self }
     }
 }
@@ -123,7 +123,7 @@ impl<'a> Steps<'a> {
     ///
     /// # Errors
     /// When the schema cannot be judged by.
-    pub fn new(
+    pub(crate) fn new(
         plan: &'a Plan,
         seeds: &'a Seeds,
         writer: Reader,
@@ -150,12 +150,12 @@ impl<'a> Steps<'a> {
     }
 
     /// The step that a request or completion of this key belongs to.
-    pub fn step_of(&self, key: StreamKey) -> &'a Step {
+    pub(crate) fn step_of(&self, key: StreamKey) -> &'a Step {
         &self.plan.recipe.steps[usize::from(key.step % STREAMS_PER_STEP)]
     }
 
     /// Whether a request of this key is for the judge.
-    pub fn is_for_judge(&self, key: StreamKey) -> bool {
+    pub(crate) fn is_for_judge(&self, key: StreamKey) -> bool {
         self.judge.is_some() && self.step_of(key).output.is_score()
     }
 
@@ -167,7 +167,7 @@ impl<'a> Steps<'a> {
     ///
     /// # Errors
     /// When a template fails, or a step's shortest text exceeds its limit.
-    pub fn begin(&mut self, row: &mut Decoding) -> Result<Next> {
+    pub(crate) fn begin(&mut self, row: &mut Decoding) -> Result<Next> {
         self.proceed(row)
     }
 
@@ -175,7 +175,7 @@ impl<'a> Steps<'a> {
     ///
     /// # Errors
     /// As [`Steps::begin`].
-    pub fn finish(&mut self, row: &mut Decoding, completion: &Completion) -> Result<Next> {
+    pub(crate) fn finish(&mut self, row: &mut Decoding, completion: &Completion) -> Result<Next> {
         let recipe = &self.plan.recipe;
         let step = &recipe.steps[row.step];
         if step.output.is_score() {
@@ -213,7 +213,7 @@ impl<'a> Steps<'a> {
     ///
     /// # Errors
     /// As [`Steps::begin`].
-    pub fn suppose(&mut self, row: &mut Decoding, value: Value) -> Result<Next> {
+    pub(crate) fn suppose(&mut self, row: &mut Decoding, value: Value) -> Result<Next> {
         let step = &self.plan.recipe.steps[row.step];
         match &step.output {
             Output::Score(scale) => {

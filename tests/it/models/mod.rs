@@ -260,7 +260,7 @@ fn a_hub_that_is_down_gives_way_within_seconds() {
     for expected in [
         "hub toys/toy at 01234567: cannot be reached (Connection refused",
         "Python package toy-model==1.0: cannot run no-such-python -m pip",
-        "--model PATH",
+        "give a file with `model` PATH",
         "HF_ENDPOINT",
         "pip",
     ] {

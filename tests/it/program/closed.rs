@@ -72,7 +72,7 @@ fn place() -> Place {
     place.write("seeds.jsonl", "{\"instruction\": \"Describe moss.\"}\n{\"instruction\": \"Describe a vine.\"}\n");
     place.write(
         "answer.yaml",
-        "name: answer\nschema: instruction-response\nseeds: {keep: true}\nsteps:\n  - {field: response, form: chat, \
+        "name: answer\nschema: any\nseeds: {keep: true}\nsteps:\n  - {field: response, form: chat, \
          prompt: '{{ seed.instruction }}', output: {text: {}}}\n",
     );
     place.write("bench.json", json!({"prompt": "On {topic}:", "topics": ["bread"], "schema": true}).to_string());

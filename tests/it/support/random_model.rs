@@ -3,10 +3,7 @@
 use half::f16;
 use instil_model::gguf::{Array, GgmlType, Gguf, Metadata, Value};
 
-#[path = "gguf_writer.rs"]
-pub mod write;
-
-use write::{Tensor, to_bytes};
+use super::gguf_writer::{Tensor, to_bytes};
 
 pub const VOCABULARY: usize = 99;
 pub const CONTEXT: usize = 256;

@@ -160,11 +160,6 @@ impl Compiler {
             Backend::Outlines => Ok(Arc::new(OutlinesConstraint::new(source, self.tables.vocab())?)),
         }
     }
-
-    /// Which engine this is.
-    pub fn backend(&self) -> Backend {
-        self.backend
-    }
 }
 
 /// How one keyword of a schema is enforced.

@@ -221,20 +221,6 @@ impl Classes {
             content_of,
         }
     }
-
-    /// Bytes of memory held, roughly.
-    pub(crate) fn size_bytes(&self) -> usize {
-        let groups: usize = self
-            .groups
-            .iter()
-            .map(|group| group.tokens.len() * 4 + group.bits.as_ref().map_or(0, |bits| bits.len() * 4) + 48)
-            .sum();
-        groups
-            + self.below.len() * size_of::<Below>()
-            + self.order.len() * (4 + size_of::<Letters>())
-            + self.content_of.len() * 4
-            + self.contents.size_bytes()
-    }
 }
 
 /// The classes of a token's characters; none where it ends within an escape, or within a character that may yet be one

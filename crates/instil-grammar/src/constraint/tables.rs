@@ -80,7 +80,7 @@ impl Tables {
 
     /// Builds the tables, and says how the model's tokenizer cuts a text, for [`Session::forced`](super::Session::forced).
     /// Without it the longest token is taken at each place, which is near to but not quite what byte-pair merging gives.
-    pub(crate) fn with_tokenizer(vocab: Arc<Vocab>, tokenise: Option<Arc<Tokenise>>) -> Arc<Self> {
+    pub fn with_tokenizer(vocab: Arc<Vocab>, tokenise: Option<Arc<Tokenise>>) -> Arc<Self> {
         let mut tokens: Vec<(&[u8], TokenId)> = usable(&vocab).map(|(id, bytes)| (bytes, id)).collect();
         tokens.sort_unstable();
         let mut twins = vec![NONE; vocab.len()];
@@ -154,12 +154,6 @@ impl Tables {
     /// Builds what strings with these escapes need, which is else done on first use.
     pub fn prepare(&self, escapes: Escapes) {
         let _ = self.strings(escapes);
-    }
-
-    /// Bytes of memory held, roughly.
-    pub fn size_bytes(&self) -> usize {
-        let sets: usize = self.strings.iter().filter_map(OnceLock::get).map(StringSets::size_bytes).sum();
-        self.trie.size_bytes() + self.twins.len() * 4 + sets
     }
 }
 
@@ -264,15 +258,6 @@ impl StringSets {
     /// What follows when a free string opens at a trie node.
     pub(crate) fn entry(&self, node: u32) -> Option<&StringEntry> {
         self.entries.get(&node)
-    }
-
-    fn size_bytes(&self) -> usize {
-        let entries: usize = self.entries.values().map(|e| e.inside.len() * 8 + e.crossing.len() * 12 + 64).sum();
-        self.inside.len() * self.inside[0].len() * 4
-            + self.chars.len() * 6
-            + entries
-            + self.suffixes.size_bytes()
-            + self.classes.size_bytes()
     }
 }
 

@@ -114,11 +114,6 @@ impl Trie {
             open.extend(node.first..node.first + u32::from(node.children));
         }
     }
-
-    /// Bytes of memory held.
-    pub(crate) fn size_bytes(&self) -> usize {
-        self.nodes.len() * (size_of::<Node>() + 1) + 1024
-    }
 }
 
 #[cfg(test)]

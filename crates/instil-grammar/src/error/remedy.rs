@@ -29,9 +29,6 @@ pub mod setting {
     pub const MAX_TOKENS: Setting = Setting::new("max_tokens");
     /// The constraint engine.
     pub const ENGINE: Setting = Setting::new("engine");
-
-    /// All of them.
-    pub const ALL: &[Setting] = &[MAX_TOKENS, ENGINE];
 }
 
 /// What helps.

@@ -97,7 +97,8 @@ impl Automaton {
     }
 
     /// The state after one more byte.
-    pub fn next(&mut self, languages: &mut Languages, state: StateId, byte: u8) -> StateId {
+    #[cfg(test)]
+    pub(crate) fn next(&mut self, languages: &mut Languages, state: StateId, byte: u8) -> StateId {
         let row = self.row_of[state as usize];
         if row != UNKNOWN {
             let next = self.rows[row as usize][byte as usize];
@@ -237,7 +238,7 @@ impl Automaton {
     }
 
     /// True when what was read is a word.
-    pub fn accepts(&self, state: StateId) -> bool {
+    pub(crate) fn accepts(&self, state: StateId) -> bool {
         self.accepts[state as usize]
     }
 

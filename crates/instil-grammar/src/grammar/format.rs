@@ -147,7 +147,7 @@ impl Format {
     }
 
     /// Its language, and whether that is all there is to it; else [`Format::check`] decides.
-    pub fn language(self, languages: &mut Languages) -> (ExprId, bool) {
+    pub(crate) fn language(self, languages: &mut Languages) -> (ExprId, bool) {
         static PARSED: [OnceLock<Pattern>; FORMATS.len()] = [const { OnceLock::new() }; FORMATS.len()];
         if self == Self::Regex {
             return (ANY, false);
@@ -183,7 +183,7 @@ impl Format {
     }
 
     /// What its language leaves out and [`Format::check`] decides: host names with a label in `xn--` form.
-    pub fn extension(self, languages: &mut Languages) -> ExprId {
+    pub(crate) fn extension(self, languages: &mut Languages) -> ExprId {
         let Self::Hostname = self else { return NONE };
         let encoded = "xn--[A-Za-z0-9-]{0,58}[A-Za-z0-9]";
         let source = format!(r"(?:(?:{LABEL}|{encoded})\.)*{encoded}(?:\.(?:{LABEL}|{encoded}))*");
@@ -194,7 +194,7 @@ impl Format {
     }
 
     /// Exact check, where the language alone does not decide.
-    pub fn check(self, text: &str) -> bool {
+    pub(crate) fn check(self, text: &str) -> bool {
         match self {
             Self::Hostname => text.split('.').filter_map(|label| label.strip_prefix("xn--")).all(|encoded| {
                 let decoded = decode_punycode(encoded);

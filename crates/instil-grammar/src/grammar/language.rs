@@ -23,11 +23,11 @@ use super::charset::CharSet;
 /// Index of an expression.
 pub(crate) type ExprId = u32;
 /// The empty language.
-pub const NONE: ExprId = 0;
+pub(crate) const NONE: ExprId = 0;
 /// Every string.
 pub(crate) const ANY: ExprId = 1;
 /// The empty string alone.
-pub const EPSILON: ExprId = 2;
+pub(crate) const EPSILON: ExprId = 2;
 /// Any one character.
 const FULL: ExprId = 3;
 /// No upper bound.
@@ -245,7 +245,7 @@ impl Languages {
     }
 
     /// Outer bounds of the length in characters.
-    pub fn length(&self, e: ExprId) -> (u32, u32) {
+    pub(crate) fn length(&self, e: ExprId) -> (u32, u32) {
         match self.nodes[e as usize] {
             Expr::Words { .. } => self.words_length(e),
             _ => self.info[e as usize].length,
@@ -408,7 +408,7 @@ impl Languages {
     }
 
     /// Exactly this text.
-    pub fn text(&mut self, text: &str) -> ExprId {
+    pub(crate) fn text(&mut self, text: &str) -> ExprId {
         let mut chars = text.chars();
         match (chars.next(), chars.next()) {
             (None, _) => EPSILON,
@@ -428,7 +428,7 @@ impl Languages {
     }
 
     /// `a` then `b`.
-    pub fn concat(&mut self, mut a: ExprId, b: ExprId) -> ExprId {
+    pub(crate) fn concat(&mut self, mut a: ExprId, b: ExprId) -> ExprId {
         if let Expr::Concat(..) = self.nodes[a as usize] {
             let mut heads = Vec::new();
             while let Expr::Concat(head, tail) = self.nodes[a as usize] {
@@ -445,7 +445,7 @@ impl Languages {
     }
 
     /// All of them, one after the other.
-    pub fn sequence(&mut self, parts: &[ExprId]) -> ExprId {
+    pub(crate) fn sequence(&mut self, parts: &[ExprId]) -> ExprId {
         parts.iter().rev().fold(EPSILON, |rest, &part| self.concat(part, rest))
     }
 
@@ -515,7 +515,7 @@ impl Languages {
     }
 
     /// `e` repeated between `min` and `max` times ([`INFINITE`]: no bound).
-    pub fn repeat(&mut self, e: ExprId, min: u32, max: u32) -> ExprId {
+    pub(crate) fn repeat(&mut self, e: ExprId, min: u32, max: u32) -> ExprId {
         let min = if self.nullable(e) { 0 } else { min };
         match (e, min, max) {
             (_, min, max) if min > max => NONE,
@@ -549,7 +549,7 @@ impl Languages {
     }
 
     /// Gives a name made by [`Languages::fix`] its definition.
-    pub fn define(&mut self, fix: ExprId, body: ExprId) {
+    pub(crate) fn define(&mut self, fix: ExprId, body: ExprId) {
         if let Expr::Fix(name) = self.nodes[fix as usize] {
             self.fixes[name as usize] = body;
         }

@@ -75,7 +75,7 @@ impl Program {
 
     /// Somewhere the search whether a text can still be completed was given up, and a completion assumed: texts may
     /// come to a dead end. Depends on the source alone; looks no further into languages than [`Self::report`] does.
-    pub fn assumed(&self) -> bool {
+    pub(crate) fn assumed(&self) -> bool {
         *self.inner.assumed.get_or_init(|| {
             let mut expansion = self.expand();
             match expansion.root() {

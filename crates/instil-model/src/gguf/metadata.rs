@@ -59,7 +59,7 @@ impl Metadata {
     }
 
     /// The file the values come from.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -80,7 +80,7 @@ impl Metadata {
     }
 
     /// The value of a key.
-    pub fn get(&self, key: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
         self.by_key.get(key).map(|&index| &self.entries[index].1)
     }
 
@@ -127,7 +127,7 @@ impl Metadata {
     ///
     /// # Errors
     /// When the key is missing or holds something else.
-    pub fn f32(&self, key: &str) -> Result<f32> {
+    pub(crate) fn f32(&self, key: &str) -> Result<f32> {
         self.required(key, self.opt_f32(key)?)
     }
 

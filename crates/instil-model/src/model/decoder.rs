@@ -49,7 +49,7 @@ impl Decoder {
     }
 
     /// Whether the kernels can compute heads of this width.
-    pub fn supports(architecture: &Architecture) -> bool {
+    pub(crate) fn supports(architecture: &Architecture) -> bool {
         architecture.head_dim.is_multiple_of(LANES)
     }
 

@@ -57,7 +57,7 @@ impl Rotary {
     /// Cosines and sines of all known positions, `(positions, rotary_dims / 2)` each, as layers turn by them
     /// that are local or not.
     #[cfg(feature = "cuda")]
-    pub fn tables(&self, is_local: bool) -> (&[f32], &[f32]) {
+    pub(crate) fn tables(&self, is_local: bool) -> (&[f32], &[f32]) {
         let angles = self.local.as_ref().filter(|_| is_local).unwrap_or(&self.global);
         (&angles.cosines, &angles.sines)
     }

@@ -30,7 +30,7 @@ impl Languages {
     }
 
     /// Any of them.
-    pub fn or(&mut self, items: Vec<ExprId>) -> ExprId {
+    pub(crate) fn or(&mut self, items: Vec<ExprId>) -> ExprId {
         self.or_factored(items, 32)
     }
 
@@ -156,7 +156,7 @@ impl Languages {
     }
 
     /// All of them.
-    pub fn and(&mut self, items: Vec<ExprId>) -> ExprId {
+    pub(crate) fn and(&mut self, items: Vec<ExprId>) -> ExprId {
         let mut flat = Vec::with_capacity(items.len());
         for item in items {
             match &self.nodes[item as usize] {
@@ -363,7 +363,7 @@ impl Languages {
     }
 
     /// Every string that is not in `e`.
-    pub fn not(&mut self, e: ExprId) -> ExprId {
+    pub(crate) fn not(&mut self, e: ExprId) -> ExprId {
         match self.nodes[e as usize] {
             Expr::None => ANY,
             Expr::Any => NONE,

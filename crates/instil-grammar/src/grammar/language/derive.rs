@@ -10,7 +10,7 @@ use super::{ANY, Branch, EPSILON, Expr, ExprId, FULL, Frontier, INFINITE, Langua
 
 impl Languages {
     /// The rests of the words that start with `c`.
-    pub fn derive(&mut self, e: ExprId, c: u32) -> ExprId {
+    pub(crate) fn derive(&mut self, e: ExprId, c: u32) -> ExprId {
         match self.nodes[e as usize].clone() {
             Expr::None | Expr::Epsilon => NONE,
             Expr::Any => ANY,
@@ -100,7 +100,7 @@ impl Languages {
     }
 
     /// True when the text is a word of the language.
-    pub fn matches(&mut self, e: ExprId, text: &str) -> bool {
+    pub(crate) fn matches(&mut self, e: ExprId, text: &str) -> bool {
         match self.nodes[e as usize] {
             Expr::Any => return true,
             Expr::Words { set, low, high, depth } => {

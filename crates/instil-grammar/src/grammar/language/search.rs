@@ -81,7 +81,7 @@ enum Visit {
 
 impl Languages {
     /// True when the language has no word.
-    pub fn is_empty(&mut self, e: ExprId) -> bool {
+    pub(crate) fn is_empty(&mut self, e: ExprId) -> bool {
         if self.info[e as usize].positive {
             return e == NONE;
         }
@@ -527,7 +527,7 @@ impl Languages {
     }
 
     /// All words, where there are at most `limit` of them and they are short.
-    pub fn finite(&mut self, e: ExprId, limit: usize) -> Option<Vec<String>> {
+    pub(crate) fn finite(&mut self, e: ExprId, limit: usize) -> Option<Vec<String>> {
         const LONGEST: u32 = 64;
         match self.nodes[e as usize] {
             Expr::Words { low, high, .. } if (high - low) as usize <= limit => {

@@ -71,7 +71,7 @@ pub(super) struct Attend<'a> {
 
 impl Kernels {
     /// Whether heads of this width, so many to a key head, can be computed.
-    pub fn fit(head_dim: usize, group: usize) -> bool {
+    pub(crate) fn fit(head_dim: usize, group: usize) -> bool {
         head_dim.is_multiple_of(8) && (WARPS + 1) * group * head_dim * size_of::<f32>() <= SHARED_BYTES
     }
 
@@ -141,7 +141,7 @@ impl Kernels {
         Ok(())
     }
 
-    pub fn place(&self, place: &mut Place) -> Candle<()> {
+    pub(crate) fn place(&self, place: &mut Place) -> Candle<()> {
         let (heads, kv_heads, none) = (place.heads.0 as i32, place.heads.1 as i32, 0u64);
         let (biased, normed) = (i32::from(place.bias.is_some()), i32::from(place.norms.is_some()));
         let turned = place.angles.map_or(0, |angles| angles.2 as i32);
@@ -229,7 +229,7 @@ impl Kernels {
     }
 
     /// `to (count, outputs) = scale · from (count, inputs) · weight (outputs, inputs)ᵀ + keep · to`.
-    pub fn product(
+    pub(crate) fn product(
         &self,
         weight: &CudaSlice<u16>,
         (outputs, inputs): (usize, usize),

@@ -90,14 +90,14 @@ impl Team {
     }
 
     /// Number of threads.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.shared.size
     }
 
     /// Lets members run `job`, and returns when all its phases are over and nobody runs it any more.
     /// A member that comes late joins in the middle, or not at all.
     #[expect(clippy::transmute_ptr_to_ptr, reason = "no cast extends a lifetime")]
-    pub fn run(&mut self, job: &(dyn Fn(&Member) + Sync)) {
+    pub(crate) fn run(&mut self, job: &(dyn Fn(&Member) + Sync)) {
         let shared = &*self.shared;
         for counter in shared.taken.iter().chain(&shared.done) {
             counter.0.store(0, Ordering::Relaxed);
@@ -137,7 +137,7 @@ impl Member<'_> {
     /// Runs the pieces `0..count` of a phase, shared out among the members, then waits until all of
     /// them are done. Each phase of a job has a number of its own, and all members go through the
     /// same phases with the same counts.
-    pub fn share(&self, phase: usize, count: usize, mut piece: impl FnMut(usize)) {
+    pub(crate) fn share(&self, phase: usize, count: usize, mut piece: impl FnMut(usize)) {
         let shared = self.shared;
         let mut own = 0;
         for turn in 0..shared.size {
