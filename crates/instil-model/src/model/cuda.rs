@@ -150,7 +150,7 @@ pub struct CudaDecoder {
 impl CudaDecoder {
     /// Whether the kernels compute this model: heads whose queries fit the memory that a block of threads shares,
     /// inputs that are normed, norms of queries over one head, and biases on nothing but queries, keys and values.
-    pub(crate) fn supports(a: &Architecture, file: &dyn Checkpoint) -> bool {
+    pub fn supports(a: &Architecture, file: &dyn Checkpoint) -> bool {
         let layout = Layout { architecture: a, file };
         let biased = |section: Section, role| section.map(role).bias.is_some();
         Kernels::fit(a.head_dim, a.heads / a.kv_heads)
