@@ -66,7 +66,7 @@ pub(super) fn run(arguments: &ValidateArguments, console: &Console) -> Result<An
             Some(Estimate::of(&plan, &seeds, &mut steps)?)
         }
     };
-    let assignments = plan.recipe.assignments(plan.seed).map_err(|fault| fault.as_usage(&plan.recipe.name))?;
+    let assignments = plan.recipe.assignments(plan.seed).map_err(|fault| fault.into_usage(&plan.recipe.name))?;
     let cells: Vec<(Value, f64)> =
         assignments.shares().filter(|(_, share)| *share > 0.0).map(|(cell, share)| (json!(cell), share)).collect();
     let speed = speed::known(model.name());

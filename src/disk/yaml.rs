@@ -36,7 +36,7 @@ impl Fault {
     }
 
     /// The error for a plan that came from no file; `origin` names what is at fault.
-    pub(crate) fn as_usage(self, origin: &str) -> Error {
+    pub(crate) fn into_usage(self, origin: &str) -> Error {
         let place = self.at.trim_start_matches('/').replace('/', ".");
         let place = if place.is_empty() { String::new() } else { format!(", {place}") };
         Error::usage(format!("{origin}{place}: {}", self.what), self.remedy)

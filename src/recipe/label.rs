@@ -44,13 +44,13 @@ pub(crate) fn label(attributes: &[Attribute], observed: Observed, examples: Vec<
     }))
     .expect("the skeleton is a recipe");
     let recipe = Recipe { steps, ..recipe };
-    recipe.check().map_err(|fault| fault.as_usage("label"))?;
+    recipe.check().map_err(|fault| fault.into_usage("label"))?;
     Ok(recipe)
 }
 
 fn step(attribute: &Attribute, observed: Observed, examples: &[Map<String, Value>]) -> Result<Step> {
     let name = &attribute.name;
-    attribute.check(&[], "").map_err(|fault| fault.as_usage(&format!("attribute {name}")))?;
+    attribute.check(&[], "").map_err(|fault| fault.into_usage(&format!("attribute {name}")))?;
     let values: Vec<String> = attribute.all_values().map(plain).collect();
     if attribute.is_continuous() || values.len() < 2 || values.len() > MOST_VALUES {
         let what = format!("attribute {name} has {} values to choose from", values.len());

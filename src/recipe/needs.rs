@@ -71,7 +71,7 @@ impl<'a> Dealer<'a> {
             std::collections::hash_map::Entry::Vacant(new) => {
                 let attributes = without(&recipe.attributes, &new.key().1);
                 let dealt = Assignments::new(attributes, &recipe.quotas, recipe.balance, self.seed);
-                new.insert(dealt.map_err(|fault| fault.as_usage(&recipe.name))?)
+                new.insert(dealt.map_err(|fault| fault.into_usage(&recipe.name))?)
             }
         };
         Ok(Some(group.deal(row)))

@@ -58,7 +58,7 @@ impl Estimate {
         };
         let mut shared: Vec<(usize, u32)> = Vec::new();
         let mut prompt_tokens = 0;
-        let assignments = plan.recipe.assignments(plan.seed).map_err(|fault| fault.as_usage(&plan.recipe.name))?;
+        let assignments = plan.recipe.assignments(plan.seed).map_err(|fault| fault.into_usage(&plan.recipe.name))?;
         let rows = plan.rows.min(ROWS_TRIED);
         for (row, attributes) in (0..rows).zip(assignments) {
             let set = plan.recipe.example_set_of(plan.seed, row);

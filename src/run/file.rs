@@ -211,7 +211,7 @@ impl Source {
         let file = &self.file;
         let in_file = |fault: Fault| {
             if self.path.as_os_str().is_empty() {
-                return fault.as_usage("the run");
+                return fault.into_usage("the run");
             }
             fault.in_file(&self.path, &self.text)
         };
@@ -302,7 +302,7 @@ impl Source {
                 recipe.resolve(self.folder())?;
                 recipe.check().map_err(|fault| {
                     if self.path.as_os_str().is_empty() {
-                        return fault.as_usage("the recipe");
+                        return fault.into_usage("the recipe");
                     }
                     fault.under("/recipe").in_file(&self.path, &self.text)
                 })?;

@@ -62,7 +62,7 @@ impl Gaps {
         }
         gaps.held = counts.into_values().collect();
         let assignments = recipe.assignments(seed).and_then(|dealt| dealt.beside(&gaps.held));
-        let mut assignments = assignments.map_err(|fault| fault.as_usage(&recipe.name))?;
+        let mut assignments = assignments.map_err(|fault| fault.into_usage(&recipe.name))?;
         gaps.before = assignments.total_variation();
         gaps.after = gaps.before;
         while rows.map_or(gaps.after > CLOSE && gaps.lacking < MOST_ROWS, |rows| gaps.lacking < rows) {

@@ -138,7 +138,7 @@ impl<'a> Rows<'a> {
         directory: &'a mut RunDirectory,
         embedder: Option<Arc<Embedder>>,
     ) -> Result<Self> {
-        let assignments = plan.recipe.assignments(plan.seed).map_err(|fault| fault.as_usage(&plan.recipe.name))?;
+        let assignments = plan.recipe.assignments(plan.seed).map_err(|fault| fault.into_usage(&plan.recipe.name))?;
         let shard = plan.shard;
         let dealer = Dealer::new(&plan.recipe, plan.seed);
         let coming = (0..plan.row_limit()).zip(assignments).filter(move |(row, _)| shard.is_none_or(|s| s.holds(*row)));

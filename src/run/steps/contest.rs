@@ -66,7 +66,7 @@ impl Contest {
 
     /// The attempt with the highest score, of equals the first; where all texts were turned down, the first with its
     /// reason.
-    pub(super) fn best(self) -> Result<Attempt, (Attempt, Reason)> {
+    pub(super) fn best(self) -> Result<Attempt, Box<(Attempt, Reason)>> {
         let mut best: Option<(f64, Attempt)> = None;
         let mut first_failure = None;
         for text in self.texts {
@@ -82,7 +82,7 @@ impl Contest {
         }
         match (best, first_failure) {
             (Some((_, attempt)), _) => Ok(attempt),
-            (None, Some(failure)) => Err(failure),
+            (None, Some(failure)) => Err(Box::new(failure)),
             (None, None) => unreachable!("a contest has at least one text"),
         }
     }

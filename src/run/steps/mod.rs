@@ -304,7 +304,10 @@ impl<'a> Steps<'a> {
                 row.step = judged_at.map_or(row.step, |at| at + 1);
                 None
             }
-            Err((attempt, reason)) => Some(Next::Ended(Box::new(attempt), Some(reason))),
+            Err(failure) => {
+                let (attempt, reason) = *failure;
+                Some(Next::Ended(Box::new(attempt), Some(reason)))
+            }
         }
     }
 
