@@ -1,7 +1,7 @@
 //! What a model is: one TOML manifest, read and checked.
 //!
 //! A manifest names the files of a model with their sizes and sums, the sources to get them from
-//! in order, and what a prompt has to know. This file only reads; [`super::catalog`] finds
+//! in order, and what a prompt has to know. This file only reads; [`super::Catalog`] finds
 //! manifests and [`super::source`] gets the files. The manifest is trusted no more than any other
 //! file: names that could leave a directory or read as an option are refused here.
 

@@ -238,7 +238,7 @@ impl Automaton {
     }
 
     /// True when what was read is a word.
-    pub(crate) fn accepts(&self, state: StateId) -> bool {
+    pub fn accepts(&self, state: StateId) -> bool {
         self.accepts[state as usize]
     }
 

@@ -100,7 +100,7 @@ impl Languages {
     }
 
     /// True when the text is a word of the language.
-    pub(crate) fn matches(&mut self, e: ExprId, text: &str) -> bool {
+    pub fn matches(&mut self, e: ExprId, text: &str) -> bool {
         match self.nodes[e as usize] {
             Expr::Any => return true,
             Expr::Words { set, low, high, depth } => {
