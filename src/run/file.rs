@@ -126,6 +126,14 @@ pub(crate) fn schema() -> Value {
     schema.to_value()
 }
 
+/// Whether the run file at `path` can be made a plan.
+///
+/// # Errors
+/// When it cannot be read or resolved, with the line.
+pub fn check(path: &Path) -> Result<()> {
+    Source::read(path)?.resolve().map(drop)
+}
+
 /// A run file with its text, so that findings can name their lines.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Source {

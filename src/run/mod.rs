@@ -10,7 +10,7 @@ pub(crate) mod directory;
 pub(crate) mod driver;
 pub mod estimate;
 pub(crate) mod event;
-pub(crate) mod file;
+pub mod file;
 pub(crate) mod fill;
 pub mod ledger;
 pub(crate) mod merge;
