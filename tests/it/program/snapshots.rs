@@ -9,8 +9,9 @@ use super::{Place, combine, fixture};
 fn commands(place: &Place) -> Vec<String> {
     let help = place.run(&["--help"]).succeeded().stdout;
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    let names: Vec<String> =
-        listed.filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next().map(str::to_owned)).collect();
+    // A description that goes on in the next line stands further in.
+    let named = listed.filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
+    let names: Vec<String> = named.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect();
     names.into_iter().filter(|name| name != "help").collect()
 }
 
