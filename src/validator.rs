@@ -1,4 +1,4 @@
-//! Validates finished values against a schema: the last word before a row is written.
+//! Reads JSON Schemas, and validates finished values against them: the last word before a row is written.
 
 use std::path::Path;
 

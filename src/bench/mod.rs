@@ -1,7 +1,7 @@
 //! What the benches measure, and how: the MaskBench protocol for constraint engines.
 //!
-//! This room knows the protocol, not the flags: `cli` and `examples/masks.rs` parse flags, build an
-//! [`masks::Engine`] and print. The way of the data:
+//! This room knows the protocol, not the flags: `cli` parses flags, builds an [`masks::Engine`] and prints. The way of
+//! the data:
 //!
 //! - [`input`] reads `.json`, `.jsonl` and `.jsonl.gz` files into [`input::BenchFile`]s, whose instances are
 //!   slices of the text they stand in, never reprinted values.
