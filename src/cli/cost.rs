@@ -101,7 +101,7 @@ pub(super) fn measure(schema: &Value, vocabulary: String, vocab: Arc<Vocab>, set
             }
             let token = allowed[key.below(step, allowed.len())];
             session.advance(token).map_err(|cause| Error::usage(cause.to_string(), "report this schema"))?;
-            if session.is_finished() {
+            if session.is_finished() || begun.elapsed() > TIME {
                 break;
             }
         }

@@ -221,6 +221,8 @@ fn schemas() -> Vec<Value> {
         ambiguous(),
         json!({"$ref": "#/$defs/n", "$defs": {"n": {"type": "object", "properties": {"a": {"$ref": "#/$defs/n"}, "b": {"type": "integer"}}, "minProperties": 1, "additionalProperties": false}}}),
         json!({"type": "object", "properties": {"a": {}, "b": {}, "c": {}}, "dependentRequired": {"a": ["c"]}, "maxProperties": 2, "additionalProperties": false}),
+        json!({"type": "object", "minProperties": 9}),
+        json!({"type": "array", "minItems": 3, "items": {"type": "object", "minProperties": 3}}),
     ]
 }
 
@@ -489,6 +491,37 @@ fn what_must_nest_too_deep_is_refused() {
     let engine = Engine::compile(&source, &Options::default(), Tables::new(vocab()), Settings::default());
     let told = engine.err().map(|error| error.to_string());
     assert!(told.is_some_and(|told| told.contains("1024 levels")));
+}
+
+#[test]
+fn what_is_included_twice_is_met_once() {
+    // Two to the fortieth inclusions.
+    let mut definitions = serde_json::Map::from_iter([("0".to_owned(), json!({"type": "string"}))]);
+    for level in 1..40 {
+        let below = json!({"$ref": format!("#/$defs/{}", level - 1)});
+        definitions.insert(level.to_string(), json!({"allOf": [below, below]}));
+    }
+    let engine = json_engine(json!({"$ref": "#/$defs/39", "$defs": definitions}), Settings::default());
+    assert!(accepts(&engine, r#""a""#) && !accepts(&engine, "1"));
+}
+
+#[test]
+fn a_member_costs_what_its_neighbours_cost() {
+    let names: Vec<String> = (0..3000).map(|at| format!("p{at}")).collect();
+    let properties: serde_json::Map<_, _> = names.iter().map(|name| (name.clone(), json!({"type": "null"}))).collect();
+    let schema = json!({"type": "object", "properties": properties, "required": names, "additionalProperties": false});
+    let engine = json_engine(schema, Settings { whitespace: Whitespace::Compact, ..Settings::default() });
+    let mut session = engine.start(Some(engine.min_tokens())).expect("the least");
+    let begun = std::time::Instant::now();
+    while !session.is_finished() {
+        let mut ids = Vec::new();
+        session.mask().for_each(|id| ids.push(id));
+        session.advance(*ids.iter().max().expect("a way on")).expect("it is in the mask");
+    }
+    // Where each member costs what all that are left cost, it takes minutes.
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    let value: Value = serde_json::from_slice(session.text()).expect("JSON");
+    assert_eq!(value.as_object().map(serde_json::Map::len), Some(3000));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::expand::Expansion;
 use super::keyword::Keyword;
@@ -124,7 +124,7 @@ impl Expansion {
             }
             let mut schemas = Vec::new();
             for signed in self.conjuncts(node).iter().filter(|_| assumed) {
-                self.gather(signed.schema(), &mut schemas, &mut Vec::new());
+                self.gather(signed.schema(), &mut schemas, &mut FxHashSet::default());
             }
             for (_, schema) in schemas {
                 for name in
