@@ -13,7 +13,7 @@ use crate::bench::{cold, engines};
 use crate::{Error, Result};
 use clap::Args;
 use instil_grammar::constraint::{Escapes, Settings};
-use instil_grammar::grammar::{NumberStyle, Options};
+use instil_grammar::grammar::{Options, Style};
 use instil_model::tokenizer::{EncodeOptions, Tokenizer};
 use serde_json::Value;
 
@@ -233,8 +233,8 @@ fn make(bench: &MasksBench, engine: &str, tokenizer: &Tokenizer) -> Result<Box<d
     match engine {
         "instil" => {
             let numbers = match bench.numbers {
-                Numbers::Flexible => NumberStyle::Flexible,
-                Numbers::Any => NumberStyle::Any,
+                Numbers::Flexible => Style::Flexible,
+                Numbers::Any => Style::Any,
             };
             let options = Options { numbers };
             Ok(Box::new(engines::instil::Instil::new(vocab, options, bench.settings(Escapes::Any))))

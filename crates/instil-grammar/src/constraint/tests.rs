@@ -1,12 +1,14 @@
 //! The engine against itself: masks from tables and shortcuts say what reading byte by byte says, and
 //! every walk within a limit ends in time.
 
+mod natural;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::{Engine, Escapes, KeyOrder, Session, Settings, Tables, Whitespace};
-use crate::grammar::{GrammarSource, NumberStyle, Options, TextBounds};
+use crate::grammar::{GrammarSource, Options, Style, TextBounds};
 use crate::vocab::{TokenId, TokenKind, Vocab};
 
 /// Every byte, and tokens that cross every border there is.
@@ -85,8 +87,8 @@ fn vocab() -> Arc<Vocab> {
 }
 
 fn engine(source: &GrammarSource, settings: Settings) -> Arc<Engine> {
-    let numbers = if settings.escapes == Escapes::Any { NumberStyle::Flexible } else { NumberStyle::Canonical };
-    Engine::compile(source, &Options { numbers }, Tables::new(vocab()), settings).expect("it compiles")
+    let numbers = if settings.escapes == Escapes::Any { Style::Flexible } else { Style::Canonical };
+    Engine::compile(source, &Options { style: numbers }, Tables::new(vocab()), settings).expect("it compiles")
 }
 
 fn json_engine(schema: Value, settings: Settings) -> Arc<Engine> {
@@ -165,8 +167,9 @@ fn patterns_say_what_bytes_say() {
         json!({"not": {"enum": ["a", "aa", "a1: Z"]}}),
     ] {
         let source = GrammarSource::JsonSchema(json!({"allOf": [{"type": "string"}, schema]}));
-        for (settings, numbers) in [(Settings::default(), NumberStyle::Canonical), (any(), NumberStyle::Flexible)] {
-            let engine = Engine::compile(&source, &Options { numbers }, tables.clone(), settings).expect("it compiles");
+        for (settings, numbers) in [(Settings::default(), Style::Canonical), (any(), Style::Flexible)] {
+            let engine =
+                Engine::compile(&source, &Options { style: numbers }, tables.clone(), settings).expect("it compiles");
             for limit in [None, Some(engine.min_tokens() + 12)] {
                 let mut session = engine.start(limit).expect("no limit, or a wide one");
                 for _ in 0..14 {
@@ -269,7 +272,11 @@ fn walks_end_within_their_limit() {
         let validator = jsonschema::options().should_validate_formats(true).build(&schema).expect("a schema");
         for whitespace in [Whitespace::Compact, Whitespace::Spaced, Whitespace::Pretty] {
             for key_order in [KeyOrder::Schema, KeyOrder::Any] {
-                let engine = json_engine(schema.clone(), Settings { whitespace, key_order, ..Settings::default() });
+                let style = if whitespace == Whitespace::Compact { Style::Natural } else { Style::Canonical };
+                let source = GrammarSource::JsonSchema(schema.clone());
+                let settings = Settings { whitespace, key_order, ..Settings::default() };
+                let engine =
+                    Engine::compile(&source, &Options { style }, Tables::new(vocab()), settings).expect("it compiles");
                 let least = engine.min_tokens();
                 assert!(engine.start(Some(least - 1)).is_err());
                 for walk in 0..12 {

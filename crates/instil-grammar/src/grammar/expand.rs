@@ -326,7 +326,7 @@ impl Expansion {
         }
     }
 
-    /// The schema and those that it includes by `allOf` and `$ref`.
+    /// The schema after those that it includes by `allOf` and `$ref`: members come in the order a person reads.
     pub(super) fn gather(
         &self,
         id: SchemaId,
@@ -337,7 +337,6 @@ impl Expansion {
             return;
         }
         let schema = self.schema(id);
-        schemas.push((id, schema.clone()));
         for keyword in &schema.keywords {
             match keyword {
                 Keyword::AllOf(AllOf(list)) => list.iter().for_each(|&inner| self.gather(inner, schemas, seen)),
@@ -345,5 +344,6 @@ impl Expansion {
                 _ => {}
             }
         }
+        schemas.push((id, schema));
     }
 }
