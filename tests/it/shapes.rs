@@ -15,7 +15,7 @@ use serde_json::Value;
 use session::Engines;
 
 fn options() -> Options {
-    Options { numbers: Style::Any }
+    Options { style: Style::Any }
 }
 
 /// Whether the engine takes each value as text; `None` when it refuses the schema.

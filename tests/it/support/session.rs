@@ -28,7 +28,7 @@ impl Engines {
     pub fn of(&self, schema: &Value, numbers: Style, whitespace: Whitespace) -> Result<Arc<Engine>> {
         let settings = Settings { whitespace, key_order: KeyOrder::Any, escapes: Escapes::Any, ..Settings::default() };
         let source = GrammarSource::JsonSchema(schema.clone());
-        Engine::compile(&source, &Options { numbers }, self.tables.clone(), settings)
+        Engine::compile(&source, &Options { style: numbers }, self.tables.clone(), settings)
     }
 
     /// The tokens of a text: the longest at each place.

@@ -73,6 +73,26 @@ impl Program {
         entries
     }
 
+    /// Pointers of the schemas that name members of an object and say nothing of others: in
+    /// [natural style](super::Style::Natural) they take no others.
+    pub fn closed(&self) -> Vec<String> {
+        let Source::Json(schemas) = &self.inner.source else { return Vec::new() };
+        let names_some = |schema: &Schema| {
+            schema.keywords.iter().any(
+                |keyword| matches!(keyword, Keyword::Object(rules) if !rules.properties.is_empty() && rules.patterns.is_empty()),
+            )
+        };
+        let speaks_of_others = |schema: &Schema| {
+            schema.evaluates_additional
+                || schema
+                    .keywords
+                    .iter()
+                    .any(|keyword| matches!(keyword, Keyword::PropertyNames(_) | Keyword::UnevaluatedProperties(_)))
+        };
+        let closed = schemas.all.iter().filter(|schema| names_some(schema) && !speaks_of_others(schema));
+        closed.map(|schema| schema.pointer.clone()).collect()
+    }
+
     /// Somewhere the search whether a text can still be completed was given up, and a completion assumed: texts may
     /// come to a dead end. Depends on the source alone; looks no further into languages than [`Self::report`] does.
     pub(crate) fn assumed(&self) -> bool {
