@@ -23,7 +23,7 @@ pub(super) struct Digits {
 }
 
 /// Digits before the point where no bound says more: of integers, of other numbers, of multiples of a step.
-const WHOLE: [u32; 3] = [10, 7, 6];
+const WHOLE: [u32; 3] = [7, 7, 6];
 /// Digits after the point, of a number that may be as large as one.
 const FRACTION: u32 = 4;
 /// Digits that a number between two bounds has beyond what tells the bounds apart.
@@ -35,11 +35,12 @@ const PLAIN: u32 = 12;
 /// Words up to which a language counts as listed: what is listed is meant.
 const LISTED: usize = 256;
 
-/// Dates and times as RFC 3339 is written in practice: years of a calendar that people live by, capital `T` and `Z`, no
-/// more than microseconds, no leap second; durations of a few parts.
-const DATE: &str = "(1[0-9]|20)[0-9]{2}-.{5}";
-const TIME: &str = r"[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})";
-const DURATION: &str = "P((0|[1-9][0-9]{0,2})[YMWD]){0,3}(T((0|[1-9][0-9]{0,2})[HMS]){1,3})?";
+/// Dates and times as RFC 3339 is written in practice: years of a calendar that people live by, capital `T` and `Z`,
+/// milliseconds or microseconds or neither, no leap second, offsets that zones have; durations of a few short parts.
+const DATE: &str = "(1[5-9]|20)[0-9]{2}-.{5}";
+const RECENT_DATE: &str = "(19|20)[0-9]{2}-.{5}";
+const TIME: &str = r"[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{3}([0-9]{3})?)?(Z|[+-](0[0-9]|1[0-4]):(00|15|30|45))";
+const DURATION: &str = "P((0|[1-9][0-9]?)[YMWD]|[1-9][0-9]{2}D){0,3}(T((0|[1-9][0-9]?)[HMS]){1,3})?";
 
 impl Digits {
     /// Those of the numbers in a range; `None` where its bounds are such as people write with an exponent.
@@ -102,7 +103,7 @@ impl Format {
         let text = match self {
             Self::Date => DATE.to_owned(),
             Self::Time => TIME.to_owned(),
-            Self::DateTime => format!("{DATE}T{TIME}"),
+            Self::DateTime => format!("{RECENT_DATE}T{TIME}"),
             Self::Duration => DURATION.to_owned(),
             _ => return None,
         };

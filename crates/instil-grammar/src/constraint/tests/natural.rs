@@ -58,7 +58,7 @@ fn numbers_have_few_digits() {
     natural(number(json!({"minimum": 1e40})), &["1e41", "2.5e40"], &[]);
     natural(number(json!({"const": 1.5e-9})), &["1.5e-9"], &[]);
     natural(json!({"type": "integer", "multipleOf": 7}), &["0", "-14", "700"], &["70000000000000", "7000000"]);
-    natural(json!({"type": "integer", "minimum": 0}), &["0", "1767225600"], &["12345678901"]);
+    natural(json!({"type": "integer", "minimum": 0}), &["0", "8250000"], &["1767225600"]);
     natural(json!({"type": "integer", "minimum": 1_000_000_000_000u64}), &["1000000000000", "99999999999999"], &[]);
 }
 
@@ -67,14 +67,19 @@ fn dates_are_written_as_mostly() {
     natural(
         json!({"format": "date-time", "type": "string"}),
         &["\"2024-02-29T08:30:00Z\"", "\"1999-12-31T23:59:59.125+02:00\""],
-        &["\"8981-08-15t02:33:43z\"", "\"1990-12-31T23:59:60Z\"", "\"2024-01-01T00:00:00.1234567Z\""],
+        &[
+            "\"8981-08-15t02:33:43z\"",
+            "\"1990-12-31T23:59:60Z\"",
+            "\"2024-01-01T00:00:00.12Z\"",
+            "\"2024-01-01T00:00:00+08:52\"",
+        ],
     );
     natural(json!({"format": "date", "type": "string"}), &["\"2024-02-29\""], &["\"0001-01-01\""]);
     natural(json!({"format": "time", "type": "string"}), &["\"08:30:00Z\""], &["\"08:30:00z\""]);
     natural(
         json!({"format": "duration", "type": "string"}),
         &["\"P3D\"", "\"PT1H30M\"", "\"P1Y2M10DT2H30M\""],
-        &["\"P12345D\"", "\"PT0012S\""],
+        &["\"P12345D\"", "\"PT0012S\"", "\"P315Y\""],
     );
     natural(
         json!({"anyOf": [{"format": "date", "type": "string"}, {"type": "null"}]}),
