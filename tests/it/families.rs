@@ -462,7 +462,7 @@ fn temperature_begins_after_the_first_training_context() {
 }
 
 /// Keys below a family's name, of which the hostile files get some.
-const KEYS: [&str; 31] = [
+const KEYS: [&str; 41] = [
     "attention.causal",
     "attention.head_count",
     "attention.head_count_kv",
@@ -479,8 +479,18 @@ const KEYS: [&str; 31] = [
     "context_length",
     "embedding_length",
     "embedding_scale",
+    "expert_count",
+    "expert_feed_forward_length",
+    "expert_gating_func",
+    "expert_group_count",
+    "expert_group_used_count",
+    "expert_shared_count",
+    "expert_shared_feed_forward_length",
+    "expert_used_count",
+    "expert_weights_scale",
     "feed_forward_length",
     "final_logit_softcapping",
+    "leading_dense_block_count",
     "logit_scale",
     "residual_scale",
     "rope.dimension_count",

@@ -38,11 +38,30 @@ pub struct Shape {
     pub biases: bool,
     /// Query, key and value in one matrix, gate and up in another.
     pub joined: bool,
+    /// Networks that rows are dealt to, from a layer on.
+    pub experts: Option<Experts>,
     /// The tensor of rotary factors.
     pub factors: Option<&'static str>,
     /// Metadata below the family's name (or general), before those that every file has.
     pub entries: &'static [(&'static str, Entry)],
 }
+
+/// Sizes of the experts of a layer, and what else such a layer has.
+#[derive(Clone, Copy, Debug)]
+pub struct Experts {
+    pub count: usize,
+    pub used: usize,
+    pub width: usize,
+    /// Width of the shared one; 0 for none.
+    pub shared: usize,
+    pub weighs_shared: bool,
+    pub dense_layers: usize,
+    /// Biases of the choice.
+    pub choice_bias: bool,
+}
+
+pub const EXPERTS: Experts =
+    Experts { count: 8, used: 2, width: 64, shared: 0, weighs_shared: false, dense_layers: 0, choice_bias: false };
 
 /// A value of metadata.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +85,7 @@ pub const LLAMA: Shape = Shape {
     tied: true,
     biases: false,
     joined: false,
+    experts: None,
     factors: None,
     entries: &[],
 };
@@ -77,7 +97,7 @@ const YARN: [(&str, Entry); 3] = [
 ];
 
 /// One model of each family, with everything that distinguishes it, and windows that sequences outgrow.
-pub const FAMILIES: [Shape; 13] = [
+pub const FAMILIES: [Shape; 20] = [
     Shape { factors: Some("rope_freqs.weight"), ..LLAMA },
     // Mistral's first models.
     Shape { entries: &[("attention.sliding_window", Entry::Number(33))], ..LLAMA },
@@ -95,6 +115,37 @@ pub const FAMILIES: [Shape; 13] = [
     },
     Shape { family: "qwen2", biases: true, kv_heads: 3, entries: &YARN, ..LLAMA },
     Shape { family: "qwen3", head_dim: 32, tied: false, entries: &YARN, ..LLAMA },
+    // Mixtral.
+    Shape { experts: Some(EXPERTS), ..LLAMA },
+    Shape {
+        family: "qwen2moe",
+        biases: true,
+        experts: Some(Experts { shared: 96, weighs_shared: true, ..EXPERTS }),
+        ..LLAMA
+    },
+    Shape { family: "qwen3moe", experts: Some(Experts { used: 3, ..EXPERTS }), ..LLAMA },
+    // Gate and up of the experts in one.
+    Shape { family: "qwen3moe", joined: true, tied: false, experts: Some(EXPERTS), ..LLAMA },
+    // What files may say of the choice.
+    Shape {
+        family: "qwen3moe",
+        layers: 3,
+        experts: Some(Experts { shared: 32, dense_layers: 1, choice_bias: true, ..EXPERTS }),
+        entries: &[
+            ("expert_gating_func", Entry::Number(2)),
+            ("expert_weights_scale", Entry::Real(1.5)),
+            ("expert_group_count", Entry::Number(4)),
+            ("expert_group_used_count", Entry::Number(2)),
+        ],
+        ..LLAMA
+    },
+    Shape { family: "olmoe", kv_heads: 3, experts: Some(EXPERTS), ..LLAMA },
+    Shape {
+        family: "granitemoe",
+        experts: Some(Experts { shared: 32, ..EXPERTS }),
+        entries: &[("residual_scale", Entry::Real(0.5)), ("attention.scale", Entry::Real(0.2))],
+        ..LLAMA
+    },
     Shape { family: "smollm3", layers: 4, ..LLAMA },
     Shape {
         family: "granite",
@@ -214,13 +265,39 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
             matrix(&at("attn_v"), shape.hidden, kv, if layer == 0 { shape.kind } else { shape.head_kind });
         }
         matrix(&at("attn_output"), query, shape.hidden, shape.kind);
-        if shape.joined {
-            matrix(&at("ffn_up"), shape.hidden, 2 * shape.feed_forward, shape.kind);
-        } else {
-            matrix(&at("ffn_gate"), shape.hidden, shape.feed_forward, shape.kind);
-            matrix(&at("ffn_up"), shape.hidden, shape.feed_forward, shape.kind);
+        let mut network = |ending: &str, count: usize, width: usize| {
+            let at = |part: &str| at(&format!("ffn_{part}{ending}"));
+            if shape.joined && ending.is_empty() {
+                matrix(&at("up"), shape.hidden, 2 * width, shape.kind);
+            } else if shape.joined {
+                matrix(&at("gate_up"), shape.hidden, count * 2 * width, shape.kind);
+            } else {
+                matrix(&at("gate"), shape.hidden, count * width, shape.kind);
+                matrix(&at("up"), shape.hidden, count * width, shape.kind);
+            }
+            matrix(&at("down"), width, count * shape.hidden, shape.kind);
+        };
+        match shape.experts.filter(|experts| layer >= experts.dense_layers) {
+            None => network("", 1, shape.feed_forward),
+            Some(Experts { count, width, shared, weighs_shared, .. }) => {
+                network("_exps", count, width);
+                if shared > 0 {
+                    network("_shexp", 1, shared);
+                }
+                matrix(&at("ffn_gate_inp"), shape.hidden, count, GgmlType::F32);
+                if weighs_shared {
+                    matrix(&at("ffn_gate_inp_shexp"), shape.hidden, 1, GgmlType::F32);
+                }
+            }
         }
-        matrix(&at("ffn_down"), shape.feed_forward, shape.hidden, shape.kind);
+    }
+    // Experts have an extent of their own, and a single row is a vector.
+    for tensor in &mut tensors {
+        if let Some(experts) = shape.experts.filter(|_| tensor.name.contains("_exps")) {
+            tensor.dims[1] /= experts.count as u64;
+            tensor.dims.push(experts.count as u64);
+        }
+        tensor.dims.retain(|&extent| extent > 1);
     }
     let mut vector = |name: String, length: usize, middle: f32| {
         let bytes = (0..length).flat_map(|_| (middle + noise.value() * 0.3).to_le_bytes()).collect();
@@ -235,6 +312,9 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
         ] {
             norms.iter().filter(|_| has).for_each(|norm| vector(at(norm), shape.hidden, 1.0));
         }
+        if let Some(experts) = shape.experts.filter(|one| one.choice_bias && layer >= one.dense_layers) {
+            vector(at("exp_probs_b.bias"), experts.count, 0.0);
+        }
         if shape.biases && shape.joined {
             vector(at("attn_qkv.bias"), query + 2 * kv, 0.0);
         } else if shape.biases {
@@ -243,8 +323,8 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
             vector(at("attn_v.bias"), kv, 0.0);
         }
         let norms = match family {
-            "qwen3" | "gemma3" => Some((shape.head_dim, shape.head_dim)),
-            "olmo2" => Some((query, kv)),
+            "qwen3" | "qwen3moe" | "gemma3" => Some((shape.head_dim, shape.head_dim)),
+            "olmo2" | "olmoe" => Some((query, kv)),
             _ => None,
         };
         if let Some((of_query, of_key)) = norms {
@@ -271,6 +351,17 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
         };
         let key = if key.starts_with("general.") { (*key).into() } else { format!("{family}.{key}") };
         metadata.insert(key, value);
+    }
+    if let Some(experts) = shape.experts {
+        for (key, value) in [
+            ("expert_count", experts.count),
+            ("expert_used_count", experts.used),
+            ("expert_feed_forward_length", experts.width),
+            ("expert_shared_feed_forward_length", experts.shared),
+            ("leading_dense_block_count", experts.dense_layers),
+        ] {
+            metadata.insert(format!("{family}.{key}"), Value::Unsigned(value as u64));
+        }
     }
     for (key, value) in [
         ("block_count", shape.layers),

@@ -38,7 +38,23 @@ struct Family {
     scaled_by_width_at: Option<u32>,
     /// Soft caps of attention scores and of logits, where the file does not say; 0 for none.
     caps: (f32, f32),
+    /// How rows are dealt to experts, where a file has some; `None` where the family has none.
+    routing: Option<Routing>,
 }
+
+/// How rows are dealt to experts, where the file does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Routing {
+    scoring: Scoring,
+    is_normalised: bool,
+    /// Whether a shared expert's part is weighed.
+    weighs_shared: bool,
+}
+
+/// Shares of all experts, of which the greatest are taken.
+const SHARES: Routing = Routing { scoring: Scoring::Softmax, is_normalised: false, weighs_shared: false };
+/// Shares of those that are taken.
+const SHARES_OF_CHOSEN: Routing = Routing { is_normalised: true, ..SHARES };
 
 /// Rotation in the layers of a sliding window.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -78,16 +94,43 @@ const COMMON: Family = Family {
     scales_embeddings: false,
     scaled_by_width_at: None,
     caps: (0.0, 0.0),
+    routing: None,
 };
 
 const FAMILIES: &[Family] = &[
-    // Mistral's first models slide in every layer.
-    Family { name: "llama", rotary_interleaved: true, sliding: Sliding::All, ..COMMON },
+    // Mistral's first models slide in every layer; Mixtral has experts.
+    Family {
+        name: "llama",
+        rotary_interleaved: true,
+        sliding: Sliding::All,
+        routing: Some(SHARES_OF_CHOSEN),
+        ..COMMON
+    },
     Family { name: "mistral3", rotary_interleaved: true, ..COMMON },
     Family { name: "qwen2", ..COMMON },
     Family { name: "qwen3", query_key_norm: Some(NormSpan::Head), ..COMMON },
+    Family { name: "qwen2moe", routing: Some(Routing { weighs_shared: true, ..SHARES }), ..COMMON },
+    Family {
+        name: "qwen3moe",
+        query_key_norm: Some(NormSpan::Head),
+        routing: Some(SHARES_OF_CHOSEN),
+        ..COMMON
+    },
+    Family {
+        name: "olmoe",
+        query_key_norm: Some(NormSpan::Projection),
+        routing: Some(SHARES),
+        ..COMMON
+    },
     Family { name: "smollm3", rotary_interleaved: true, rotary_skipped_every: 4, ..COMMON },
     Family { name: "granite", rotary_interleaved: true, rotary_switch: true, ..COMMON },
+    Family {
+        name: "granitemoe",
+        rotary_interleaved: true,
+        rotary_switch: true,
+        routing: Some(SHARES_OF_CHOSEN),
+        ..COMMON
+    },
     Family { name: "phi3", sliding: Sliding::All, ..COMMON },
     Family {
         name: "olmo2",
@@ -134,8 +177,10 @@ pub struct Architecture {
     pub layers: usize,
     /// Width of the residual stream.
     pub hidden: usize,
-    /// Width of the feed-forward network.
+    /// Width of the feed-forward network of layers that have one; 0 where none has.
     pub feed_forward: usize,
+    /// What layers have instead of one network, from a layer on.
+    pub experts: Option<Experts>,
     /// Query heads.
     pub heads: usize,
     /// Key and value heads; divides `heads`.
@@ -186,6 +231,44 @@ pub struct Architecture {
     pub logit_scale: f32,
     /// Logits, scaled, become `cap · tanh(logit / cap)`.
     pub logit_cap: Option<f32>,
+}
+
+/// Networks of which each row goes through a few (Shazeer et al., "Outrageously large neural networks", 2017).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Experts {
+    /// Experts of a layer.
+    pub count: usize,
+    /// Experts that a row goes through; at most `count`.
+    pub used: usize,
+    /// Width of an expert.
+    pub width: usize,
+    /// Width of the expert that every row goes through besides; 0 for none.
+    pub shared_width: usize,
+    /// Whether the shared expert's part is weighed, by the sigmoid of a product with the row.
+    pub weighs_shared: bool,
+    /// Layers at the start that have one network instead.
+    pub dense_layers: usize,
+    /// What the router's products become.
+    pub scoring: Scoring,
+    /// Whether the weights of the chosen are divided by their sum.
+    pub is_normalised: bool,
+    /// Factor of the weights.
+    pub scale: f32,
+    /// Groups of neighbouring experts; divides `count`.
+    pub groups: usize,
+    /// Groups that a row's experts are chosen from: those with the greatest sums of two scores.
+    pub groups_used: usize,
+}
+
+/// What the router's products with a row become: scores by which experts are chosen, and weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scoring {
+    /// Shares of all experts.
+    Softmax,
+    /// `1 / (1 + e^−x)`.
+    Sigmoid,
+    /// They are left as they are for the choice, and become shares of the chosen.
+    SoftmaxOfChosen,
 }
 
 /// The function of the gate, which is then multiplied by the other half of the network.
@@ -255,6 +338,16 @@ impl Architecture {
     /// Whether a layer's queries and keys are turned by their positions.
     pub fn is_rotary(&self, layer: usize) -> bool {
         self.rotary_skipped_every == 0 || !(layer + 1).is_multiple_of(self.rotary_skipped_every)
+    }
+
+    /// The experts of a layer, where it has some.
+    pub fn experts(&self, layer: usize) -> Option<&Experts> {
+        self.experts.as_ref().filter(|experts| layer >= experts.dense_layers)
+    }
+
+    /// Whether a layer has a network that every row goes through.
+    pub fn is_dense(&self, layer: usize) -> bool {
+        self.experts(layer).is_none()
     }
 
     /// Whether a layer is one of the sliding window.

@@ -9,13 +9,14 @@
 use std::cell::Cell;
 
 use candle_core::{DType, Device, Tensor};
-use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
+use candle_nn::ops::{rms_norm, sigmoid, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope_thd;
 
-use super::architecture::{Activation, Architecture};
+use super::architecture::{Activation, Architecture, Experts};
 use super::checkpoint::Checkpoint;
-use super::layout::{Layout, Map, Role, Slice};
+use super::layout::{Layout, Map, Role, Section, Slice};
 use super::rotary::Rotary;
+use super::routing::{Choice, Scratch, choose};
 use super::sequences::{SequenceId, Sequences, Slots};
 use super::weights::{Weights, device_error};
 use super::{Arithmetic, Logits, Model, ModelInfo, Segment};
@@ -53,10 +54,73 @@ struct Layer {
     attention_output: Linear,
     attention_post_norm: Option<Tensor>,
     feed_forward_norm: Option<Tensor>,
+    network: Option<Network>,
+    experts: Option<Bank>,
+    feed_forward_post_norm: Option<Tensor>,
+}
+
+/// A gated network.
+struct Network {
     gate: Linear,
     up: Linear,
     down: Linear,
-    feed_forward_post_norm: Option<Tensor>,
+}
+
+impl Network {
+    /// `(rows, hidden)` → `(rows, hidden)`.
+    fn forward(&self, activation: Activation, input: &Tensor) -> Candle<Tensor> {
+        let gate = self.gate.forward(input)?;
+        let gate = match activation {
+            Activation::Silu => silu(&gate)?,
+            Activation::GeluTanh => gate.gelu()?,
+        };
+        self.down.forward(&(gate * self.up.forward(input)?)?)
+    }
+}
+
+/// The experts of a layer.
+struct Bank {
+    router: Linear,
+    choice_bias: Option<Vec<f32>>,
+    experts: Vec<Network>,
+    shared: Option<Network>,
+    shared_switch: Option<Linear>,
+}
+
+impl Bank {
+    /// `(rows, hidden)` → `(rows, hidden)`.
+    fn forward(&self, a: &Experts, activation: Activation, input: &Tensor) -> Candle<Tensor> {
+        let products: Vec<Vec<f32>> = self.router.forward(input)?.to_vec2()?;
+        let mut rows: Vec<Vec<u32>> = vec![Vec::new(); a.count];
+        let mut weights: Vec<Vec<f32>> = vec![Vec::new(); a.count];
+        let (mut scratch, mut chosen) = (Scratch::default(), vec![Choice::default(); a.used]);
+        for (row, products) in products.iter().enumerate() {
+            choose(a, products, self.choice_bias.as_deref(), &mut scratch, &mut chosen);
+            for &Choice { expert, weight } in &chosen {
+                rows[expert].push(row as u32);
+                weights[expert].push(weight);
+            }
+        }
+        let mut sum = input.zeros_like()?;
+        for (expert, (rows, weights)) in self.experts.iter().zip(rows.into_iter().zip(weights)) {
+            if rows.is_empty() {
+                continue;
+            }
+            let count = rows.len();
+            let rows = Tensor::from_vec(rows, count, input.device())?;
+            let weights = Tensor::from_vec(weights, (count, 1), input.device())?;
+            let output = expert.forward(activation, &input.index_select(&rows, 0)?)?;
+            sum = sum.index_add(&rows, &output.broadcast_mul(&weights)?, 0)?;
+        }
+        if let Some(shared) = &self.shared {
+            let mut output = shared.forward(activation, input)?;
+            if let Some(switch) = &self.shared_switch {
+                output = output.broadcast_mul(&sigmoid(&switch.forward(input)?)?)?;
+            }
+            sum = (sum + output)?;
+        }
+        Ok(sum)
+    }
 }
 
 /// Keys and values of one sequence: a pair a layer, each `(kv_heads, capacity, head_dim)`.
@@ -189,9 +253,8 @@ impl Reference {
                     attention_output: map(Role::AttentionOutput)?,
                     attention_post_norm: norm(Role::AttentionPostNorm)?,
                     feed_forward_norm: norm(Role::FeedForwardNorm)?,
-                    gate: map(Role::Gate)?,
-                    up: map(Role::Up)?,
-                    down: map(Role::Down)?,
+                    network: layout.dense(index).map(|at| reader.network(at)).transpose()?,
+                    experts: a.experts(index).map(|_| reader.bank(layout, index)).transpose()?,
                     feed_forward_post_norm: norm(Role::FeedForwardPostNorm)?,
                 })
             })
@@ -287,12 +350,11 @@ impl Reference {
             let output = normed(&layer.attention_output.forward(&attended)?, layer.attention_post_norm.as_ref())?;
             hidden = (hidden + (output * f64::from(a.residual_scale))?)?;
             let input = normed(&hidden, layer.feed_forward_norm.as_ref())?;
-            let gate = layer.gate.forward(&input)?;
-            let gate = match a.activation {
-                Activation::Silu => silu(&gate)?,
-                Activation::GeluTanh => gate.gelu()?,
+            let output = match (&layer.network, layer.experts.as_ref().zip(a.experts(index))) {
+                (_, Some((bank, experts))) => bank.forward(experts, a.activation, &input)?,
+                (Some(network), None) => network.forward(a.activation, &input)?,
+                (None, None) => input.zeros_like()?,
             };
-            let output = layer.down.forward(&(gate * layer.up.forward(&input)?)?)?;
             let output = normed(&output, layer.feed_forward_post_norm.as_ref())?;
             hidden = (hidden + (output * f64::from(a.residual_scale))?)?;
         }
@@ -395,5 +457,21 @@ impl Reader<'_> {
         let weight = self.tensor(&map.weight)?.t().map_err(device_error)?;
         let bias = map.bias.map(|bias| self.tensor(&bias)).transpose()?;
         Ok(Linear { weight, bias })
+    }
+
+    fn network(&self, at: Section) -> Result<Network> {
+        let map = |role| self.linear(at.map(role));
+        Ok(Network { gate: map(Role::Gate)?, up: map(Role::Up)?, down: map(Role::Down)? })
+    }
+
+    fn bank(&self, layout: Layout, layer: usize) -> Result<Bank> {
+        let at = layout.layer(layer);
+        Ok(Bank {
+            router: self.linear(at.map(Role::Router))?,
+            choice_bias: at.vector(Role::ChoiceBias).map(|slice| self.weights.vector(&slice)).transpose()?,
+            experts: layout.experts(layer).map(|at| self.network(at)).collect::<Result<_>>()?,
+            shared: layout.shared(layer).map(|at| self.network(at)).transpose()?,
+            shared_switch: at.optional_map(Role::SharedSwitch).map(|map| self.linear(map)).transpose()?,
+        })
     }
 }

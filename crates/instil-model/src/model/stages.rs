@@ -2,10 +2,15 @@
 //!
 //! `hidden` is the residual stream, `(rows, hidden)`. A stage runs its phases on one [`Team`], with a barrier after
 //! each: norm and rounding by rows, products by pieces of 32 outputs, attention by key head and rows.
+//! What layers of experts do instead of a feed-forward network is in `stages/experts.rs`.
 //! [`super::reference`] has the same stages in Candle's own operations, for other devices and for
 //! comparison.
 
+mod experts;
+
 use std::sync::Mutex;
+
+pub(super) use self::experts::Bank;
 
 use super::architecture::Architecture;
 use super::kernels::Isa;
@@ -13,9 +18,13 @@ use super::kernels::activations::{Activations, Rows};
 use super::kernels::attention::{Heads, Layout, Scratch, Task, View, attend, prepare, remember};
 use super::kernels::pointwise::{gate, rms_norm, rotate, soft_cap};
 use super::kernels::team::{Member, Team};
+use super::layout::{Role, Section};
 use super::linear::{Linear, PIECE, To};
 use super::profile::{Part, Profile};
 use super::rotary::Rotary;
+use super::routing;
+use super::weights::Weights;
+use crate::error::Result;
 
 /// Weights of one layer.
 pub(super) struct Layer {
@@ -26,16 +35,36 @@ pub(super) struct Layer {
     pub attention_output: Linear,
     pub attention_post_norm: Option<Vec<f32>>,
     pub feed_forward_norm: Option<Vec<f32>>,
+    pub network: Option<Network>,
+    pub experts: Option<Bank>,
+    pub feed_forward_post_norm: Option<Vec<f32>>,
+}
+
+/// A gated network, or several of one width: the rows of each map follow those of the one before.
+pub(super) struct Network {
     pub gate: Linear,
     pub up: Linear,
     pub down: Linear,
-    pub feed_forward_post_norm: Option<Vec<f32>>,
+}
+
+impl Network {
+    /// Reads the networks of some sections.
+    pub(super) fn load(weights: &Weights, of: &[Section]) -> Result<Self> {
+        let map = |role| Linear::load(weights, &of.iter().map(|at| at.map(role)).collect::<Vec<_>>());
+        Ok(Self { gate: map(Role::Gate)?, up: map(Role::Up)?, down: map(Role::Down)? })
+    }
+
+    fn maps(&self) -> [&Linear; 3] {
+        [&self.gate, &self.up, &self.down]
+    }
 }
 
 impl Layer {
     /// Memory of the weights.
     pub(super) fn size_bytes(&self) -> usize {
-        let maps = [&self.query_key_value, &self.attention_output, &self.gate, &self.up, &self.down];
+        let maps = [&self.query_key_value, &self.attention_output].into_iter();
+        let maps = maps.chain(self.network.iter().flat_map(Network::maps));
+        let maps = maps.chain(self.experts.iter().flat_map(Bank::maps));
         let norms = [
             &self.attention_norm,
             &self.query_norm,
@@ -45,7 +74,7 @@ impl Layer {
             &self.feed_forward_post_norm,
         ];
         let norms = norms.into_iter().flatten().map(|norm| size_of_val(norm.as_slice()));
-        maps.into_iter().map(Linear::size_bytes).chain(norms).sum()
+        maps.map(Linear::size_bytes).chain(norms).sum()
     }
 }
 
@@ -61,6 +90,7 @@ pub(super) struct Workspace {
     gated: Activations,
     /// What a stage gives, where it is normed before it is added.
     branch: Vec<f32>,
+    routed: experts::Routed,
 }
 
 /// One member's own memory.
@@ -69,7 +99,9 @@ struct Own {
     normed: Vec<f32>,
     gate: Vec<f32>,
     up: Vec<f32>,
+    sum: Vec<f32>,
     scratch: Scratch,
+    routing: routing::Scratch,
 }
 
 impl Workspace {
@@ -78,11 +110,16 @@ impl Workspace {
             let takes = takers.map(Linear::takes).fold((false, false), |a, b| (a.0 | b.0, a.1 | b.1));
             Activations::new(inputs, takes.0, takes.1)
         };
-        let inner = layers.iter().flat_map(|layer| [&layer.query_key_value, &layer.gate, &layer.up]);
+        let networks = || layers.iter().filter_map(|layer| layer.network.as_ref());
+        let banks = || layers.iter().filter_map(|layer| layer.experts.as_ref());
+        let inner = layers.iter().map(|layer| &layer.query_key_value);
+        let inner = inner.chain(networks().flat_map(|network| [&network.gate, &network.up]));
+        let inner = inner.chain(banks().flat_map(Bank::inner));
         Self {
             normed: rows(a.hidden, &mut inner.chain([head])),
             attended_rows: rows(a.heads * a.head_dim, &mut layers.iter().map(|layer| &layer.attention_output)),
-            gated: rows(a.feed_forward, &mut layers.iter().map(|layer| &layer.down)),
+            gated: rows(a.feed_forward, &mut networks().map(|network| &network.down)),
+            routed: experts::Routed::new(a, banks, &rows),
             projected: Vec::new(),
             attended: Vec::new(),
             branch: Vec::new(),
@@ -109,27 +146,27 @@ pub(super) struct Pass<'a> {
     pub workspace: &'a mut Workspace,
 }
 
-/// Rows of floats that the phases of a pass write in turn.
+/// Rows that the phases of a pass write in turn.
 #[derive(Clone, Copy)]
-struct Table {
-    at: *mut f32,
+struct Table<T = f32> {
+    at: *mut T,
     width: usize,
 }
 
 // SAFETY: each phase gives a row, or columns of rows, to one member; barriers part the phases.
-unsafe impl Send for Table {}
+unsafe impl<T> Send for Table<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Table {}
+unsafe impl<T> Sync for Table<T> {}
 
-impl Table {
+impl<T: Copy + Default> Table<T> {
     /// The first rows of a buffer that grows to hold them.
-    fn of(buffer: &mut Vec<f32>, rows: usize, width: usize) -> Self {
-        buffer.resize(buffer.len().max(rows * width), 0.0);
+    fn of(buffer: &mut Vec<T>, rows: usize, width: usize) -> Self {
+        buffer.resize(buffer.len().max(rows * width), T::default());
         Self { at: buffer.as_mut_ptr(), width }
     }
 
     /// So many rows, which are all that there are.
-    fn over(values: &mut [f32], rows: usize, width: usize) -> Self {
+    fn over(values: &mut [T], rows: usize, width: usize) -> Self {
         assert_eq!(values.len(), rows * width, "a value for each row and column");
         Self { at: values.as_mut_ptr(), width }
     }
@@ -137,11 +174,13 @@ impl Table {
     /// # Safety
     /// The table has the row, and nobody else uses it in this phase.
     #[expect(clippy::mut_from_ref, reason = "the table stands for memory that the phases share out")]
-    unsafe fn row(&self, row: usize) -> &mut [f32] {
+    unsafe fn row(&self, row: usize) -> &mut [T] {
         // SAFETY: as the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.at.add(row * self.width), self.width) }
     }
+}
 
+impl Table {
     /// A product's results from column 0 on.
     fn to(self) -> To {
         To { out: self.at, stride: self.width, first: 0, scale: 1.0, accumulate: false }
@@ -193,6 +232,34 @@ impl Setting<'_> {
                 }
             }
         });
+    }
+
+    /// Writes 32 values of what a network's gate lets through, for the first `count` rows of `from`, into `to` from the
+    /// column given there on; `piece` counts over the outputs of gate and up.
+    ///
+    /// # Safety
+    /// As for [`Linear::piece`]; this part of `to` is this member's in this phase.
+    unsafe fn gate_piece(
+        &self,
+        own: &mut Own,
+        network: &Network,
+        (from, count): (&Rows, usize),
+        piece: usize,
+        (to, column): (&Rows, usize),
+    ) {
+        let Own { gate: gates, up: ups, .. } = own;
+        let first = piece * PIECE;
+        let (gate_table, up_table) = (Table::of(gates, count, PIECE), Table::of(ups, count, PIECE));
+        // SAFETY: as the caller promises; the tables are this member's own.
+        unsafe {
+            network.gate.piece(self.isa, from, count, piece, To { first, ..gate_table.to() });
+            network.up.piece(self.isa, from, count, piece, To { first, ..up_table.to() });
+            gate(self.isa, self.architecture.activation, &mut gates[..count * PIECE], &ups[..count * PIECE]);
+            let width = PIECE.min(to.inputs - column);
+            for (row, values) in gates[..count * PIECE].chunks_exact(PIECE).enumerate() {
+                to.write(self.isa, row, column, &values[..width]);
+            }
+        }
     }
 
     /// Adds a row of a stage's results, normed, to the residual stream.
@@ -321,9 +388,9 @@ impl Pass<'_> {
     /// `hidden += W_down · (f(W_gate · norm(hidden)) ∘ W_up · norm(hidden))`, with a norm around the sum's right side
     /// where there is one.
     pub(super) fn feed_forward(&mut self, layer: &Layer, hidden: &mut [f32]) {
+        let Some(network) = &layer.network else { return };
         let setting = self.setting;
         let a = setting.architecture;
-        let width = a.feed_forward;
         let Workspace { team, profile, members, normed, gated, branch, .. } = &mut *self.workspace;
         let rows = setting.views.len();
         let hidden = Table::over(hidden, rows, a.hidden);
@@ -336,24 +403,12 @@ impl Pass<'_> {
             let from = |row: usize| unsafe { hidden.row(row) }.as_ptr();
             setting.norm(member, &mut own, rows, &from, layer.feed_forward_norm.as_deref(), &normed);
             Setting::lap(member, profile, Part::Norm);
-            member.share(1, layer.gate.pieces(), |piece| {
-                let Own { gate: gates, up: ups, .. } = &mut *own;
-                let first = piece * PIECE;
-                let gate_table = Table::of(gates, rows, PIECE);
-                let up_table = Table::of(ups, rows, PIECE);
-                unsafe {
-                    let to = |table: Table| To { first, ..table.to() };
-                    layer.gate.piece(setting.isa, &normed, rows, piece, to(gate_table));
-                    layer.up.piece(setting.isa, &normed, rows, piece, to(up_table));
-                    gate(setting.isa, a.activation, &mut gates[..rows * PIECE], &ups[..rows * PIECE]);
-                    for (row, values) in gates[..rows * PIECE].chunks_exact(PIECE).enumerate() {
-                        gated.write(setting.isa, row, first, &values[..PIECE.min(width - first)]);
-                    }
-                }
+            member.share(1, network.gate.pieces(), |piece| unsafe {
+                setting.gate_piece(&mut own, network, (&normed, rows), piece, (&gated, piece * PIECE));
             });
             Setting::lap(member, profile, Part::GateUp);
-            member.share(2, layer.down.pieces(), |piece| unsafe {
-                layer.down.piece(setting.isa, &gated, rows, piece, sum);
+            member.share(2, network.down.pieces(), |piece| unsafe {
+                network.down.piece(setting.isa, &gated, rows, piece, sum);
             });
             Setting::lap(member, profile, Part::Down);
             if let Some(norm) = post_norm {
