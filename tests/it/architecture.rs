@@ -16,7 +16,8 @@ fn file(family: &str, entries: &[(&str, Value)], tensors: &[&str]) -> InMemory {
     let mut metadata = Metadata::new("made.gguf");
     metadata.insert("general.architecture", Value::String(family.into()));
     for (key, value) in entries {
-        metadata.insert(format!("{family}.{key}"), value.clone());
+        let key = if key.starts_with("xielu.") { (*key).to_owned() } else { format!("{family}.{key}") };
+        metadata.insert(key, value.clone());
     }
     for (key, value) in [
         ("block_count", 12),
@@ -138,6 +139,16 @@ fn what_is_not_computed_is_refused_by_its_key() {
         let told = refusal(family, &[(key, value)], &[]);
         assert!(told.contains(key), "{family} {key}: {told}");
     }
+    let floats = |value, count| Value::Array(Array::Float(vec![value; count]));
+    for (key, value) in
+        [("xielu.beta", floats(0.5, 11)), ("xielu.eps", floats(f32::NAN, 12)), ("xielu.alpha_p", text("none"))]
+    {
+        let mut entries = vec![(key, value)];
+        let all = ["xielu.alpha_n", "xielu.alpha_p", "xielu.beta", "xielu.eps"];
+        entries.extend(all.map(|key| (key, floats(0.5, 12))));
+        let told = refusal("apertus", &entries, &[]);
+        assert!(told.contains(key), "{key}: {told}");
+    }
     for (key, value) in [
         ("expert_used_count", number(9)),
         ("expert_used_count", number(0)),
@@ -213,6 +224,7 @@ fn no_tensor_goes_missing_unheard() {
     for shape in FAMILIES.into_iter().chain(joined) {
         let file = InMemory::copy_of(&model(shape, 3));
         let names: Vec<String> = file.tensors.keys().cloned().collect();
+        let has_bias = |part: &str| file.tensors.contains_key(&format!("blk.0.{part}.bias"));
         for name in names {
             let mut less = InMemory { metadata: file.metadata.clone(), tensors: file.tensors.clone() };
             less.tensors.remove(&name);
@@ -225,6 +237,7 @@ fn no_tensor_goes_missing_unheard() {
                 Some((layer, part @ ("attn_q" | "attn_k" | "attn_v" | "attn_qkv"))) if shape.biases => {
                     format!("{layer}.{part}.bias")
                 }
+                Some((layer, part)) if shape.family == "gpt-oss" && has_bias(part) => format!("{layer}.{part}.bias"),
                 Some((layer, "attn_qkv")) => format!("{layer}.attn_q.weight"),
                 Some((layer, "ffn_gate")) => format!("{layer}.ffn_up.weight"),
                 Some((layer, "ffn_gate_up_exps")) => format!("{layer}.ffn_gate_exps.weight"),

@@ -27,10 +27,18 @@ struct Family {
     sliding: Sliding,
     /// The window where the file does not say.
     sliding_window: u32,
+    /// Where there is a sliding window, layers outside of it leave positions alone.
+    rotary_local_only: bool,
+    /// YaRN's pairs between those that are kept and those that are divided are counted from whole ones.
+    yarn_whole_pairs: bool,
     activation: Activation,
     pre_norms: bool,
     post_norms: bool,
+    second_norm: SecondNorm,
+    centred: bool,
     query_key_norm: Option<NormSpan>,
+    norm_after_rotary: bool,
+    sinks: bool,
     /// Embeddings are multiplied by the square root of the width.
     scales_embeddings: bool,
     /// A model of so many layers scales its queries by the width over the number of heads, which its
@@ -38,6 +46,8 @@ struct Family {
     scaled_by_width_at: Option<u32>,
     /// Soft caps of attention scores and of logits, where the file does not say; 0 for none.
     caps: (f32, f32),
+    /// The file's scale of logits is a factor, where others have a divisor.
+    scales_logits: bool,
     /// How rows are dealt to experts, where a file has some; `None` where the family has none.
     routing: Option<Routing>,
 }
@@ -87,13 +97,20 @@ const COMMON: Family = Family {
     local_rotary: LocalRotary::Same,
     sliding: Sliding::Stated,
     sliding_window: 0,
+    rotary_local_only: false,
+    yarn_whole_pairs: true,
     activation: Activation::Silu,
     pre_norms: true,
     post_norms: false,
+    second_norm: SecondNorm::Own,
+    centred: false,
     query_key_norm: None,
+    norm_after_rotary: false,
+    sinks: false,
     scales_embeddings: false,
     scaled_by_width_at: None,
     caps: (0.0, 0.0),
+    scales_logits: false,
     routing: None,
 };
 
@@ -139,6 +156,52 @@ const FAMILIES: &[Family] = &[
         query_key_norm: Some(NormSpan::Projection),
         sliding: Sliding::AllBut(4),
         local_rotary: LocalRotary::Unscaled,
+        ..COMMON
+    },
+    Family {
+        name: "gpt-oss",
+        sliding: Sliding::AllBut(2),
+        yarn_whole_pairs: false,
+        activation: Activation::ClampedSilu,
+        second_norm: SecondNorm::NamedAfterAttention,
+        sinks: true,
+        routing: Some(Routing { scoring: Scoring::SoftmaxOfChosen, ..SHARES }),
+        ..COMMON
+    },
+    Family { name: "glm4", rotary_interleaved: true, post_norms: true, ..COMMON },
+    Family { name: "ernie4_5", rotary_interleaved: true, ..COMMON },
+    Family {
+        name: "hunyuan-dense",
+        query_key_norm: Some(NormSpan::Head),
+        norm_after_rotary: true,
+        ..COMMON
+    },
+    Family {
+        name: "exaone4",
+        pre_norms: false,
+        post_norms: true,
+        query_key_norm: Some(NormSpan::Head),
+        sliding: Sliding::AllBut(4),
+        rotary_local_only: true,
+        ..COMMON
+    },
+    Family { name: "seed_oss", second_norm: SecondNorm::NamedAfterAttention, ..COMMON },
+    Family {
+        name: "apertus",
+        query_key_norm: Some(NormSpan::Head),
+        // Each layer has its own; the file says which.
+        activation: Activation::Xielu(Xielu { positive: 0.0, negative: 0.0, slope: 0.0, least: 0.0 }),
+        ..COMMON
+    },
+    Family { name: "arcee", rotary_interleaved: true, activation: Activation::SquaredRelu, ..COMMON },
+    Family {
+        name: "cohere2",
+        rotary_interleaved: true,
+        rotary_local_only: true,
+        sliding: Sliding::AllBut(4),
+        second_norm: SecondNorm::Shared,
+        centred: true,
+        scales_logits: true,
         ..COMMON
     },
     Family { name: "gemma", activation: Activation::GeluTanh, scales_embeddings: true, ..COMMON },
@@ -205,18 +268,31 @@ pub struct Architecture {
     pub rotary_interleaved: bool,
     /// Every so-many-th layer leaves positions alone; 0 for none.
     pub rotary_skipped_every: usize,
+    /// Where some layers are local, the others leave positions alone.
+    pub rotary_local_only: bool,
     /// Positions that a row of a local layer sees, its own and those before it; `None` when that is all.
     pub sliding_window: Option<usize>,
     /// For each layer, whether it is one of the sliding window.
     pub local_layers: Vec<bool>,
-    /// Of the gate of the feed-forward network.
+    /// Of the feed-forward network; of its first layer where they differ.
     pub activation: Activation,
+    /// Of each layer's network, where they differ; empty where not.
+    pub activations: Vec<Activation>,
     /// Whether the input of attention and of the feed-forward network is normed.
     pub pre_norms: bool,
     /// Whether the output of attention and of the feed-forward network is normed.
     pub post_norms: bool,
+    /// What norms the input of the feed-forward network, where inputs are normed.
+    pub second_norm: SecondNorm,
+    /// Whether norms of inputs take the mean away first (Ba et al., "Layer normalization", 2016).
+    pub centred: bool,
     /// Norms of queries and keys.
     pub query_key_norm: Option<NormSpan>,
+    /// Whether queries and keys are normed after they are turned, not before.
+    pub norm_after_rotary: bool,
+    /// Whether each head has a score that takes part in the softmax and brings no value (Xiao et al., "Efficient
+    /// streaming language models with attention sinks", 2023).
+    pub sinks: bool,
     /// Factor of the token embeddings.
     pub embedding_scale: f32,
     /// Factor of queries: `1 / sqrt(head_dim)` unless the file says otherwise.
@@ -271,14 +347,52 @@ pub enum Scoring {
     SoftmaxOfChosen,
 }
 
-/// The function of the gate, which is then multiplied by the other half of the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The function inside a network: of the gate, which is then multiplied by the other half of the network; or, where
+/// there is no gate, of the one half that there is.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
     /// `x / (1 + e^−x)`.
     Silu,
     /// `x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))` (Hendrycks and Gimpel, "Gaussian error linear units",
     /// 2016).
     GeluTanh,
+    /// `x / (1 + e^−1.702x)` of the gate, which is at most 7, times one more than the other half, which is within 7 of 0.
+    ClampedSilu,
+    /// `max(x, 0)²`, without a gate (So et al., "Primer", 2021).
+    SquaredRelu,
+    /// Without a gate (Huang et al., "Deriving activation functions using integration", 2024).
+    Xielu(Xielu),
+}
+
+impl Activation {
+    /// Whether networks have a gate.
+    pub fn is_gated(self) -> bool {
+        matches!(self, Self::Silu | Self::GeluTanh | Self::ClampedSilu)
+    }
+}
+
+/// `positive · x² + slope · x` above 0, `negative · (e^min(x, least) − 1 − x) + slope · x` elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Xielu {
+    /// Growth above 0.
+    pub positive: f32,
+    /// Growth below 0.
+    pub negative: f32,
+    /// The linear part.
+    pub slope: f32,
+    /// The exponent is at most this, a little below 0.
+    pub least: f32,
+}
+
+/// What norms the input of the feed-forward network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecondNorm {
+    /// A norm of its own.
+    Own,
+    /// The same, but files name it after the attention that it follows.
+    NamedAfterAttention,
+    /// The one before attention: both take the same input, side by side.
+    Shared,
 }
 
 /// What a norm of queries or keys goes over.
@@ -322,6 +436,8 @@ pub enum RotaryScaling {
         beta_fast: f32,
         /// Frequencies of fewer turns in it are divided.
         beta_slow: f32,
+        /// Whether the pairs of those turns are widened to whole ones.
+        whole_pairs: bool,
     },
 }
 
@@ -337,7 +453,19 @@ pub struct Temperature {
 impl Architecture {
     /// Whether a layer's queries and keys are turned by their positions.
     pub fn is_rotary(&self, layer: usize) -> bool {
-        self.rotary_skipped_every == 0 || !(layer + 1).is_multiple_of(self.rotary_skipped_every)
+        let is_skipped = self.rotary_skipped_every > 0 && (layer + 1).is_multiple_of(self.rotary_skipped_every);
+        let is_local_only = self.rotary_local_only && self.local_layers.contains(&true);
+        !(is_skipped || is_local_only && !self.is_local(layer))
+    }
+
+    /// The function of a layer's networks.
+    pub fn activation(&self, layer: usize) -> Activation {
+        self.activations.get(layer).copied().unwrap_or(self.activation)
+    }
+
+    /// Whether attention and the feed-forward network take the same input.
+    pub fn is_parallel(&self) -> bool {
+        self.second_norm == SecondNorm::Shared
     }
 
     /// The experts of a layer, where it has some.

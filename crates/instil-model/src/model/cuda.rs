@@ -17,7 +17,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use self::kernels::{Attend, Kernels, Place};
-use super::architecture::{Architecture, NormSpan};
+use super::architecture::{Activation, Architecture, NormSpan};
 use super::checkpoint::Checkpoint;
 use super::kernels::attention::POSITIONS;
 use super::kv::{Memory, Store};
@@ -155,6 +155,8 @@ impl CudaDecoder {
         let biased = |section: Section, role| section.map(role).bias.is_some();
         Kernels::fit(a.head_dim, a.heads / a.kv_heads)
             && a.pre_norms
+            && !(a.is_parallel() || a.centred || a.sinks || a.norm_after_rotary)
+            && matches!(a.activation, Activation::Silu | Activation::GeluTanh)
             && a.query_key_norm != Some(NormSpan::Projection)
             && !biased(layout.outer(), Role::Head)
             && !biased(layout.layer(0), Role::AttentionOutput)

@@ -90,10 +90,11 @@ impl Decoder {
                     query_key_value: map(&[Role::Query, Role::Key, Role::Value])?,
                     query_norm: norm(Role::QueryNorm)?,
                     key_norm: norm(Role::KeyNorm)?,
+                    sinks: norm(Role::Sinks)?,
                     attention_output: map(&[Role::AttentionOutput])?,
                     attention_post_norm: norm(Role::AttentionPostNorm)?,
                     feed_forward_norm: norm(Role::FeedForwardNorm)?,
-                    network: layout.dense(index).map(|at| Network::load(&weights, &[at])).transpose()?,
+                    network: layout.dense(index).map(|at| Network::load(&weights, &[at], a.activation(index))).transpose()?,
                     experts: a.experts(index).map(|_| Bank::load(&weights, layout, index)).transpose()?,
                     feed_forward_post_norm: norm(Role::FeedForwardPostNorm)?,
                 })

@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use super::architecture::{Architecture, NormSpan};
+use super::architecture::{Architecture, NormSpan, SecondNorm};
 use super::checkpoint::Checkpoint;
 
 /// A part of a decoder that has weights. What there are several of in a layer, networks, tells apart by [`Section`].
@@ -36,6 +36,8 @@ pub(super) enum Role {
     QueryNorm,
     /// `(head_dim)`, or as wide as the projection.
     KeyNorm,
+    /// A score of each head that brings no value, `(heads)`.
+    Sinks,
     /// `(hidden, heads · head_dim)`.
     AttentionOutput,
     /// After attention, `(hidden)`.
@@ -61,7 +63,7 @@ pub(super) enum Role {
 use Role::{
     AttentionNorm, AttentionOutput, AttentionPostNorm, ChoiceBias, Down, Embeddings, FeedForwardNorm,
     FeedForwardPostNorm, Gate, Head, Key, KeyNorm, OutputNorm, Query, QueryNorm, RotaryFactors, Router, SharedSwitch,
-    Up, Value,
+    Sinks, Up, Value,
 };
 
 /// A tensor that a file may have.
@@ -96,10 +98,19 @@ enum When {
     Present,
     /// If another is there.
     With(&'static str),
-    /// If another is not there.
-    Without(&'static str),
     PreNorms,
+    /// If the input of the feed-forward network has a norm of its own.
+    SecondNorm,
+    /// If that norm is named for the attention that it follows.
+    SecondNormNamedAfterAttention,
     PostNorms,
+    Sinks,
+    /// If networks have a gate.
+    Gated,
+    /// If they have one, in a tensor of its own.
+    GateApart,
+    /// If they have one, and it has no tensor of its own.
+    GateWithin,
     QueryKeyNorms,
     /// If the layer has experts.
     Experts,
@@ -153,8 +164,10 @@ const LAYER: &[Place] = &[
     bare("attn_q_norm", &[QueryNorm], When::QueryKeyNorms),
     bare("attn_k_norm", &[KeyNorm], When::QueryKeyNorms),
     map("attn_output", &[AttentionOutput], When::Always),
+    bare("attn_sinks", &[Sinks], When::Sinks),
     bare("post_attention_norm", &[AttentionPostNorm], When::PostNorms),
-    bare("ffn_norm", &[FeedForwardNorm], When::PreNorms),
+    bare("ffn_norm", &[FeedForwardNorm], When::SecondNorm),
+    bare("post_attention_norm", &[FeedForwardNorm], When::SecondNormNamedAfterAttention),
     bare("post_ffw_norm", &[FeedForwardPostNorm], When::PostNorms),
     map("ffn_gate_inp", &[Router], When::Experts),
     offset("exp_probs_b", &[ChoiceBias], When::Present),
@@ -166,15 +179,15 @@ const LAYER: &[Place] = &[
 
 /// Tensors of the network that every row goes through.
 const DENSE: &[Place] = &[
-    map("ffn_gate", &[Gate], When::Present),
-    map("ffn_up", &[Gate, Up], When::Without("ffn_gate")),
+    map("ffn_gate", &[Gate], When::GateApart),
+    map("ffn_up", &[Gate, Up], When::GateWithin),
     map("ffn_up", &[Up], When::Always),
     map("ffn_down", &[Down], When::Always),
 ];
 
 /// Tensors of the shared expert, which every row goes through beside those chosen for it.
 const SHARED: &[Place] = &[
-    map("ffn_gate_shexp", &[Gate], When::Always),
+    map("ffn_gate_shexp", &[Gate], When::Gated),
     map("ffn_up_shexp", &[Up], When::Always),
     map("ffn_down_shexp", &[Down], When::Always),
 ];
@@ -182,7 +195,7 @@ const SHARED: &[Place] = &[
 /// Tensors of all experts of a layer, one expert after the other.
 const EXPERT: &[Place] = &[
     map("ffn_gate_up_exps", &[Gate, Up], When::Present),
-    map("ffn_gate_exps", &[Gate], When::Always),
+    map("ffn_gate_exps", &[Gate], When::Gated),
     map("ffn_up_exps", &[Up], When::Always),
     map("ffn_down_exps", &[Down], When::Always),
 ];
@@ -325,6 +338,7 @@ impl<'a> Layout<'a> {
             Key | Value => (kv, Some(a.hidden)),
             QueryNorm => (norm(query), None),
             KeyNorm => (norm(kv), None),
+            Sinks => (a.heads, None),
             AttentionOutput => (a.hidden, Some(query)),
             Gate | Up => (width, Some(a.hidden)),
             Down => (a.hidden, Some(width)),
@@ -401,9 +415,14 @@ impl Section<'_> {
             When::Present if place.kind == Kind::Offset => experts().is_some() && self.has(place.name, "bias"),
             When::Present => has(place.name),
             When::With(other) => has(other),
-            When::Without(other) => !has(other),
             When::PreNorms => a.pre_norms,
+            When::SecondNorm => a.pre_norms && a.second_norm == SecondNorm::Own,
+            When::SecondNormNamedAfterAttention => a.pre_norms && a.second_norm == SecondNorm::NamedAfterAttention,
             When::PostNorms => a.post_norms,
+            When::Sinks => a.sinks,
+            When::Gated => a.activation.is_gated(),
+            When::GateApart => a.activation.is_gated() && has("ffn_gate"),
+            When::GateWithin => a.activation.is_gated() && !has("ffn_gate"),
             When::QueryKeyNorms => a.query_key_norm.is_some(),
             When::Experts => experts().is_some(),
             When::SharedSwitch => experts().is_some_and(|experts| experts.shared_width > 0 && experts.weighs_shared),

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 
 pub(super) use self::experts::Bank;
 
-use super::architecture::Architecture;
+use super::architecture::{Activation, Architecture};
 use super::kernels::Isa;
 use super::kernels::activations::{Activations, Rows};
 use super::kernels::attention::{Heads, Layout, Scratch, Task, View, attend, prepare, remember};
@@ -32,6 +32,7 @@ pub(super) struct Layer {
     pub query_key_value: Linear,
     pub query_norm: Option<Vec<f32>>,
     pub key_norm: Option<Vec<f32>>,
+    pub sinks: Option<Vec<f32>>,
     pub attention_output: Linear,
     pub attention_post_norm: Option<Vec<f32>>,
     pub feed_forward_norm: Option<Vec<f32>>,
@@ -40,22 +41,29 @@ pub(super) struct Layer {
     pub feed_forward_post_norm: Option<Vec<f32>>,
 }
 
-/// A gated network, or several of one width: the rows of each map follow those of the one before.
+/// A network, or several of one width: the rows of each map follow those of the one before.
 pub(super) struct Network {
-    pub gate: Linear,
+    pub gate: Option<Linear>,
     pub up: Linear,
     pub down: Linear,
+    activation: Activation,
 }
 
 impl Network {
     /// Reads the networks of some sections.
-    pub(super) fn load(weights: &Weights, of: &[Section]) -> Result<Self> {
+    pub(super) fn load(weights: &Weights, of: &[Section], activation: Activation) -> Result<Self> {
         let map = |role| Linear::load(weights, &of.iter().map(|at| at.map(role)).collect::<Vec<_>>());
-        Ok(Self { gate: map(Role::Gate)?, up: map(Role::Up)?, down: map(Role::Down)? })
+        let gate = activation.is_gated().then(|| map(Role::Gate)).transpose()?;
+        Ok(Self { gate, up: map(Role::Up)?, down: map(Role::Down)?, activation })
     }
 
-    fn maps(&self) -> [&Linear; 3] {
-        [&self.gate, &self.up, &self.down]
+    /// The maps that take what the network takes.
+    fn inner(&self) -> impl Iterator<Item = &Linear> {
+        self.gate.iter().chain([&self.up])
+    }
+
+    fn maps(&self) -> impl Iterator<Item = &Linear> {
+        self.inner().chain([&self.down])
     }
 }
 
@@ -69,6 +77,7 @@ impl Layer {
             &self.attention_norm,
             &self.query_norm,
             &self.key_norm,
+            &self.sinks,
             &self.attention_post_norm,
             &self.feed_forward_norm,
             &self.feed_forward_post_norm,
@@ -97,6 +106,7 @@ pub(super) struct Workspace {
 #[derive(Default)]
 struct Own {
     normed: Vec<f32>,
+    centred: Vec<f32>,
     gate: Vec<f32>,
     up: Vec<f32>,
     sum: Vec<f32>,
@@ -113,7 +123,7 @@ impl Workspace {
         let networks = || layers.iter().filter_map(|layer| layer.network.as_ref());
         let banks = || layers.iter().filter_map(|layer| layer.experts.as_ref());
         let inner = layers.iter().map(|layer| &layer.query_key_value);
-        let inner = inner.chain(networks().flat_map(|network| [&network.gate, &network.up]));
+        let inner = inner.chain(networks().flat_map(Network::inner));
         let inner = inner.chain(banks().flat_map(Bank::inner));
         Self {
             normed: rows(a.hidden, &mut inner.chain([head])),
@@ -222,7 +232,13 @@ impl Setting<'_> {
             // SAFETY: `from` gives rows of the width of `to`, which only this member reads or
             // writes in this phase; `to` has a row for each.
             unsafe {
-                let row_in = std::slice::from_raw_parts(from(row), to.inputs);
+                let mut row_in = std::slice::from_raw_parts(from(row), to.inputs);
+                if self.architecture.centred {
+                    let mean = row_in.iter().sum::<f32>() / row_in.len() as f32;
+                    own.centred.clear();
+                    own.centred.extend(row_in.iter().map(|x| x - mean));
+                    row_in = &own.centred;
+                }
                 match weight {
                     Some(weight) => {
                         rms_norm(self.isa, row_in, weight, self.architecture.norm_epsilon, &mut own.normed);
@@ -252,9 +268,15 @@ impl Setting<'_> {
         let (gate_table, up_table) = (Table::of(gates, count, PIECE), Table::of(ups, count, PIECE));
         // SAFETY: as the caller promises; the tables are this member's own.
         unsafe {
-            network.gate.piece(self.isa, from, count, piece, To { first, ..gate_table.to() });
-            network.up.piece(self.isa, from, count, piece, To { first, ..up_table.to() });
-            gate(self.isa, self.architecture.activation, &mut gates[..count * PIECE], &ups[..count * PIECE]);
+            let into = |table: Table| To { first, ..table.to() };
+            match &network.gate {
+                Some(map) => {
+                    map.piece(self.isa, from, count, piece, into(gate_table));
+                    network.up.piece(self.isa, from, count, piece, into(up_table));
+                }
+                None => network.up.piece(self.isa, from, count, piece, into(gate_table)),
+            }
+            gate(self.isa, network.activation, &mut gates[..count * PIECE], &ups[..count * PIECE]);
             let width = PIECE.min(to.inputs - column);
             for (row, values) in gates[..count * PIECE].chunks_exact(PIECE).enumerate() {
                 to.write(self.isa, row, column, &values[..width]);
@@ -282,12 +304,16 @@ impl Setting<'_> {
     ) {
         let a = self.architecture;
         if let Some(norm) = norm {
+            if a.norm_after_rotary {
+                self.turn(own, heads, None, angles, 1.0);
+            }
             own.normed.resize(norm.len(), 0.0);
             for part in heads.chunks_exact_mut(norm.len()) {
                 rms_norm(self.isa, part, norm, a.norm_epsilon, &mut own.normed);
                 part.copy_from_slice(&own.normed);
             }
         }
+        let angles = angles.filter(|_| norm.is_none() || !a.norm_after_rotary);
         for head in heads.chunks_exact_mut(a.head_dim) {
             let still = match angles {
                 Some((cosines, sines)) => {
@@ -366,6 +392,7 @@ impl Pass<'_> {
                     rows: first..(first + chunk).min(rows),
                     window,
                     cap: a.score_cap,
+                    sinks: layer.sinks.as_deref(),
                 };
                 unsafe { attend(setting.isa, &task, &mut own.scratch) };
             });
@@ -401,9 +428,12 @@ impl Pass<'_> {
             let mut own = members[member.index].lock().expect("a member locks its own memory once");
             // SAFETY (here and below): as for attention.
             let from = |row: usize| unsafe { hidden.row(row) }.as_ptr();
-            setting.norm(member, &mut own, rows, &from, layer.feed_forward_norm.as_deref(), &normed);
-            Setting::lap(member, profile, Part::Norm);
-            member.share(1, network.gate.pieces(), |piece| unsafe {
+            // A parallel network takes what attention took.
+            if !a.is_parallel() {
+                setting.norm(member, &mut own, rows, &from, layer.feed_forward_norm.as_deref(), &normed);
+                Setting::lap(member, profile, Part::Norm);
+            }
+            member.share(1, network.up.pieces(), |piece| unsafe {
                 setting.gate_piece(&mut own, network, (&normed, rows), piece, (&gated, piece * PIECE));
             });
             Setting::lap(member, profile, Part::GateUp);

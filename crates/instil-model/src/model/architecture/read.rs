@@ -4,7 +4,7 @@
 //! key of the family that is not known here ends the reading unless it switches something off.
 
 use super::{
-    Architecture, Experts, FAMILIES, Family, LocalRotary, RotaryForm, RotaryScaling, Scoring, Sliding, Temperature,
+    Activation, Architecture, Experts, FAMILIES, Family, LocalRotary, RotaryForm, RotaryScaling, Scoring, Sliding, Temperature, Xielu,
 };
 use crate::error::{Error, Result};
 use crate::gguf::{Array, Metadata, Value};
@@ -23,6 +23,7 @@ const READ: &[&str] = &[
     "attention.head_count",
     "attention.head_count_kv",
     "attention.key_length",
+    "attention.layer_norm_epsilon",
     "attention.layer_norm_rms_epsilon",
     "attention.scale",
     "attention.sliding_window",
@@ -226,6 +227,8 @@ impl Reader<'_> {
             Some(at) if at as usize == layers => hidden / heads,
             _ => head_dim,
         };
+        let activations = self.activations(layers)?;
+        let logit_scale = self.factor("logit_scale", 1.0)?;
         let embedding_scale = if family.scales_embeddings { (hidden as f32).sqrt() } else { 1.0 };
         Ok(Architecture {
             family: family.name.to_owned(),
@@ -248,21 +251,57 @@ impl Reader<'_> {
             rotary,
             rotary_interleaved: family.rotary_interleaved,
             rotary_skipped_every: if is_off { 1 } else { family.rotary_skipped_every },
+            rotary_local_only: family.rotary_local_only,
             sliding_window,
             local_layers,
-            activation: family.activation,
+            activation: activations.first().copied().unwrap_or(family.activation),
+            activations,
             pre_norms: family.pre_norms,
             post_norms: family.post_norms,
+            second_norm: family.second_norm,
+            centred: family.centred,
             query_key_norm: family.query_key_norm,
+            norm_after_rotary: family.norm_after_rotary,
+            sinks: family.sinks,
             embedding_scale: self.factor("embedding_scale", embedding_scale)?,
             attention_scale: self.factor("attention.scale", 1.0 / (attention_width.max(1) as f32).sqrt())?,
             temperature: self.temperature()?,
             score_cap: self.option("attn_logit_softcapping", family.caps.0)?,
             residual_scale: self.factor("residual_scale", 1.0)?,
-            // The file holds the divisor.
-            logit_scale: 1.0 / self.factor("logit_scale", 1.0)?,
+            logit_scale: if family.scales_logits { logit_scale } else { 1.0 / logit_scale },
             logit_cap: self.option("final_logit_softcapping", family.caps.1)?,
         })
+    }
+
+    /// The functions of the layers' networks, where they differ.
+    fn activations(&self, layers: usize) -> Result<Vec<Activation>> {
+        if !matches!(self.family.activation, Activation::Xielu(_)) {
+            return Ok(Vec::new());
+        }
+        // These keys do not begin with the family's name.
+        let values = |key: &str| {
+            let values = self.metadata.opt_floats(key)?.unwrap_or_default();
+            if values.len() != layers {
+                return Err(self.absurd(&format!("{key} (entries)"), values.len()));
+            }
+            match values.iter().find(|value| !value.is_finite()) {
+                Some(value) => Err(self.absurd(key, value)),
+                None => Ok(values),
+            }
+        };
+        let (negative, positive) = (values("xielu.alpha_n")?, values("xielu.alpha_p")?);
+        let (slope, least) = (values("xielu.beta")?, values("xielu.eps")?);
+        // ln(1 + e^x).
+        let softplus = |x: f32| x.max(0.0) + (-x.abs()).exp().ln_1p();
+        let of = |layer: usize| {
+            Activation::Xielu(Xielu {
+                positive: softplus(positive[layer]),
+                negative: slope[layer] + softplus(negative[layer]),
+                slope: slope[layer],
+                least: least[layer],
+            })
+        };
+        Ok((0..layers).map(of).collect())
     }
 
     fn experts(&self, layers: usize) -> Result<Option<Experts>> {
@@ -334,7 +373,8 @@ impl Reader<'_> {
     }
 
     fn epsilon(&self) -> Result<f32> {
-        let key = self.key("attention.layer_norm_rms_epsilon");
+        let key = if self.family.centred { "attention.layer_norm_epsilon" } else { "attention.layer_norm_rms_epsilon" };
+        let key = self.key(key);
         let value = self.metadata.f32(&key)?;
         if value.is_finite() && value >= 0.0 { Ok(value) } else { Err(self.absurd(&key, value)) }
     }
@@ -419,6 +459,7 @@ impl Reader<'_> {
             original_context,
             beta_fast: self.factor("rope.scaling.yarn_beta_fast", 32.0)?,
             beta_slow: self.factor("rope.scaling.yarn_beta_slow", 1.0)?,
+            whole_pairs: self.family.yarn_whole_pairs,
         };
         Ok((scaling, magnitude))
     }

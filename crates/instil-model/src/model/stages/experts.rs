@@ -26,13 +26,13 @@ pub(in crate::model) struct Bank {
 
 impl Bank {
     pub(in crate::model) fn load(weights: &Weights, layout: Layout, layer: usize) -> Result<Self> {
-        let at = layout.layer(layer);
+        let (at, activation) = (layout.layer(layer), layout.architecture.activation(layer));
         let router: Vec<_> = [Role::Router, Role::SharedSwitch].iter().filter_map(|&role| at.optional_map(role)).collect();
         Ok(Self {
             router: Linear::load(weights, &router)?,
             choice_bias: at.vector(Role::ChoiceBias).map(|slice| weights.vector(&slice)).transpose()?,
-            experts: Network::load(weights, &layout.experts(layer).collect::<Vec<_>>())?,
-            shared: layout.shared(layer).map(|at| Network::load(weights, &[at])).transpose()?,
+            experts: Network::load(weights, &layout.experts(layer).collect::<Vec<_>>(), activation)?,
+            shared: layout.shared(layer).map(|at| Network::load(weights, &[at], activation)).transpose()?,
             weighs_shared: router.len() > 1,
         })
     }
@@ -43,8 +43,7 @@ impl Bank {
 
     /// The maps that take what the stage takes.
     pub(super) fn inner(&self) -> impl Iterator<Item = &Linear> {
-        let shared = self.shared.iter().flat_map(|shared| [&shared.gate, &shared.up]);
-        [&self.router, &self.experts.gate, &self.experts.up].into_iter().chain(shared)
+        [&self.router].into_iter().chain(self.experts.inner()).chain(self.shared.iter().flat_map(Network::inner))
     }
 }
 
@@ -87,7 +86,7 @@ impl Routed {
             places: Vec::new(),
             rows: Vec::new(),
             runs: Vec::new(),
-            normed: rows(a.hidden, &mut banks().flat_map(|bank| [&bank.experts.gate, &bank.experts.up])),
+            normed: rows(a.hidden, &mut banks().flat_map(|bank| bank.experts.inner())),
             gated: rows(width, &mut banks().map(|bank| &bank.experts.down)),
             shared_gated: rows(shared_width, &mut banks().filter_map(|bank| bank.shared.as_ref()).map(|one| &one.down)),
             outputs: Vec::new(),
@@ -155,7 +154,7 @@ impl Pass<'_> {
             member.share(0, all, |place| unsafe { normed.copy(place, &from, rows_of[place]) });
             Setting::lap(member, profile, Part::Route);
             let own_pieces = runs.len() * inner;
-            member.share(1, own_pieces + shared_pieces(|shared| &shared.gate), |piece| unsafe {
+            member.share(1, own_pieces + shared_pieces(|shared| &shared.up), |piece| unsafe {
                 if piece < own_pieces {
                     let (run, part) = (runs[piece / inner], piece % inner);
                     let rows = (&normed.skip(run.first), run.count);
@@ -219,8 +218,10 @@ impl Pass<'_> {
             let mut own = members[member.index].lock().expect("a member locks its own memory once");
             // SAFETY (here and below): phases touch disjoint rows and pieces.
             let from = |row: usize| unsafe { hidden.row(row) }.as_ptr();
-            setting.norm(member, &mut own, rows, &from, layer.feed_forward_norm.as_deref(), &normed);
-            Setting::lap(member, profile, Part::Norm);
+            if !setting.architecture.is_parallel() {
+                setting.norm(member, &mut own, rows, &from, layer.feed_forward_norm.as_deref(), &normed);
+                Setting::lap(member, profile, Part::Norm);
+            }
             member.share(1, bank.router.pieces(), |piece| unsafe {
                 bank.router.piece(setting.isa, &normed, rows, piece, products.to());
             });
