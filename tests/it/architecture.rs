@@ -176,7 +176,9 @@ fn what_is_not_computed_is_refused_by_its_key() {
     assert!(told.contains("expert_used_count"), "{told}");
     // A layer has experts or a network, and only some have a shared one.
     let experts = [("expert_count", number(8)), ("expert_used_count", number(2))];
-    for tensor in ["blk.0.ffn_up.weight", "blk.0.ffn_gate.3.weight", "blk.0.ffn_up_shexp.weight", "blk.0.exp_probs_b.weight"] {
+    for tensor in
+        ["blk.0.ffn_up.weight", "blk.0.ffn_gate.3.weight", "blk.0.ffn_up_shexp.weight", "blk.0.exp_probs_b.weight"]
+    {
         let told = refusal("qwen3moe", &experts, &[tensor]);
         assert!(told.contains(&format!("`{tensor}`")), "{told}");
     }
@@ -220,7 +222,10 @@ fn what_is_not_computed_is_refused_by_its_key() {
 /// stand in for it, unless it is one that files may do without.
 #[test]
 fn no_tensor_goes_missing_unheard() {
-    let joined = FAMILIES.into_iter().filter(|family| family.joined && family.experts.is_none()).map(|family| Shape { biases: true, ..family });
+    let joined = FAMILIES
+        .into_iter()
+        .filter(|family| family.joined && family.experts.is_none())
+        .map(|family| Shape { biases: true, ..family });
     for shape in FAMILIES.into_iter().chain(joined) {
         let file = InMemory::copy_of(&model(shape, 3));
         let names: Vec<String> = file.tensors.keys().cloned().collect();

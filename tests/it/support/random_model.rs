@@ -190,12 +190,7 @@ pub const FAMILIES: [Shape; 30] = [
         biases: true,
         tied: false,
         experts: Some(EXPERTS),
-        entries: &[
-            YARN[0],
-            YARN[1],
-            YARN[2],
-            ("attention.sliding_window", Entry::Number(24)),
-        ],
+        entries: &[YARN[0], YARN[1], YARN[2], ("attention.sliding_window", Entry::Number(24))],
         ..LLAMA
     },
     Shape { family: "glm4", joined: true, entries: &[("rope.dimension_count", Entry::Number(8))], ..LLAMA },
@@ -378,7 +373,9 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
             vector(at("attn_v.bias"), kv, 0.0);
         }
         let norms = match family {
-            "qwen3" | "qwen3moe" | "gemma3" | "hunyuan-dense" | "exaone4" | "apertus" => Some((shape.head_dim, shape.head_dim)),
+            "qwen3" | "qwen3moe" | "gemma3" | "hunyuan-dense" | "exaone4" | "apertus" => {
+                Some((shape.head_dim, shape.head_dim))
+            }
             "olmo2" | "olmoe" => Some((query, kv)),
             _ => None,
         };
@@ -413,7 +410,11 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
             Entry::Reals(numbers) => Value::Array(Array::Float(numbers.to_vec())),
             Entry::Flags(flags) => Value::Array(Array::Bool(flags.to_vec())),
         };
-        let key = if key.starts_with("general.") || key.starts_with("xielu.") { (*key).into() } else { format!("{family}.{key}") };
+        let key = if key.starts_with("general.") || key.starts_with("xielu.") {
+            (*key).into()
+        } else {
+            format!("{family}.{key}")
+        };
         metadata.insert(key, value);
     }
     if let Some(experts) = shape.experts {

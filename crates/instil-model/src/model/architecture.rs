@@ -127,18 +127,8 @@ const FAMILIES: &[Family] = &[
     Family { name: "qwen2", ..COMMON },
     Family { name: "qwen3", query_key_norm: Some(NormSpan::Head), ..COMMON },
     Family { name: "qwen2moe", routing: Some(Routing { weighs_shared: true, ..SHARES }), ..COMMON },
-    Family {
-        name: "qwen3moe",
-        query_key_norm: Some(NormSpan::Head),
-        routing: Some(SHARES_OF_CHOSEN),
-        ..COMMON
-    },
-    Family {
-        name: "olmoe",
-        query_key_norm: Some(NormSpan::Projection),
-        routing: Some(SHARES),
-        ..COMMON
-    },
+    Family { name: "qwen3moe", query_key_norm: Some(NormSpan::Head), routing: Some(SHARES_OF_CHOSEN), ..COMMON },
+    Family { name: "olmoe", query_key_norm: Some(NormSpan::Projection), routing: Some(SHARES), ..COMMON },
     Family { name: "smollm3", rotary_interleaved: true, rotary_skipped_every: 4, ..COMMON },
     Family { name: "granite", rotary_interleaved: true, rotary_switch: true, ..COMMON },
     Family {
@@ -170,12 +160,7 @@ const FAMILIES: &[Family] = &[
     },
     Family { name: "glm4", rotary_interleaved: true, post_norms: true, ..COMMON },
     Family { name: "ernie4_5", rotary_interleaved: true, ..COMMON },
-    Family {
-        name: "hunyuan-dense",
-        query_key_norm: Some(NormSpan::Head),
-        norm_after_rotary: true,
-        ..COMMON
-    },
+    Family { name: "hunyuan-dense", query_key_norm: Some(NormSpan::Head), norm_after_rotary: true, ..COMMON },
     Family {
         name: "exaone4",
         pre_norms: false,

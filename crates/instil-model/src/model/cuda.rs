@@ -161,9 +161,9 @@ impl CudaDecoder {
             && !biased(layout.outer(), Role::Head)
             && !biased(layout.layer(0), Role::AttentionOutput)
             && a.experts.is_none()
-            && layout
-                .dense(0)
-                .is_some_and(|network| ![Role::Gate, Role::Up, Role::Down].into_iter().any(|role| biased(network, role)))
+            && layout.dense(0).is_some_and(|network| {
+                ![Role::Gate, Role::Up, Role::Down].into_iter().any(|role| biased(network, role))
+            })
     }
 
     /// Reads a file of weights onto `device`, which has one stream for everything.

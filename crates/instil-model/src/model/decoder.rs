@@ -94,7 +94,10 @@ impl Decoder {
                     attention_output: map(&[Role::AttentionOutput])?,
                     attention_post_norm: norm(Role::AttentionPostNorm)?,
                     feed_forward_norm: norm(Role::FeedForwardNorm)?,
-                    network: layout.dense(index).map(|at| Network::load(&weights, &[at], a.activation(index))).transpose()?,
+                    network: layout
+                        .dense(index)
+                        .map(|at| Network::load(&weights, &[at], a.activation(index)))
+                        .transpose()?,
                     experts: a.experts(index).map(|_| Bank::load(&weights, layout, index)).transpose()?,
                     feed_forward_post_norm: norm(Role::FeedForwardPostNorm)?,
                 })

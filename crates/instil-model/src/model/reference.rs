@@ -373,8 +373,7 @@ impl Reference {
             let attended = if attended.len() == 1 { attended.remove(0) } else { Tensor::cat(&attended, 0)? };
             let output = normed(&layer.attention_output.forward(&attended)?, layer.attention_post_norm.as_ref())?;
             hidden = (hidden + (output * f64::from(a.residual_scale))?)?;
-            let input =
-                if a.is_parallel() { input } else { normed_input(&hidden, layer.feed_forward_norm.as_ref())? };
+            let input = if a.is_parallel() { input } else { normed_input(&hidden, layer.feed_forward_norm.as_ref())? };
             let output = match (&layer.network, layer.experts.as_ref().zip(a.experts(index))) {
                 (_, Some((bank, experts))) => bank.forward(experts, &input)?,
                 (Some(network), None) => network.forward(&input)?,

@@ -145,7 +145,8 @@ mod tests {
         for original_context in [1, 7, 1 << 32] {
             for (beta_fast, beta_slow) in [(32.0, 1.0), (1.0, 32.0), (f32::MIN_POSITIVE, f32::MAX)] {
                 let whole_pairs = original_context == 7;
-                let scaling = RotaryScaling::Yarn { factor: 1e-30, original_context, beta_fast, beta_slow, whole_pairs };
+                let scaling =
+                    RotaryScaling::Yarn { factor: 1e-30, original_context, beta_fast, beta_slow, whole_pairs };
                 for base in [1.000_001, 1e4, f32::MAX] {
                     assert!(frequencies(scaling, 2, base).iter().all(|frequency| frequency.is_finite()));
                 }

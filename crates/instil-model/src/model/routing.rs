@@ -24,7 +24,13 @@ pub(super) struct Scratch {
 
 /// Chooses experts by a row's products with the router, `(count)`, and the biases of the choice where there are
 /// some; `chosen` has room for `used` of them, and gets them by falling scores.
-pub(super) fn choose(a: &Experts, products: &[f32], bias: Option<&[f32]>, scratch: &mut Scratch, chosen: &mut [Choice]) {
+pub(super) fn choose(
+    a: &Experts,
+    products: &[f32],
+    bias: Option<&[f32]>,
+    scratch: &mut Scratch,
+    chosen: &mut [Choice],
+) {
     assert!(products.len() == a.count && chosen.len() == a.used, "a product for each expert");
     let Scratch { scores, ranks, groups } = scratch;
     scores.clear();

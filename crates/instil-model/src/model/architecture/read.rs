@@ -4,7 +4,8 @@
 //! key of the family that is not known here ends the reading unless it switches something off.
 
 use super::{
-    Activation, Architecture, Experts, FAMILIES, Family, LocalRotary, RotaryForm, RotaryScaling, Scoring, Sliding, Temperature, Xielu,
+    Activation, Architecture, Experts, FAMILIES, Family, LocalRotary, RotaryForm, RotaryScaling, Scoring, Sliding,
+    Temperature, Xielu,
 };
 use crate::error::{Error, Result};
 use crate::gguf::{Array, Metadata, Value};
@@ -327,7 +328,9 @@ impl Reader<'_> {
             0 => shared.saturating_mul(width),
             width => width,
         };
-        for (part, width) in [("expert_feed_forward_length", width), ("expert_shared_feed_forward_length", shared_width)] {
+        for (part, width) in
+            [("expert_feed_forward_length", width), ("expert_shared_feed_forward_length", shared_width)]
+        {
             if width > MOST_WIDTH {
                 return Err(self.absurd(&key(part), width));
             }
@@ -338,7 +341,9 @@ impl Reader<'_> {
             2 => Scoring::Sigmoid,
             3 => Scoring::SoftmaxOfChosen,
             other => {
-                return Err(self.refuse(format!("`{}` is {other}, which is not computed here", key("expert_gating_func"))));
+                return Err(
+                    self.refuse(format!("`{}` is {other}, which is not computed here", key("expert_gating_func")))
+                );
             }
         };
         let groups = self.count("expert_group_count", 1)?.max(1);

@@ -27,7 +27,8 @@ pub(in crate::model) struct Bank {
 impl Bank {
     pub(in crate::model) fn load(weights: &Weights, layout: Layout, layer: usize) -> Result<Self> {
         let (at, activation) = (layout.layer(layer), layout.architecture.activation(layer));
-        let router: Vec<_> = [Role::Router, Role::SharedSwitch].iter().filter_map(|&role| at.optional_map(role)).collect();
+        let router: Vec<_> =
+            [Role::Router, Role::SharedSwitch].iter().filter_map(|&role| at.optional_map(role)).collect();
         Ok(Self {
             router: Linear::load(weights, &router)?,
             choice_bias: at.vector(Role::ChoiceBias).map(|slice| weights.vector(&slice)).transpose()?,
