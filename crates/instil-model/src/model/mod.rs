@@ -25,6 +25,7 @@ mod logits;
 pub mod profile;
 pub mod reference;
 mod rotary;
+mod routing;
 pub mod scripted;
 mod sequences;
 mod stages;

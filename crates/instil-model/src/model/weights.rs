@@ -27,7 +27,7 @@ impl<'a> Weights<'a> {
                 format!("tensor `{tensor}` is missing"),
                 "the file is incomplete: fetch it again",
             )),
-            Some(found) if found != slice.shape => Err(Error::model(
+            Some(found) if significant(&found) != significant(&slice.shape) => Err(Error::model(
                 self.name,
                 format!("tensor `{tensor}` has shape {found:?}, the metadata promise {:?}", slice.shape),
                 "the file is damaged or of another kind",
@@ -46,7 +46,7 @@ impl<'a> Weights<'a> {
 
     /// A slice in f32 on the CPU, in the decoder's order: `(rows, inputs)`, or `(rows)` of a vector.
     pub(super) fn tensor(&self, slice: &Slice) -> Result<Tensor> {
-        let is_matrix = slice.shape.len() > 1;
+        let is_matrix = slice.columns.is_some();
         let stored = if is_matrix { self.stored(slice)? } else { self.whole(slice)? };
         let dtype = candle_type(stored.kind).ok_or_else(|| {
             Error::model(
@@ -60,7 +60,7 @@ impl<'a> Weights<'a> {
             let quantised = qtensor_from_ggml(dtype, stored.bytes, dims, &Device::Cpu)?;
             let mut tensor = quantised.dequantize(&Device::Cpu)?.to_dtype(DType::F32)?;
             if !is_matrix {
-                tensor = tensor.narrow(0, slice.rows.start, slice.rows.len())?;
+                tensor = tensor.flatten_all()?.narrow(0, slice.rows.start, slice.rows.len())?;
             }
             if slice.order == Order::Plain {
                 return Ok(tensor);
@@ -75,6 +75,12 @@ impl<'a> Weights<'a> {
     pub(super) fn vector(&self, slice: &Slice) -> Result<Vec<f32>> {
         self.tensor(slice)?.to_vec1().map_err(device_error)
     }
+}
+
+/// Extents but for outermost ones of 1, which writers give or leave out.
+fn significant(shape: &[usize]) -> &[usize] {
+    let ones = shape.iter().take(shape.len().saturating_sub(1)).take_while(|&&extent| extent == 1).count();
+    &shape[ones..]
 }
 
 fn candle_type(kind: GgmlType) -> Option<GgmlDType> {

@@ -13,7 +13,7 @@ use super::pointwise::{gate, rms_norm, rotate, soft_cap};
 use super::product::{Sink, product};
 use super::{Isa, team::Team};
 use crate::gguf::GgmlType;
-use crate::model::architecture::Activation;
+use crate::model::architecture::{Activation, Xielu};
 
 /// Deterministic noise.
 struct Noise(u64);
@@ -170,6 +170,23 @@ proptest! {
             gated.copy_from_slice(&x[..whole]);
             gate(isa, Activation::GeluTanh, &mut gated, &y[..whole]);
             results.extend(bits(&gated));
+            let xielu = Xielu { positive: 0.8, negative: 1.3, slope: 0.5, least: -1e-6 };
+            for activation in [Activation::ClampedSilu, Activation::SquaredRelu, Activation::Xielu(xielu)] {
+                gated.copy_from_slice(&x[..whole]);
+                gate(isa, activation, &mut gated, &y[..whole]);
+                for (at, &found) in gated.iter().enumerate() {
+                    let (x, up) = (f64::from(x[at]), f64::from(y[at]).clamp(-7.0, 7.0));
+                    let exact = match activation {
+                        Activation::ClampedSilu => x.min(7.0) / (1.0 + (-1.702 * x.min(7.0)).exp()) * (up + 1.0),
+                        Activation::SquaredRelu => x.max(0.0).powi(2),
+                        _ if x > 0.0 => 0.8 * x * x + 0.5 * x,
+                        _ => 1.3 * (x.min(-1e-6).exp_m1() - x) + 0.5 * x,
+                    };
+                    let near = (f64::from(found) - exact).abs() < 2e-6 * exact.abs().max(1.0);
+                    assert!(near, "{activation:?} of {x}: {found}, exactly {exact}");
+                }
+                results.extend(bits(&gated));
+            }
             let mut capped = x.clone();
             soft_cap(isa, &mut capped, 7.5);
             results.extend(bits(&capped));
@@ -221,9 +238,11 @@ proptest! {
         shared_blocks in 0usize..3,
         window in prop::option::of(1usize..90),
         cap in prop::option::of(0.5f32..20.0),
+        sink in prop::option::of(-3f32..30.0),
         seed in any::<u64>(),
     ) {
         let layout = Layout { heads: 2 * group, kv_heads: 2, head_dim: vectors * LANES };
+        let sinks: Option<Vec<f32>> = sink.map(|sink| (0..layout.heads).map(|head| sink - head as f32).collect());
         let mut noise = Noise(seed);
         let (width, kv_width) = (layout.heads * layout.head_dim, layout.kv_heads * layout.head_dim);
         let mut pool: Vec<Vec<u16>> = Vec::new();
@@ -263,7 +282,7 @@ proptest! {
             let heads = Heads { queries: queries.as_ptr(), query_stride: width, out: out.as_mut_ptr(), out_stride: width };
             for kv_head in 0..layout.kv_heads {
                 let rows = rows.clone();
-                let task = Task { layout, layer_offset: 0, views: &views, heads, kv_head, rows, window, cap };
+                let task = Task { layout, layer_offset: 0, views: &views, heads, kv_head, rows, window, cap, sinks: sinks.as_deref() };
                 // SAFETY: the results have room for every row, and one thread works.
                 unsafe { attend(isa, &task, &mut Scratch::default()) };
             }
@@ -286,7 +305,8 @@ proptest! {
                     let score: f64 = query.iter().zip(&key[kv..]).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum();
                     cap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh())
                 }).collect();
-                let total: f64 = scores.iter().map(|score| score.exp()).sum();
+                let sink = sinks.as_ref().map_or(0.0, |sinks| f64::from(sinks[head]).exp());
+                let total = scores.iter().map(|score| score.exp()).sum::<f64>() + sink;
                 for d in 0..layout.head_dim {
                     let mixed: f64 =
                         rows.iter().zip(&scores).map(|((_, v), s)| s.exp() / total * f64::from(v[kv + d])).sum();
