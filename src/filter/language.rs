@@ -139,7 +139,9 @@ impl LanguageOf {
         values.find_map(|value| {
             let row = Map::from_iter([(name.to_owned(), value)]);
             let named = text(&row, path);
-            Language::named(&named).is_none().then(|| format!("`{named}` of `{name}` is no language that is told apart"))
+            Language::named(&named)
+                .is_none()
+                .then(|| format!("`{named}` of `{name}` is no language that is told apart"))
         })
     }
 }
@@ -205,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_row_says_its_language_by_code_or_name() {
-        let rule: LanguageOf = serde_json::from_value(serde_json::json!({"field": "a", "is": "{{ in.name }}"})).expect("a rule");
+        let rule: LanguageOf =
+            serde_json::from_value(serde_json::json!({"field": "a", "is": "{{ in.name }}"})).expect("a rule");
         assert_eq!(serde_json::to_value(&rule).expect("plain data")["is"], "{{ in.name }}");
         let text = "Brot braucht Mehl, Wasser, Salz und Hefe, und der Bäcker braucht dazu viel Geduld.";
         let check = |name: &str| {

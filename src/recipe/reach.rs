@@ -45,7 +45,11 @@ impl Recipe {
         for (index, rule) in self.filters.language.iter().enumerate() {
             if let Some(what) = rule.unknown(name, attribute.all_values().cloned()) {
                 let what = format!("{what}, and filters.language.{index} asks for it");
-                return Err(Fault::new(at, what, "write a code or a name, such as de or German, or leave the rule out"));
+                return Err(Fault::new(
+                    at,
+                    what,
+                    "write a code or a name, such as de or German, or leave the rule out",
+                ));
             }
         }
         if attribute.only_planned || self.reads(name) {
@@ -103,7 +107,8 @@ impl Recipe {
                 if max.is_some_and(|max| max < least) || min.is_some_and(|min| min > most) {
                     let told = |bound: Option<usize>, none: &str| bound.map_or(none.to_owned(), |n| n.to_string());
                     let (min, max) = (told(min, "0"), told(max, "any number of"));
-                    let what = format!("step {field} writes {min} to {max} {unit}, and this asks for {least} to {most}");
+                    let what =
+                        format!("step {field} writes {min} to {max} {unit}, and this asks for {least} to {most}");
                     return Err(Fault::new(at, what, "let the two bounds meet"));
                 }
                 if least > by_tokens {
@@ -132,8 +137,16 @@ impl Recipe {
                         filter.check(&row).is_some()
                     };
                     if let Some(text) = plain.find(down) {
-                        let what = format!("turns down the choice `{}` of step {} whenever it is made", text.trim(), step.field);
-                        return Err(Fault::new(format!("/filters/{key}"), what, "change the rule, or take the choice out"));
+                        let what = format!(
+                            "turns down the choice `{}` of step {} whenever it is made",
+                            text.trim(),
+                            step.field
+                        );
+                        return Err(Fault::new(
+                            format!("/filters/{key}"),
+                            what,
+                            "change the rule, or take the choice out",
+                        ));
                     }
                 }
             }
@@ -168,11 +181,16 @@ impl Recipe {
             let at = format!("/steps/{index}");
             if is_closed && !has(field) {
                 let what = format!("the run's schema has no property `{field}` and allows no others");
-                return Err(Fault::new(format!("{at}/field"), what, "add it to the schema, or let the step be `aside`"));
+                return Err(Fault::new(
+                    format!("{at}/field"),
+                    what,
+                    "add it to the schema, or let the step be `aside`",
+                ));
             }
             let is_whole = !takes_object(field) || required.contains(&field.as_str());
             if matches!(step.output, Output::Schema) && is_whole {
-                let what = format!("`output: schema` is JSON under the schema of the whole row, which `{field}` is a part of");
+                let what =
+                    format!("`output: schema` is JSON under the schema of the whole row, which `{field}` is a part of");
                 let remedy = "use `field: \"*\"` for a step that gives the whole row, or another output";
                 return Err(Fault::new(format!("{at}/output"), what, remedy));
             }

@@ -46,7 +46,8 @@ fn rules_are_right_in_every_language() {
         let looped: Vec<String> = good.iter().map(|text| [text.as_str(); 6].join(" ")).collect();
         note("loops", kept(&place, &["--loops"], &[&good[..], &looped].concat()), &whole);
         // The same again, with marks that do not count.
-        let again: Vec<String> = good.iter().map(|text| format!("\u{200b}{}", text.replace(['.', '。', '।'], "!"))).collect();
+        let again: Vec<String> =
+            good.iter().map(|text| format!("\u{200b}{}", text.replace(['.', '。', '।'], "!"))).collect();
         note("distinct", kept(&place, &["--exact"], &[&good[..], &again].concat()), &whole);
         let mut counted = Vec::new();
         for (text, words) in good.iter().zip(words) {

@@ -411,7 +411,11 @@ fn a_recipe_of_ones_own_can_have_steps_that_rows_do_not_keep() {
 fn a_rows_language_follows_its_attribute() {
     let place = Place::new();
     let english = "Bread rises because yeast makes gas inside the warm dough of flour and water.".to_owned();
-    place.model("model.toml", 0, &[("Instruction:", vec![" Explain how it works here.\n".into()]), ("assistant: ", vec![english])]);
+    place.model(
+        "model.toml",
+        0,
+        &[("Instruction:", vec![" Explain how it works here.\n".into()]), ("assistant: ", vec![english])],
+    );
     let recipe = "name: tongues\nschema: instruction-response\nmax_attempts: 2\nattributes:\n  - {name: language, values: [English, German]}\nsteps:\n\
         \x20 - {field: instruction, prompt: \"{{ language }}\\nInstruction:\", output: {regex: ' [^\\n]{4,80}'}, stop: \"\\n\", max_tokens: 40}\n\
         \x20 - {field: response, form: chat, prompt: \"{{ instruction }}\", output: {text: {min_sentences: 1}}, max_tokens: 90}\n\
@@ -452,7 +456,11 @@ fn choices_follow_the_row_and_texts_end_at_their_stop() {
 #[test]
 fn a_preview_of_rows_from_rows_shows_their_prompts() {
     let place = Place::new();
-    place.model("model.toml", 0, &[("assistant: ", vec!["They rise because of yeast. Heat does the rest.".to_owned()])]);
+    place.model(
+        "model.toml",
+        0,
+        &[("assistant: ", vec!["They rise because of yeast. Heat does the rest.".to_owned()])],
+    );
     place.write("seeds.jsonl", "{\"instruction\": \"Explain bread.\", \"response\": \"\"}\n");
     let recipe = "name: answers\nschema: any\nseeds: {rounds: 1, keep: true}\nsteps:\n\
         \x20 - {field: response, form: chat, prompt: \"{{ seed.instruction }}\", output: {text: {min_sentences: 1}}, max_tokens: 60}\n";
@@ -462,7 +470,9 @@ fn a_preview_of_rows_from_rows_shows_their_prompts() {
     let row: Value = serde_json::from_str(told.lines().next().expect("a row")).expect("JSON");
     assert!(row["prompts"]["response"].as_str().expect("a prompt").contains("Explain bread."), "{row}");
     assert_eq!(row["fields"]["response"], "They rise because of yeast. Heat does the rest.");
-    place.run(&preview).refused(2, &["answers makes its rows from those of a data set", "instil preview --recipe … DATA"]);
+    place
+        .run(&preview)
+        .refused(2, &["answers makes its rows from those of a data set", "instil preview --recipe … DATA"]);
     place.run(&["generate", "--recipe", "answers.yaml", "--model", "model.toml"]).refused(2, &["`instil answer DATA"]);
     let made = ["preview", "--recipe", &fixture("recipe.yaml"), "--model", "model.toml", "seeds.jsonl"];
     place.run(&made).refused(2, &["makes its rows from nothing"]);

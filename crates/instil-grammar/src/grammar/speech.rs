@@ -225,7 +225,8 @@ pub fn sentences(text: &str) -> Option<u32> {
             let after = find(at, &closes);
             let line = &before[before.iter().rposition(|&c| c == u32::from('\n')).map_or(0, |newline| newline + 1)..];
             let gapped = after == chars.len() || speech.gap.contains(chars[after]);
-            let is_marker = |text: &[u32]| (1..=2).contains(&text.len()) && text.iter().all(|c| speech.digits.contains(*c));
+            let is_marker =
+                |text: &[u32]| (1..=2).contains(&text.len()) && text.iter().all(|c| speech.digits.contains(*c));
             let aside = |c: u32| speech.gap.contains(c) || closes(c);
             let word = line.rsplit(|c| aside(*c)).next().unwrap_or_default();
             let first = line.iter().position(|c| !aside(*c)).unwrap_or(line.len());
