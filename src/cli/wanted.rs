@@ -117,8 +117,9 @@ impl Wanted {
         if self.recipe.seeds.is_none() || self.seeds.is_some() {
             return Ok(());
         }
-        let what = format!("the recipe {} makes its rows from those of a data set", self.recipe.name);
-        Err(Error::usage(what, "name one: `instil evolve DATA --recipe …` (or answer, judge)"))
+        let name = &self.recipe.name;
+        let what = format!("the recipe {name} makes its rows from those of a data set");
+        Err(Error::usage(what, format!("name one: `instil {} DATA --recipe …`", self.recipe.verb())))
     }
 
     /// The plan of it with `models`.

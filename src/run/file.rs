@@ -272,6 +272,10 @@ impl Source {
             let problem = Fault { remedy: "see `instil filter --help`".into(), ..problem };
             return Err(in_file(problem.under("/filters")));
         }
+        // What the file adds is found where the file says it.
+        for (index, attribute) in file.attributes.iter().enumerate() {
+            recipe.check_attribute_reach(&attribute.name, &format!("/attributes/{index}")).map_err(in_file)?;
+        }
         recipe.check().map_err(in_file)?;
         if file.rows == Some(0) {
             return Err(in_file(Fault::new("/rows", "`rows` is 0", "ask for 1 row or more")));
@@ -279,7 +283,13 @@ impl Source {
         if file.batch == Some(0) {
             return Err(in_file(Fault::new("/batch", "`batch` is 0", "use 1 or more")));
         }
-        Ok(Resolved { schema: self.schema(&recipe)?, recipe })
+        let schema = self.schema(&recipe)?;
+        recipe.check_shape(&schema).map_err(|fault| match &file.recipe {
+            Some(RecipeChoice::Here(_)) => in_file(fault.under("/recipe")),
+            Some(RecipeChoice::Named(name)) => fault.into_usage(&format!("the recipe {name}")),
+            None => fault.into_usage(&format!("the recipe {}", recipe.name)),
+        })?;
+        Ok(Resolved { schema, recipe })
     }
 
     /// `cause`, with the line of the file where `value` stands at `pointer`; as it is when a flag gave the value, or

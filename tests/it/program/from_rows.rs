@@ -385,7 +385,7 @@ fn labels_are_read_compared_and_filled_up() {
     place.model("writer.toml", 0, &[("Instruction:", instructions), ("assistant: ", answers)]);
     place.write(
         "run.yaml",
-        format!("recipe: {}\nattributes:\n  - {{name: topic, values: [bees]}}\n  - {{name: tone, values: [casual, formal]}}\n", fixture("recipe.yaml")),
+        format!("recipe: {}\nattributes:\n  - {{name: topic, values: [bees]}}\n  - {{name: tone, values: [casual, formal], only_planned: true}}\n", fixture("recipe.yaml")),
     );
     place.write(
         "labelled.jsonl",

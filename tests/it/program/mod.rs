@@ -12,6 +12,7 @@ mod closed;
 mod data_sets;
 mod endurance;
 mod from_rows;
+mod languages;
 mod resume;
 mod review;
 mod room;
