@@ -117,6 +117,42 @@ fn a_run_goes_on_in_its_own_engine_and_arithmetic() {
     assert!(place.read("baseline/run.lock.json").contains("\"engine\": \"outlines\""));
 }
 
+#[test]
+fn tokens_and_logits_are_shown_as_the_model_has_them() {
+    let place = Place::new();
+    place.write("random.gguf", random_model());
+    let told = place.run(&["models", "tokenize", "random.gguf", "ab c", "--json"]).succeeded();
+    let told: serde_json::Value = serde_json::from_str(&told.stdout).expect("JSON");
+    assert_eq!(told["pieces"], serde_json::json!(["a", "b", " ", "c"]));
+    place.run(&["models", "tokenize", "random.gguf", "a", "--chat"]).refused(4, &["has no chat template"]);
+
+    place.write("ids.json", told["ids"].to_string());
+    let logits = |name: &str, rest: &[&str]| {
+        let told = place
+            .run(&[&["models", "logits", "random.gguf", "--ids", "ids.json", "-o", name, "--json"], rest].concat());
+        let told: serde_json::Value = serde_json::from_str(&told.succeeded().stdout).expect("JSON");
+        assert_eq!(told, serde_json::json!({ "n": 4, "width": 257 }));
+        std::fs::read(place.at(name)).expect("a file")
+    };
+    let whole = logits("whole.f32", &[]);
+    assert_eq!(logits("pieces.f32", &["--chunk", "1"]), whole);
+    let file = Gguf::parse(&random_model(), "random.gguf").expect("a file");
+    let options = LoadOptions { reference: true, ..LoadOptions::default() };
+    let mut model = model::load("random", &file, &candle_core::Device::Cpu, options).expect("a model");
+    let tokens: Vec<u32> = serde_json::from_value(told["ids"].clone()).expect("ids");
+    let sequence = model.sequences().create();
+    let expected = model.forward(&[Segment { sequence, tokens: &tokens, logits: 4 }]).expect("it computes");
+    let expected: Vec<u8> = expected.values().expect("values").iter().flat_map(|value| value.to_le_bytes()).collect();
+    assert_eq!(logits("reference.f32", &["--reference", "--chunk", "4"]), expected);
+
+    // Written whole or not at all.
+    place.write("ids.json", "[97, 300]");
+    place
+        .run(&["models", "logits", "random.gguf", "--ids", "ids.json", "-o", "none.f32", "--chunk", "1"])
+        .refused(2, &["no token 300"]);
+    assert!(!place.at("none.f32").exists());
+}
+
 /// Mean surprise of the last `count` of `tokens`, in nats, worked out from the logits.
 fn surprise(model: &mut dyn model::Model, tokens: &[u32], count: usize) -> f64 {
     let sequence = model.sequences().create();

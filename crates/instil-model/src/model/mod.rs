@@ -10,7 +10,7 @@
 //! into vectors.
 
 pub mod architecture;
-pub(crate) mod checkpoint;
+pub mod checkpoint;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod decoder;
