@@ -62,6 +62,7 @@ pub(super) fn load(options: &ModelOptions, console: &Console) -> Result<Loaded> 
         bytes => format!(", {} of weights", terminal::size(bytes)),
     };
     console.note(&format!("{} loaded on {} in {seconds:.1} s{weights}", manifest.name, device_name(&device)));
+    tokenizer.notes().iter().for_each(|note| console.note(&format!("{}: {note}", manifest.name)));
     let used = used(&manifest, sha256, model.info().arithmetic);
     Ok(Loaded { model, tokenizer, used, weight_bytes })
 }

@@ -78,7 +78,7 @@ pub struct ModelInfo {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Arithmetic {
-    /// The CPU's kernels: weights as they are quantised (in 16-bit floats where no kernel knows the type), activations
+    /// The CPU's kernels: weights as they are quantised, activations
     /// rounded to 8 bits a block.
     #[default]
     Quantised,
