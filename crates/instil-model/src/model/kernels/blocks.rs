@@ -130,7 +130,7 @@ fn ternary(bytes: &[u8], at: usize) -> u8 {
         _ => (bytes[48 + at % 4], (at - 240) / 4),
     };
     let rest = u16::from(byte.wrapping_mul([1, 3, 9, 27, 81][digit]));
-    (rest * 3 >> 8) as u8
+    ((rest * 3) >> 8) as u8
 }
 
 impl Block {
