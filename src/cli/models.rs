@@ -11,7 +11,9 @@ use indicatif::DecimalBytes;
 use serde_json::{Value, json};
 
 use super::console::{Answer, Console};
-use super::download;
+use super::logits::LogitsArguments;
+use super::tokenize::TokenizeArguments;
+use super::{download, logits, tokenize};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,6 +56,8 @@ enum ModelsCommand {
         #[arg(default_value = crate::catalog::DEFAULT_MODEL)]
         name: String,
     },
+    Tokenize(TokenizeArguments),
+    Logits(LogitsArguments),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -68,6 +72,8 @@ pub(super) fn run(arguments: &ModelsArguments, console: &Console) -> Result<Answ
     let places = Places::from_environment();
     let catalog = Catalog::load(&places)?;
     match &arguments.command {
+        ModelsCommand::Tokenize(arguments) => tokenize::run(arguments, console),
+        ModelsCommand::Logits(arguments) => logits::run(arguments, console),
         ModelsCommand::List => list(&catalog, &places),
         ModelsCommand::Show { name } => show(&catalog.resolve(name)?, &places),
         ModelsCommand::Pull { name, source } => {
