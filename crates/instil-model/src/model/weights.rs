@@ -53,35 +53,35 @@ impl<'a> Weights<'a> {
         if candle_type(stored.kind).is_none() && Form::of(stored.kind).is_some() {
             let mut values = vec![0.0; stored.outputs * stored.inputs];
             dequantise(stored.kind, stored.bytes, &mut values);
-            return self.ordered(slice, Tensor::from_vec(values, dims, &Device::Cpu).map_err(device_error)?);
+            return ordered(slice, Tensor::from_vec(values, dims, &Device::Cpu).map_err(device_error)?);
         }
         let dtype = candle_type(stored.kind).ok_or_else(|| unread(self, slice, stored.kind))?;
         let read = || {
             let quantised = qtensor_from_ggml(dtype, stored.bytes, dims, &Device::Cpu)?;
             quantised.dequantize(&Device::Cpu)?.to_dtype(DType::F32)
         };
-        self.ordered(slice, read().map_err(device_error)?)
-    }
-
-    /// The values of a slice in the decoder's order.
-    fn ordered(&self, slice: &Slice, mut tensor: Tensor) -> Result<Tensor> {
-        let read = || {
-            if slice.shape.len() == 1 {
-                tensor = tensor.narrow(0, slice.rows.start, slice.rows.len())?;
-            }
-            if slice.order == Order::Plain {
-                return Ok(tensor);
-            }
-            let order: Vec<u32> = (0..slice.rows.len()).map(|output| slice.order.row(output) as u32).collect();
-            tensor.index_select(&Tensor::new(order, &Device::Cpu)?, 0)
-        };
-        read().map_err(device_error)
+        ordered(slice, read().map_err(device_error)?)
     }
 
     /// The values of a vector, in the decoder's order.
     pub(super) fn vector(&self, slice: &Slice) -> Result<Vec<f32>> {
         self.tensor(slice)?.to_vec1().map_err(device_error)
     }
+}
+
+/// The values of a slice in the decoder's order.
+fn ordered(slice: &Slice, mut tensor: Tensor) -> Result<Tensor> {
+    let read = || {
+        if slice.shape.len() == 1 {
+            tensor = tensor.narrow(0, slice.rows.start, slice.rows.len())?;
+        }
+        if slice.order == Order::Plain {
+            return Ok(tensor);
+        }
+        let order: Vec<u32> = (0..slice.rows.len()).map(|output| slice.order.row(output) as u32).collect();
+        tensor.index_select(&Tensor::new(order, &Device::Cpu)?, 0)
+    };
+    read().map_err(device_error)
 }
 
 /// A type of weights that nothing is computed with.
