@@ -137,10 +137,10 @@ fn an_unknown_type_is_an_error_only_when_used() {
     let tensor = Tensor { name: "t".into(), dims: vec![4], kind: GgmlType::F32, bytes: vec![0; 16] };
     let mut bytes = to_bytes(&Metadata::new("sample"), &[tensor]);
     // Header 24, name length 8, name 1, dimension count 4, one dimension 8, then the type.
-    bytes[24 + 8 + 1 + 4 + 8] = 23;
+    bytes[24 + 8 + 1 + 4 + 8] = 21;
     let gguf = Gguf::parse(&bytes, "sample").unwrap();
     let message = gguf.bytes(gguf.tensor("t").unwrap()).unwrap_err().to_string();
-    assert!(message.contains("tensor `t` has the type IQ4_XS"), "{message}");
+    assert!(message.contains("tensor `t` has the type IQ3_S"), "{message}");
 }
 
 #[test]

@@ -189,7 +189,13 @@ fn a_model_in_several_files_is_one_model() {
     for model in [&*name(0), &name(2), "m"] {
         assert_eq!(logits(model), whole, "{model}");
     }
-    let generate = ["generate", "--model", "m", "-n", "1", "-o", "run"];
+    place.write(
+        "recipe.yaml",
+        "name: letters\nschema: instruction-response\nsteps:\n\
+         - {field: instruction, prompt: 'Ask:', output: {regex: '[a-z ]{12,30}'}}\n\
+         - {field: response, prompt: 'Answer:', output: {regex: '[a-z ]{12,30}'}}\n",
+    );
+    let generate = ["generate", "--model", "m", "--recipe", "recipe.yaml", "-n", "1", "-o", "run"];
     place.run(&generate).succeeded();
     let plan: serde_json::Value = serde_json::from_str(&place.read("run/run.lock.json")).expect("JSON");
     assert_eq!(plan["model"]["sha256"].as_array().map(Vec::len), Some(count), "every part is summed");

@@ -20,7 +20,7 @@ pub fn parts_of(path: &Path) -> Option<Vec<PathBuf>> {
     };
     let (part, count) = (number(part)?, number(count)?);
     // The format keeps the count in 16 bits.
-    let is_possible = (1..=count).contains(&part) && count <= u32::from(u16::MAX);
+    let is_possible = (1..=count).contains(&part) && u16::try_from(count).is_ok();
     is_possible
         .then(|| (1..=count).map(|part| path.with_file_name(format!("{model}-{part:05}-of-{count:05}.gguf"))).collect())
 }

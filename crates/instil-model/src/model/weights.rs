@@ -53,29 +53,14 @@ impl<'a> Weights<'a> {
         if candle_type(stored.kind).is_none() && Form::of(stored.kind).is_some() {
             let mut values = vec![0.0; stored.outputs * stored.inputs];
             dequantise(stored.kind, stored.bytes, &mut values);
-            return self.ordered(slice, Tensor::from_vec(values, dims, &Device::Cpu).map_err(device_error)?);
+            return ordered(slice, Tensor::from_vec(values, dims, &Device::Cpu).map_err(device_error)?);
         }
         let dtype = candle_type(stored.kind).ok_or_else(|| unread(self, slice, stored.kind))?;
         let read = || {
             let quantised = qtensor_from_ggml(dtype, stored.bytes, dims, &Device::Cpu)?;
             quantised.dequantize(&Device::Cpu)?.to_dtype(DType::F32)
         };
-        self.ordered(slice, read().map_err(device_error)?)
-    }
-
-    /// The values of a slice in the decoder's order.
-    fn ordered(&self, slice: &Slice, mut tensor: Tensor) -> Result<Tensor> {
-        let read = || {
-            if slice.columns.is_none() {
-                tensor = tensor.flatten_all()?.narrow(0, slice.rows.start, slice.rows.len())?;
-            }
-            if slice.order == Order::Plain {
-                return Ok(tensor);
-            }
-            let order: Vec<u32> = (0..slice.rows.len()).map(|output| slice.order.row(output) as u32).collect();
-            tensor.index_select(&Tensor::new(order, &Device::Cpu)?, 0)
-        };
-        read().map_err(device_error)
+        ordered(slice, read().map_err(device_error)?)
     }
 
     /// The values of a vector, in the decoder's order.
@@ -88,6 +73,21 @@ impl<'a> Weights<'a> {
 fn significant(shape: &[usize]) -> &[usize] {
     let ones = shape.iter().take(shape.len().saturating_sub(1)).take_while(|&&extent| extent == 1).count();
     &shape[ones..]
+}
+
+/// The values of a slice in the decoder's order.
+fn ordered(slice: &Slice, mut tensor: Tensor) -> Result<Tensor> {
+    let read = || {
+        if slice.columns.is_none() {
+            tensor = tensor.flatten_all()?.narrow(0, slice.rows.start, slice.rows.len())?;
+        }
+        if slice.order == Order::Plain {
+            return Ok(tensor);
+        }
+        let order: Vec<u32> = (0..slice.rows.len()).map(|output| slice.order.row(output) as u32).collect();
+        tensor.index_select(&Tensor::new(order, &Device::Cpu)?, 0)
+    };
+    read().map_err(device_error)
 }
 
 /// A type of weights that nothing is computed with.

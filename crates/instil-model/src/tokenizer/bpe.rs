@@ -3,9 +3,8 @@
 //! The merges themselves are the tokenizers crate's; cutting into words comes from the table of
 //! pre-tokenizers.
 
+use tokenizers::Model as _;
 use tokenizers::models::bpe::{BPE, Vocab as Spellings};
-use tokenizers::normalizers::NFC;
-use tokenizers::{Model as _, NormalizedString, Normalizer as _};
 
 use super::pre::{Habits, PreTokenizer};
 use super::spelling::{PIECE_SPACE, to_byte_level};
@@ -18,7 +17,6 @@ pub(super) struct Bpe {
     merges: BPE,
     pre: PreTokenizer,
     sentencepiece_style: bool,
-    composes: bool,
 }
 
 impl Bpe {
@@ -54,7 +52,7 @@ impl Bpe {
             .byte_fallback(habits.sentencepiece_style)
             .build()
             .map_err(|error| Error::model(model, format!("cannot use its merges: {error}"), "get the file again"))?;
-        Ok(Self { merges, pre, sentencepiece_style: habits.sentencepiece_style, composes: habits.composes })
+        Ok(Self { merges, pre, sentencepiece_style: habits.sentencepiece_style })
     }
 
     /// Appends the ids of a text.
@@ -62,8 +60,6 @@ impl Bpe {
     /// # Errors
     /// As [`PreTokenizer::split`].
     pub(super) fn encode(&self, text: &str, ids: &mut Vec<TokenId>, model: &str) -> Result<()> {
-        let composed = if self.composes && !text.is_ascii() { Some(compose(text, model)?) } else { None };
-        let text = composed.as_deref().unwrap_or(text);
         let escaped =
             if self.sentencepiece_style { Some(text.replace(' ', PIECE_SPACE.encode_utf8(&mut [0; 4]))) } else { None };
         for word in self.pre.split(escaped.as_deref().unwrap_or(text), model)? {
@@ -87,36 +83,5 @@ impl Bpe {
             .map_err(|error| Error::model(model, format!("cannot tokenize a text: {error}"), ""))?;
         ids.extend(tokens.iter().map(|token| token.id));
         Ok(())
-    }
-}
-
-/// The text in Unicode's composed form (NFC).
-fn compose(text: &str, model: &str) -> Result<String> {
-    let mut text = NormalizedString::from(text);
-    NFC.normalize(&mut text)
-        .map_err(|error| Error::model(model, format!("cannot compose a text: {error}"), "use composed characters"))?;
-    Ok(text.get().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn texts_are_composed_where_the_model_was_trained_so() {
-        // The letter é in one character, and in two.
-        let encode = |name: &str, text: &str| {
-            let (pre, habits) = PreTokenizer::named(name, "test").unwrap();
-            let spelled: Vec<String> = ["e", "\u{301}", "\u{e9}"].map(to_byte_level).to_vec();
-            let mut letters: Vec<String> = spelled.concat().chars().map(String::from).collect();
-            letters.dedup();
-            let letters = (0..).zip(letters.iter().map(String::as_str));
-            let mut ids = Vec::new();
-            Bpe::new(letters, &[], pre, habits, "test").unwrap().encode(text, &mut ids, "test").unwrap();
-            ids
-        };
-        assert_eq!(encode("qwen2", "e\u{301}"), encode("qwen2", "\u{e9}"));
-        assert_eq!(encode("qwen2", "e\u{301}").len(), 2);
-        assert_eq!(encode("llama-bpe", "e\u{301}").len(), 3);
     }
 }
