@@ -138,6 +138,9 @@ impl Plan {
             std::io::ErrorKind::NotFound => {
                 Error::input(directory, "holds no run (no run.lock.json)", "check the path")
             }
+            std::io::ErrorKind::InvalidData => {
+                Error::input(&file, "is not a plan: it is not UTF-8", "restore it, or start a new run")
+            }
             _ => Error::io("read", &file, cause),
         })?;
         serde_json::from_str(&text).map_err(|cause| {

@@ -123,7 +123,7 @@ pub(super) fn make(
             }
             new_rows += 1;
             if console.is_watched() && row < ROWS_SHOWN {
-                bar.suspend(|| console.note(&shown_row(row, fields)));
+                bar.suspend(|| console.note_painted(&shown_row(row, fields)));
             }
         }
         Event::Rejected { reason } => *rejected.entry(reason.rule).or_default() += 1,
@@ -186,7 +186,8 @@ fn shown_row(row: u32, fields: &Map<String, Value>) -> String {
     let mut told = format!("{on}row {row}{off}\n");
     for (name, value) in fields {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+        let (name, text) = (terminal::harmless(name), terminal::harmless(&text));
+        let (first, rest) = text.split_once('\n').unwrap_or((text.as_ref(), ""));
         told += &format!("  {on}{name}{off}: {first}\n");
         rest.lines().for_each(|line| told += &format!("    {line}\n"));
     }

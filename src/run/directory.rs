@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::ledger::{Ledger, Recovered};
-use crate::disk::{AppendedLines, write_whole};
+use crate::disk::{AppendedLines, check_plain, write_whole};
 use crate::error::{Error, Remedy, Result, setting};
 use crate::plan::Plan;
 use crate::row::RunFiles;
@@ -49,7 +49,9 @@ impl RunDirectory {
         std::fs::create_dir_all(path).map_err(|cause| Error::io("create", path, cause))?;
         let lock = lock(path)?;
         let files = RunFiles::of(path);
-        let is_new = ![&files.plan, &files.records, &files.ledger].into_iter().any(|file| file.exists());
+        let signs = [&files.plan, &files.records, &files.rejects, &files.ledger];
+        // A link to nowhere is a sign as well.
+        let is_new = signs.into_iter().all(|file| std::fs::symlink_metadata(file).is_err());
         if !is_new {
             if !resume {
                 let remedy = Remedy::from("add ").name(setting::RESUME).and(" to go on with it, or choose another ");
@@ -155,6 +157,7 @@ impl RunDirectory {
 /// When another process has it, or the place cannot be written.
 pub(crate) fn lock(path: &Path) -> Result<File> {
     let file = RunFiles::of(path).lock;
+    check_plain(&file)?;
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file);
     let lock = lock.map_err(|cause| Error::io("create", &file, cause))?;
     // A process that is just ending, or was just forked from this one, lets go of the lock in a moment.

@@ -424,7 +424,7 @@ mod tests {
 
     #[test]
     fn a_run_file_changes_its_recipe() {
-        let text = "rows: 5\nattributes:\n  - name: topic\n    values: [bees]\n  - name: place\n    values: [here, there]\n\
+        let text = "rows: 5\nattributes:\n  - name: topic\n    values: [bees]\n  - name: place\n    values: [here, there]\n    only_planned: true\n\
                     sampling: {top_k: 7}\nmax_tokens: 99\nmax_attempts: 2\n";
         let recipe = source(text).expect("it parses").resolve().expect("it resolves").recipe;
         let names: Vec<&str> = recipe.attributes.iter().map(|attribute| attribute.name.as_str()).collect();
