@@ -20,6 +20,8 @@ pub(crate) struct Console {
     quiet: bool,
     json: bool,
     stop: Arc<AtomicBool>,
+    /// Somebody looks at `stop`.
+    heeded: Arc<AtomicBool>,
     /// The reader of stdout has seen enough.
     closed: Arc<AtomicBool>,
 }
@@ -52,11 +54,23 @@ impl Console {
 
     /// What the library looks at to end early.
     pub(super) fn stop(&self) -> &Arc<AtomicBool> {
+        self.heeded.store(true, Ordering::Relaxed);
         &self.stop
+    }
+
+    /// Asks for an end; whether that had been asked for before.
+    pub(super) fn ask_to_stop(&self) -> bool {
+        self.stop.swap(true, Ordering::SeqCst)
+    }
+
+    /// Whether somebody looks at what was asked.
+    pub(super) fn is_heeded(&self) -> bool {
+        self.heeded.load(Ordering::Relaxed)
     }
 
     /// Whether the user asked for an end.
     pub(crate) fn is_stopped(&self) -> bool {
+        self.heeded.store(true, Ordering::Relaxed);
         self.stop.load(Ordering::Relaxed)
     }
 

@@ -85,7 +85,8 @@ impl Wanted {
     ///
     /// # Errors
     /// When the plan names an engine that is not there.
-    pub(crate) fn standing(plan: Plan, run: &RunOptions, making: &MakingOptions) -> Result<Self> {
+    pub(crate) fn standing(mut plan: Plan, run: &RunOptions, making: &MakingOptions) -> Result<Self> {
+        run.give_room(&mut plan.recipe)?;
         let flags = run.model_flags().clone();
         let model = ModelOptions {
             model: Some(plan.model.reference().into_owned()),
@@ -135,6 +136,7 @@ impl Wanted {
             schema: self.schema,
             seeds: self.seeds,
             recipe: self.recipe,
+            retries: 0,
         }
     }
 }

@@ -19,6 +19,7 @@ pub(crate) mod text_output;
 
 use std::path::Path;
 
+use instil_grammar::grammar;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -148,6 +149,9 @@ pub struct Step {
     pub begins: String,
     /// What is decoded.
     pub output: Output,
+    /// Which of the valid texts are made.
+    #[serde(default, skip_serializing_if = "Style::is_natural")]
+    pub style: Style,
     /// How this step's tokens are drawn, where it is otherwise than the recipe's `sampling`.
     #[serde(default, skip_serializing_if = "DrawsOverride::is_empty")]
     pub sampling: DrawsOverride,
@@ -164,6 +168,33 @@ pub struct Step {
 
 fn default_max_tokens() -> usize {
     256
+}
+
+/// Which of the texts that a step's output allows are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Style {
+    /// Those that a person would write: numbers of few digits, usual dates, no members that a schema does not speak of.
+    #[default]
+    Natural,
+    /// Any.
+    Any,
+}
+
+impl Style {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
+    fn is_natural(&self) -> bool {
+        *self == Self::Natural
+    }
+}
+
+impl From<Style> for grammar::Style {
+    fn from(style: Style) -> Self {
+        match style {
+            Style::Natural => Self::Natural,
+            Style::Any => Self::Canonical,
+        }
+    }
 }
 
 /// Texts that compete for a field.

@@ -32,6 +32,8 @@ pub struct RunDirectory {
     is_new: bool,
     /// The directory was not there before.
     made: bool,
+    /// No row of it could be made.
+    pub(super) is_forsaken: bool,
     /// Held for as long as the run is open.
     _lock: File,
 }
@@ -68,7 +70,17 @@ impl RunDirectory {
                 clear(path, made);
             }
         })?;
-        Ok(Self { path: path.to_owned(), ledger, records, rejects, recovered, is_new, made, _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            ledger,
+            records,
+            rejects,
+            recovered,
+            is_new,
+            made,
+            is_forsaken: false,
+            _lock: lock,
+        })
     }
 
     /// The first of `base-001`, `base-002`, … that does not exist.
@@ -83,9 +95,9 @@ impl RunDirectory {
         &self.path
     }
 
-    /// Takes a run back that this process began and that holds no attempt, so that its place is free again.
+    /// Takes a run back that this process began and that came to nothing, so that its place is free again.
     pub(crate) fn discard_when_empty(self) {
-        if self.ledger.attempts().is_empty() {
+        if self.is_forsaken || self.ledger.attempts().is_empty() {
             self.discard();
         }
     }
@@ -165,7 +177,7 @@ pub(crate) fn lock(path: &Path) -> Result<File> {
 
 /// Refuses to go on with a run that was planned otherwise.
 fn agree(there: &Plan, wanted: &Plan, path: &Path) -> Result<()> {
-    let mut differences = there.differences(wanted, MOST_DIFFERENCES);
+    let mut differences = there.but_for_room(wanted).differences(wanted, MOST_DIFFERENCES);
     if there.shard != wanted.shard {
         let name = |plan: &Plan| plan.shard.map_or("none".into(), |shard| format!("{}/{}", shard.index, shard.count));
         differences.push(format!("shard is {}, not {}", name(there), name(wanted)));

@@ -73,10 +73,11 @@ pub struct RunFile {
 }
 
 impl RunFile {
-    /// Whether anything is said that decides what stands in a row: all but how many rows there are to be, where, and
-    /// what makes them how many at a time.
+    /// Whether anything is said that decides what stands in a row: all but how many rows there are to be, where, what
+    /// makes them how many at a time, and in how much room.
     pub(crate) fn decides_rows(&self) -> bool {
-        Self { rows: None, output: None, device: None, batch: None, ..self.clone() } != Self::default()
+        let how = Self { rows: None, output: None, device: None, batch: None, ..self.clone() };
+        Self { max_tokens: None, max_attempts: None, ..how } != Self::default()
     }
 }
 
@@ -448,10 +449,10 @@ mod tests {
 
     #[test]
     fn all_but_how_many_and_where_decides_what_rows_say() {
-        for text in ["rows: 5\n", "output: run\ndevice: cpu\nbatch: 4\n"] {
+        for text in ["rows: 5\n", "output: run\ndevice: cpu\nbatch: 4\n", "max_attempts: 3\nmax_tokens: 9\n"] {
             assert!(!source(text).expect("it parses").file.decides_rows(), "{text}");
         }
-        for text in ["seed: 0\n", "model: m\n", "max_attempts: 3\n", "sampling: {top_k: 0}\n", "filters: {}\n"] {
+        for text in ["seed: 0\n", "model: m\n", "sampling: {top_k: 0}\n", "filters: {}\n"] {
             assert!(source(text).expect("it parses").file.decides_rows(), "{text}");
         }
     }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::recipe::prompt::Templates;
-use crate::recipe::{Output, Step};
+use crate::recipe::{self, Output, Step};
 use instil_grammar::constraint::{Compiler, Constraint};
 use instil_grammar::grammar::GrammarSource;
 
@@ -19,7 +19,7 @@ const KEPT: usize = 1024;
 pub(super) struct Grammars<'a> {
     plan: &'a Plan,
     compiler: &'a Compiler,
-    compiled: HashMap<GrammarSource, Arc<dyn Constraint>>,
+    compiled: HashMap<(GrammarSource, recipe::Style), Arc<dyn Constraint>>,
     /// Those of steps whose grammar is the same for every row.
     fixed: HashMap<usize, Arc<dyn Constraint>>,
 }
@@ -86,10 +86,11 @@ impl<'a> Grammars<'a> {
     }
 
     fn compile(&mut self, source: GrammarSource, step: &Step, place: &str) -> Result<Arc<dyn Constraint>> {
+        let source = (source, step.style);
         if let Some(known) = self.compiled.get(&source) {
             return Ok(known.clone());
         }
-        let constraint = self.compiler.compile(&source)?;
+        let constraint = self.compiler.compile(&source.0, step.style.into())?;
         constraint.check_limit(step.max_tokens).map_err(|error| Error::from(error).within(place))?;
         if self.compiled.len() >= KEPT {
             self.compiled.retain(|_, constraint| Arc::strong_count(constraint) > 1);

@@ -160,8 +160,9 @@ fn a_run_is_not_gone_on_with_under_flags_that_change_it() {
     place.run(&evolve(&fixture("evolve.yaml"), &["-o", "run", "-n", "2"])).succeeded();
     let resumed = ["evolve", "--resume", "-o", "run", "--model", "model.toml"];
     for flag in [["--rounds", "3"], ["--operators", "breadth=1"], ["--seed", "6"], ["--top-k", "4"]] {
-        place.run(&[&resumed[..4], &flag].concat()).refused(2, &["no data set is named"]);
+        place.run(&[&resumed[..4], &flag].concat()).refused(2, &["gone on with as it was planned", "--max-tokens"]);
     }
+    place.run(&[&resumed[..4], &["--max-tokens", "300"]].concat()).succeeded();
     place.run(&[&resumed[..4], &["--batch", "2", "-n", "3"]].concat()).succeeded();
 }
 
@@ -314,7 +315,7 @@ fn a_step_draws_and_ranks_as_it_says() {
     let lock: Value = serde_json::from_str(&place.read("cold/run.lock.json")).expect("JSON");
     assert_eq!(lock["recipe"]["steps"][0]["sampling"], json!({"temperature": 0.25}));
     place.write("rank.yaml", recipe.replace("{{ word | length }}", "{{ word }}"));
-    place.run(&evolve("rank.yaml", &["-o", "words"])).refused(2, &["step worth", "is no number"]);
+    place.run(&evolve("rank.yaml", &["-o", "words"])).refused(5, &["by impossible", "step worth", "is no number"]);
     place.write("rank.yaml", recipe.replace("temperature: 1.5", "temperature: -1"));
     place.run(&evolve("rank.yaml", &["-o", "negative"])).refused(3, &["rank.yaml", "/steps/0/sampling/temperature"]);
 }
