@@ -20,6 +20,8 @@ Examples:
   instil models list
   instil models pull smollm2-135m-instruct
   instil decode --model \"$(instil models path smollm2-135m-instruct)\" --choice yes,no
+  instil models tokenize smollm2-135m-instruct 'Two words' --chat
+  instil models logits ./model.gguf --ids ids.json -o out.f32
 
 Your own manifests go to $XDG_CONFIG_HOME/instil/models/*.toml. HF_HOME, HF_TOKEN, HF_ENDPOINT and
 HF_HUB_OFFLINE hold for the hub, pip's own settings for Python packages.";

@@ -79,6 +79,10 @@ impl AppendedLines {
             }
             self.finish()?;
         }
+        // Written on, a file that was cut would have a hole.
+        if self.file.metadata().is_ok_and(|held| held.len() < self.length) {
+            return Err(self.changed());
+        }
         if let Err(cause) = self.file.write_all(&bytes) {
             // Best effort: the error that is reported is the first one.
             let _ = self.file.set_len(self.length);
@@ -112,11 +116,15 @@ impl AppendedLines {
         let found = std::fs::metadata(&self.path).map_or(0, |found| found.len());
         let held = self.file.metadata().map_or(0, |held| held.len());
         if self.standing.is_none() && (found != self.length || held != self.length) {
-            let what = "was removed or changed while the run was writing it";
-            let remedy = Remedy::from("add ").name(setting::RESUME).and(" to go on; what is missing is made again");
-            return Err(Error::input(&self.path, what, remedy));
+            return Err(self.changed());
         }
         Ok(())
+    }
+
+    fn changed(&self) -> Error {
+        let what = "was removed or changed while the run was writing it";
+        let remedy = Remedy::from("add ").name(setting::RESUME).and(" to go on; what is missing is made again");
+        Error::input(&self.path, what, remedy)
     }
 }
 
@@ -132,7 +140,7 @@ mod tests {
         lines.append("a").expect("written");
         lines.sync().expect("as it was written");
         std::fs::write(&path, "").expect("cut");
-        lines.append("b").expect("written");
+        assert!(lines.append("b").expect_err("cut").to_string().contains("removed or changed"));
         assert!(lines.sync().expect_err("cut").to_string().contains("removed or changed"));
         let mut lines = AppendedLines::open_again(path.clone()).expect("it opens");
         lines.append("a").expect("written");

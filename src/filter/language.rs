@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use whatlang::Lang;
+use whatlang::{Detector, Lang};
 
 use super::text::text;
 use super::{FieldRead, Filter, Reason, Rule};
@@ -178,7 +178,11 @@ impl Filter for LanguageOf {
         if letters.sum::<usize>() < LEAST_LETTERS {
             return None;
         }
-        let found = whatlang::detect(&text)?;
+        let mut found = whatlang::detect(&text)?;
+        if found.lang() != wanted.0 && found.confidence() < self.confidence {
+            // Which of its relatives it is may be doubtful, and yet not that it is none of them that is wanted.
+            found = Detector::with_allowlist(vec![wanted.0, found.lang()]).detect(&text)?;
+        }
         (found.lang() != wanted.0 && found.confidence() >= self.confidence).then(|| {
             let (lang, sure) = (found.lang().eng_name(), found.confidence());
             Reason::new("language", format!("{} is {lang} (confidence {sure:.2})", self.field))

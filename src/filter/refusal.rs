@@ -162,6 +162,8 @@ mod tests {
             assert_eq!(refusal(good), None, "{good}");
         }
         assert_eq!(refusal("I am sorry to hear about your loss. Here is what you can do in the next days."), None);
+        let long = format!("I'm sorry to hear of it. {}", "Rest well and drink a lot of water. ".repeat(15));
+        assert_eq!(refusal(&long), None);
         assert!(refusal("Sorry! That is hard. I cannot swim.").is_none(), "too far behind");
     }
 

@@ -329,7 +329,8 @@ fn recipes_from_rows_are_checked_without_rows_and_made_with_some() {
         assert!(told.stdout.contains("prompt tokens for rows of usual length"), "{recipe}: {}", told.stdout);
         for command in [&["generate", "-o", "run"][..], &["preview"]] {
             let told = place.run(&[command, &["--recipe", recipe, "--model", "model.toml"]].concat());
-            told.refused(2, &[&format!("the recipe {recipe} makes its rows from those of a data set"), "evolve DATA"]);
+            let remedy = if command == ["preview"] { "preview --recipe" } else { " DATA --recipe" };
+            told.refused(2, &[&format!("the recipe {recipe} makes its rows from those of a data set"), remedy]);
         }
     }
 }

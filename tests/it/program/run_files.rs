@@ -122,7 +122,7 @@ const BROKEN: &[(&str, &str)] = &[
     ),
     (
         "schema: persons.json\nrecipe:\n  name: mine\n  schema: any\n  steps:\n    - field: text\n      prompt: go\n      output: {text: {}}\n",
-        "run.yaml: line 5: /recipe/steps: the run's schema requires `persons`, and no step fills it; add a step for it",
+        "run.yaml: line 6: /recipe/steps: the run's schema requires `persons`, and no step fills it; add a step for it",
     ),
     ("filters: {sentence_ends: [a]}\n", "run.yaml: line 1: unknown key `sentence_ends`; did you mean `sentence_end`?"),
 ];
@@ -437,7 +437,7 @@ fn a_rows_language_follows_its_attribute() {
 fn choices_follow_the_row_and_texts_end_at_their_stop() {
     let place = Place::new();
     let replies = vec!["tides".to_owned(), "bread".to_owned(), "none".to_owned()];
-    place.model("model.toml", 0, &[("About:", replies), ("Say:", vec!["It is so.\nMore of it.".to_owned()])]);
+    place.model("model.toml", 0, &[("About:", replies), ("Say:", vec!["It is so.\n More of it.".to_owned()])]);
     let recipe = "name: labels\nschema: any\nattributes:\n  - {name: topic, values: [bread, tides]}\nsteps:\n\
         \x20 - {field: label, prompt: \"About:\", output: {choice: [\"{{ topic }}\", none]}, max_tokens: 9}\n\
         \x20 - {field: words, prompt: \"Say:\", output: {text: {min_words: 2}}, stop: \"\\n\", max_tokens: 30}\n";

@@ -222,6 +222,3 @@ impl Write for Limited {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests;

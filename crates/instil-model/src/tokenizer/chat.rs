@@ -228,3 +228,6 @@ impl Date {
         (year + year / 4 - year / 100 + year / 400 + SHIFTS[month - 1] + usize::from(self.day)) % 7
     }
 }
+
+#[cfg(test)]
+mod tests;

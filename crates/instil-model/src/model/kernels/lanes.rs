@@ -237,7 +237,7 @@ unsafe impl Lanes for Portable {
     }
     #[inline(always)]
     unsafe fn sum_i32(a: Self::I) -> i32 {
-        a.iter().sum()
+        a.iter().fold(0, |sum: i32, &value| sum.wrapping_add(value))
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::tokenizer::chat::{ChatTemplate, Message};
+use super::{ChatTemplate, Message};
 
 #[derive(Deserialize)]
 struct Fixture {
@@ -28,7 +28,7 @@ const DIFFERENT: [(&str, &str); 3] = [
 
 #[test]
 fn one_line_templates_say_what_jinja2_says() {
-    let text = include_str!("../../../../tests/fixtures/jinja.json");
+    let text = include_str!("../../../../../tests/fixtures/jinja.json");
     let Fixture { set, cases } = serde_json::from_str(text).expect("a fixture");
     let mut wrong = Vec::new();
     for case in &cases {
@@ -153,7 +153,7 @@ fn no_template_ends_or_holds_the_process() {
         let out = folder.join(index.to_string());
         let started = Instant::now();
         let status = Command::new(&program)
-            .args(["--exact", "jinja::tests::no_template_ends_or_holds_the_process"])
+            .args(["--exact", "tokenizer::chat::tests::no_template_ends_or_holds_the_process"])
             .env(WHICH, index.to_string())
             .env(format!("{WHICH}_OUT"), &out)
             .output()
