@@ -70,7 +70,7 @@ pub(super) fn vocabulary(tokenizer: Option<&Path>, model: &str) -> Result<Option
 }
 
 /// Compiles the schema and walks over it.
-pub(super) fn measure(schema: &Value, vocabulary: String, vocab: Arc<Vocab>, layout: &LayoutOptions) -> Result<Cost> {
+pub(super) fn measure(schema: &Value, vocabulary: String, vocab: Arc<Vocab>, layout: LayoutOptions) -> Result<Cost> {
     let settings = layout.settings();
     let tokens = vocab.len();
     let tables = Tables::new(vocab);

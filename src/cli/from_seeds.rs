@@ -54,7 +54,7 @@ impl FromSeeds {
         let mut source = self.run.source(&ShapeOptions::default(), Some(recipe))?;
         let output = self.making.output.clone().or_else(|| source.file.output.clone());
         let shape = ShapeOptions::default();
-        let decides = change.is_asked || self.prompt_field.is_some() || self.run.decide_rows(&shape)?;
+        let decides = change.is_asked || self.prompt_field.is_some() || self.run.decide_rows(&shape);
         if !decides
             && self.data.is_none()
             && let Some(standing) = self.making.standing(output.as_deref(), &self.run)?

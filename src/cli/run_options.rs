@@ -47,16 +47,9 @@ pub(crate) struct ShapeOptions {
 }
 
 impl RunOptions {
-    /// Whether anything was said that decides what stands in a row.
-    ///
-    /// # Errors
-    /// As [`RunOptions::source`].
-    pub(crate) fn decide_rows(&self, shape: &ShapeOptions) -> Result<bool> {
-        if self.config.is_some() {
-            return Ok(true);
-        }
-        // What cannot be set without a run file changes more than room.
-        Ok(self.said(shape).map_or(true, |said| said.decides_rows()))
+    /// Whether anything was said that decides what stands in a row; what cannot be said without a run file does.
+    pub(crate) fn decide_rows(&self, shape: &ShapeOptions) -> bool {
+        self.config.is_some() || self.said(shape).map_or(true, |said| said.decides_rows())
     }
 
     /// What the flags alone say.

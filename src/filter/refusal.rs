@@ -103,9 +103,8 @@ pub(crate) fn refusal(text: &str) -> Option<&'static str> {
         from += sentence.len() + 1;
         sentences.push(sentence.trim_start());
     }
-    let holds = |phrase: &str, text: &str| match phrase.is_ascii() {
-        true => super::leak::holds(text, phrase),
-        false => text.contains(phrase),
+    let holds = |phrase: &str, text: &str| {
+        if phrase.is_ascii() { super::leak::holds(text, phrase) } else { text.contains(phrase) }
     };
     LANGUAGES.values().find_map(|phrases| {
         let opens = phrases.opens.iter().find(|phrase| sentences.iter().any(|text| text.starts_with(phrase.as_str())));

@@ -289,7 +289,7 @@ impl Source {
             Some(RecipeChoice::Named(name)) => fault.into_usage(&format!("the recipe {name}")),
             None => fault.into_usage(&format!("the recipe {}", recipe.name)),
         })?;
-        Ok(Resolved { schema, recipe })
+        Ok(Resolved { recipe, schema })
     }
 
     /// `cause`, with the line of the file where `value` stands at `pointer`; as it is when a flag gave the value, or

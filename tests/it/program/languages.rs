@@ -16,7 +16,7 @@ fn languages() -> BTreeMap<String, [Vec<Value>; 3]> {
 
 /// Which of `texts` the rule of `flags` keeps.
 fn kept(place: &Place, flags: &[&str], texts: &[String]) -> Vec<bool> {
-    let rows: String = (0..).zip(texts).map(|(at, text)| format!("{}\n", json!({"n": at as i32, "a": text}))).collect();
+    let rows: String = (0i32..).zip(texts).map(|(at, text)| format!("{}\n", json!({"n": at, "a": text}))).collect();
     let _ = std::fs::remove_file(place.at("kept.jsonl"));
     place.write("rows.jsonl", &rows);
     let asked = [&["filter", "rows.jsonl", "-o", "kept.jsonl", "--field", "a"][..], flags].concat();

@@ -237,8 +237,8 @@ fn operand(source: &str, signs: &[Sign], from: usize) -> Option<(usize, bool)> {
     let is = |index: usize, byte: u8| signs.get(index).is_some_and(|sign| sign.kind == Kind::Other(byte));
     let group = |index: usize| {
         let (mut depth, mut commas) = (0usize, false);
-        for at in index..signs.len() {
-            match signs[at].kind {
+        for (at, sign) in signs.iter().enumerate().skip(index) {
+            match sign.kind {
                 Kind::Other(b'(' | b'[' | b'{') => depth += 1,
                 Kind::Other(b')' | b']' | b'}') if depth == 1 => return Some((at + 1, commas)),
                 Kind::Other(b')' | b']' | b'}') => depth = depth.saturating_sub(1),
