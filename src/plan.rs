@@ -165,6 +165,11 @@ impl Plan {
         found
     }
 
+    /// Whether rows are made from rows of the same run: those stand as they were made, and so does what they were made from.
+    pub(crate) fn has_rounds(&self) -> bool {
+        self.seeds.is_some() && self.recipe.seeds.is_some_and(|seeds| seeds.rounds > 1)
+    }
+
     /// This plan, as it goes on with the run that stands; with `retry`, rows that were given up get as many attempts
     /// again.
     pub(crate) fn going_on(mut self, standing: &Self, retry: bool) -> Self {

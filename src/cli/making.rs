@@ -103,7 +103,15 @@ pub(super) fn make(
         embedder: used,
     });
     let plan = match Plan::read(&output) {
-        Ok(standing) if options.goes_on() => plan.going_on(&standing, options.retry),
+        Ok(standing) if options.goes_on() => {
+            let plan = plan.going_on(&standing, options.retry);
+            if plan.has_rounds() && plan.retries > standing.retries {
+                let what = "a run of several rounds is gone on with in the room that it began with: rows of later rounds \
+                            were made from what stands";
+                return Err(Error::usage(what, "begin another run with the room that it needs"));
+            }
+            plan
+        }
         _ => plan,
     };
     let mut directory = RunDirectory::open(&output, &plan, options.goes_on())?;
@@ -331,14 +339,20 @@ pub(crate) fn verdict(summary: &Summary, plan: &Plan, path: &Path) -> Result<()>
         });
     }
     let most = summary.rejected.iter().max_by_key(|(_, count)| **count);
-    let again = format!("give them more attempts with --retry -o {path}");
+    let again = if plan.has_rounds() {
+        "begin another run with more attempts (--set max_attempts=N)".to_owned()
+    } else {
+        format!("give them more attempts with --retry -o {path}")
+    };
+    let wider = if plan.has_rounds() {
+        "begin another run with a greater --max-tokens".to_owned()
+    } else {
+        format!("go on with a greater --max-tokens and --resume -o {path}")
+    };
     let (rule, advice) = match most.map(|(rule, _)| rule.as_str()) {
-        Some(rule @ ("token_limit" | "closed_by_budget")) => {
-            (rule, format!("go on with a greater --max-tokens and --resume -o {path}"))
-        }
+        Some(rule @ ("token_limit" | "closed_by_budget")) => (rule, wider),
         Some(rule @ ("impossible" | "too_long")) => {
-            let advice = "with a greater --max-tokens if texts are too long for it, or correct the recipe";
-            (rule, format!("see {path}/rejects.jsonl; go on with --resume -o {path} {advice}"))
+            (rule, format!("see {path}/rejects.jsonl; {wider} where texts are too long for it, or correct the recipe"))
         }
         Some(rule @ ("duplicate" | "near_duplicate" | "rouge_l" | "semantic_duplicate")) => {
             (rule, format!("{again}, or begin another run with more topics or a higher --temperature"))
