@@ -179,3 +179,12 @@ fn a_text_that_a_template_raises_is_plain_and_short() {
     let told = template.render(&[], false).expect_err("it raises").to_string();
     assert!(told.contains("]0;P [31m evil") && !told.chars().any(char::is_control) && told.len() < 500, "{told}");
 }
+
+#[test]
+fn what_fuzzing_found_is_refused_or_rendered() {
+    let messages = [Message::user("Why?")];
+    for source in ["\n{\n{%}}}}}}}}}", "{%", "{%}", "{% -%}", "{%-", "{{", "{#", "{% %}", "{%%}"] {
+        let _ =
+            ChatTemplate::from_source("fuzzed", source, "<s>", "</s>").map(|template| template.render(&messages, true));
+    }
+}
