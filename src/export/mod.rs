@@ -3,16 +3,16 @@
 //! An [`Example`] stands between: whatever the form, a row is a conversation of [`Turn`]s beside the
 //! fields it came with; of a preference, the answer is the one that was chosen. [`read`](mod@read) finds the
 //! form of a file and gives examples; [`form`] turns them into rows of a form; [`write`](mod@write) and
-//! [`parquet`] put rows into files; [`data_set`] does all of it for a directory, with a [`split`] and a
+//! [`table`] put rows into files; [`data_set`] does all of it for a directory, with a [`split`] and a
 //! [`card`].
 
 pub(crate) mod card;
 pub(crate) mod data_set;
 pub(crate) mod form;
-pub(crate) mod parquet;
 mod preference;
 pub mod read;
 pub(crate) mod split;
+pub(crate) mod table;
 pub(crate) mod write;
 
 use serde::Serialize;

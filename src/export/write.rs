@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::parquet::{Columns, Table};
-use super::read::FileType;
+use super::table::{Columns, Table};
+use crate::container::FileType;
 use crate::disk::WholeFile;
 use crate::error::{Error, Result};
 
