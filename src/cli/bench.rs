@@ -10,7 +10,7 @@ use crate::validator::Validator;
 use crate::{Error, Result};
 use clap::{Args, Subcommand};
 use instil_grammar::constraint::Settings;
-use instil_grammar::grammar::GrammarSource;
+use instil_grammar::grammar::{GrammarSource, Style};
 use instil_grammar::vocab::TokenId;
 use instil_model::decode::{Capacity, Completion, Finish, Request, Sampling, Scheduler, Statistics, StreamKey};
 use instil_model::model::kernels::Isa;
@@ -353,8 +353,11 @@ fn rows(bench: &RowsBench, console: &Console) -> Result<Answer> {
     let tokenizer = loaded.tokenizer.clone();
     let compiler = setup::compiler(&loaded.tokenizer, bench.engine, Settings::default());
     let start = Instant::now();
-    let constraint =
-        if bench.free { None } else { Some(compiler.compile(&GrammarSource::JsonSchema(file.schema.clone()))?) };
+    let constraint = if bench.free {
+        None
+    } else {
+        Some(compiler.compile(&GrammarSource::JsonSchema(file.schema.clone()), Style::default())?)
+    };
     let compile_seconds = start.elapsed().as_secs_f64();
     let (head, tail) = file.prompt.split_once("{topic}").unwrap_or((&file.prompt, ""));
     let encode = |text: &str| tokenizer.encode(text, EncodeOptions { special: true, add_bos: false });

@@ -8,16 +8,20 @@ use crate::validator::Validator;
 use crate::{Error, Result};
 use clap::Args;
 use instil_grammar::constraint::{Backend, enforcement};
+use instil_grammar::grammar::{self, GrammarSource, Program};
 use serde_json::{Value, json};
 
 use super::console::{Answer, Console};
 use super::cost;
-use super::options::{Engine, LayoutOptions, read_schema, validator};
+use super::options::{Engine, LayoutOptions, Style, read_schema, validator};
 
 /// Most bytes of one row.
 const MOST_ROW_BYTES: usize = 64 << 20;
 /// Violations printed for a person.
 const VIOLATIONS_SHOWN: usize = 20;
+
+/// Objects named that take no further members.
+const CLOSED_SHOWN: usize = 8;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -90,19 +94,37 @@ pub(super) fn run(arguments: &CheckArguments, _: &Console) -> Result<Answer> {
     };
     let cost = match backend {
         Backend::Instil => match cost::vocabulary(arguments.tokenizer.as_deref(), &arguments.model)? {
-            Some((name, vocab)) => Some(cost::measure(&schema, name, vocab, arguments.layout.settings())?),
+            Some((name, vocab)) => Some(cost::measure(&schema, name, vocab, arguments.layout)?),
             None => None,
         },
         Backend::Outlines => None,
+    };
+    let closed = match (backend, arguments.layout.style) {
+        (Backend::Instil, Style::Natural) => {
+            let source = GrammarSource::JsonSchema(schema.clone());
+            Program::compile(&source, &grammar::Options::default())?.closed()
+        }
+        _ => Vec::new(),
     };
     let keywords: Vec<Value> = findings
         .iter()
         .map(|f| json!({"pointer": f.pointer, "keyword": f.keyword, "enforced_by": f.how, "refused": f.refused}))
         .collect();
-    let mut report = json!({ "schema": arguments.schema, "enforceable": refused.is_empty(), "keywords": keywords });
+    let mut report = json!({ "schema": arguments.schema, "enforceable": refused.is_empty(), "keywords": keywords, "closed": closed });
     let width = findings.iter().map(|finding| finding.how.len()).max().unwrap_or(0);
     let mut lines: Vec<String> =
         findings.iter().map(|finding| format!("{:width$}  {}", finding.how, finding.pointer)).collect();
+    if !closed.is_empty() {
+        let shown: Vec<&str> =
+            closed.iter().take(CLOSED_SHOWN).map(|pointer| if pointer.is_empty() { "/" } else { pointer }).collect();
+        let more = closed.len().saturating_sub(CLOSED_SHOWN);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        lines.push(format!(
+            "closed      {}{more}: members beyond those named are valid and not made; say `additionalProperties`, or \
+             use --style any",
+            shown.join(", ")
+        ));
+    }
     match &cost {
         Some(cost) => lines.extend(cost.lines(class)),
         None if backend == Backend::Instil => lines.push(format!(

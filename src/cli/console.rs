@@ -20,6 +20,8 @@ pub(crate) struct Console {
     quiet: bool,
     json: bool,
     stop: Arc<AtomicBool>,
+    /// Somebody looks at `stop`.
+    heeded: Arc<AtomicBool>,
     /// The reader of stdout has seen enough.
     closed: Arc<AtomicBool>,
 }
@@ -52,11 +54,23 @@ impl Console {
 
     /// What the library looks at to end early.
     pub(super) fn stop(&self) -> &Arc<AtomicBool> {
+        self.heeded.store(true, Ordering::Relaxed);
         &self.stop
+    }
+
+    /// Asks for an end; whether that had been asked for before.
+    pub(super) fn ask_to_stop(&self) -> bool {
+        self.stop.swap(true, Ordering::SeqCst)
+    }
+
+    /// Whether somebody looks at what was asked.
+    pub(super) fn is_heeded(&self) -> bool {
+        self.heeded.load(Ordering::Relaxed)
     }
 
     /// Whether the user asked for an end.
     pub(crate) fn is_stopped(&self) -> bool {
+        self.heeded.store(true, Ordering::Relaxed);
         self.stop.load(Ordering::Relaxed)
     }
 
@@ -80,6 +94,13 @@ impl Console {
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {
             say(text);
+        }
+    }
+
+    /// The same, of a text with colours in which all that is not the program's own was made [`terminal::harmless`].
+    pub(super) fn note_painted(&self, text: &str) {
+        if !self.quiet {
+            write_line(text);
         }
     }
 
@@ -121,6 +142,7 @@ impl Console {
             return Ok(());
         }
         let mut out = std::io::stdout().lock();
+        let text = if out.is_terminal() { terminal::harmless(text) } else { text.into() };
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Err(cause) if cause.kind() == std::io::ErrorKind::BrokenPipe => {
                 self.closed.store(true, Ordering::Relaxed);
@@ -185,6 +207,10 @@ impl Answer {
 
 /// A line on stderr whatever the flags say: what a person is asked, or has just pressed.
 pub(super) fn say(text: &str) {
+    write_line(&terminal::harmless(text));
+}
+
+fn write_line(text: &str) {
     // Who closes stderr wants to hear nothing.
     let _ = writeln!(std::io::stderr(), "{text}");
 }
@@ -194,7 +220,7 @@ pub(crate) fn tell(error: &Error) {
     let (on, off) = if terminal::colour() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     // Texts from files and servers may hold line ends; an error is one line.
     let text = error.to_string().replace(['\n', '\r'], " ");
-    say(&format!("{on}error:{off} {text}"));
+    write_line(&format!("{on}error:{off} {}", terminal::harmless(&text)));
 }
 
 fn is_terminal() -> bool {

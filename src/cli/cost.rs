@@ -9,13 +9,16 @@ use crate::catalog::Catalog;
 use crate::catalog::manifest::Kind;
 use crate::catalog::source::{self, FetchOptions, Places};
 use crate::{Error, Result};
-use instil_grammar::constraint::{Engine, Settings, Tables};
+use instil_grammar::constraint::{Engine, Tables};
 use instil_grammar::grammar::{GrammarSource, Options};
 use instil_grammar::vocab::Vocab;
 use instil_model::decode::StreamKey;
 use instil_model::gguf::Gguf;
 use instil_model::tokenizer::Tokenizer;
 use serde_json::{Value, json};
+
+use super::options::LayoutOptions;
+use super::setup;
 
 /// Texts that are walked, and most tokens of each past the least.
 const WALKS: u32 = 12;
@@ -63,19 +66,18 @@ pub(super) fn vocabulary(tokenizer: Option<&Path>, model: &str) -> Result<Option
     }
     let options = FetchOptions { offline: true, ..FetchOptions::from_environment() };
     let Ok(located) = source::fetch(&manifest, &places, &options, &mut |_| ()) else { return Ok(None) };
-    let Some(weights) = located.weights() else { return Ok(None) };
-    let tokenizer = Tokenizer::from_gguf(Gguf::open(&weights.path)?.metadata(), &manifest.name)?;
-    Ok(Some((manifest.name.clone(), tokenizer.vocab().clone())))
+    Ok(Some((manifest.name.clone(), setup::tokenizer(&manifest, &located)?.vocab().clone())))
 }
 
 /// Compiles the schema and walks over it.
-pub(super) fn measure(schema: &Value, vocabulary: String, vocab: Arc<Vocab>, settings: Settings) -> Result<Cost> {
+pub(super) fn measure(schema: &Value, vocabulary: String, vocab: Arc<Vocab>, layout: LayoutOptions) -> Result<Cost> {
+    let settings = layout.settings();
     let tokens = vocab.len();
     let tables = Tables::new(vocab);
     tables.prepare(settings.escapes);
     let source = GrammarSource::JsonSchema(schema.clone());
     let start = Instant::now();
-    let engine = Engine::compile(&source, &Options::default(), tables, settings)?;
+    let engine = Engine::compile(&source, &Options { style: layout.style.into() }, tables, settings)?;
     let compile = start.elapsed();
     let min_tokens = engine.min_tokens();
     let (mut texts, mut lost, mut masks) = (0, 0, 0);
@@ -101,7 +103,7 @@ pub(super) fn measure(schema: &Value, vocabulary: String, vocab: Arc<Vocab>, set
             }
             let token = allowed[key.below(step, allowed.len())];
             session.advance(token).map_err(|cause| Error::usage(cause.to_string(), "report this schema"))?;
-            if session.is_finished() {
+            if session.is_finished() || begun.elapsed() > TIME {
                 break;
             }
         }

@@ -82,7 +82,7 @@ pub(super) fn run(arguments: &DecodeArguments, console: &Console) -> Result<Answ
     let mut loaded = setup::load(&arguments.model, console)?;
     let tokenizer = loaded.tokenizer.clone();
     let compiler = setup::compiler(&loaded.tokenizer, arguments.engine, arguments.layout.settings());
-    let constraint = compiler.compile(&source)?;
+    let constraint = compiler.compile(&source, arguments.layout.style.into())?;
     constraint.check_limit(arguments.max_tokens)?;
     let tokens = if arguments.raw || !tokenizer.has_chat_template() {
         tokenizer.encode(&prompt, EncodeOptions { special: false, add_bos: true })?

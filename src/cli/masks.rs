@@ -13,7 +13,7 @@ use crate::bench::{cold, engines};
 use crate::{Error, Result};
 use clap::Args;
 use instil_grammar::constraint::{Escapes, Settings};
-use instil_grammar::grammar::{NumberStyle, Options};
+use instil_grammar::grammar::{Options, Style};
 use instil_model::tokenizer::{EncodeOptions, Tokenizer};
 use serde_json::Value;
 
@@ -179,8 +179,11 @@ fn cold_rows(bench: &MasksBench, rows: usize, files: &[BenchFile], console: &Con
         return Err(Error::usage("there is nothing to measure", "give --rows and --threads of 1 or more"));
     }
     let tokenizer = tokenizer_of(&bench.tokenizer)?;
-    let instil =
-        engines::instil::Instil::new(tokenizer.vocab(), Options::default(), bench.settings(Escapes::Canonical));
+    let instil = engines::instil::Instil::new(
+        tokenizer.vocab(),
+        Options { style: Style::Canonical },
+        bench.settings(Escapes::Canonical),
+    );
     let bar = console.bar(files.len() as u64, "{wide_bar} {pos}/{len} files  ETA {eta}");
     let mut totals = vec![Duration::ZERO; bench.threads.len()];
     let (mut measured, mut tokens) = (0, 0);
@@ -233,10 +236,10 @@ fn make(bench: &MasksBench, engine: &str, tokenizer: &Tokenizer) -> Result<Box<d
     match engine {
         "instil" => {
             let numbers = match bench.numbers {
-                Numbers::Flexible => NumberStyle::Flexible,
-                Numbers::Any => NumberStyle::Any,
+                Numbers::Flexible => Style::Flexible,
+                Numbers::Any => Style::Any,
             };
-            let options = Options { numbers };
+            let options = Options { style: numbers };
             Ok(Box::new(engines::instil::Instil::new(vocab, options, bench.settings(Escapes::Any))))
         }
         "outlines" => Ok(Box::new(engines::outlines::Outlines::new(vocab)?)),

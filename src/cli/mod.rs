@@ -22,6 +22,7 @@ mod generate;
 mod init;
 mod judge;
 mod label;
+mod logits;
 mod making;
 mod masks;
 mod merge;
@@ -35,12 +36,13 @@ mod run_options;
 mod setup;
 mod speed;
 mod terminal;
+mod tokenize;
 mod tree;
 mod validate;
 mod wanted;
 
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -139,14 +141,23 @@ fn run(command: Command, console: &Console) -> Result<Answer> {
     }
 }
 
-/// The first Ctrl-C asks the command to end well, a second one ends the program at once.
+/// How long a command that looks whether it is to stop may take until it looks, and one that does not.
+const PATIENCE: [Duration; 2] = [Duration::from_secs(3), Duration::from_millis(500)];
+
+/// The first Ctrl-C asks the command to end well, a second one ends the program at once. A command that does not hear
+/// it, because it computes something long, is ended: whatever was written stands, as after a second Ctrl-C.
 fn watch_interrupts(console: &Console) {
-    let stop = console.stop().clone();
+    let console = console.clone();
     let handler = move || {
-        if stop.swap(true, Ordering::SeqCst) {
+        if console.ask_to_stop() {
             std::process::exit(Exit::Interrupted as i32);
         }
         console::say("stopping; press Ctrl-C again to leave at once");
+        let patience = PATIENCE[usize::from(!console.is_heeded())];
+        std::thread::spawn(move || {
+            std::thread::sleep(patience);
+            std::process::exit(Exit::Interrupted as i32);
+        });
     };
     // Without a handler Ctrl-C still ends the program; it only ends it less well.
     if let Err(cause) = ctrlc::set_handler(handler) {

@@ -8,12 +8,12 @@ use crate::validator::{self, Validator};
 use crate::{Error, Result, disk};
 use clap::Args;
 use instil_grammar::constraint::{KeyOrder, Settings, Whitespace};
-use instil_grammar::grammar::{GrammarSource, Program};
+use instil_grammar::grammar::{self, GrammarSource, Program};
 use instil_model::decode::Capacity;
 use instil_model::model::{LoadOptions, Model};
 
 /// Which model, where.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelOptions {
     /// Name of a model (see `instil models list`), a GGUF file, or a manifest.
@@ -204,6 +204,28 @@ pub(crate) struct LayoutOptions {
     /// Order of an object's members: as in the schema, or any.
     #[arg(long, value_enum, default_value = "schema")]
     pub order: Order,
+    /// What is made of all that is valid: what a person would write (numbers of few digits, usual dates, no members that
+    /// the schema does not speak of), or any of it.
+    #[arg(long, value_enum, default_value = "natural")]
+    pub style: Style,
+}
+
+/// Which of the valid values are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Style {
+    /// Those that a person would write.
+    Natural,
+    /// Any.
+    Any,
+}
+
+impl From<Style> for grammar::Style {
+    fn from(style: Style) -> Self {
+        match style {
+            Style::Natural => Self::Natural,
+            Style::Any => Self::Canonical,
+        }
+    }
 }
 
 /// White space between the parts of a JSON text.
@@ -261,11 +283,12 @@ impl LayoutOptions {
 
     /// Refuses a layout that the engine has no say in.
     pub(super) fn check(self, engine: Engine) -> Result<()> {
-        if engine == Engine::Instil || (self.whitespace, self.order) == (Spaces::Spaced, Order::Schema) {
+        let usual = (Spaces::Spaced, Order::Schema, Style::Natural);
+        if engine == Engine::Instil || (self.whitespace, self.order, self.style) == usual {
             return Ok(());
         }
         Err(Error::usage(
-            "--whitespace and --order are for instil's own engine",
+            "--whitespace, --order and --style are for instil's own engine",
             "leave them out, or use --engine instil",
         ))
     }

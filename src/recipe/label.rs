@@ -89,6 +89,7 @@ fn step(attribute: &Attribute, observed: Observed, examples: &[Map<String, Value
             neutral: nothing.as_object().cloned().unwrap_or_default(),
             ..Scale::default()
         }),
+        style: super::Style::Natural,
         sampling: DrawsOverride::default(),
         stop: String::new(),
         best_of: None,

@@ -14,11 +14,13 @@ pub(crate) mod label;
 pub(crate) mod likelihood;
 pub(crate) mod needs;
 pub(crate) mod prompt;
+mod reach;
 pub(crate) mod scale;
 pub(crate) mod text_output;
 
 use std::path::Path;
 
+use instil_grammar::grammar;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -148,6 +150,9 @@ pub struct Step {
     pub begins: String,
     /// What is decoded.
     pub output: Output,
+    /// Which of the valid texts are made.
+    #[serde(default, skip_serializing_if = "Style::is_natural")]
+    pub style: Style,
     /// How this step's tokens are drawn, where it is otherwise than the recipe's `sampling`.
     #[serde(default, skip_serializing_if = "DrawsOverride::is_empty")]
     pub sampling: DrawsOverride,
@@ -164,6 +169,33 @@ pub struct Step {
 
 fn default_max_tokens() -> usize {
     256
+}
+
+/// Which of the texts that a step's output allows are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Style {
+    /// Those that a person would write: numbers of few digits, usual dates, no members that a schema does not speak of.
+    #[default]
+    Natural,
+    /// Any.
+    Any,
+}
+
+impl Style {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
+    fn is_natural(&self) -> bool {
+        *self == Self::Natural
+    }
+}
+
+impl From<Style> for grammar::Style {
+    fn from(style: Style) -> Self {
+        match style {
+            Style::Natural => Self::Natural,
+            Style::Any => Self::Canonical,
+        }
+    }
 }
 
 /// Texts that compete for a field.
@@ -203,7 +235,7 @@ pub struct Turn {
 pub enum Output {
     /// Text that matches a regex of the project's dialect, in full.
     Regex(String),
-    /// One of these texts.
+    /// One of these texts; each is a template.
     Choice(Vec<String>),
     /// Free text within bounds.
     Text(TextOutput),
@@ -232,7 +264,8 @@ impl Step {
                 templates.push(&likelihood.text);
                 templates.extend(likelihood.without.as_deref());
             }
-            Output::Choice(_) | Output::Schema => {}
+            Output::Choice(texts) => templates.extend(texts.iter().map(String::as_str)),
+            Output::Schema => {}
         }
         templates
     }
@@ -249,7 +282,8 @@ impl Output {
         match self {
             Self::Regex(pattern) => prompt::is_template(pattern),
             Self::Text(text) => text.templates().any(|(_, template)| prompt::is_template(template)),
-            Self::Choice(_) | Self::Schema => false,
+            Self::Choice(texts) => texts.iter().any(|text| prompt::is_template(text)),
+            Self::Schema => false,
             // None of these has a grammar.
             Self::Template(_) | Self::Score(_) | Self::Likelihood(_) | Self::Number(_) => false,
         }

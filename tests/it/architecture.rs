@@ -16,7 +16,8 @@ fn file(family: &str, entries: &[(&str, Value)], tensors: &[&str]) -> InMemory {
     let mut metadata = Metadata::new("made.gguf");
     metadata.insert("general.architecture", Value::String(family.into()));
     for (key, value) in entries {
-        metadata.insert(format!("{family}.{key}"), value.clone());
+        let key = if key.starts_with("xielu.") { (*key).to_owned() } else { format!("{family}.{key}") };
+        metadata.insert(key, value.clone());
     }
     for (key, value) in [
         ("block_count", 12),
@@ -51,6 +52,10 @@ fn families_differ_in_plain_values() {
     let local: Vec<usize> = (0..12).filter(|&layer| gemma3.window(layer) == Some(512)).collect();
     assert_eq!(local, [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]);
     assert_eq!(gemma3.local_rotary, None, "both have the base 10,000 here");
+    let bases = [("rope.global.freq_base", Value::Float(1e6)), ("rope.local.freq_base", Value::Float(20_000.0))];
+    let entries = [&bases[..], &[("attention.sliding_window", Value::Unsigned(512))]].concat();
+    let ollama = read("gemma3", &entries);
+    assert_eq!((ollama.rotary.base, ollama.local_rotary.map(|local| local.base)), (1e6, Some(20_000.0)));
     assert_eq!((gemma3.embedding_scale, gemma3.attention_scale, gemma3.logit_cap), (8.0, 0.25, None));
     let entries = [
         ("attention.sliding_window", Value::Unsigned(512)),
@@ -112,7 +117,8 @@ fn what_is_not_computed_is_refused_by_its_key() {
     let number = Value::Unsigned;
     for (family, key, value) in [
         ("llama", "attention.max_alibi_bias", Value::Float(8.0)),
-        ("llama", "expert_count", number(8)),
+        ("gemma", "expert_count", number(8)),
+        ("qwen3moe", "expert_count", number(1 << 11)),
         ("llama", "attention.causal", Value::Bool(false)),
         ("llama", "rope.dimension_sections", Value::Array(Array::Unsigned(vec![1, 2]))),
         ("llama", "rope.dimension_count", number(0)),
@@ -136,6 +142,53 @@ fn what_is_not_computed_is_refused_by_its_key() {
     ] {
         let told = refusal(family, &[(key, value)], &[]);
         assert!(told.contains(key), "{family} {key}: {told}");
+    }
+    let floats = |value, count| Value::Array(Array::Float(vec![value; count]));
+    for (key, value) in
+        [("xielu.beta", floats(0.5, 11)), ("xielu.eps", floats(f32::NAN, 12)), ("xielu.alpha_p", text("none"))]
+    {
+        let mut entries = vec![(key, value)];
+        let all = ["xielu.alpha_n", "xielu.alpha_p", "xielu.beta", "xielu.eps"];
+        entries.extend(all.map(|key| (key, floats(0.5, 12))));
+        let told = refusal("apertus", &entries, &[]);
+        assert!(told.contains(key), "{key}: {told}");
+    }
+    for (key, value) in [
+        ("expert_used_count", number(9)),
+        ("expert_used_count", number(0)),
+        ("expert_gating_func", number(4)),
+        ("expert_group_count", number(3)),
+        ("expert_group_count", number(8)),
+        ("expert_group_used_count", number(5)),
+        ("expert_weights_scale", Value::Float(f64::NAN)),
+        ("expert_feed_forward_length", number(1 << 21)),
+        ("expert_shared_count", number(1 << 30)),
+        ("leading_dense_block_count", number(13)),
+        ("interleave_moe_layer_step", number(2)),
+    ] {
+        let entries = [
+            ("expert_count", number(8)),
+            (key, value),
+            ("expert_group_count", number(4)),
+            ("expert_used_count", number(2)),
+        ];
+        let told = refusal("qwen3moe", &entries, &[]);
+        let key = if key == "expert_shared_count" { "expert_shared_feed_forward_length" } else { key };
+        assert!(told.contains(key), "{key}: {told}");
+    }
+    let told = refusal("qwen3moe", &[("expert_count", number(8))], &[]);
+    assert!(told.contains("expert_used_count"), "{told}");
+    // A layer has experts or a network, and only some have a shared one.
+    let experts = [("expert_count", number(8)), ("expert_used_count", number(2))];
+    for tensor in
+        ["blk.0.ffn_up.weight", "blk.0.ffn_gate.3.weight", "blk.0.ffn_up_shexp.weight", "blk.0.exp_probs_b.weight"]
+    {
+        let told = refusal("qwen3moe", &experts, &[tensor]);
+        assert!(told.contains(&format!("`{tensor}`")), "{told}");
+    }
+    for tensor in ["blk.0.ffn_up_exps.weight", "blk.0.ffn_gate_inp.weight", "blk.0.exp_probs_b.bias"] {
+        let told = refusal("llama", &[], &[tensor]);
+        assert!(told.contains(&format!("`{tensor}`")), "{told}");
     }
     let told = refusal("mistral3", &[("attention.temperature_scale", Value::Float(0.1))], &[]);
     assert!(told.contains("original_context_length"), "{told}");
@@ -173,23 +226,30 @@ fn what_is_not_computed_is_refused_by_its_key() {
 /// stand in for it, unless it is one that files may do without.
 #[test]
 fn no_tensor_goes_missing_unheard() {
-    let joined = FAMILIES.into_iter().filter(|family| family.joined).map(|family| Shape { biases: true, ..family });
+    let joined = FAMILIES
+        .into_iter()
+        .filter(|family| family.joined && family.experts.is_none())
+        .map(|family| Shape { biases: true, ..family });
     for shape in FAMILIES.into_iter().chain(joined) {
         let file = InMemory::copy_of(&model(shape, 3));
         let names: Vec<String> = file.tensors.keys().cloned().collect();
+        let has_bias = |part: &str| file.tensors.contains_key(&format!("blk.0.{part}.bias"));
         for name in names {
             let mut less = InMemory { metadata: file.metadata.clone(), tensors: file.tensors.clone() };
             less.tensors.remove(&name);
             let told = Decoder::load("less", &less, 1).map(drop).err().map(|error| error.to_string());
             let is_bias = name.rsplit_once('.').is_some_and(|(_, ending)| ending == "bias");
+            // Nothing tells of a bias of the choice.
             let optional = is_bias || name == "output.weight" || name.starts_with("rope_");
             let expected = match name.strip_suffix(".weight").and_then(|name| name.rsplit_once('.')) {
                 // A bias has no place without its matrix.
                 Some((layer, part @ ("attn_q" | "attn_k" | "attn_v" | "attn_qkv"))) if shape.biases => {
                     format!("{layer}.{part}.bias")
                 }
+                Some((layer, part)) if shape.family == "gpt-oss" && has_bias(part) => format!("{layer}.{part}.bias"),
                 Some((layer, "attn_qkv")) => format!("{layer}.attn_q.weight"),
                 Some((layer, "ffn_gate")) => format!("{layer}.ffn_up.weight"),
+                Some((layer, "ffn_gate_up_exps")) => format!("{layer}.ffn_gate_exps.weight"),
                 _ => name.clone(),
             };
             match told {

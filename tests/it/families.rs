@@ -1,5 +1,6 @@
 //! Decoder families against candle-transformers' modules over the same weights in f32, and against
-//! themselves where two files must mean the same.
+//! themselves where two files must mean the same; and against the transformers library's logits, by files that
+//! llama.cpp's converter wrote (`fixtures/families/make.py`).
 //!
 //! The modules are read with what is known of them. A sliding window of `w` shows them `w + 1` positions
 //! (their mask drops `j < i − w`), and only in the pass that reads a prompt, so each length is read afresh,
@@ -12,6 +13,7 @@
 
 use std::collections::HashMap;
 use std::io::Cursor;
+use std::path::Path;
 
 use candle_core::quantized::gguf_file::Content;
 use candle_core::{DType, Device, Tensor};
@@ -358,6 +360,41 @@ fn gemma3_is_that_of_candle_beyond_its_window() {
     });
 }
 
+/// What llama.cpp's converter made of random models of the transformers library, and that library's logits.
+#[test]
+fn converted_files_are_those_of_transformers() {
+    const WIDTH: usize = 160;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families");
+    let tokens: Vec<u32> = (0..24).map(|at| (at * at * 7 + at * 31 + 5) % WIDTH as u32).collect();
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&folder).expect("the fixtures") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "gguf") {
+            names.push(path);
+        }
+    }
+    assert_eq!(names.len(), 14);
+    for path in names {
+        let file = Gguf::open(&path).expect("a file");
+        let theirs = std::fs::read(path.with_extension("f32")).expect("logits");
+        let theirs: Vec<f32> =
+            theirs.chunks_exact(4).map(|x| f32::from_le_bytes(x.try_into().expect("four bytes"))).collect();
+        let furthest = |model: &mut dyn Model| {
+            let sequence = model.sequences().create();
+            let logits = model.forward(&[Segment { sequence, tokens: &tokens, logits: tokens.len() }]).expect("a pass");
+            let rows = logits.values().expect("values").chunks_exact(WIDTH).zip(theirs.chunks_exact(WIDTH));
+            rows.map(|(ours, theirs)| difference(ours, theirs)).fold(0.0, f64::max)
+        };
+        let reference = furthest(&mut Reference::load("reference", &file, &Device::Cpu).expect("a reference"));
+        let decoder = furthest(&mut Decoder::load("decoder", &file, 1).expect("a decoder"));
+        println!("{}: {reference:.1e}, {decoder:.1e}", path.display());
+        assert_eq!(theirs.len(), WIDTH * tokens.len());
+        assert!(reference < TOLERANCE, "{}: {reference}", path.display());
+        // Keys and values lie in 16 bits, and nearly equal experts change places.
+        assert!(decoder < 0.05, "{}: {decoder}", path.display());
+    }
+}
+
 /// A file's bytes with the values of one tensor replaced.
 fn with_values(file: Vec<u8>, tensor: &str, values: &[f32]) -> Vec<u8> {
     let parsed = Gguf::parse(&file, "random").expect("a file");
@@ -462,7 +499,7 @@ fn temperature_begins_after_the_first_training_context() {
 }
 
 /// Keys below a family's name, of which the hostile files get some.
-const KEYS: [&str; 31] = [
+const KEYS: [&str; 41] = [
     "attention.causal",
     "attention.head_count",
     "attention.head_count_kv",
@@ -479,8 +516,18 @@ const KEYS: [&str; 31] = [
     "context_length",
     "embedding_length",
     "embedding_scale",
+    "expert_count",
+    "expert_feed_forward_length",
+    "expert_gating_func",
+    "expert_group_count",
+    "expert_group_used_count",
+    "expert_shared_count",
+    "expert_shared_feed_forward_length",
+    "expert_used_count",
+    "expert_weights_scale",
     "feed_forward_length",
     "final_logit_softcapping",
+    "leading_dense_block_count",
     "logit_scale",
     "residual_scale",
     "rope.dimension_count",

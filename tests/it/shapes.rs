@@ -10,17 +10,17 @@ use instil_grammar::constraint::Whitespace;
 use instil_grammar::grammar::automaton::{Automaton, DEAD};
 use instil_grammar::grammar::language::Languages;
 use instil_grammar::grammar::pattern::{Dialect, Pattern};
-use instil_grammar::grammar::{GrammarSource, NumberStyle, Options, Program};
+use instil_grammar::grammar::{GrammarSource, Options, Program, Style};
 use serde_json::Value;
 use session::Engines;
 
 fn options() -> Options {
-    Options { numbers: NumberStyle::Any }
+    Options { style: Style::Any }
 }
 
 /// Whether the engine takes each value as text; `None` when it refuses the schema.
 fn verdicts(engines: &Engines, schema: &Value, values: &[Value]) -> Option<Vec<bool>> {
-    let engine = engines.of(schema, NumberStyle::Any, Whitespace::Compact).ok()?;
+    let engine = engines.of(schema, Style::Any, Whitespace::Compact).ok()?;
     Some(values.iter().map(|value| engines.takes(&engine, &value.to_string())).collect())
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use instil::bench::input::{self, Spacing};
 use instil_grammar::constraint::Whitespace;
-use instil_grammar::grammar::NumberStyle;
+use instil_grammar::grammar::Style;
 use serde_json::Value;
 use session::Engines;
 
@@ -32,7 +32,7 @@ fn findings(engines: &Engines, folder: &Path, draft: &str, dialect: &str) -> Str
         if let Value::Object(members) = &mut case.schema {
             members.entry("$schema").or_insert_with(|| dialect.into());
         }
-        let engine = match engines.of(&case.schema, NumberStyle::Any, Whitespace::Compact) {
+        let engine = match engines.of(&case.schema, Style::Any, Whitespace::Compact) {
             Ok(engine) => engine,
             Err(error) => {
                 // A schema without any value is rightly refused: as good as one that takes nothing.

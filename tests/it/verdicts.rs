@@ -8,7 +8,7 @@ use std::path::Path;
 
 use instil::bench::input::{self, BenchFile, Spacing};
 use instil_grammar::constraint::Whitespace;
-use instil_grammar::grammar::NumberStyle;
+use instil_grammar::grammar::Style;
 use serde_json::Value;
 use session::Engines;
 
@@ -80,7 +80,7 @@ fn sessions_take_what_is_valid_and_nothing_else() {
     let table = table();
     let (mut wrong, mut judged, mut taken) = (Vec::new(), 0, 0);
     for whitespace in [Whitespace::Compact, Whitespace::Spaced, Whitespace::Pretty, Whitespace::Flexible] {
-        for numbers in [NumberStyle::Canonical, NumberStyle::Flexible, NumberStyle::Any] {
+        for numbers in [Style::Canonical, Style::Flexible, Style::Any] {
             let mut refused = Vec::new();
             for file in &table {
                 let (schema, texts) = texts(file, whitespace);
@@ -93,7 +93,7 @@ fn sessions_take_what_is_valid_and_nothing_else() {
                     judged += 1;
                     taken += usize::from(takes);
                     // Of the other styles some spellings of numbers are not taken, by design.
-                    if takes && !valid || valid && !takes && numbers == NumberStyle::Any {
+                    if takes && !valid || valid && !takes && numbers == Style::Any {
                         wrong
                             .push(format!("{numbers:?} {whitespace:?} {}: {text} should be valid: {valid}", file.name));
                     }
@@ -115,7 +115,7 @@ fn only_spellings_of_numbers_are_left_out() {
     for file in table() {
         let (schema, texts) = texts(&file, Whitespace::Compact);
         let engine = |numbers| engines.of(&schema, numbers, Whitespace::Compact).unwrap();
-        let (canonical, any) = (engine(NumberStyle::Canonical), engine(NumberStyle::Any));
+        let (canonical, any) = (engine(Style::Canonical), engine(Style::Any));
         for (text, valid) in texts {
             let has_number = text.contains(|ch: char| ch.is_ascii_digit());
             if valid && !has_number && !engines.takes(&canonical, &text) {

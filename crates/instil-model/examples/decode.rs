@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use instil_grammar::constraint::{Backend, Compiler, Settings};
-use instil_grammar::grammar::GrammarSource;
+use instil_grammar::grammar::{GrammarSource, Style};
 use instil_model::decode::{Capacity, Request, Sampling, Scheduler, StreamKey};
 use instil_model::gguf::Gguf;
 use instil_model::model::{self, LoadOptions};
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     let vocab = tokenizer.vocab().clone();
     let compiler = Compiler::new(vocab.clone(), Backend::Instil, Settings::default(), None);
-    let constraint = compiler.compile(&GrammarSource::JsonSchema(schema))?;
+    let constraint = compiler.compile(&GrammarSource::JsonSchema(schema), Style::Natural)?;
     constraint.check_limit(64)?;
 
     // What the texts have in common is read once.

@@ -1,21 +1,35 @@
-//! The logits of a weight file: what it would say next, with probabilities.
+//! The logits of a weight file: what it would say next, with probabilities; or all of them, as another program wants
+//! them.
 //!
 //! `cargo run --release -p instil-model --example logits -- model.gguf 'The capital of France is'`
+//!
+//! `… --example logits -- model.gguf --ids ids.json logits.f32 [reference] [CHUNK]` reads a JSON array of tokens,
+//! `CHUNK` at a time (all at once if not given), and writes the logits after each as little-endian floats.
 
 use instil_model::gguf::Gguf;
-use instil_model::model::{self, LoadOptions, Segment};
+use instil_model::model::{self, LoadOptions, Model, Segment};
 use instil_model::tokenizer::{EncodeOptions, Tokenizer};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let (Some(path), Some(text)) = (arguments.next(), arguments.next()) else {
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn main() -> Outcome {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (Some(path), Some(text)) = (arguments.first(), arguments.get(1)) else {
         return Err("give a GGUF file and a text".into());
     };
-    let file = Gguf::open(&path)?;
-    let tokenizer = Tokenizer::from_gguf(file.metadata(), &path)?;
-    let mut model = model::load(&path, &file, &candle_core::Device::Cpu, LoadOptions::default())?;
+    let file = Gguf::open(path)?;
+    let options = LoadOptions { reference: arguments.iter().any(|word| word == "reference"), ..LoadOptions::default() };
+    let mut model = model::load(path, &file, &candle_core::Device::Cpu, options)?;
+    if text == "--ids" {
+        let (Some(ids), Some(to)) = (arguments.get(2), arguments.get(3)) else {
+            return Err("give a file of tokens and one to write".into());
+        };
+        let chunk = arguments.last().and_then(|last| last.parse().ok()).unwrap_or(usize::MAX);
+        return write_all(model.as_mut(), ids, to, chunk);
+    }
+    let tokenizer = Tokenizer::from_gguf(file.metadata(), path)?;
 
-    let tokens = tokenizer.encode(&text, EncodeOptions { special: false, add_bos: true })?;
+    let tokens = tokenizer.encode(text, EncodeOptions { special: false, add_bos: true })?;
     let sequence = model.sequences().create();
     let logits = model.forward(&[Segment { sequence, tokens: &tokens, logits: 1 }])?;
 
@@ -29,5 +43,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let share = (row[id] - most).exp() / total;
         println!("{:5.1} %  {:?}", share * 100.0, String::from_utf8_lossy(&piece));
     }
+    Ok(())
+}
+
+fn write_all(model: &mut dyn Model, ids: &str, to: &str, chunk: usize) -> Outcome {
+    let tokens: Vec<u32> = serde_json::from_slice(&std::fs::read(ids)?)?;
+    let sequence = model.sequences().create();
+    let mut bytes = Vec::new();
+    for tokens in tokens.chunks(chunk.max(1)) {
+        let logits = model.forward(&[Segment { sequence, tokens, logits: tokens.len() }])?;
+        bytes.extend(logits.values()?.iter().flat_map(|value| value.to_le_bytes()));
+    }
+    std::fs::write(to, bytes)?;
     Ok(())
 }

@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::recipe::prompt::Templates;
-use crate::recipe::{Output, Step};
+use crate::recipe::{self, Output, Step};
 use instil_grammar::constraint::{Compiler, Constraint};
-use instil_grammar::grammar::GrammarSource;
+use instil_grammar::grammar::{GrammarSource, TextBounds};
 
 /// Constraints kept compiled; beyond that the ones not in use are forgotten.
 const KEPT: usize = 1024;
@@ -19,7 +19,7 @@ const KEPT: usize = 1024;
 pub(super) struct Grammars<'a> {
     plan: &'a Plan,
     compiler: &'a Compiler,
-    compiled: HashMap<GrammarSource, Arc<dyn Constraint>>,
+    compiled: HashMap<(GrammarSource, recipe::Style), Arc<dyn Constraint>>,
     /// Those of steps whose grammar is the same for every row.
     fixed: HashMap<usize, Arc<dyn Constraint>>,
 }
@@ -66,17 +66,16 @@ impl<'a> Grammars<'a> {
                 GrammarSource::Regex(format!("(?:{pattern}){}", regex_syntax::escape(&step.stop)))
             }
             Output::Choice(texts) => {
-                GrammarSource::Choice(texts.iter().map(|text| format!("{text}{}", step.stop)).collect())
+                let one = |text: &String| -> Result<String> { Ok(templates.render(text, values, place)? + &step.stop) };
+                GrammarSource::Choice(texts.iter().map(one).collect::<Result<_>>()?)
             }
-            Output::Text(text) if step.stop.is_empty() => {
+            Output::Text(text) => {
                 let no_number = |key: &str, text: &str| {
                     let what = format!("{place}: {key} is `{text}`, which is no number");
                     Error::usage(what, "check the attribute's values")
                 };
-                GrammarSource::Text(text.bounds(|template| templates.render(template, values, place), no_number)?)
-            }
-            Output::Text(_) => {
-                return Err(Error::usage(format!("{place}: `text` cannot have a `stop`"), "use a regex"));
+                let bounds = text.bounds(|template| templates.render(template, values, place), no_number)?;
+                GrammarSource::Text(TextBounds { stop: step.stop.clone(), ..bounds })
             }
             Output::Schema => GrammarSource::JsonSchema(self.plan.schema.clone()),
             Output::Template(_) | Output::Score(_) | Output::Likelihood(_) | Output::Number(_) => {
@@ -86,10 +85,11 @@ impl<'a> Grammars<'a> {
     }
 
     fn compile(&mut self, source: GrammarSource, step: &Step, place: &str) -> Result<Arc<dyn Constraint>> {
+        let source = (source, step.style);
         if let Some(known) = self.compiled.get(&source) {
             return Ok(known.clone());
         }
-        let constraint = self.compiler.compile(&source)?;
+        let constraint = self.compiler.compile(&source.0, step.style.into())?;
         constraint.check_limit(step.max_tokens).map_err(|error| Error::from(error).within(place))?;
         if self.compiled.len() >= KEPT {
             self.compiled.retain(|_, constraint| Arc::strong_count(constraint) > 1);

@@ -1,4 +1,5 @@
-//! A reader that is gone, as in `instil … | head -0`, ends every command that prints quietly and well.
+//! A reader that is gone, as in `instil … | head -0`, ends every command that prints quietly and well; and Ctrl-C ends
+//! one that does not look whether it is to stop.
 
 use std::fmt::Write as _;
 
@@ -156,4 +157,27 @@ fn what_has_no_form_in_json_is_refused_as_such() {
         assert!(told.stdout.is_empty());
         told.refused(2, &["has no form in JSON; leave --json out"]);
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_command_that_waits_for_something_else_ends_with_ctrl_c() {
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    let place = Place::new();
+    let mut command = place.command(&["check", "/dev/stdin"]);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    // The handler is set before the schema is read.
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(child.try_wait().expect("a child").is_none(), "the schema has no end");
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+    let begun = Instant::now();
+    let mut ended = None;
+    while ended.is_none() && begun.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(20));
+        ended = child.try_wait().expect("a child");
+    }
+    let _ = child.kill();
+    assert_eq!(ended.and_then(|status| status.code()), Some(130), "after {:?}", begun.elapsed());
 }

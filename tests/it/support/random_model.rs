@@ -38,11 +38,30 @@ pub struct Shape {
     pub biases: bool,
     /// Query, key and value in one matrix, gate and up in another.
     pub joined: bool,
+    /// Networks that rows are dealt to, from a layer on.
+    pub experts: Option<Experts>,
     /// The tensor of rotary factors.
     pub factors: Option<&'static str>,
-    /// Metadata below the family's name (or general), before those that every file has.
+    /// Metadata below the family's name (or general), before those that every file has; xIELU's have none.
     pub entries: &'static [(&'static str, Entry)],
 }
+
+/// Sizes of the experts of a layer, and what else such a layer has.
+#[derive(Clone, Copy, Debug)]
+pub struct Experts {
+    pub count: usize,
+    pub used: usize,
+    pub width: usize,
+    /// Width of the shared one; 0 for none.
+    pub shared: usize,
+    pub weighs_shared: bool,
+    pub dense_layers: usize,
+    /// Biases of the choice.
+    pub choice_bias: bool,
+}
+
+pub const EXPERTS: Experts =
+    Experts { count: 8, used: 2, width: 64, shared: 0, weighs_shared: false, dense_layers: 0, choice_bias: false };
 
 /// A value of metadata.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +70,7 @@ pub enum Entry {
     Real(f64),
     Text(&'static str),
     Flags(&'static [bool]),
+    Reals(&'static [f32]),
 }
 
 pub const LLAMA: Shape = Shape {
@@ -66,6 +86,7 @@ pub const LLAMA: Shape = Shape {
     tied: true,
     biases: false,
     joined: false,
+    experts: None,
     factors: None,
     entries: &[],
 };
@@ -77,7 +98,7 @@ const YARN: [(&str, Entry); 3] = [
 ];
 
 /// One model of each family, with everything that distinguishes it, and windows that sequences outgrow.
-pub const FAMILIES: [Shape; 13] = [
+pub const FAMILIES: [Shape; 30] = [
     Shape { factors: Some("rope_freqs.weight"), ..LLAMA },
     // Mistral's first models.
     Shape { entries: &[("attention.sliding_window", Entry::Number(33))], ..LLAMA },
@@ -95,6 +116,37 @@ pub const FAMILIES: [Shape; 13] = [
     },
     Shape { family: "qwen2", biases: true, kv_heads: 3, entries: &YARN, ..LLAMA },
     Shape { family: "qwen3", head_dim: 32, tied: false, entries: &YARN, ..LLAMA },
+    // Mixtral.
+    Shape { experts: Some(EXPERTS), ..LLAMA },
+    Shape {
+        family: "qwen2moe",
+        biases: true,
+        experts: Some(Experts { shared: 96, weighs_shared: true, ..EXPERTS }),
+        ..LLAMA
+    },
+    Shape { family: "qwen3moe", experts: Some(Experts { used: 3, ..EXPERTS }), ..LLAMA },
+    // Gate and up of the experts in one.
+    Shape { family: "qwen3moe", joined: true, tied: false, experts: Some(EXPERTS), ..LLAMA },
+    // What files may say of the choice.
+    Shape {
+        family: "qwen3moe",
+        layers: 3,
+        experts: Some(Experts { shared: 32, dense_layers: 1, choice_bias: true, ..EXPERTS }),
+        entries: &[
+            ("expert_gating_func", Entry::Number(2)),
+            ("expert_weights_scale", Entry::Real(1.5)),
+            ("expert_group_count", Entry::Number(4)),
+            ("expert_group_used_count", Entry::Number(2)),
+        ],
+        ..LLAMA
+    },
+    Shape { family: "olmoe", kv_heads: 3, experts: Some(EXPERTS), ..LLAMA },
+    Shape {
+        family: "granitemoe",
+        experts: Some(Experts { shared: 32, ..EXPERTS }),
+        entries: &[("residual_scale", Entry::Real(0.5)), ("attention.scale", Entry::Real(0.2))],
+        ..LLAMA
+    },
     Shape { family: "smollm3", layers: 4, ..LLAMA },
     Shape {
         family: "granite",
@@ -132,6 +184,46 @@ pub const FAMILIES: [Shape; 13] = [
         ],
         ..LLAMA
     },
+    Shape {
+        family: "gpt-oss",
+        layers: 3,
+        biases: true,
+        tied: false,
+        experts: Some(EXPERTS),
+        entries: &[YARN[0], YARN[1], YARN[2], ("attention.sliding_window", Entry::Number(24))],
+        ..LLAMA
+    },
+    Shape { family: "glm4", joined: true, entries: &[("rope.dimension_count", Entry::Number(8))], ..LLAMA },
+    Shape { family: "ernie4_5", head_dim: 32, ..LLAMA },
+    Shape { family: "hunyuan-dense", ..LLAMA },
+    Shape {
+        family: "exaone4",
+        layers: 5,
+        factors: Some("rope_freqs.weight"),
+        entries: &[("attention.sliding_window", Entry::Number(40))],
+        ..LLAMA
+    },
+    // The small one turns everywhere.
+    Shape { family: "exaone4", ..LLAMA },
+    Shape { family: "seed_oss", biases: true, tied: false, ..LLAMA },
+    Shape {
+        family: "apertus",
+        tied: false,
+        entries: &[
+            ("xielu.alpha_n", Entry::Reals(&[0.5, -0.5])),
+            ("xielu.alpha_p", Entry::Reals(&[-1.0, 1.0])),
+            ("xielu.beta", Entry::Reals(&[0.5, 0.25])),
+            ("xielu.eps", Entry::Reals(&[-1e-6, -1e-6])),
+        ],
+        ..LLAMA
+    },
+    Shape { family: "arcee", entries: &YARN, ..LLAMA },
+    Shape {
+        family: "cohere2",
+        layers: 5,
+        entries: &[("attention.sliding_window", Entry::Number(24)), ("logit_scale", Entry::Real(0.25))],
+        ..LLAMA
+    },
     Shape { family: "gemma", head_dim: 32, ..LLAMA },
     Shape {
         family: "gemma2",
@@ -164,8 +256,14 @@ pub fn model(shape: Shape, seed: u64) -> Gguf {
 /// The file of a random model.
 pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
     let family = shape.family;
-    let has_post_norms = ["olmo2", "gemma2", "gemma3"].contains(&family);
-    let has_pre_norms = family != "olmo2";
+    let has_post_norms = ["olmo2", "gemma2", "gemma3", "glm4", "exaone4"].contains(&family);
+    let has_pre_norms = !["olmo2", "exaone4"].contains(&family);
+    let second_norm = match family {
+        "gpt-oss" | "seed_oss" => Some("post_attention_norm.weight"),
+        "cohere2" => None,
+        _ => Some("ffn_norm.weight"),
+    };
+    let is_gated = !["apertus", "arcee"].contains(&family);
     let mut noise = Noise(seed);
     let mut tensors = Vec::new();
     let mut matrix = |name: &str, inputs: usize, outputs: usize, kind: GgmlType| {
@@ -214,13 +312,33 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
             matrix(&at("attn_v"), shape.hidden, kv, if layer == 0 { shape.kind } else { shape.head_kind });
         }
         matrix(&at("attn_output"), query, shape.hidden, shape.kind);
-        if shape.joined {
-            matrix(&at("ffn_up"), shape.hidden, 2 * shape.feed_forward, shape.kind);
-        } else {
-            matrix(&at("ffn_gate"), shape.hidden, shape.feed_forward, shape.kind);
-            matrix(&at("ffn_up"), shape.hidden, shape.feed_forward, shape.kind);
+        let mut network = |ending: &str, count: usize, width: usize| {
+            let at = |part: &str| at(&format!("ffn_{part}{ending}"));
+            if shape.joined && ending.is_empty() {
+                matrix(&at("up"), shape.hidden, 2 * width, shape.kind);
+            } else if shape.joined {
+                matrix(&at("gate_up"), shape.hidden, count * 2 * width, shape.kind);
+            } else {
+                if is_gated {
+                    matrix(&at("gate"), shape.hidden, count * width, shape.kind);
+                }
+                matrix(&at("up"), shape.hidden, count * width, shape.kind);
+            }
+            matrix(&at("down"), width, count * shape.hidden, shape.kind);
+        };
+        match shape.experts.filter(|experts| layer >= experts.dense_layers) {
+            None => network("", 1, shape.feed_forward),
+            Some(Experts { count, width, shared, weighs_shared, .. }) => {
+                network("_exps", count, width);
+                if shared > 0 {
+                    network("_shexp", 1, shared);
+                }
+                matrix(&at("ffn_gate_inp"), shape.hidden, count, GgmlType::F32);
+                if weighs_shared {
+                    matrix(&at("ffn_gate_inp_shexp"), shape.hidden, 1, GgmlType::F32);
+                }
+            }
         }
-        matrix(&at("ffn_down"), shape.feed_forward, shape.hidden, shape.kind);
     }
     let mut vector = |name: String, length: usize, middle: f32| {
         let bytes = (0..length).flat_map(|_| (middle + noise.value() * 0.3).to_le_bytes()).collect();
@@ -230,10 +348,22 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
     for layer in 0..shape.layers {
         let at = |part: &str| format!("blk.{layer}.{part}");
         for (has, norms) in [
-            (has_pre_norms, ["attn_norm.weight", "ffn_norm.weight"]),
-            (has_post_norms, ["post_attention_norm.weight", "post_ffw_norm.weight"]),
+            (has_pre_norms, [Some("attn_norm.weight"), second_norm]),
+            (has_post_norms, [Some("post_attention_norm.weight"), Some("post_ffw_norm.weight")]),
         ] {
-            norms.iter().filter(|_| has).for_each(|norm| vector(at(norm), shape.hidden, 1.0));
+            norms.iter().flatten().filter(|_| has).for_each(|norm| vector(at(norm), shape.hidden, 1.0));
+        }
+        if family == "gpt-oss" {
+            let experts = shape.experts.expect("gpt-oss has experts");
+            vector(at("attn_sinks.weight"), shape.heads, 0.0);
+            vector(at("attn_output.bias"), shape.hidden, 0.0);
+            vector(at("ffn_gate_inp.bias"), experts.count, 0.0);
+            vector(at("ffn_gate_exps.bias"), experts.count * experts.width, 0.0);
+            vector(at("ffn_up_exps.bias"), experts.count * experts.width, 0.0);
+            vector(at("ffn_down_exps.bias"), experts.count * shape.hidden, 0.0);
+        }
+        if let Some(experts) = shape.experts.filter(|one| one.choice_bias && layer >= one.dense_layers) {
+            vector(at("exp_probs_b.bias"), experts.count, 0.0);
         }
         if shape.biases && shape.joined {
             vector(at("attn_qkv.bias"), query + 2 * kv, 0.0);
@@ -243,8 +373,10 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
             vector(at("attn_v.bias"), kv, 0.0);
         }
         let norms = match family {
-            "qwen3" | "gemma3" => Some((shape.head_dim, shape.head_dim)),
-            "olmo2" => Some((query, kv)),
+            "qwen3" | "qwen3moe" | "gemma3" | "hunyuan-dense" | "exaone4" | "apertus" => {
+                Some((shape.head_dim, shape.head_dim))
+            }
+            "olmo2" | "olmoe" => Some((query, kv)),
             _ => None,
         };
         if let Some((of_query, of_key)) = norms {
@@ -259,6 +391,14 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
         });
         vector(factors.into(), turned.unwrap_or(shape.head_dim) / 2, 2.0);
     }
+    // Experts have an extent of their own, and a single row is a vector.
+    for tensor in &mut tensors {
+        if let Some(experts) = shape.experts.filter(|_| tensor.name.contains("_exps")) {
+            *tensor.dims.last_mut().expect("an extent") /= experts.count as u64;
+            tensor.dims.push(experts.count as u64);
+        }
+        tensor.dims.retain(|&extent| extent > 1);
+    }
     let mut metadata = Metadata::new("random");
     metadata.insert("general.architecture", Value::String(shape.family.into()));
     for (key, entry) in shape.entries {
@@ -267,10 +407,26 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
             // In 32 bits, as files have them.
             Entry::Real(number) => Value::Float(f64::from(*number as f32)),
             Entry::Text(text) => Value::String((*text).into()),
+            Entry::Reals(numbers) => Value::Array(Array::Float(numbers.to_vec())),
             Entry::Flags(flags) => Value::Array(Array::Bool(flags.to_vec())),
         };
-        let key = if key.starts_with("general.") { (*key).into() } else { format!("{family}.{key}") };
+        let key = if key.starts_with("general.") || key.starts_with("xielu.") {
+            (*key).into()
+        } else {
+            format!("{family}.{key}")
+        };
         metadata.insert(key, value);
+    }
+    if let Some(experts) = shape.experts {
+        for (key, value) in [
+            ("expert_count", experts.count),
+            ("expert_used_count", experts.used),
+            ("expert_feed_forward_length", experts.width),
+            ("expert_shared_feed_forward_length", experts.shared),
+            ("leading_dense_block_count", experts.dense_layers),
+        ] {
+            metadata.insert(format!("{family}.{key}"), Value::Unsigned(value as u64));
+        }
     }
     for (key, value) in [
         ("block_count", shape.layers),
@@ -284,6 +440,7 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
     ] {
         metadata.insert(format!("{}.{key}", shape.family), Value::Unsigned(value as u64));
     }
-    metadata.insert(format!("{}.attention.layer_norm_rms_epsilon", shape.family), Value::Float(f64::from(1e-5_f32)));
+    let epsilon = if family == "cohere2" { "layer_norm_epsilon" } else { "layer_norm_rms_epsilon" };
+    metadata.insert(format!("{family}.attention.{epsilon}"), Value::Float(f64::from(1e-5_f32)));
     to_bytes(&metadata, &tensors)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use instil_grammar::Result;
 use instil_grammar::constraint::{Engine, Escapes, KeyOrder, Settings, Tables, Whitespace};
-use instil_grammar::grammar::{GrammarSource, NumberStyle, Options};
+use instil_grammar::grammar::{GrammarSource, Options, Style};
 use instil_grammar::vocab::{TokenId, Vocab};
 use serde_json::Value;
 
@@ -25,10 +25,10 @@ impl Engines {
     }
 
     /// The engine of a schema, or why it is refused.
-    pub fn of(&self, schema: &Value, numbers: NumberStyle, whitespace: Whitespace) -> Result<Arc<Engine>> {
+    pub fn of(&self, schema: &Value, numbers: Style, whitespace: Whitespace) -> Result<Arc<Engine>> {
         let settings = Settings { whitespace, key_order: KeyOrder::Any, escapes: Escapes::Any, ..Settings::default() };
         let source = GrammarSource::JsonSchema(schema.clone());
-        Engine::compile(&source, &Options { numbers }, self.tables.clone(), settings)
+        Engine::compile(&source, &Options { style: numbers }, self.tables.clone(), settings)
     }
 
     /// The tokens of a text: the longest at each place.

@@ -13,7 +13,7 @@ use super::engine::check_limit;
 use super::outlines::{self, OutlinesConstraint};
 use super::{Engine, Mask, Session, Settings, Tables, Tokenise};
 use crate::error::{Error, Result};
-use crate::grammar::{self, GrammarSource, Options, Program};
+use crate::grammar::{self, GrammarSource, Options, Program, Style};
 use crate::vocab::{TokenId, Vocab};
 
 /// A compiled grammar over one vocabulary, shared by every row and thread.
@@ -146,15 +146,15 @@ impl Compiler {
         Self { backend, settings, tables: Tables::with_tokenizer(vocab, tokenise) }
     }
 
-    /// Compiles a grammar.
+    /// Compiles a grammar; the style is for instil's own engine.
     ///
     /// # Errors
     /// When the back end cannot enforce it, naming keyword and place, or when no text satisfies it.
-    pub fn compile(&self, source: &GrammarSource) -> Result<Arc<dyn Constraint>> {
+    pub fn compile(&self, source: &GrammarSource, style: Style) -> Result<Arc<dyn Constraint>> {
         match self.backend {
             Backend::Instil => {
-                let (options, tables) = (Options::default(), self.tables.clone());
-                Ok(Arc::new(Engine::compile(source, &options, tables, self.settings.clone())?))
+                let tables = self.tables.clone();
+                Ok(Arc::new(Engine::compile(source, &Options { style }, tables, self.settings.clone())?))
             }
             #[cfg(feature = "outlines")]
             Backend::Outlines => Ok(Arc::new(OutlinesConstraint::new(source, self.tables.vocab())?)),

@@ -1,12 +1,14 @@
 //! The engine against itself: masks from tables and shortcuts say what reading byte by byte says, and
 //! every walk within a limit ends in time.
 
+mod natural;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::{Engine, Escapes, KeyOrder, Session, Settings, Tables, Whitespace};
-use crate::grammar::{GrammarSource, NumberStyle, Options, TextBounds};
+use crate::grammar::{GrammarSource, Options, Style, TextBounds};
 use crate::vocab::{TokenId, TokenKind, Vocab};
 
 /// Every byte, and tokens that cross every border there is.
@@ -85,8 +87,8 @@ fn vocab() -> Arc<Vocab> {
 }
 
 fn engine(source: &GrammarSource, settings: Settings) -> Arc<Engine> {
-    let numbers = if settings.escapes == Escapes::Any { NumberStyle::Flexible } else { NumberStyle::Canonical };
-    Engine::compile(source, &Options { numbers }, Tables::new(vocab()), settings).expect("it compiles")
+    let numbers = if settings.escapes == Escapes::Any { Style::Flexible } else { Style::Canonical };
+    Engine::compile(source, &Options { style: numbers }, Tables::new(vocab()), settings).expect("it compiles")
 }
 
 fn json_engine(schema: Value, settings: Settings) -> Arc<Engine> {
@@ -165,8 +167,9 @@ fn patterns_say_what_bytes_say() {
         json!({"not": {"enum": ["a", "aa", "a1: Z"]}}),
     ] {
         let source = GrammarSource::JsonSchema(json!({"allOf": [{"type": "string"}, schema]}));
-        for (settings, numbers) in [(Settings::default(), NumberStyle::Canonical), (any(), NumberStyle::Flexible)] {
-            let engine = Engine::compile(&source, &Options { numbers }, tables.clone(), settings).expect("it compiles");
+        for (settings, numbers) in [(Settings::default(), Style::Canonical), (any(), Style::Flexible)] {
+            let engine =
+                Engine::compile(&source, &Options { style: numbers }, tables.clone(), settings).expect("it compiles");
             for limit in [None, Some(engine.min_tokens() + 12)] {
                 let mut session = engine.start(limit).expect("no limit, or a wide one");
                 for _ in 0..14 {
@@ -221,6 +224,8 @@ fn schemas() -> Vec<Value> {
         ambiguous(),
         json!({"$ref": "#/$defs/n", "$defs": {"n": {"type": "object", "properties": {"a": {"$ref": "#/$defs/n"}, "b": {"type": "integer"}}, "minProperties": 1, "additionalProperties": false}}}),
         json!({"type": "object", "properties": {"a": {}, "b": {}, "c": {}}, "dependentRequired": {"a": ["c"]}, "maxProperties": 2, "additionalProperties": false}),
+        json!({"type": "object", "minProperties": 9}),
+        json!({"type": "array", "minItems": 3, "items": {"type": "object", "minProperties": 3}}),
     ]
 }
 
@@ -267,7 +272,11 @@ fn walks_end_within_their_limit() {
         let validator = jsonschema::options().should_validate_formats(true).build(&schema).expect("a schema");
         for whitespace in [Whitespace::Compact, Whitespace::Spaced, Whitespace::Pretty] {
             for key_order in [KeyOrder::Schema, KeyOrder::Any] {
-                let engine = json_engine(schema.clone(), Settings { whitespace, key_order, ..Settings::default() });
+                let style = if whitespace == Whitespace::Compact { Style::Natural } else { Style::Canonical };
+                let source = GrammarSource::JsonSchema(schema.clone());
+                let settings = Settings { whitespace, key_order, ..Settings::default() };
+                let engine =
+                    Engine::compile(&source, &Options { style }, Tables::new(vocab()), settings).expect("it compiles");
                 let least = engine.min_tokens();
                 assert!(engine.start(Some(least - 1)).is_err());
                 for walk in 0..12 {
@@ -489,6 +498,37 @@ fn what_must_nest_too_deep_is_refused() {
     let engine = Engine::compile(&source, &Options::default(), Tables::new(vocab()), Settings::default());
     let told = engine.err().map(|error| error.to_string());
     assert!(told.is_some_and(|told| told.contains("1024 levels")));
+}
+
+#[test]
+fn what_is_included_twice_is_met_once() {
+    // Two to the fortieth inclusions.
+    let mut definitions = serde_json::Map::from_iter([("0".to_owned(), json!({"type": "string"}))]);
+    for level in 1..40 {
+        let below = json!({"$ref": format!("#/$defs/{}", level - 1)});
+        definitions.insert(level.to_string(), json!({"allOf": [below, below]}));
+    }
+    let engine = json_engine(json!({"$ref": "#/$defs/39", "$defs": definitions}), Settings::default());
+    assert!(accepts(&engine, r#""a""#) && !accepts(&engine, "1"));
+}
+
+#[test]
+fn a_member_costs_what_its_neighbours_cost() {
+    let names: Vec<String> = (0..3000).map(|at| format!("p{at}")).collect();
+    let properties: serde_json::Map<_, _> = names.iter().map(|name| (name.clone(), json!({"type": "null"}))).collect();
+    let schema = json!({"type": "object", "properties": properties, "required": names, "additionalProperties": false});
+    let engine = json_engine(schema, Settings { whitespace: Whitespace::Compact, ..Settings::default() });
+    let mut session = engine.start(Some(engine.min_tokens())).expect("the least");
+    let begun = std::time::Instant::now();
+    while !session.is_finished() {
+        let mut ids = Vec::new();
+        session.mask().for_each(|id| ids.push(id));
+        session.advance(*ids.iter().max().expect("a way on")).expect("it is in the mask");
+    }
+    // Where each member costs what all that are left cost, it takes minutes.
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    let value: Value = serde_json::from_slice(session.text()).expect("JSON");
+    assert_eq!(value.as_object().map(serde_json::Map::len), Some(3000));
 }
 
 #[test]

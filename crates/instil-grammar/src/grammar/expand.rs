@@ -10,7 +10,7 @@ mod combine;
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
 
 use super::automaton::Automaton;
@@ -127,6 +127,8 @@ impl Expansion {
     pub(super) fn node(&mut self, conjuncts: Vec<Signed>) -> NodeId {
         let mut flat = Vec::with_capacity(conjuncts.len());
         let mut queue = conjuncts;
+        // What is included twice says the same twice; doubled level by level it would be met without end.
+        let mut included = FxHashSet::default();
         while let Some(mut signed) = queue.pop() {
             loop {
                 let schema = self.schema(signed.schema());
@@ -136,7 +138,9 @@ impl Expansion {
                     ([Keyword::Not(Not(inner))], false) => Signed::negative(*inner),
                     ([Keyword::Not(Not(inner))], true) => Signed::positive(*inner),
                     ([Keyword::AllOf(AllOf(list))], false) => {
-                        queue.extend(list.iter().map(|&inner| Signed::positive(inner)));
+                        if included.insert(signed.schema()) {
+                            queue.extend(list.iter().map(|&inner| Signed::positive(inner)));
+                        }
                         break;
                     }
                     ([], false) => break,
@@ -299,7 +303,7 @@ impl Expansion {
     /// Applies schemas: types first, then all else that narrows without branching, in all of them and what they
     /// include, so that the branches meet as much of their surroundings as there is.
     fn constrain(&mut self, result: &mut Alternatives, conjuncts: &[Signed]) {
-        let (mut schemas, mut seen) = (Vec::new(), Vec::new());
+        let (mut schemas, mut seen) = (Vec::new(), FxHashSet::default());
         for signed in conjuncts {
             self.gather(signed.schema(), &mut schemas, &mut seen);
         }
@@ -322,14 +326,17 @@ impl Expansion {
         }
     }
 
-    /// The schema and those that it includes by `allOf` and `$ref`.
-    pub(super) fn gather(&self, id: SchemaId, schemas: &mut Vec<(SchemaId, Arc<Schema>)>, seen: &mut Vec<SchemaId>) {
-        if seen.contains(&id) {
+    /// The schema after those that it includes by `allOf` and `$ref`: members come in the order a person reads.
+    pub(super) fn gather(
+        &self,
+        id: SchemaId,
+        schemas: &mut Vec<(SchemaId, Arc<Schema>)>,
+        seen: &mut FxHashSet<SchemaId>,
+    ) {
+        if !seen.insert(id) {
             return;
         }
-        seen.push(id);
         let schema = self.schema(id);
-        schemas.push((id, schema.clone()));
         for keyword in &schema.keywords {
             match keyword {
                 Keyword::AllOf(AllOf(list)) => list.iter().for_each(|&inner| self.gather(inner, schemas, seen)),
@@ -337,5 +344,6 @@ impl Expansion {
                 _ => {}
             }
         }
+        schemas.push((id, schema));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::NumberStyle;
+use super::Style;
 use super::expand::Expansion;
 use super::items::{COUNTED_LIMIT, ItemPlace, ItemPlan};
 use super::language::{ANY, ExprId, INFINITE, NONE};
@@ -56,7 +56,7 @@ impl Expansion {
                 shapes.push(Shape { kind: ShapeKind::Number(language), guards });
             }
         }
-        if self.program.inner.options.numbers == NumberStyle::Any
+        if self.program.inner.options.style == Style::Any
             && !alternatives.numbers.is_empty()
             && alternatives.numbers[0].body != NumberSet::all()
         {
@@ -69,7 +69,8 @@ impl Expansion {
         for case in &alternatives.strings {
             if !self.languages.is_empty(case.body) {
                 let guards = self.guard_ids(&case.guards);
-                shapes.push(Shape { kind: ShapeKind::String(self.string_shape(case.body)), guards });
+                let natural = self.natural_strings(case.body);
+                shapes.push(Shape { kind: ShapeKind::String(self.string_shape(natural)), guards });
             }
         }
         for case in &alternatives.arrays {
@@ -97,7 +98,7 @@ impl Expansion {
         if let Some(&found) = self.number_languages.get(set) {
             return found;
         }
-        let style = self.program.inner.options.numbers;
+        let style = self.program.inner.options.style;
         let found = set.language(&mut self.languages, style);
         let found = found.map(|e| if self.languages.is_empty(e) { NONE } else { e });
         self.number_languages.insert(set.clone(), found);
@@ -357,6 +358,7 @@ impl Expansion {
         if body.slots().iter().any(|slot| slot.required && slot.node == NOTHING) {
             return None;
         }
+        self.close_naturally(&mut body);
         let names: Vec<Arc<str>> = body.slots().iter().map(|slot| slot.name.clone()).collect();
         let (mut others, mut named_others) = (Vec::with_capacity(body.others.len()), Vec::new());
         let mut rest = None;

@@ -1,10 +1,11 @@
 //! The literals that write a set of numbers: plain decimal ones, and those in normalised exponent form (one non-zero
 //! digit before the point), which is how JSON printers write.
 
-use super::NumberStyle;
+use super::Style;
 use super::charset::CharSet;
 use super::decimal::Decimal;
 use super::language::{EPSILON, ExprId, INFINITE, Languages, NONE};
+use super::natural::Digits;
 use super::number::{BOUND_DIGITS, Bound, Range, digits_text, integer_bound};
 
 /// Significant digits of a canonical literal: so many are told apart by every reader that holds numbers in a double.
@@ -22,7 +23,7 @@ const WHOLE_EXPONENT: u64 = 16;
 
 /// Every literal with an exponent.
 pub(crate) fn exponent_literals(languages: &mut Languages) -> ExprId {
-    let mut literals = Literals { languages, style: NumberStyle::Any };
+    let mut literals = Literals { languages, style: Style::Any };
     let all = literals.everything();
     let letter = literals.languages.class(CharSet::ascii_of("eE"));
     let exponent = literals.languages.sequence(&[super::language::ANY, letter, super::language::ANY]);
@@ -41,11 +42,11 @@ struct Tails {
 /// Writes the languages of sets of numbers.
 pub(super) struct Literals<'a> {
     languages: &'a mut Languages,
-    style: NumberStyle,
+    style: Style,
 }
 
 impl<'a> Literals<'a> {
-    pub(super) fn new(languages: &'a mut Languages, style: NumberStyle) -> Self {
+    pub(super) fn new(languages: &'a mut Languages, style: Style) -> Self {
         Self { languages, style }
     }
 
@@ -75,7 +76,7 @@ impl<'a> Literals<'a> {
     }
 
     fn flexible(&self) -> bool {
-        self.style != NumberStyle::Canonical
+        matches!(self.style, Style::Flexible | Style::Any)
     }
 
     fn whole_limit(&self) -> u32 {
@@ -162,15 +163,25 @@ impl<'a> Literals<'a> {
                 }
             }
         }
+        if self.style == Style::Natural
+            && let Some(few) = self.natural_range(&range)
+        {
+            return Some(few);
+        }
         if range == Range::default() {
             return Some(self.everything());
         }
         let plain = self.short_plain_range(&range)?;
-        let mut parts = vec![plain];
         if range.multiples.is_empty() {
-            parts.push(self.short_scientific_range(&range)?);
-            return Some(self.languages.or(parts));
+            let scientific = self.short_scientific_range(&range)?;
+            return Some(self.languages.or2(plain, scientific));
         }
+        self.multiples(&range, plain)
+    }
+
+    /// Those of some literals that are the multiples of the range.
+    fn multiples(&mut self, range: &Range, literals: ExprId) -> Option<ExprId> {
+        let mut parts = vec![literals];
         for (step, wanted) in &range.multiples {
             let (numerator, scale) = step.as_step()?;
             let mut multiples = self.languages.multiple_of(numerator, scale);
@@ -180,6 +191,48 @@ impl<'a> Literals<'a> {
             parts.push(multiples);
         }
         Some(self.languages.and(parts))
+    }
+
+    /// Literals of a range as a person would write them; `None` where it has none.
+    fn natural_range(&mut self, range: &Range) -> Option<ExprId> {
+        let digits = Digits::of(range)?;
+        let plain = self.plain_range(range)?;
+        let few = self.decimals(digits);
+        let few = self.languages.and2(plain, few);
+        let found = self.multiples(range, few)?;
+        (!self.languages.is_empty(found)).then_some(found)
+    }
+
+    /// Decimals of so many digits. What follows the second place ends with another digit than zero.
+    fn decimals(&mut self, digits: Digits) -> ExprId {
+        let (minus, zero, first, digit) = (self.char('-'), self.char('0'), self.digits(1, 9), self.digits(0, 9));
+        let mut fractions = Vec::with_capacity(digits.fraction as usize + 1);
+        for places in 0..=digits.fraction {
+            let fraction = self.short_fraction(places);
+            fractions.push(self.optional(fraction));
+        }
+        let most = |whole: u32| digits.fraction.min(digits.all.saturating_sub(whole)) as usize;
+        // From the end: after so many digits, stop, or go on.
+        let mut rest = fractions[most(digits.whole)];
+        for whole in (1..digits.whole).rev() {
+            let longer = self.languages.concat(digit, rest);
+            rest = self.languages.or2(fractions[most(whole)], longer);
+        }
+        let (large, small) = (self.languages.concat(first, rest), self.languages.concat(zero, fractions[most(0)]));
+        let (sign, either) = (self.optional(minus), self.languages.or2(large, small));
+        self.languages.concat(sign, either)
+    }
+
+    /// `\.\d{1,places}`, without zeros at the end past the second place.
+    fn short_fraction(&mut self, places: u32) -> ExprId {
+        if places == 0 {
+            return NONE;
+        }
+        let (point, last) = (self.char('.'), self.digits(1, 9));
+        let (few, most) = (self.any_digits(1, places.min(2)), self.any_digits(2, places.max(3) - 1));
+        let longer = if places > 2 { self.languages.concat(most, last) } else { NONE };
+        let either = self.languages.or2(few, longer);
+        self.languages.concat(point, either)
     }
 
     /// Any JSON number, within the limits of the style.

@@ -15,6 +15,7 @@
 //! | `items` | arrays under `contains`: which items may come, how many are needed |
 //! | `evaluate` | exact check of finished values: guards |
 //! | `report` | keyword by keyword: automaton, guard or annotation |
+//! | `natural` | which valid values a person would write |
 //! | `number`, `literal`, `decimal` | sets of numbers by meaning; the literals that write them; exact decimals |
 //! | `format` | `format` as languages (the list is there) |
 //! | `pattern`, `pattern/parse` | regexes → languages; their text → trees, by dialect |
@@ -40,6 +41,7 @@ pub(crate) mod items;
 mod keyword;
 pub mod language;
 mod literal;
+mod natural;
 mod negate;
 mod node;
 pub(crate) mod number;
@@ -47,6 +49,7 @@ pub mod pattern;
 mod report;
 pub(crate) mod schema;
 pub(crate) mod shape;
+pub mod speech;
 pub(crate) mod text;
 
 use std::sync::{Arc, OnceLock};
@@ -91,13 +94,11 @@ pub struct TextBounds {
     pub min_chars: u32,
     /// Greatest number of Unicode scalar values.
     pub max_chars: Option<u32>,
-    /// Least number of words (maximal runs of characters that are not white space).
+    /// Least number of words, as [`speech::word_count`] counts them.
     pub min_words: u32,
     /// Greatest number of words.
     pub max_words: Option<u32>,
-    /// Least number of sentences. A sentence ends with `.`, `!`, `?` or `…` (quotes and brackets may follow)
-    /// before white space or the end, or with `。`, `！` or `？`; under such a bound a text ends with one.
-    /// A number of one or two digits before such a mark is taken for a list marker (`1.`).
+    /// Least number of sentences, as [`speech::sentences`] counts them; under such a bound a text ends with one.
     pub min_sentences: u32,
     /// Greatest number of sentences.
     pub max_sentences: Option<u32>,
@@ -105,15 +106,21 @@ pub struct TextBounds {
     pub pattern: Option<String>,
     /// Newlines are allowed.
     pub multiline: bool,
+    /// What ends the text and does not count as of it; the text does not hold it. Nothing when empty.
+    pub stop: String,
 }
 
-/// Which spellings of a number the grammar takes.
+/// Which of the valid texts a grammar takes; each style takes what the one before it takes, and more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum NumberStyle {
-    /// For generating: integers as plain digits; other numbers as plain decimals or in normalised exponent form;
-    /// always a finite `f64`, of at most 15 significant digits where the bounds leave any such, so that readers
-    /// that hold numbers in a double judge them alike.
+pub enum Style {
+    /// For generating what a person would write (what that is says `natural`): numbers of a few digits, dates and times
+    /// as they are mostly written, no members that the schema does not speak of. Where no valid value is like
+    /// that, any.
     #[default]
+    Natural,
+    /// For generating any value: integers as plain digits; other numbers as plain decimals or in normalised exponent
+    /// form; always a finite `f64`, of at most 15 significant digits where the bounds leave any such, so that readers
+    /// that hold numbers in a double judge them alike.
     Canonical,
     /// For accepting what JSON printers write: any number of digits, a whole number as `1.0`, exponents after one
     /// non-zero digit (`1e-05`, `2.5e+16`).
@@ -125,8 +132,8 @@ pub enum NumberStyle {
 /// How a source is compiled.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Spellings of numbers.
-    pub numbers: NumberStyle,
+    /// What is taken of all that is valid.
+    pub style: Style,
 }
 
 /// A compiled grammar: immutable, cheap to clone and to share between threads.

@@ -210,6 +210,8 @@ pub(crate) struct ObjectBody {
     /// Other keys, by disjoint languages (in which slot names may still occur), with their values. A key in none
     /// of them must not be there.
     pub others: Vec<(ExprId, NodeId)>,
+    /// A keyword says which other keys there may be.
+    pub speaks_of_others: bool,
     /// Least number of members.
     pub min: u32,
     /// Greatest number.
@@ -231,6 +233,7 @@ impl Default for ObjectBody {
             slots: Vec::new(),
             index: FxHashMap::default(),
             others: vec![(super::language::ANY, ANYTHING)],
+            speaks_of_others: false,
             min: 0,
             max: None,
             implies: Vec::new(),
@@ -274,6 +277,7 @@ impl ObjectBody {
     pub(crate) fn is_free(&self) -> bool {
         self.slots.is_empty()
             && self.others[..] == [(super::language::ANY, ANYTHING)]
+            && !self.speaks_of_others
             && self.min == 0
             && self.max.is_none()
             && self.implies.is_empty()

@@ -3,7 +3,7 @@
 //! A set is kept by meaning (bounds, wholeness, multiples, points), so that intersection and complement are those
 //! of numbers and not of spellings; `literal` has the spellings.
 
-use super::NumberStyle;
+use super::Style;
 use super::decimal::Decimal;
 use super::language::{ExprId, Languages};
 use super::literal::Literals;
@@ -319,7 +319,7 @@ impl NumberSet {
 
     /// The language of its literals; `None` where a step or a bound has too many digits for an
     /// automaton.
-    pub(crate) fn language(&self, languages: &mut Languages, style: NumberStyle) -> Option<ExprId> {
+    pub(crate) fn language(&self, languages: &mut Languages, style: Style) -> Option<ExprId> {
         let mut literals = Literals::new(languages, style);
         match self {
             Self::Points(points) => Some(literals.points(points)),
@@ -380,9 +380,9 @@ mod tests {
                         }
                         let set = NumberSet::Ranges(vec![range.clone()]);
                         let mut languages = Languages::new();
-                        let e = set.language(&mut languages, NumberStyle::Flexible).expect("small bounds");
+                        let e = set.language(&mut languages, Style::Flexible).expect("small bounds");
                         let mut canonical = Languages::new();
-                        let c = set.language(&mut canonical, NumberStyle::Canonical).expect("small bounds");
+                        let c = set.language(&mut canonical, Style::Canonical).expect("small bounds");
                         for literal in literals() {
                             let value = Decimal::parse(&literal).expect("a number");
                             let expected = range.contains(&value);
@@ -410,8 +410,8 @@ mod tests {
             let set = NumberSet::Ranges(vec![range.clone()]);
             let not = set.complement().expect("one range");
             let mut languages = Languages::new();
-            let e = set.language(&mut languages, NumberStyle::Flexible).expect("a small step");
-            let n = not.language(&mut languages, NumberStyle::Flexible).expect("a small step");
+            let e = set.language(&mut languages, Style::Flexible).expect("a small step");
+            let n = not.language(&mut languages, Style::Flexible).expect("a small step");
             for literal in literals().iter().filter(|literal| !literal.contains(['e', 'E'])) {
                 let expected = range.contains(&Decimal::parse(literal).expect("a number"));
                 assert_eq!(languages.matches(e, literal), expected, "{literal} multiple of {step}");
@@ -425,7 +425,7 @@ mod tests {
         let points = ["-3", "0", "0.5", "1e20"].map(|text| Decimal::parse(text).expect("a number")).to_vec();
         let set = NumberSet::Points(points);
         let mut languages = Languages::new();
-        let e = set.language(&mut languages, NumberStyle::Flexible).expect("points");
+        let e = set.language(&mut languages, Style::Flexible).expect("points");
         for literal in literals() {
             let value = Decimal::parse(&literal).expect("a number");
             if !literal.contains(['e', 'E']) {
@@ -433,7 +433,7 @@ mod tests {
             }
         }
         assert!(languages.matches(e, "1e+20"));
-        let c = set.language(&mut languages, NumberStyle::Canonical).expect("points");
+        let c = set.language(&mut languages, Style::Canonical).expect("points");
         assert!(languages.matches(c, "-3") && !languages.matches(c, "-3.0"));
     }
 }

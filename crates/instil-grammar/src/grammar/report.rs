@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::expand::Expansion;
 use super::keyword::Keyword;
@@ -73,6 +73,26 @@ impl Program {
         entries
     }
 
+    /// Pointers of the schemas that name members of an object and say nothing of others: in
+    /// [natural style](super::Style::Natural) they take no others.
+    pub fn closed(&self) -> Vec<String> {
+        let Source::Json(schemas) = &self.inner.source else { return Vec::new() };
+        let names_some = |schema: &Schema| {
+            schema.keywords.iter().any(
+                |keyword| matches!(keyword, Keyword::Object(rules) if !rules.properties.is_empty() && rules.patterns.is_empty()),
+            )
+        };
+        let speaks_of_others = |schema: &Schema| {
+            schema.evaluates_additional
+                || schema
+                    .keywords
+                    .iter()
+                    .any(|keyword| matches!(keyword, Keyword::PropertyNames(_) | Keyword::UnevaluatedProperties(_)))
+        };
+        let closed = schemas.all.iter().filter(|schema| names_some(schema) && !speaks_of_others(schema));
+        closed.map(|schema| schema.pointer.clone()).collect()
+    }
+
     /// Somewhere the search whether a text can still be completed was given up, and a completion assumed: texts may
     /// come to a dead end. Depends on the source alone; looks no further into languages than [`Self::report`] does.
     pub(crate) fn assumed(&self) -> bool {
@@ -124,7 +144,7 @@ impl Expansion {
             }
             let mut schemas = Vec::new();
             for signed in self.conjuncts(node).iter().filter(|_| assumed) {
-                self.gather(signed.schema(), &mut schemas, &mut Vec::new());
+                self.gather(signed.schema(), &mut schemas, &mut FxHashSet::default());
             }
             for (_, schema) in schemas {
                 for name in

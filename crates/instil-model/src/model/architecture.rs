@@ -27,10 +27,18 @@ struct Family {
     sliding: Sliding,
     /// The window where the file does not say.
     sliding_window: u32,
+    /// Where there is a sliding window, layers outside of it leave positions alone.
+    rotary_local_only: bool,
+    /// YaRN's pairs between those that are kept and those that are divided are counted from whole ones.
+    yarn_whole_pairs: bool,
     activation: Activation,
     pre_norms: bool,
     post_norms: bool,
+    second_norm: SecondNorm,
+    centred: bool,
     query_key_norm: Option<NormSpan>,
+    norm_after_rotary: bool,
+    sinks: bool,
     /// Embeddings are multiplied by the square root of the width.
     scales_embeddings: bool,
     /// A model of so many layers scales its queries by the width over the number of heads, which its
@@ -38,7 +46,25 @@ struct Family {
     scaled_by_width_at: Option<u32>,
     /// Soft caps of attention scores and of logits, where the file does not say; 0 for none.
     caps: (f32, f32),
+    /// The file's scale of logits is a factor, where others have a divisor.
+    scales_logits: bool,
+    /// How rows are dealt to experts, where a file has some; `None` where the family has none.
+    routing: Option<Routing>,
 }
+
+/// How rows are dealt to experts, where the file does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Routing {
+    scoring: Scoring,
+    is_normalised: bool,
+    /// Whether a shared expert's part is weighed.
+    weighs_shared: bool,
+}
+
+/// Shares of all experts, of which the greatest are taken.
+const SHARES: Routing = Routing { scoring: Scoring::Softmax, is_normalised: false, weighs_shared: false };
+/// Shares of those that are taken.
+const SHARES_OF_CHOSEN: Routing = Routing { is_normalised: true, ..SHARES };
 
 /// Rotation in the layers of a sliding window.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,23 +97,47 @@ const COMMON: Family = Family {
     local_rotary: LocalRotary::Same,
     sliding: Sliding::Stated,
     sliding_window: 0,
+    rotary_local_only: false,
+    yarn_whole_pairs: true,
     activation: Activation::Silu,
     pre_norms: true,
     post_norms: false,
+    second_norm: SecondNorm::Own,
+    centred: false,
     query_key_norm: None,
+    norm_after_rotary: false,
+    sinks: false,
     scales_embeddings: false,
     scaled_by_width_at: None,
     caps: (0.0, 0.0),
+    scales_logits: false,
+    routing: None,
 };
 
 const FAMILIES: &[Family] = &[
-    // Mistral's first models slide in every layer.
-    Family { name: "llama", rotary_interleaved: true, sliding: Sliding::All, ..COMMON },
+    // Mistral's first models slide in every layer; Mixtral has experts.
+    Family {
+        name: "llama",
+        rotary_interleaved: true,
+        sliding: Sliding::All,
+        routing: Some(SHARES_OF_CHOSEN),
+        ..COMMON
+    },
     Family { name: "mistral3", rotary_interleaved: true, ..COMMON },
     Family { name: "qwen2", ..COMMON },
     Family { name: "qwen3", query_key_norm: Some(NormSpan::Head), ..COMMON },
+    Family { name: "qwen2moe", routing: Some(Routing { weighs_shared: true, ..SHARES }), ..COMMON },
+    Family { name: "qwen3moe", query_key_norm: Some(NormSpan::Head), routing: Some(SHARES_OF_CHOSEN), ..COMMON },
+    Family { name: "olmoe", query_key_norm: Some(NormSpan::Projection), routing: Some(SHARES), ..COMMON },
     Family { name: "smollm3", rotary_interleaved: true, rotary_skipped_every: 4, ..COMMON },
     Family { name: "granite", rotary_interleaved: true, rotary_switch: true, ..COMMON },
+    Family {
+        name: "granitemoe",
+        rotary_interleaved: true,
+        rotary_switch: true,
+        routing: Some(SHARES_OF_CHOSEN),
+        ..COMMON
+    },
     Family { name: "phi3", sliding: Sliding::All, ..COMMON },
     Family {
         name: "olmo2",
@@ -96,6 +146,47 @@ const FAMILIES: &[Family] = &[
         query_key_norm: Some(NormSpan::Projection),
         sliding: Sliding::AllBut(4),
         local_rotary: LocalRotary::Unscaled,
+        ..COMMON
+    },
+    Family {
+        name: "gpt-oss",
+        sliding: Sliding::AllBut(2),
+        yarn_whole_pairs: false,
+        activation: Activation::ClampedSilu,
+        second_norm: SecondNorm::NamedAfterAttention,
+        sinks: true,
+        routing: Some(Routing { scoring: Scoring::SoftmaxOfChosen, ..SHARES }),
+        ..COMMON
+    },
+    Family { name: "glm4", rotary_interleaved: true, post_norms: true, ..COMMON },
+    Family { name: "ernie4_5", rotary_interleaved: true, ..COMMON },
+    Family { name: "hunyuan-dense", query_key_norm: Some(NormSpan::Head), norm_after_rotary: true, ..COMMON },
+    Family {
+        name: "exaone4",
+        pre_norms: false,
+        post_norms: true,
+        query_key_norm: Some(NormSpan::Head),
+        sliding: Sliding::AllBut(4),
+        rotary_local_only: true,
+        ..COMMON
+    },
+    Family { name: "seed_oss", second_norm: SecondNorm::NamedAfterAttention, ..COMMON },
+    Family {
+        name: "apertus",
+        query_key_norm: Some(NormSpan::Head),
+        // Each layer has its own; the file says which.
+        activation: Activation::Xielu(Xielu { positive: 0.0, negative: 0.0, slope: 0.0, least: 0.0 }),
+        ..COMMON
+    },
+    Family { name: "arcee", rotary_interleaved: true, activation: Activation::SquaredRelu, ..COMMON },
+    Family {
+        name: "cohere2",
+        rotary_interleaved: true,
+        rotary_local_only: true,
+        sliding: Sliding::AllBut(4),
+        second_norm: SecondNorm::Shared,
+        centred: true,
+        scales_logits: true,
         ..COMMON
     },
     Family { name: "gemma", activation: Activation::GeluTanh, scales_embeddings: true, ..COMMON },
@@ -134,8 +225,10 @@ pub struct Architecture {
     pub layers: usize,
     /// Width of the residual stream.
     pub hidden: usize,
-    /// Width of the feed-forward network.
+    /// Width of the feed-forward network of layers that have one; 0 where none has.
     pub feed_forward: usize,
+    /// What layers have instead of one network, from a layer on.
+    pub experts: Option<Experts>,
     /// Query heads.
     pub heads: usize,
     /// Key and value heads; divides `heads`.
@@ -160,18 +253,31 @@ pub struct Architecture {
     pub rotary_interleaved: bool,
     /// Every so-many-th layer leaves positions alone; 0 for none.
     pub rotary_skipped_every: usize,
+    /// Where some layers are local, the others leave positions alone.
+    pub rotary_local_only: bool,
     /// Positions that a row of a local layer sees, its own and those before it; `None` when that is all.
     pub sliding_window: Option<usize>,
     /// For each layer, whether it is one of the sliding window.
     pub local_layers: Vec<bool>,
-    /// Of the gate of the feed-forward network.
+    /// Of the feed-forward network; of its first layer where they differ.
     pub activation: Activation,
+    /// Of each layer's network, where they differ; empty where not.
+    pub activations: Vec<Activation>,
     /// Whether the input of attention and of the feed-forward network is normed.
     pub pre_norms: bool,
     /// Whether the output of attention and of the feed-forward network is normed.
     pub post_norms: bool,
+    /// What norms the input of the feed-forward network, where inputs are normed.
+    pub second_norm: SecondNorm,
+    /// Whether norms of inputs take the mean away first (Ba et al., "Layer normalization", 2016).
+    pub centred: bool,
     /// Norms of queries and keys.
     pub query_key_norm: Option<NormSpan>,
+    /// Whether queries and keys are normed after they are turned, not before.
+    pub norm_after_rotary: bool,
+    /// Whether each head has a score that takes part in the softmax and brings no value (Xiao et al., "Efficient
+    /// streaming language models with attention sinks", 2023).
+    pub sinks: bool,
     /// Factor of the token embeddings.
     pub embedding_scale: f32,
     /// Factor of queries: `1 / sqrt(head_dim)` unless the file says otherwise.
@@ -188,14 +294,90 @@ pub struct Architecture {
     pub logit_cap: Option<f32>,
 }
 
-/// The function of the gate, which is then multiplied by the other half of the network.
+/// Networks of which each row goes through a few (Shazeer et al., "Outrageously large neural networks", 2017).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Experts {
+    /// Experts of a layer.
+    pub count: usize,
+    /// Experts that a row goes through; at most `count`.
+    pub used: usize,
+    /// Width of an expert.
+    pub width: usize,
+    /// Width of the expert that every row goes through besides; 0 for none.
+    pub shared_width: usize,
+    /// Whether the shared expert's part is weighed, by the sigmoid of a product with the row.
+    pub weighs_shared: bool,
+    /// Layers at the start that have one network instead.
+    pub dense_layers: usize,
+    /// What the router's products become.
+    pub scoring: Scoring,
+    /// Whether the weights of the chosen are divided by their sum.
+    pub is_normalised: bool,
+    /// Factor of the weights.
+    pub scale: f32,
+    /// Groups of neighbouring experts; divides `count`.
+    pub groups: usize,
+    /// Groups that a row's experts are chosen from: those with the greatest sums of two scores.
+    pub groups_used: usize,
+}
+
+/// What the router's products with a row become: scores by which experts are chosen, and weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scoring {
+    /// Shares of all experts.
+    Softmax,
+    /// `1 / (1 + e^−x)`.
+    Sigmoid,
+    /// They are left as they are for the choice, and become shares of the chosen.
+    SoftmaxOfChosen,
+}
+
+/// The function inside a network: of the gate, which is then multiplied by the other half of the network; or, where
+/// there is no gate, of the one half that there is.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
     /// `x / (1 + e^−x)`.
     Silu,
     /// `x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))` (Hendrycks and Gimpel, "Gaussian error linear units",
     /// 2016).
     GeluTanh,
+    /// `x / (1 + e^−1.702x)` of the gate, which is at most 7, times one more than the other half, which is within 7 of 0.
+    ClampedSilu,
+    /// `max(x, 0)²`, without a gate (So et al., "Primer", 2021).
+    SquaredRelu,
+    /// Without a gate (Huang et al., "Deriving activation functions using integration", 2024).
+    Xielu(Xielu),
+}
+
+impl Activation {
+    /// Whether networks have a gate.
+    pub fn is_gated(self) -> bool {
+        matches!(self, Self::Silu | Self::GeluTanh | Self::ClampedSilu)
+    }
+}
+
+/// `positive · x² + slope · x` above 0, `negative · (e^min(x, least) − 1 − x) + slope · x` elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Xielu {
+    /// Growth above 0.
+    pub positive: f32,
+    /// Growth below 0.
+    pub negative: f32,
+    /// The linear part.
+    pub slope: f32,
+    /// The exponent is at most this, a little below 0.
+    pub least: f32,
+}
+
+/// What norms the input of the feed-forward network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecondNorm {
+    /// A norm of its own.
+    Own,
+    /// The same, but files name it after the attention that it follows.
+    NamedAfterAttention,
+    /// The one before attention: both take the same input, side by side.
+    Shared,
 }
 
 /// What a norm of queries or keys goes over.
@@ -239,6 +421,8 @@ pub enum RotaryScaling {
         beta_fast: f32,
         /// Frequencies of fewer turns in it are divided.
         beta_slow: f32,
+        /// Whether the pairs of those turns are widened to whole ones.
+        whole_pairs: bool,
     },
 }
 
@@ -254,7 +438,29 @@ pub struct Temperature {
 impl Architecture {
     /// Whether a layer's queries and keys are turned by their positions.
     pub fn is_rotary(&self, layer: usize) -> bool {
-        self.rotary_skipped_every == 0 || !(layer + 1).is_multiple_of(self.rotary_skipped_every)
+        let is_skipped = self.rotary_skipped_every > 0 && (layer + 1).is_multiple_of(self.rotary_skipped_every);
+        let is_local_only = self.rotary_local_only && self.local_layers.contains(&true);
+        !(is_skipped || is_local_only && !self.is_local(layer))
+    }
+
+    /// The function of a layer's networks.
+    pub fn activation(&self, layer: usize) -> Activation {
+        self.activations.get(layer).copied().unwrap_or(self.activation)
+    }
+
+    /// Whether attention and the feed-forward network take the same input.
+    pub fn is_parallel(&self) -> bool {
+        self.second_norm == SecondNorm::Shared
+    }
+
+    /// The experts of a layer, where it has some.
+    pub fn experts(&self, layer: usize) -> Option<&Experts> {
+        self.experts.as_ref().filter(|experts| layer >= experts.dense_layers)
+    }
+
+    /// Whether a layer has a network that every row goes through.
+    pub fn is_dense(&self, layer: usize) -> bool {
+        self.experts(layer).is_none()
     }
 
     /// Whether a layer is one of the sliding window.

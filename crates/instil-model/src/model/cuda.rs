@@ -17,7 +17,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use self::kernels::{Attend, Kernels, Place};
-use super::architecture::{Architecture, NormSpan};
+use super::architecture::{Activation, Architecture, NormSpan};
 use super::checkpoint::Checkpoint;
 use super::kernels::attention::POSITIONS;
 use super::kv::{Memory, Store};
@@ -155,11 +155,15 @@ impl CudaDecoder {
         let biased = |section: Section, role| section.map(role).bias.is_some();
         Kernels::fit(a.head_dim, a.heads / a.kv_heads)
             && a.pre_norms
+            && !(a.is_parallel() || a.centred || a.sinks || a.norm_after_rotary)
+            && matches!(a.activation, Activation::Silu | Activation::GeluTanh)
             && a.query_key_norm != Some(NormSpan::Projection)
             && !biased(layout.outer(), Role::Head)
-            && ![Role::AttentionOutput, Role::Gate, Role::Up, Role::Down]
-                .into_iter()
-                .any(|role| biased(layout.layer(0), role))
+            && !biased(layout.layer(0), Role::AttentionOutput)
+            && a.experts.is_none()
+            && layout.dense(0).is_some_and(|network| {
+                ![Role::Gate, Role::Up, Role::Down].into_iter().any(|role| biased(network, role))
+            })
     }
 
     /// Reads a file of weights onto `device`, which has one stream for everything.
@@ -178,7 +182,7 @@ impl CudaDecoder {
         let reader = Reader { weights: Weights { name, file }, stream: &stream, bytes: Cell::new(0) };
         let layout = Layout { architecture: a, file };
         let outer = layout.outer();
-        let layers = (0..a.layers).map(|index| reader.layer(layout.layer(index))).collect::<Result<Vec<_>>>()?;
+        let layers = (0..a.layers).map(|index| reader.layer(layout, index)).collect::<Result<Vec<_>>>()?;
         let head = reader.matrix(&[outer.map(Role::Head)])?;
         let embedding = if layout.is_tied() { None } else { Some(reader.matrix(&[outer.map(Role::Embeddings)])?) };
         let empty = || stream.null::<f32>().w().map_err(device_error);
@@ -396,7 +400,9 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn layer(&self, at: Section) -> Result<Layer> {
+    fn layer(&self, layout: Layout, index: usize) -> Result<Layer> {
+        let at = layout.layer(index);
+        let network = layout.dense(index).expect("a model without it is not supported");
         let norm = |role| at.vector(role).map(|slice| self.vector(&slice)).transpose();
         let projections = [Role::Query, Role::Key, Role::Value].map(|role| at.map(role));
         Ok(Layer {
@@ -408,8 +414,8 @@ impl Reader<'_> {
             attention_output: self.matrix(&[at.map(Role::AttentionOutput)])?,
             feed_forward_norm: norm(Role::FeedForwardNorm)?.expect("a model without it is not supported"),
             feed_forward_post_norm: norm(Role::FeedForwardPostNorm)?,
-            gate_up: self.matrix(&[at.map(Role::Gate), at.map(Role::Up)])?,
-            down: self.matrix(&[at.map(Role::Down)])?,
+            gate_up: self.matrix(&[network.map(Role::Gate), network.map(Role::Up)])?,
+            down: self.matrix(&[network.map(Role::Down)])?,
         })
     }
 

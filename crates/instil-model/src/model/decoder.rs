@@ -15,10 +15,10 @@ use super::kernels::attention::View;
 use super::kernels::lanes::LANES;
 use super::kv::{Host, Memory};
 use super::layout::{Layout, Role};
-use super::linear::Linear;
+use super::linear::{Linear, PIECE};
 use super::profile::{Part, Profile};
 use super::rotary::Rotary;
-use super::stages::{Layer, Pass, Setting, Workspace};
+use super::stages::{Bank, Layer, Network, Pass, Setting, Workspace};
 use super::weights::{Weights, device_error};
 use super::{Arithmetic, KeyValueMemory, Logits, Model, ModelInfo, Segment, Sequences};
 use crate::error::{Error, Result};
@@ -48,9 +48,12 @@ impl Decoder {
         Self::load_for(name, file, threads, Isa::detect())
     }
 
-    /// Whether the kernels can compute heads of this width.
+    /// Whether the kernels can compute heads of this width, and tell experts of this width apart.
     pub(crate) fn supports(architecture: &Architecture) -> bool {
+        let is_whole = |width: usize| width.is_multiple_of(PIECE);
+        let experts = architecture.experts.as_ref();
         architecture.head_dim.is_multiple_of(LANES)
+            && experts.is_none_or(|experts| is_whole(experts.width) && is_whole(architecture.hidden))
     }
 
     /// As [`Decoder::load`], on a given instruction set, which must be one of [`Isa::available`].
@@ -64,7 +67,13 @@ impl Decoder {
         if !Self::supports(a) {
             return Err(Error::model(
                 name,
-                format!("heads of width {} are not computed by the kernels", a.head_dim),
+                match &a.experts {
+                    Some(experts) if a.head_dim.is_multiple_of(LANES) => {
+                        let (width, hidden) = (experts.width, a.hidden);
+                        format!("experts of width {width} over {hidden} are not computed by the kernels")
+                    }
+                    _ => format!("heads of width {} are not computed by the kernels", a.head_dim),
+                },
                 "use the reference decoder",
             ));
         }
@@ -81,12 +90,15 @@ impl Decoder {
                     query_key_value: map(&[Role::Query, Role::Key, Role::Value])?,
                     query_norm: norm(Role::QueryNorm)?,
                     key_norm: norm(Role::KeyNorm)?,
+                    sinks: norm(Role::Sinks)?,
                     attention_output: map(&[Role::AttentionOutput])?,
                     attention_post_norm: norm(Role::AttentionPostNorm)?,
                     feed_forward_norm: norm(Role::FeedForwardNorm)?,
-                    gate: map(&[Role::Gate])?,
-                    up: map(&[Role::Up])?,
-                    down: map(&[Role::Down])?,
+                    network: layout
+                        .dense(index)
+                        .map(|at| Network::load(&weights, &[at], a.activation(index)))
+                        .transpose()?,
+                    experts: a.experts(index).map(|_| Bank::load(&weights, layout, index)).transpose()?,
                     feed_forward_post_norm: norm(Role::FeedForwardPostNorm)?,
                 })
             })
@@ -142,7 +154,10 @@ impl Decoder {
         let mut hidden = pass.embed(&tokens, self.embedding.as_ref().unwrap_or(&self.head));
         for (index, layer) in self.layers.iter().enumerate() {
             pass.attention(layer, index, &mut hidden);
-            pass.feed_forward(layer, &mut hidden);
+            match &layer.experts {
+                Some(bank) => pass.experts(layer, bank, &mut hidden),
+                None => pass.feed_forward(layer, &mut hidden),
+            }
         }
         let values =
             if wanted.is_empty() { Vec::new() } else { pass.logits(&hidden, &wanted, &self.output_norm, &self.head) };

@@ -9,11 +9,10 @@
 
 use std::ops::Range;
 
-use super::architecture::{Architecture, NormSpan};
+use super::architecture::{Architecture, NormSpan, SecondNorm};
 use super::checkpoint::Checkpoint;
 
-/// A part of a decoder that has weights. One that there are several of in a layer, an expert's, is a role with an
-/// index: its slice is the rows of that index.
+/// A part of a decoder that has weights. What there are several of in a layer, networks, tells apart by [`Section`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Role {
     /// `(vocabulary, hidden)`.
@@ -37,25 +36,34 @@ pub(super) enum Role {
     QueryNorm,
     /// `(head_dim)`, or as wide as the projection.
     KeyNorm,
+    /// A score of each head that brings no value, `(heads)`.
+    Sinks,
     /// `(hidden, heads · head_dim)`.
     AttentionOutput,
     /// After attention, `(hidden)`.
     AttentionPostNorm,
     /// Before the feed-forward network, `(hidden)`.
     FeedForwardNorm,
-    /// `(feed_forward, hidden)`.
+    /// `(width, hidden)` of a network.
     Gate,
-    /// `(feed_forward, hidden)`.
+    /// `(width, hidden)` of a network.
     Up,
-    /// `(hidden, feed_forward)`.
+    /// `(hidden, width)` of a network.
     Down,
     /// After the feed-forward network, `(hidden)`.
     FeedForwardPostNorm,
+    /// What chooses experts, `(experts, hidden)`.
+    Router,
+    /// What is added to an expert's score for the choice alone, `(experts)`.
+    ChoiceBias,
+    /// How much of the shared expert is taken, `(1, hidden)`; in files a vector.
+    SharedSwitch,
 }
 
 use Role::{
-    AttentionNorm, AttentionOutput, AttentionPostNorm, Down, Embeddings, FeedForwardNorm, FeedForwardPostNorm, Gate,
-    Head, Key, KeyNorm, OutputNorm, Query, QueryNorm, RotaryFactors, Up, Value,
+    AttentionNorm, AttentionOutput, AttentionPostNorm, ChoiceBias, Down, Embeddings, FeedForwardNorm,
+    FeedForwardPostNorm, Gate, Head, Key, KeyNorm, OutputNorm, Query, QueryNorm, RotaryFactors, Router, SharedSwitch,
+    Sinks, Up, Value,
 };
 
 /// A tensor that a file may have.
@@ -74,6 +82,10 @@ enum Kind {
     Map,
     /// `NAME.weight` alone.
     Bare,
+    /// `NAME.weight` alone, a vector that is a matrix of one row.
+    Row,
+    /// `NAME.bias` alone.
+    Offset,
     /// With any ending; nothing is computed with it.
     Idle,
 }
@@ -86,11 +98,24 @@ enum When {
     Present,
     /// If another is there.
     With(&'static str),
-    /// If another is not there.
-    Without(&'static str),
     PreNorms,
+    /// If the input of the feed-forward network has a norm of its own.
+    SecondNorm,
+    /// If that norm is named for the attention that it follows.
+    SecondNormNamedAfterAttention,
     PostNorms,
+    Sinks,
+    /// If networks have a gate.
+    Gated,
+    /// If they have one, in a tensor of its own.
+    GateApart,
+    /// If they have one, and it has no tensor of its own.
+    GateWithin,
     QueryKeyNorms,
+    /// If the layer has experts.
+    Experts,
+    /// If the layer's experts have a shared one beside them, whose part is weighed.
+    SharedSwitch,
 }
 
 const fn map(name: &'static str, holds: &'static [Role], when: When) -> Place {
@@ -99,6 +124,14 @@ const fn map(name: &'static str, holds: &'static [Role], when: When) -> Place {
 
 const fn bare(name: &'static str, holds: &'static [Role], when: When) -> Place {
     Place { name, holds, kind: Kind::Bare, when }
+}
+
+const fn row(name: &'static str, holds: &'static [Role], when: When) -> Place {
+    Place { name, holds, kind: Kind::Row, when }
+}
+
+const fn offset(name: &'static str, holds: &'static [Role], when: When) -> Place {
+    Place { name, holds, kind: Kind::Offset, when }
 }
 
 const fn idle(name: &'static str, when: When) -> Place {
@@ -131,16 +164,40 @@ const LAYER: &[Place] = &[
     bare("attn_q_norm", &[QueryNorm], When::QueryKeyNorms),
     bare("attn_k_norm", &[KeyNorm], When::QueryKeyNorms),
     map("attn_output", &[AttentionOutput], When::Always),
+    bare("attn_sinks", &[Sinks], When::Sinks),
     bare("post_attention_norm", &[AttentionPostNorm], When::PostNorms),
-    bare("ffn_norm", &[FeedForwardNorm], When::PreNorms),
-    map("ffn_gate", &[Gate], When::Present),
-    map("ffn_up", &[Gate, Up], When::Without("ffn_gate")),
-    map("ffn_up", &[Up], When::Always),
-    map("ffn_down", &[Down], When::Always),
+    bare("ffn_norm", &[FeedForwardNorm], When::SecondNorm),
+    bare("post_attention_norm", &[FeedForwardNorm], When::SecondNormNamedAfterAttention),
     bare("post_ffw_norm", &[FeedForwardPostNorm], When::PostNorms),
+    map("ffn_gate_inp", &[Router], When::Experts),
+    offset("exp_probs_b", &[ChoiceBias], When::Present),
+    row("ffn_gate_inp_shexp", &[SharedSwitch], When::SharedSwitch),
     // Frequencies that old files carry beside the base that says the same.
     idle("attn_rot_embd", When::Always),
     idle("attn_rotary_emb", When::Always),
+];
+
+/// Tensors of the network that every row goes through.
+const DENSE: &[Place] = &[
+    map("ffn_gate", &[Gate], When::GateApart),
+    map("ffn_up", &[Gate, Up], When::GateWithin),
+    map("ffn_up", &[Up], When::Always),
+    map("ffn_down", &[Down], When::Always),
+];
+
+/// Tensors of the shared expert, which every row goes through beside those chosen for it.
+const SHARED: &[Place] = &[
+    map("ffn_gate_shexp", &[Gate], When::Gated),
+    map("ffn_up_shexp", &[Up], When::Always),
+    map("ffn_down_shexp", &[Down], When::Always),
+];
+
+/// Tensors of all experts of a layer, one expert after the other.
+const EXPERT: &[Place] = &[
+    map("ffn_gate_up_exps", &[Gate, Up], When::Present),
+    map("ffn_gate_exps", &[Gate], When::Gated),
+    map("ffn_up_exps", &[Up], When::Always),
+    map("ffn_down_exps", &[Down], When::Always),
 ];
 
 /// Some rows of a tensor of a file.
@@ -152,6 +209,8 @@ pub(super) struct Slice {
     pub shape: Vec<usize>,
     /// The rows that are taken; of a vector, the values.
     pub rows: Range<usize>,
+    /// Values of a row of a matrix; `None` where the rows are single values, of a tensor of any extents.
+    pub columns: Option<usize>,
     pub order: Order,
 }
 
@@ -192,22 +251,53 @@ pub(super) struct Layout<'a> {
     pub file: &'a dyn Checkpoint,
 }
 
-/// A layer of a file, or what stands outside of the layers.
+/// A part of a file with names of its own.
 #[derive(Clone, Copy)]
 pub(super) struct Section<'a> {
     layout: Layout<'a>,
-    layer: Option<usize>,
+    part: Part,
+}
+
+#[derive(Clone, Copy)]
+enum Part {
+    /// What stands outside of the layers.
+    Outer,
+    /// A layer, but for its networks.
+    Layer(usize),
+    /// The network that every row of a layer goes through.
+    Dense(usize),
+    /// A layer's shared expert.
+    Shared(usize),
+    /// One of a layer's experts.
+    Expert(usize, usize),
 }
 
 impl<'a> Layout<'a> {
     /// What stands outside of the layers.
     pub(super) fn outer(self) -> Section<'a> {
-        Section { layout: self, layer: None }
+        Section { layout: self, part: Part::Outer }
     }
 
     /// One layer, from 0.
     pub(super) fn layer(self, index: usize) -> Section<'a> {
-        Section { layout: self, layer: Some(index) }
+        Section { layout: self, part: Part::Layer(index) }
+    }
+
+    /// The network that every row of a layer goes through; `None` where it has experts instead.
+    pub(super) fn dense(self, layer: usize) -> Option<Section<'a>> {
+        self.architecture.is_dense(layer).then_some(Section { layout: self, part: Part::Dense(layer) })
+    }
+
+    /// The expert of a layer that every row goes through, if there is one.
+    pub(super) fn shared(self, layer: usize) -> Option<Section<'a>> {
+        let experts = self.architecture.experts(layer)?;
+        (experts.shared_width > 0).then_some(Section { layout: self, part: Part::Shared(layer) })
+    }
+
+    /// The experts of a layer that rows are dealt to, in order; none where it has none.
+    pub(super) fn experts(self, layer: usize) -> impl Iterator<Item = Section<'a>> {
+        let count = self.architecture.experts(layer).map_or(0, |experts| experts.count);
+        (0..count).map(move |index| Section { layout: self, part: Part::Expert(layer, index) })
     }
 
     /// Whether the head's rows are the embeddings.
@@ -222,12 +312,23 @@ impl<'a> Layout<'a> {
         };
         // One spelling of a number alone is looked for.
         let index = layer.parse::<usize>().ok().filter(|index| index.to_string() == layer);
-        index.is_some_and(|index| index < self.architecture.layers && self.layer(index).has_place_for(name))
+        index.is_some_and(|index| {
+            let networks = [self.dense(index), self.shared(index), self.experts(index).next()];
+            index < self.architecture.layers
+                && networks.into_iter().flatten().chain([self.layer(index)]).any(|part| part.has_place_for(name))
+        })
     }
 
     /// Rows and columns of a role; a vector has rows alone.
-    fn extents(self, role: Role) -> (usize, Option<usize>) {
+    fn extents(self, part: Part, role: Role) -> (usize, Option<usize>) {
         let a = self.architecture;
+        let experts = |layer| a.experts(layer).expect("a layer with experts");
+        let width = match part {
+            Part::Shared(layer) => experts(layer).shared_width,
+            Part::Expert(layer, _) => experts(layer).width,
+            Part::Outer | Part::Layer(_) | Part::Dense(_) => a.feed_forward,
+        };
+        let count = |part| if let Part::Layer(layer) = part { experts(layer).count } else { 0 };
         let (query, kv) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
         let norm = |projection| if a.query_key_norm == Some(NormSpan::Projection) { projection } else { a.head_dim };
         match role {
@@ -237,9 +338,13 @@ impl<'a> Layout<'a> {
             Key | Value => (kv, Some(a.hidden)),
             QueryNorm => (norm(query), None),
             KeyNorm => (norm(kv), None),
+            Sinks => (a.heads, None),
             AttentionOutput => (a.hidden, Some(query)),
-            Gate | Up => (a.feed_forward, Some(a.hidden)),
-            Down => (a.hidden, Some(a.feed_forward)),
+            Gate | Up => (width, Some(a.hidden)),
+            Down => (a.hidden, Some(width)),
+            Router => (count(part), Some(a.hidden)),
+            ChoiceBias => (count(part), None),
+            SharedSwitch => (1, Some(a.hidden)),
             OutputNorm | AttentionNorm | AttentionPostNorm | FeedForwardNorm | FeedForwardPostNorm => (a.hidden, None),
         }
     }
@@ -248,20 +353,26 @@ impl<'a> Layout<'a> {
 impl Section<'_> {
     /// The linear map of a role that every decoder has.
     pub(super) fn map(self, role: Role) -> Map {
-        let place = self.place(role).expect("a place in the table for each map");
-        let columns = self.layout.extents(role).1;
-        let bias = self.name(place, "bias");
+        self.optional_map(role).expect("a place in the table for each map")
+    }
+
+    /// The linear map of a role; `None` where this decoder has none.
+    pub(super) fn optional_map(self, role: Role) -> Option<Map> {
+        let place = self.place(role)?;
+        let columns = self.extents(role).1;
+        let bias = self.full(place.name, "bias");
         let has_bias = place.kind == Kind::Map && self.layout.file.shape(&bias).is_some();
-        Map {
-            weight: self.slice(place, role, self.name(place, "weight"), columns),
+        Some(Map {
+            weight: self.slice(place, role, self.full(place.name, "weight"), columns),
             bias: has_bias.then(|| self.slice(place, role, bias, None)),
-        }
+        })
     }
 
     /// The vector of a role; `None` where this decoder has none.
     pub(super) fn vector(self, role: Role) -> Option<Slice> {
         let place = self.place(role)?;
-        Some(self.slice(place, role, self.name(place, "weight"), None))
+        let ending = if place.kind == Kind::Offset { "bias" } else { "weight" };
+        Some(self.slice(place, role, self.full(place.name, ending), None))
     }
 
     /// The norm before the head, which every decoder has.
@@ -270,7 +381,24 @@ impl Section<'_> {
     }
 
     fn places(self) -> &'static [Place] {
-        if self.layer.is_some() { LAYER } else { OUTER }
+        match self.part {
+            Part::Outer => OUTER,
+            Part::Layer(_) => LAYER,
+            Part::Dense(_) => DENSE,
+            Part::Shared(_) => SHARED,
+            Part::Expert(..) => EXPERT,
+        }
+    }
+
+    fn layer(self) -> Option<usize> {
+        match self.part {
+            Part::Outer => None,
+            Part::Layer(layer) | Part::Dense(layer) | Part::Shared(layer) | Part::Expert(layer, _) => Some(layer),
+        }
+    }
+
+    fn extents(self, role: Role) -> (usize, Option<usize>) {
+        self.layout.extents(self.part, role)
     }
 
     /// Where a role is.
@@ -280,39 +408,47 @@ impl Section<'_> {
 
     fn applies(self, place: &Place) -> bool {
         let a = self.layout.architecture;
+        let experts = || a.experts(self.layer()?);
+        let has = |name| self.has(name, "weight");
         match place.when {
             When::Always => true,
-            When::Present => self.has(place.name),
-            When::With(other) => self.has(other),
-            When::Without(other) => !self.has(other),
+            When::Present if place.kind == Kind::Offset => experts().is_some() && self.has(place.name, "bias"),
+            When::Present => has(place.name),
+            When::With(other) => has(other),
             When::PreNorms => a.pre_norms,
+            When::SecondNorm => a.pre_norms && a.second_norm == SecondNorm::Own,
+            When::SecondNormNamedAfterAttention => a.pre_norms && a.second_norm == SecondNorm::NamedAfterAttention,
             When::PostNorms => a.post_norms,
+            When::Sinks => a.sinks,
+            When::Gated => a.activation.is_gated(),
+            When::GateApart => a.activation.is_gated() && has("ffn_gate"),
+            When::GateWithin => a.activation.is_gated() && !has("ffn_gate"),
             When::QueryKeyNorms => a.query_key_norm.is_some(),
+            When::Experts => experts().is_some(),
+            When::SharedSwitch => experts().is_some_and(|experts| experts.shared_width > 0 && experts.weighs_shared),
         }
     }
 
-    fn has(self, name: &str) -> bool {
-        self.layout.file.shape(&self.full(name, "weight")).is_some()
+    fn has(self, name: &str, ending: &str) -> bool {
+        self.layout.file.shape(&self.full(name, ending)).is_some()
     }
 
     fn has_place_for(self, tensor: &str) -> bool {
         let Some((name, ending)) = tensor.rsplit_once('.') else { return false };
-        self.places().iter().filter(|place| place.name == name).any(|place| match place.kind {
-            Kind::Idle => self.applies(place),
-            Kind::Map | Kind::Bare => {
-                let is_looked_at =
-                    place.holds.iter().any(|&role| self.place(role).is_some_and(|chosen| std::ptr::eq(chosen, place)));
-                is_looked_at && (ending == "weight" || ending == "bias" && place.kind == Kind::Map && self.has(name))
+        self.places().iter().filter(|place| place.name == name).any(|place| {
+            let is_looked_at =
+                || place.holds.iter().any(|&role| self.place(role).is_some_and(|chosen| std::ptr::eq(chosen, place)));
+            match place.kind {
+                Kind::Idle => self.applies(place),
+                Kind::Map if ending == "bias" => is_looked_at() && self.has(name, "weight"),
+                Kind::Map | Kind::Bare | Kind::Row => is_looked_at() && ending == "weight",
+                Kind::Offset => is_looked_at() && ending == "bias",
             }
         })
     }
 
-    fn name(self, place: &Place, ending: &str) -> String {
-        self.full(place.name, ending)
-    }
-
     fn full(self, name: &str, ending: &str) -> String {
-        match self.layer {
+        match self.layer() {
             Some(layer) => format!("blk.{layer}.{name}.{ending}"),
             None => format!("{name}.{ending}"),
         }
@@ -321,13 +457,21 @@ impl Section<'_> {
     /// The rows of a role in a tensor that holds it.
     fn slice(self, place: &Place, role: Role, tensor: String, columns: Option<usize>) -> Slice {
         let a = self.layout.architecture;
-        let count = |role: &Role| self.layout.extents(*role).0;
-        let first = place.holds.iter().take_while(|&&held| held != role).map(count).sum();
+        let count = |role: &Role| self.extents(*role).0;
+        let all: usize = place.holds.iter().map(count).sum();
+        // Of an expert's rows, or values of biases, those of the experts before it come first.
+        let (experts, before) = match self.part {
+            Part::Expert(layer, index) => (a.experts(layer).map(|experts| experts.count), index * all),
+            _ => (None, 0),
+        };
+        let first = before + place.holds.iter().take_while(|&&held| held != role).map(count).sum::<usize>();
+        let rows = if place.kind == Kind::Row { None } else { Some(all) };
         let turns = a.rotary_interleaved && matches!(role, Query | Key | QueryNorm | KeyNorm);
         Slice {
             tensor,
-            shape: std::iter::once(place.holds.iter().map(count).sum()).chain(columns).collect(),
+            shape: experts.into_iter().chain(rows).chain(columns).collect(),
             rows: first..first + count(&role),
+            columns,
             order: if turns {
                 Order::Interleaved { head_dim: a.head_dim, turned: a.rotary_dims }
             } else {

@@ -19,6 +19,8 @@ pub enum Part {
     Attend,
     /// Output projection of attention.
     AttentionOutput,
+    /// Experts are chosen, and rows sorted by them.
+    Route,
     /// Gate and up projections with SiLU.
     GateUp,
     /// Down projection.
@@ -28,7 +30,7 @@ pub enum Part {
 }
 
 /// Every part, in the order of a pass.
-pub const PARTS: [Part; 10] = [
+pub const PARTS: [Part; 11] = [
     Part::Prepare,
     Part::Embed,
     Part::Norm,
@@ -36,6 +38,7 @@ pub const PARTS: [Part; 10] = [
     Part::Rotate,
     Part::Attend,
     Part::AttentionOutput,
+    Part::Route,
     Part::GateUp,
     Part::Down,
     Part::Head,

@@ -9,13 +9,14 @@
 use std::cell::Cell;
 
 use candle_core::{DType, Device, Tensor};
-use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
+use candle_nn::ops::{rms_norm, sigmoid, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope_thd;
 
-use super::architecture::{Activation, Architecture};
+use super::architecture::{Activation, Architecture, Experts, Xielu};
 use super::checkpoint::Checkpoint;
-use super::layout::{Layout, Map, Role, Slice};
+use super::layout::{Layout, Map, Role, Section, Slice};
 use super::rotary::Rotary;
+use super::routing::{Choice, Scratch, choose};
 use super::sequences::{SequenceId, Sequences, Slots};
 use super::weights::{Weights, device_error};
 use super::{Arithmetic, Logits, Model, ModelInfo, Segment};
@@ -50,13 +51,92 @@ struct Layer {
     value: Linear,
     query_norm: Option<Tensor>,
     key_norm: Option<Tensor>,
+    /// `(heads)`
+    sinks: Option<Tensor>,
     attention_output: Linear,
     attention_post_norm: Option<Tensor>,
     feed_forward_norm: Option<Tensor>,
-    gate: Linear,
+    network: Option<Network>,
+    experts: Option<Bank>,
+    feed_forward_post_norm: Option<Tensor>,
+}
+
+/// A network, with a gate or without.
+struct Network {
+    gate: Option<Linear>,
     up: Linear,
     down: Linear,
-    feed_forward_post_norm: Option<Tensor>,
+    activation: Activation,
+}
+
+impl Network {
+    /// `(rows, hidden)` → `(rows, hidden)`.
+    fn forward(&self, input: &Tensor) -> Candle<Tensor> {
+        let up = self.up.forward(input)?;
+        let gate = self.gate.as_ref().map_or_else(|| Ok(up.clone()), |gate| gate.forward(input))?;
+        let inner = match self.activation {
+            Activation::Silu => (silu(&gate)? * up)?,
+            Activation::GeluTanh => (gate.gelu()? * up)?,
+            Activation::ClampedSilu => {
+                let gate = gate.minimum(7.0)?;
+                let let_through = (&gate * sigmoid(&(&gate * 1.702)?)?)?;
+                (let_through * (up.clamp(-7.0, 7.0)? + 1.0)?)?
+            }
+            Activation::SquaredRelu => up.relu()?.sqr()?,
+            Activation::Xielu(Xielu { positive, negative, slope, least }) => {
+                let above = (up.relu()?.sqr()? * f64::from(positive))?;
+                let grown = ((up.minimum(least)?.exp()? - 1.0)? - &up)?;
+                let below = up.le(0.0)?.where_cond(&(grown * f64::from(negative))?, &up.zeros_like()?)?;
+                ((above + below)? + (up * f64::from(slope))?)?
+            }
+        };
+        self.down.forward(&inner)
+    }
+}
+
+/// The experts of a layer.
+struct Bank {
+    router: Linear,
+    choice_bias: Option<Vec<f32>>,
+    experts: Vec<Network>,
+    shared: Option<Network>,
+    shared_switch: Option<Linear>,
+}
+
+impl Bank {
+    /// `(rows, hidden)` → `(rows, hidden)`.
+    fn forward(&self, a: &Experts, input: &Tensor) -> Candle<Tensor> {
+        let products: Vec<Vec<f32>> = self.router.forward(input)?.to_vec2()?;
+        let mut rows: Vec<Vec<u32>> = vec![Vec::new(); a.count];
+        let mut weights: Vec<Vec<f32>> = vec![Vec::new(); a.count];
+        let (mut scratch, mut chosen) = (Scratch::default(), vec![Choice::default(); a.used]);
+        for (row, products) in products.iter().enumerate() {
+            choose(a, products, self.choice_bias.as_deref(), &mut scratch, &mut chosen);
+            for &Choice { expert, weight } in &chosen {
+                rows[expert].push(row as u32);
+                weights[expert].push(weight);
+            }
+        }
+        let mut sum = input.zeros_like()?;
+        for (expert, (rows, weights)) in self.experts.iter().zip(rows.into_iter().zip(weights)) {
+            if rows.is_empty() {
+                continue;
+            }
+            let count = rows.len();
+            let rows = Tensor::from_vec(rows, count, input.device())?;
+            let weights = Tensor::from_vec(weights, (count, 1), input.device())?;
+            let output = expert.forward(&input.index_select(&rows, 0)?)?;
+            sum = sum.index_add(&rows, &output.broadcast_mul(&weights)?, 0)?;
+        }
+        if let Some(shared) = &self.shared {
+            let mut output = shared.forward(input)?;
+            if let Some(switch) = &self.shared_switch {
+                output = output.broadcast_mul(&sigmoid(&switch.forward(input)?)?)?;
+            }
+            sum = (sum + output)?;
+        }
+        Ok(sum)
+    }
 }
 
 /// Keys and values of one sequence: a pair a layer, each `(kv_heads, capacity, head_dim)`.
@@ -186,12 +266,12 @@ impl Reference {
                     value: map(Role::Value)?,
                     query_norm: norm(Role::QueryNorm)?,
                     key_norm: norm(Role::KeyNorm)?,
+                    sinks: norm(Role::Sinks)?,
                     attention_output: map(Role::AttentionOutput)?,
                     attention_post_norm: norm(Role::AttentionPostNorm)?,
                     feed_forward_norm: norm(Role::FeedForwardNorm)?,
-                    gate: map(Role::Gate)?,
-                    up: map(Role::Up)?,
-                    down: map(Role::Down)?,
+                    network: layout.dense(index).map(|at| reader.network(at, a.activation(index))).transpose()?,
+                    experts: a.experts(index).map(|_| reader.bank(layout, index)).transpose()?,
                     feed_forward_post_norm: norm(Role::FeedForwardPostNorm)?,
                 })
             })
@@ -254,21 +334,27 @@ impl Reference {
                 Some(norm) => rms_norm(&x.contiguous()?, norm, a.norm_epsilon),
                 None => Ok(x.clone()),
             };
-            let input = normed(&hidden, layer.attention_norm.as_ref())?;
+            let normed_input = |x: &Tensor, norm| normed(&centred(x, a.centred)?, norm);
+            let input = normed_input(&hidden, layer.attention_norm.as_ref())?;
             let (cosines, sines) = if a.is_local(index) { &local } else { &global };
             let heads = |projected: Tensor, count: usize, norm: Option<&Tensor>| -> Candle<Tensor> {
                 let span = norm.map_or(Ok(a.head_dim), |norm| norm.dim(0))?;
-                let parts = projected.reshape((rows, count * a.head_dim / span, span))?;
-                let projected = normed(&parts, norm)?.reshape((rows, count, a.head_dim))?;
+                let normed = |x: &Tensor| {
+                    let parts = x.reshape((rows, count * a.head_dim / span, span))?;
+                    normed(&parts, norm)?.reshape((rows, count, a.head_dim))
+                };
+                let projected = projected.reshape((rows, count, a.head_dim))?;
+                let projected = if a.norm_after_rotary { projected } else { normed(&projected)? };
+                let after = |x: Tensor| if a.norm_after_rotary { normed(&x) } else { Ok(x) };
                 if !a.is_rotary(index) {
-                    return Ok(projected);
+                    return after(projected);
                 }
                 let turned = projected.narrow(2, 0, a.rotary_dims)?.unsqueeze(0)?.contiguous()?;
                 let turned = rope_thd(&turned, cosines, sines)?.squeeze(0)?;
                 if a.rotary_dims == a.head_dim {
-                    return Ok(turned);
+                    return after(turned);
                 }
-                Tensor::cat(&[turned, projected.narrow(2, a.rotary_dims, a.head_dim - a.rotary_dims)?], 2)
+                after(Tensor::cat(&[turned, projected.narrow(2, a.rotary_dims, a.head_dim - a.rotary_dims)?], 2)?)
             };
             let query = heads(layer.query.forward(&input)?, a.heads, layer.query_norm.as_ref())?;
             let query = query.broadcast_mul(&scales)?;
@@ -280,19 +366,19 @@ impl Reference {
                 let count = segment.tokens.len();
                 let part = |t: &Tensor| t.narrow(0, row, count)?.transpose(0, 1)?.contiguous();
                 let memory = &self.memories.slots[segment.sequence];
-                attended.push(attend(&a, memory, index, &part(&query)?, &part(&key)?, &part(&value)?)?);
+                let new = [part(&query)?, part(&key)?, part(&value)?];
+                attended.push(attend(&a, memory, index, layer.sinks.as_ref(), &new)?);
                 row += count;
             }
             let attended = if attended.len() == 1 { attended.remove(0) } else { Tensor::cat(&attended, 0)? };
             let output = normed(&layer.attention_output.forward(&attended)?, layer.attention_post_norm.as_ref())?;
             hidden = (hidden + (output * f64::from(a.residual_scale))?)?;
-            let input = normed(&hidden, layer.feed_forward_norm.as_ref())?;
-            let gate = layer.gate.forward(&input)?;
-            let gate = match a.activation {
-                Activation::Silu => silu(&gate)?,
-                Activation::GeluTanh => gate.gelu()?,
+            let input = if a.is_parallel() { input } else { normed_input(&hidden, layer.feed_forward_norm.as_ref())? };
+            let output = match (&layer.network, layer.experts.as_ref().zip(a.experts(index))) {
+                (_, Some((bank, experts))) => bank.forward(experts, &input)?,
+                (Some(network), None) => network.forward(&input)?,
+                (None, None) => input.zeros_like()?,
             };
-            let output = layer.down.forward(&(gate * layer.up.forward(&input)?)?)?;
             let output = normed(&output, layer.feed_forward_post_norm.as_ref())?;
             hidden = (hidden + (output * f64::from(a.residual_scale))?)?;
         }
@@ -304,6 +390,7 @@ impl Reference {
         }
         let count = wanted_rows.len();
         let wanted = hidden.index_select(&Tensor::from_vec(wanted_rows, count, &self.device)?, 0)?;
+        let wanted = centred(&wanted, a.centred)?.contiguous()?;
         let logits = self.head.forward(&rms_norm(&wanted, &self.output_norm, a.norm_epsilon)?)?;
         let logits = capped((logits * f64::from(a.logit_scale))?, a.logit_cap)?;
         Ok(Logits::on_host(logits.flatten_all()?.to_vec1()?, a.vocab_size))
@@ -337,9 +424,8 @@ fn attend(
     a: &Architecture,
     memory: &Memory,
     layer: usize,
-    query: &Tensor,
-    key: &Tensor,
-    value: &Tensor,
+    sinks: Option<&Tensor>,
+    [query, key, value]: &[Tensor; 3],
 ) -> Candle<Tensor> {
     let (_, rows, _) = query.dims3()?;
     let (keys, values) = &memory.layers[layer];
@@ -366,8 +452,21 @@ fn attend(
             total,
         ))?
     };
-    let mixed = softmax_last_dim(&scores)?.matmul(&values)?;
+    let weights = match sinks {
+        None => softmax_last_dim(&scores)?,
+        Some(sinks) => {
+            let sinks = sinks.reshape((a.kv_heads, group, 1))?.broadcast_as((a.kv_heads, group, rows))?;
+            let all = Tensor::cat(&[scores, sinks.reshape((a.kv_heads, group * rows, 1))?], 2)?;
+            softmax_last_dim(&all)?.narrow(2, 0, total)?.contiguous()?
+        }
+    };
+    let mixed = weights.matmul(&values)?;
     mixed.reshape((a.heads, rows, a.head_dim))?.transpose(0, 1)?.reshape((rows, a.heads * a.head_dim))
+}
+
+/// Rows without their means, if they are to be centred.
+fn centred(x: &Tensor, is_centred: bool) -> Candle<Tensor> {
+    if is_centred { x.broadcast_sub(&x.mean_keepdim(1)?) } else { Ok(x.clone()) }
 }
 
 /// `cap · tanh(x / cap)`, where there is a cap.
@@ -395,5 +494,22 @@ impl Reader<'_> {
         let weight = self.tensor(&map.weight)?.t().map_err(device_error)?;
         let bias = map.bias.map(|bias| self.tensor(&bias)).transpose()?;
         Ok(Linear { weight, bias })
+    }
+
+    fn network(&self, at: Section, activation: Activation) -> Result<Network> {
+        let gate = at.optional_map(Role::Gate).map(|map| self.linear(map)).transpose()?;
+        Ok(Network { gate, up: self.linear(at.map(Role::Up))?, down: self.linear(at.map(Role::Down))?, activation })
+    }
+
+    fn bank(&self, layout: Layout, layer: usize) -> Result<Bank> {
+        let at = layout.layer(layer);
+        let network = |at| self.network(at, layout.architecture.activation(layer));
+        Ok(Bank {
+            router: self.linear(at.map(Role::Router))?,
+            choice_bias: at.vector(Role::ChoiceBias).map(|slice| self.weights.vector(&slice)).transpose()?,
+            experts: layout.experts(layer).map(network).collect::<Result<_>>()?,
+            shared: layout.shared(layer).map(network).transpose()?,
+            shared_switch: at.optional_map(Role::SharedSwitch).map(|map| self.linear(map)).transpose()?,
+        })
     }
 }

@@ -77,13 +77,14 @@ impl Angles {
             match form.scaling {
                 RotaryScaling::None => frequency,
                 RotaryScaling::Linear { factor } => frequency / f64::from(factor),
-                RotaryScaling::Yarn { factor, original_context, beta_fast, beta_slow } => {
+                RotaryScaling::Yarn { factor, original_context, beta_fast, beta_slow, whole_pairs } => {
                     // The pair that turns so many times in the original context.
                     let pair = |turns: f32| {
                         dims as f64 * (original_context as f64 / (f64::from(turns) * TAU)).ln() / (2.0 * base.ln())
                     };
-                    let low = pair(beta_fast).floor().max(0.0);
-                    let high = pair(beta_slow).ceil().min(dims as f64 - 1.0);
+                    let (low, high) = (pair(beta_fast), pair(beta_slow));
+                    let (low, high) = if whole_pairs { (low.floor(), high.ceil()) } else { (low, high) };
+                    let (low, high) = (low.max(0.0), high.min(dims as f64 - 1.0));
                     let divided = ((i as f64 - low) / (high - low).max(1e-3)).clamp(0.0, 1.0);
                     frequency * (divided / f64::from(factor) + (1.0 - divided))
                 }
@@ -121,7 +122,13 @@ mod tests {
     /// dims 128, base 1e6, factor 4 over 32,768 (`_compute_yarn_parameters` of the transformers library).
     #[test]
     fn yarn_keeps_fast_frequencies_and_divides_slow_ones() {
-        let scaling = RotaryScaling::Yarn { factor: 4.0, original_context: 32_768, beta_fast: 32.0, beta_slow: 1.0 };
+        let scaling = RotaryScaling::Yarn {
+            factor: 4.0,
+            original_context: 32_768,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            whole_pairs: true,
+        };
         let (scaled, plain) = (frequencies(scaling, 128, 1e6), frequencies(RotaryScaling::None, 128, 1e6));
         // Pairs with 32 turns and with one lie at 23.6 and 39.6: kept to 23, divided from 40 on.
         for (i, (scaled, plain)) in scaled.iter().zip(&plain).enumerate() {
@@ -137,7 +144,9 @@ mod tests {
     fn every_scaling_gives_finite_angles() {
         for original_context in [1, 7, 1 << 32] {
             for (beta_fast, beta_slow) in [(32.0, 1.0), (1.0, 32.0), (f32::MIN_POSITIVE, f32::MAX)] {
-                let scaling = RotaryScaling::Yarn { factor: 1e-30, original_context, beta_fast, beta_slow };
+                let whole_pairs = original_context == 7;
+                let scaling =
+                    RotaryScaling::Yarn { factor: 1e-30, original_context, beta_fast, beta_slow, whole_pairs };
                 for base in [1.000_001, 1e4, f32::MAX] {
                     assert!(frequencies(scaling, 2, base).iter().all(|frequency| frequency.is_finite()));
                 }

@@ -2,20 +2,29 @@
 //!
 //! `hidden` is the residual stream, `(rows, hidden)`. A stage runs its phases on one [`Team`], with a barrier after
 //! each: norm and rounding by rows, products by pieces of 32 outputs, attention by key head and rows.
+//! What layers of experts do instead of a feed-forward network is in `stages/experts.rs`.
 //! [`super::reference`] has the same stages in Candle's own operations, for other devices and for
 //! comparison.
 
+mod experts;
+
 use std::sync::Mutex;
 
-use super::architecture::Architecture;
+pub(super) use self::experts::Bank;
+
+use super::architecture::{Activation, Architecture};
 use super::kernels::Isa;
 use super::kernels::activations::{Activations, Rows};
 use super::kernels::attention::{Heads, Layout, Scratch, Task, View, attend, prepare, remember};
 use super::kernels::pointwise::{gate, rms_norm, rotate, soft_cap};
 use super::kernels::team::{Member, Team};
+use super::layout::{Role, Section};
 use super::linear::{Linear, PIECE, To};
 use super::profile::{Part, Profile};
 use super::rotary::Rotary;
+use super::routing;
+use super::weights::Weights;
+use crate::error::Result;
 
 /// Weights of one layer.
 pub(super) struct Layer {
@@ -23,29 +32,58 @@ pub(super) struct Layer {
     pub query_key_value: Linear,
     pub query_norm: Option<Vec<f32>>,
     pub key_norm: Option<Vec<f32>>,
+    pub sinks: Option<Vec<f32>>,
     pub attention_output: Linear,
     pub attention_post_norm: Option<Vec<f32>>,
     pub feed_forward_norm: Option<Vec<f32>>,
-    pub gate: Linear,
+    pub network: Option<Network>,
+    pub experts: Option<Bank>,
+    pub feed_forward_post_norm: Option<Vec<f32>>,
+}
+
+/// A network, or several of one width: the rows of each map follow those of the one before.
+pub(super) struct Network {
+    pub gate: Option<Linear>,
     pub up: Linear,
     pub down: Linear,
-    pub feed_forward_post_norm: Option<Vec<f32>>,
+    activation: Activation,
+}
+
+impl Network {
+    /// Reads the networks of some sections.
+    pub(super) fn load(weights: &Weights, of: &[Section], activation: Activation) -> Result<Self> {
+        let map = |role| Linear::load(weights, &of.iter().map(|at| at.map(role)).collect::<Vec<_>>());
+        let gate = activation.is_gated().then(|| map(Role::Gate)).transpose()?;
+        Ok(Self { gate, up: map(Role::Up)?, down: map(Role::Down)?, activation })
+    }
+
+    /// The maps that take what the network takes.
+    fn inner(&self) -> impl Iterator<Item = &Linear> {
+        self.gate.iter().chain([&self.up])
+    }
+
+    fn maps(&self) -> impl Iterator<Item = &Linear> {
+        self.inner().chain([&self.down])
+    }
 }
 
 impl Layer {
     /// Memory of the weights.
     pub(super) fn size_bytes(&self) -> usize {
-        let maps = [&self.query_key_value, &self.attention_output, &self.gate, &self.up, &self.down];
+        let maps = [&self.query_key_value, &self.attention_output].into_iter();
+        let maps = maps.chain(self.network.iter().flat_map(Network::maps));
+        let maps = maps.chain(self.experts.iter().flat_map(Bank::maps));
         let norms = [
             &self.attention_norm,
             &self.query_norm,
             &self.key_norm,
+            &self.sinks,
             &self.attention_post_norm,
             &self.feed_forward_norm,
             &self.feed_forward_post_norm,
         ];
         let norms = norms.into_iter().flatten().map(|norm| size_of_val(norm.as_slice()));
-        maps.into_iter().map(Linear::size_bytes).chain(norms).sum()
+        maps.map(Linear::size_bytes).chain(norms).sum()
     }
 }
 
@@ -61,15 +99,19 @@ pub(super) struct Workspace {
     gated: Activations,
     /// What a stage gives, where it is normed before it is added.
     branch: Vec<f32>,
+    routed: experts::Routed,
 }
 
 /// One member's own memory.
 #[derive(Default)]
 struct Own {
     normed: Vec<f32>,
+    centred: Vec<f32>,
     gate: Vec<f32>,
     up: Vec<f32>,
+    sum: Vec<f32>,
     scratch: Scratch,
+    routing: routing::Scratch,
 }
 
 impl Workspace {
@@ -78,11 +120,16 @@ impl Workspace {
             let takes = takers.map(Linear::takes).fold((false, false), |a, b| (a.0 | b.0, a.1 | b.1));
             Activations::new(inputs, takes.0, takes.1)
         };
-        let inner = layers.iter().flat_map(|layer| [&layer.query_key_value, &layer.gate, &layer.up]);
+        let networks = || layers.iter().filter_map(|layer| layer.network.as_ref());
+        let banks = || layers.iter().filter_map(|layer| layer.experts.as_ref());
+        let inner = layers.iter().map(|layer| &layer.query_key_value);
+        let inner = inner.chain(networks().flat_map(Network::inner));
+        let inner = inner.chain(banks().flat_map(Bank::inner));
         Self {
             normed: rows(a.hidden, &mut inner.chain([head])),
             attended_rows: rows(a.heads * a.head_dim, &mut layers.iter().map(|layer| &layer.attention_output)),
-            gated: rows(a.feed_forward, &mut layers.iter().map(|layer| &layer.down)),
+            gated: rows(a.feed_forward, &mut networks().map(|network| &network.down)),
+            routed: experts::Routed::new(a, banks, &rows),
             projected: Vec::new(),
             attended: Vec::new(),
             branch: Vec::new(),
@@ -109,27 +156,27 @@ pub(super) struct Pass<'a> {
     pub workspace: &'a mut Workspace,
 }
 
-/// Rows of floats that the phases of a pass write in turn.
+/// Rows that the phases of a pass write in turn.
 #[derive(Clone, Copy)]
-struct Table {
-    at: *mut f32,
+struct Table<T = f32> {
+    at: *mut T,
     width: usize,
 }
 
 // SAFETY: each phase gives a row, or columns of rows, to one member; barriers part the phases.
-unsafe impl Send for Table {}
+unsafe impl<T> Send for Table<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Table {}
+unsafe impl<T> Sync for Table<T> {}
 
-impl Table {
+impl<T: Copy + Default> Table<T> {
     /// The first rows of a buffer that grows to hold them.
-    fn of(buffer: &mut Vec<f32>, rows: usize, width: usize) -> Self {
-        buffer.resize(buffer.len().max(rows * width), 0.0);
+    fn of(buffer: &mut Vec<T>, rows: usize, width: usize) -> Self {
+        buffer.resize(buffer.len().max(rows * width), T::default());
         Self { at: buffer.as_mut_ptr(), width }
     }
 
     /// So many rows, which are all that there are.
-    fn over(values: &mut [f32], rows: usize, width: usize) -> Self {
+    fn over(values: &mut [T], rows: usize, width: usize) -> Self {
         assert_eq!(values.len(), rows * width, "a value for each row and column");
         Self { at: values.as_mut_ptr(), width }
     }
@@ -137,11 +184,13 @@ impl Table {
     /// # Safety
     /// The table has the row, and nobody else uses it in this phase.
     #[expect(clippy::mut_from_ref, reason = "the table stands for memory that the phases share out")]
-    unsafe fn row(&self, row: usize) -> &mut [f32] {
+    unsafe fn row(&self, row: usize) -> &mut [T] {
         // SAFETY: as the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.at.add(row * self.width), self.width) }
     }
+}
 
+impl Table {
     /// A product's results from column 0 on.
     fn to(self) -> To {
         To { out: self.at, stride: self.width, first: 0, scale: 1.0, accumulate: false }
@@ -183,7 +232,13 @@ impl Setting<'_> {
             // SAFETY: `from` gives rows of the width of `to`, which only this member reads or
             // writes in this phase; `to` has a row for each.
             unsafe {
-                let row_in = std::slice::from_raw_parts(from(row), to.inputs);
+                let mut row_in = std::slice::from_raw_parts(from(row), to.inputs);
+                if self.architecture.centred {
+                    let mean = row_in.iter().sum::<f32>() / row_in.len() as f32;
+                    own.centred.clear();
+                    own.centred.extend(row_in.iter().map(|x| x - mean));
+                    row_in = &own.centred;
+                }
                 match weight {
                     Some(weight) => {
                         rms_norm(self.isa, row_in, weight, self.architecture.norm_epsilon, &mut own.normed);
@@ -193,6 +248,40 @@ impl Setting<'_> {
                 }
             }
         });
+    }
+
+    /// Writes 32 values of what a network's gate lets through, for the first `count` rows of `from`, into `to` from the
+    /// column given there on; `piece` counts over the outputs of gate and up.
+    ///
+    /// # Safety
+    /// As for [`Linear::piece`]; this part of `to` is this member's in this phase.
+    unsafe fn gate_piece(
+        &self,
+        own: &mut Own,
+        network: &Network,
+        (from, count): (&Rows, usize),
+        piece: usize,
+        (to, column): (&Rows, usize),
+    ) {
+        let Own { gate: gates, up: ups, .. } = own;
+        let first = piece * PIECE;
+        let (gate_table, up_table) = (Table::of(gates, count, PIECE), Table::of(ups, count, PIECE));
+        // SAFETY: as the caller promises; the tables are this member's own.
+        unsafe {
+            let into = |table: Table| To { first, ..table.to() };
+            match &network.gate {
+                Some(map) => {
+                    map.piece(self.isa, from, count, piece, into(gate_table));
+                    network.up.piece(self.isa, from, count, piece, into(up_table));
+                }
+                None => network.up.piece(self.isa, from, count, piece, into(gate_table)),
+            }
+            gate(self.isa, network.activation, &mut gates[..count * PIECE], &ups[..count * PIECE]);
+            let width = PIECE.min(to.inputs - column);
+            for (row, values) in gates[..count * PIECE].chunks_exact(PIECE).enumerate() {
+                to.write(self.isa, row, column, &values[..width]);
+            }
+        }
     }
 
     /// Adds a row of a stage's results, normed, to the residual stream.
@@ -215,12 +304,16 @@ impl Setting<'_> {
     ) {
         let a = self.architecture;
         if let Some(norm) = norm {
+            if a.norm_after_rotary {
+                self.turn(own, heads, None, angles, 1.0);
+            }
             own.normed.resize(norm.len(), 0.0);
             for part in heads.chunks_exact_mut(norm.len()) {
                 rms_norm(self.isa, part, norm, a.norm_epsilon, &mut own.normed);
                 part.copy_from_slice(&own.normed);
             }
         }
+        let angles = angles.filter(|_| norm.is_none() || !a.norm_after_rotary);
         for head in heads.chunks_exact_mut(a.head_dim) {
             let still = match angles {
                 Some((cosines, sines)) => {
@@ -299,6 +392,7 @@ impl Pass<'_> {
                     rows: first..(first + chunk).min(rows),
                     window,
                     cap: a.score_cap,
+                    sinks: layer.sinks.as_deref(),
                 };
                 unsafe { attend(setting.isa, &task, &mut own.scratch) };
             });
@@ -321,9 +415,9 @@ impl Pass<'_> {
     /// `hidden += W_down · (f(W_gate · norm(hidden)) ∘ W_up · norm(hidden))`, with a norm around the sum's right side
     /// where there is one.
     pub(super) fn feed_forward(&mut self, layer: &Layer, hidden: &mut [f32]) {
+        let Some(network) = &layer.network else { return };
         let setting = self.setting;
         let a = setting.architecture;
-        let width = a.feed_forward;
         let Workspace { team, profile, members, normed, gated, branch, .. } = &mut *self.workspace;
         let rows = setting.views.len();
         let hidden = Table::over(hidden, rows, a.hidden);
@@ -334,26 +428,17 @@ impl Pass<'_> {
             let mut own = members[member.index].lock().expect("a member locks its own memory once");
             // SAFETY (here and below): as for attention.
             let from = |row: usize| unsafe { hidden.row(row) }.as_ptr();
-            setting.norm(member, &mut own, rows, &from, layer.feed_forward_norm.as_deref(), &normed);
-            Setting::lap(member, profile, Part::Norm);
-            member.share(1, layer.gate.pieces(), |piece| {
-                let Own { gate: gates, up: ups, .. } = &mut *own;
-                let first = piece * PIECE;
-                let gate_table = Table::of(gates, rows, PIECE);
-                let up_table = Table::of(ups, rows, PIECE);
-                unsafe {
-                    let to = |table: Table| To { first, ..table.to() };
-                    layer.gate.piece(setting.isa, &normed, rows, piece, to(gate_table));
-                    layer.up.piece(setting.isa, &normed, rows, piece, to(up_table));
-                    gate(setting.isa, a.activation, &mut gates[..rows * PIECE], &ups[..rows * PIECE]);
-                    for (row, values) in gates[..rows * PIECE].chunks_exact(PIECE).enumerate() {
-                        gated.write(setting.isa, row, first, &values[..PIECE.min(width - first)]);
-                    }
-                }
+            // A parallel network takes what attention took.
+            if !a.is_parallel() {
+                setting.norm(member, &mut own, rows, &from, layer.feed_forward_norm.as_deref(), &normed);
+                Setting::lap(member, profile, Part::Norm);
+            }
+            member.share(1, network.up.pieces(), |piece| unsafe {
+                setting.gate_piece(&mut own, network, (&normed, rows), piece, (&gated, piece * PIECE));
             });
             Setting::lap(member, profile, Part::GateUp);
-            member.share(2, layer.down.pieces(), |piece| unsafe {
-                layer.down.piece(setting.isa, &gated, rows, piece, sum);
+            member.share(2, network.down.pieces(), |piece| unsafe {
+                network.down.piece(setting.isa, &gated, rows, piece, sum);
             });
             Setting::lap(member, profile, Part::Down);
             if let Some(norm) = post_norm {

@@ -87,7 +87,7 @@ impl<'a> Walk<'a> {
         let max = max.unwrap_or(u32::MAX);
         for &Found { group, conditional, cost } in accepted.iter() {
             self.costed.worst = self.costed.worst.max(cost);
-            if conditional && matches!(thread.frame, Frame::String(_)) {
+            if conditional {
                 for &id in sets.group(group) {
                     if (min..=max).contains(&u32::from(sets.chars[id as usize])) {
                         self.parts.conditional.push(id);

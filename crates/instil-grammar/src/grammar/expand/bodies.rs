@@ -101,6 +101,7 @@ impl Expansion {
                 }
             }
         }
+        body.speaks_of_others = a.speaks_of_others || b.speaks_of_others;
         body.min = a.min.max(b.min);
         body.max = min_bound(a.max, b.max);
         if body.max.is_some_and(|max| body.min > max) {

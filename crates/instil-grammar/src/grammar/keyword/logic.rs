@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashSet;
 use serde_json::Value;
 
 use super::value::Enum;
@@ -215,7 +216,7 @@ impl OneOf {
 /// A list that holds all values of a schema.
 fn values_listed(expansion: &Expansion, schema: SchemaId) -> Option<Arc<[Value]>> {
     let mut schemas = Vec::new();
-    expansion.gather(schema, &mut schemas, &mut Vec::new());
+    expansion.gather(schema, &mut schemas, &mut FxHashSet::default());
     schemas.iter().flat_map(|(_, schema)| &schema.keywords).find_map(|keyword| match keyword {
         Keyword::Enum(Enum(values)) if values.len() <= CASE_LIMIT => Some(values.clone()),
         _ => None,

@@ -12,7 +12,7 @@ use crate::grammar::evaluate::Marks;
 use crate::grammar::expand::{CASE_LIMIT, Expansion, KEY_LIMIT};
 use crate::grammar::language::{ANY, ExprId};
 use crate::grammar::node::{ANYTHING, Alternatives, Case, Exists, NOTHING, ObjectBody, Signed, Slot, min_bound};
-use crate::grammar::schema::{Draft, PatternId, SchemaId, Scope, TRUE, types};
+use crate::grammar::schema::{Draft, FALSE, PatternId, SchemaId, Scope, TRUE, types};
 use crate::grammar::shape::NodeId;
 
 /// Keywords that give the members of an object their schemas.
@@ -178,6 +178,7 @@ impl ObjectRules {
             vec![(ANY, ANYTHING, true)]
         });
         let additional = expansion.schema_node(self.additional);
+        case.body.speaks_of_others = site.schema.evaluates_additional || !patterns.is_empty();
         case.body.others.clear();
         for (keys, value, matched) in keys {
             let value = if matched { value } else { additional };
@@ -367,7 +368,10 @@ impl Assertion for PropertyNames {
         let names = expansion.languages.or(names);
         let guarded = strings.strings.iter().any(|case| !case.guards.is_empty());
         let guard = guarded.then(|| Signed::positive(expansion.alone(site)));
-        result.objects.retain_mut(|case| keep_keys(expansion, &mut case.body, names));
+        result.objects.retain_mut(|case| {
+            case.body.speaks_of_others = true;
+            keep_keys(expansion, &mut case.body, names)
+        });
         if let Some(guard) = guard {
             result.objects.iter_mut().for_each(|case| case.guard(guard));
         }
@@ -503,7 +507,10 @@ impl Assertion for UnevaluatedProperties {
     }
 
     fn allow(&self, _: &mut Expansion, result: &mut Alternatives, site: Site<'_>) {
-        result.objects.iter_mut().for_each(|case| case.guard(Signed::positive(site.id)));
+        for case in &mut result.objects {
+            case.guard(Signed::positive(site.id));
+            case.body.speaks_of_others |= self.0 != FALSE;
+        }
     }
 
     /// Whole schemas with it are negated by a check; see `negate`.

@@ -3,7 +3,10 @@
 //! Metadata are untrusted, and what they ask for is computed exactly or refused by the name of the key: a
 //! key of the family that is not known here ends the reading unless it switches something off.
 
-use super::{Architecture, FAMILIES, Family, LocalRotary, RotaryForm, RotaryScaling, Sliding, Temperature};
+use super::{
+    Activation, Architecture, Experts, FAMILIES, Family, LocalRotary, RotaryForm, RotaryScaling, Scoring, Sliding,
+    Temperature, Xielu,
+};
 use crate::error::{Error, Result};
 use crate::gguf::{Array, Metadata, Value};
 use crate::model::checkpoint::Checkpoint;
@@ -13,6 +16,7 @@ use crate::model::layout::{self, EMBEDDINGS, Layout, SHORT_FACTORS, weight};
 const MOST_LAYERS: usize = 1 << 10;
 const MOST_WIDTH: usize = 1 << 20;
 const MOST_CONTEXT: usize = 1 << 17;
+const MOST_EXPERTS: usize = 1 << 10;
 
 /// Keys below the family's name that are read here.
 const READ: &[&str] = &[
@@ -20,6 +24,7 @@ const READ: &[&str] = &[
     "attention.head_count",
     "attention.head_count_kv",
     "attention.key_length",
+    "attention.layer_norm_epsilon",
     "attention.layer_norm_rms_epsilon",
     "attention.scale",
     "attention.sliding_window",
@@ -33,13 +38,25 @@ const READ: &[&str] = &[
     "embedding_length",
     "embedding_scale",
     "expert_count",
+    "expert_feed_forward_length",
+    "expert_gating_func",
+    "expert_group_count",
+    "expert_group_used_count",
+    "expert_shared_count",
+    "expert_shared_feed_forward_length",
+    "expert_used_count",
+    "expert_weights_norm",
+    "expert_weights_scale",
     "feed_forward_length",
     "final_logit_softcapping",
+    "leading_dense_block_count",
     "logit_scale",
     "residual_scale",
     "rope.dimension_count",
     "rope.freq_base",
     "rope.freq_base_swa",
+    "rope.global.freq_base",
+    "rope.local.freq_base",
     "rope.scale_linear",
     "rope.scaling.attn_factor",
     "rope.scaling.factor",
@@ -55,7 +72,7 @@ const READ: &[&str] = &[
 
 /// Keys that change nothing of what is computed here: the vocabulary's size is that of the embeddings, and
 /// the layout's name tells where the rows came from.
-const IDLE: &[&str] = &["vocab_size", "tensor_data_layout", "expert_used_count"];
+const IDLE: &[&str] = &["vocab_size", "tensor_data_layout"];
 
 /// Keys of other modalities.
 const ELSEWHERE: &[&str] = &["vision.", "audio.", "mm."];
@@ -178,10 +195,7 @@ impl Reader<'_> {
         if rotary_dims == 0 || rotary_dims % 2 != 0 || rotary_dims > head_dim {
             return Err(self.absurd(&self.key("rope.dimension_count"), rotary_dims));
         }
-        if self.count("expert_count", 0)? > 0 {
-            let key = self.key("expert_count");
-            return Err(self.refuse(format!("mixture-of-experts layers are not supported (`{key}`)")));
-        }
+        let experts = self.experts(layers)?;
         if self.metadata.opt_bool(&self.key("attention.causal"))? == Some(false) {
             return Err(self.refuse(format!("`{}` is false: not a decoder", self.key("attention.causal"))));
         }
@@ -202,7 +216,7 @@ impl Reader<'_> {
         }
         let rotary = self.rotary(has_short_factors)?;
         let unscaled = |base| RotaryForm { base, scaling: RotaryScaling::None, magnitude: 1.0 };
-        let base_of_local = |default: f32| self.base("rope.freq_base_swa", default);
+        let base_of_local = |default: f32| self.base("rope.freq_base_swa", "rope.local.freq_base", default);
         let local_rotary = match family.local_rotary {
             LocalRotary::Same => RotaryForm { base: base_of_local(rotary.base)?, ..rotary },
             LocalRotary::Base(base) => unscaled(base_of_local(base)?),
@@ -216,12 +230,19 @@ impl Reader<'_> {
             Some(at) if at as usize == layers => hidden / heads,
             _ => head_dim,
         };
+        let activations = self.activations(layers)?;
+        let logit_scale = self.factor("logit_scale", 1.0)?;
         let embedding_scale = if family.scales_embeddings { (hidden as f32).sqrt() } else { 1.0 };
         Ok(Architecture {
             family: family.name.to_owned(),
             layers,
             hidden,
-            feed_forward: self.size("feed_forward_length", MOST_WIDTH)?,
+            feed_forward: if experts.is_some_and(|experts| experts.dense_layers == 0) {
+                0
+            } else {
+                self.size("feed_forward_length", MOST_WIDTH)?
+            },
+            experts,
             heads,
             kv_heads,
             head_dim,
@@ -233,37 +254,153 @@ impl Reader<'_> {
             rotary,
             rotary_interleaved: family.rotary_interleaved,
             rotary_skipped_every: if is_off { 1 } else { family.rotary_skipped_every },
+            rotary_local_only: family.rotary_local_only,
             sliding_window,
             local_layers,
-            activation: family.activation,
+            activation: activations.first().copied().unwrap_or(family.activation),
+            activations,
             pre_norms: family.pre_norms,
             post_norms: family.post_norms,
+            second_norm: family.second_norm,
+            centred: family.centred,
             query_key_norm: family.query_key_norm,
+            norm_after_rotary: family.norm_after_rotary,
+            sinks: family.sinks,
             embedding_scale: self.factor("embedding_scale", embedding_scale)?,
             attention_scale: self.factor("attention.scale", 1.0 / (attention_width.max(1) as f32).sqrt())?,
             temperature: self.temperature()?,
             score_cap: self.option("attn_logit_softcapping", family.caps.0)?,
             residual_scale: self.factor("residual_scale", 1.0)?,
-            // The file holds the divisor.
-            logit_scale: 1.0 / self.factor("logit_scale", 1.0)?,
+            logit_scale: if family.scales_logits { logit_scale } else { 1.0 / logit_scale },
             logit_cap: self.option("final_logit_softcapping", family.caps.1)?,
         })
     }
 
+    /// The functions of the layers' networks, where they differ.
+    fn activations(&self, layers: usize) -> Result<Vec<Activation>> {
+        if !matches!(self.family.activation, Activation::Xielu(_)) {
+            return Ok(Vec::new());
+        }
+        // These keys do not begin with the family's name.
+        let values = |key: &str| {
+            let values = self.metadata.opt_floats(key)?.unwrap_or_default();
+            if values.len() != layers {
+                return Err(self.absurd(&format!("{key} (entries)"), values.len()));
+            }
+            match values.iter().find(|value| !value.is_finite()) {
+                Some(value) => Err(self.absurd(key, value)),
+                None => Ok(values),
+            }
+        };
+        let (negative, positive) = (values("xielu.alpha_n")?, values("xielu.alpha_p")?);
+        let (slope, least) = (values("xielu.beta")?, values("xielu.eps")?);
+        // ln(1 + e^x).
+        let softplus = |x: f32| x.max(0.0) + (-x.abs()).exp().ln_1p();
+        let of = |layer: usize| {
+            Activation::Xielu(Xielu {
+                positive: softplus(positive[layer]),
+                negative: slope[layer] + softplus(negative[layer]),
+                slope: slope[layer],
+                least: least[layer],
+            })
+        };
+        Ok((0..layers).map(of).collect())
+    }
+
+    fn experts(&self, layers: usize) -> Result<Option<Experts>> {
+        let count = self.count("expert_count", 0)?;
+        if count == 0 {
+            return Ok(None);
+        }
+        let key = |part: &str| self.key(part);
+        let Some(routing) = self.family.routing else {
+            return Err(self.refuse(format!("`{}` is {count}: this family has no experts", key("expert_count"))));
+        };
+        if count > MOST_EXPERTS {
+            return Err(self.absurd(&key("expert_count"), count));
+        }
+        let used = self.size("expert_used_count", count)?;
+        let width = match self.count("expert_feed_forward_length", 0)? {
+            // In older families, where all layers have experts, the width of the network is theirs.
+            0 => self.size("feed_forward_length", MOST_WIDTH)?,
+            width => width,
+        };
+        let shared = self.count("expert_shared_count", 0)?;
+        let shared_width = match self.count("expert_shared_feed_forward_length", 0)? {
+            0 => shared.saturating_mul(width),
+            width => width,
+        };
+        for (part, width) in
+            [("expert_feed_forward_length", width), ("expert_shared_feed_forward_length", shared_width)]
+        {
+            if width > MOST_WIDTH {
+                return Err(self.absurd(&key(part), width));
+            }
+        }
+        let scoring = match self.count("expert_gating_func", 0)? {
+            0 => routing.scoring,
+            1 => Scoring::Softmax,
+            2 => Scoring::Sigmoid,
+            3 => Scoring::SoftmaxOfChosen,
+            other => {
+                return Err(
+                    self.refuse(format!("`{}` is {other}, which is not computed here", key("expert_gating_func")))
+                );
+            }
+        };
+        let groups = self.count("expert_group_count", 1)?.max(1);
+        // Of a group the two greatest count; some writers spell the default 0.
+        if groups > 1 && (count % groups != 0 || count / groups < 2) {
+            return Err(self.absurd(&key("expert_group_count"), groups));
+        }
+        let groups_used = match self.count("expert_group_used_count", groups)? {
+            0 => groups,
+            used => used,
+        };
+        if groups_used > groups || used > groups_used * (count / groups) {
+            return Err(self.absurd(&key("expert_group_used_count"), groups_used));
+        }
+        let dense_layers = self.count("leading_dense_block_count", 0)?;
+        if dense_layers > layers {
+            return Err(self.absurd(&key("leading_dense_block_count"), dense_layers));
+        }
+        Ok(Some(Experts {
+            count,
+            used,
+            width,
+            shared_width,
+            weighs_shared: routing.weighs_shared,
+            dense_layers,
+            scoring,
+            is_normalised: self.metadata.opt_bool(&key("expert_weights_norm"))?.unwrap_or(routing.is_normalised),
+            scale: self.factor("expert_weights_scale", 1.0)?,
+            groups,
+            groups_used,
+        }))
+    }
+
     fn epsilon(&self) -> Result<f32> {
-        let key = self.key("attention.layer_norm_rms_epsilon");
+        let key = if self.family.centred { "attention.layer_norm_epsilon" } else { "attention.layer_norm_rms_epsilon" };
+        let key = self.key(key);
         let value = self.metadata.f32(&key)?;
         if value.is_finite() && value >= 0.0 { Ok(value) } else { Err(self.absurd(&key, value)) }
     }
 
-    /// A base of rotary frequencies, of which none is above 1.
-    fn base(&self, part: &str, default: f32) -> Result<f32> {
-        let base = self.metadata.opt_f32(&self.key(part))?.unwrap_or(default);
+    /// A base of rotary frequencies, of which none is above 1; `other` is what Ollama's converter calls its key.
+    fn base(&self, part: &str, other: &str, default: f32) -> Result<f32> {
+        let value = |part: &str| self.metadata.opt_f32(&self.key(part));
+        let base = match (value(part)?, value(other)?) {
+            (Some(base), Some(another)) if base != another => {
+                let what = format!("`{}` is {base}, but `{}` is {another}", self.key(part), self.key(other));
+                return Err(self.refuse(what));
+            }
+            (base, another) => base.or(another).unwrap_or(default),
+        };
         if base.is_finite() && base >= 1.0 { Ok(base) } else { Err(self.absurd(&self.key(part), base)) }
     }
 
     fn rotary(&self, has_short_factors: bool) -> Result<RotaryForm> {
-        let base = self.base("rope.freq_base", 10_000.0)?;
+        let base = self.base("rope.freq_base", "rope.global.freq_base", 10_000.0)?;
         let key = self.key("rope.scaling.type");
         let kind = self.metadata.opt_str(&key)?;
         // An older name of the linear factor, from before there were types.
@@ -336,6 +473,7 @@ impl Reader<'_> {
             original_context,
             beta_fast: self.factor("rope.scaling.yarn_beta_fast", 32.0)?,
             beta_slow: self.factor("rope.scaling.yarn_beta_slow", 1.0)?,
+            whole_pairs: self.family.yarn_whole_pairs,
         };
         Ok((scaling, magnitude))
     }

@@ -79,6 +79,43 @@ impl Activations {
 }
 
 impl Rows {
+    /// The rows from `first` on.
+    pub(crate) fn skip(&self, first: usize) -> Self {
+        let (values, blocks) = (first * self.inputs, first * self.inputs / BLOCK);
+        Self {
+            floats: self.floats.wrapping_add(values),
+            values: self.values.wrapping_add(values),
+            scales: self.scales.wrapping_add(blocks),
+            sums: self.sums.wrapping_add(blocks),
+            offsets: self.offsets.wrapping_add(blocks),
+            half_offsets: self.half_offsets.wrapping_add(blocks * 2),
+            ..*self
+        }
+    }
+
+    /// Copies row `from` of `other`, which is as wide and keeps at least the same forms, into a row.
+    ///
+    /// # Safety
+    /// Both have the rows, no other thread touches this one, and none writes the other.
+    pub(crate) unsafe fn copy(&self, row: usize, other: &Self, from: usize) {
+        debug_assert_eq!(self.inputs, other.inputs);
+        debug_assert!(other.plain >= self.plain && other.quantised >= self.quantised);
+        let (to, from, blocks) = (self.skip(row), other.skip(from), self.inputs / BLOCK);
+        // SAFETY: as the caller promises.
+        unsafe {
+            if self.plain {
+                to.floats.copy_from_nonoverlapping(from.floats, self.inputs);
+            }
+            if self.quantised {
+                to.values.copy_from_nonoverlapping(from.values, self.inputs);
+                to.scales.copy_from_nonoverlapping(from.scales, blocks);
+                to.sums.copy_from_nonoverlapping(from.sums, blocks);
+                to.offsets.copy_from_nonoverlapping(from.offsets, blocks);
+                to.half_offsets.copy_from_nonoverlapping(from.half_offsets, blocks * 2);
+            }
+        }
+    }
+
     /// Writes `values`, from column `from` on, into a row; both are whole blocks where the 8-bit
     /// form is kept. A block is rounded to `scale · q` with `scale` = greatest magnitude ÷ 127.
     ///
@@ -116,11 +153,13 @@ unsafe fn quantise<L: Lanes>(rows: &Rows, first: usize, values: &[f32]) {
             L::store_i8(rows.values.add(at * BLOCK), low);
             L::store_i8(rows.values.add(at * BLOCK + LANES), high);
             let (low, high) = (L::sum_i32(low), L::sum_i32(high));
+            // Values that are no numbers count as whatever the processor makes of them; their scale says the rest.
+            let both = low.wrapping_add(high);
             *rows.scales.add(at) = scale;
-            *rows.sums.add(at) = scale * (low + high) as f32;
-            *rows.offsets.add(at) = -128 * (low + high);
-            *rows.half_offsets.add(at * 2) = -128 * low;
-            *rows.half_offsets.add(at * 2 + 1) = -128 * high;
+            *rows.sums.add(at) = scale * both as f32;
+            *rows.offsets.add(at) = both.wrapping_mul(-128);
+            *rows.half_offsets.add(at * 2) = low.wrapping_mul(-128);
+            *rows.half_offsets.add(at * 2 + 1) = high.wrapping_mul(-128);
         }
     }
 }

@@ -169,6 +169,8 @@ pub(crate) struct Task<'a> {
     pub window: Option<usize>,
     /// Scores become `cap · tanh(score / cap)`.
     pub cap: Option<f32>,
+    /// A score of each query head that takes part in the sum and brings no value.
+    pub sinks: Option<&'a [f32]>,
 }
 
 /// Computes the query heads over a key head of some rows.
@@ -275,8 +277,15 @@ unsafe fn attend_lanes<L: Lanes>(task: &Task, scratch: &mut Scratch) {
     }
     for pair in 0..count {
         unsafe {
-            let out = task.out(task.place(task.rows.start, pair));
-            let inverse = L::splat(1.0 / scratch.sums[pair]);
+            let place = task.place(task.rows.start, pair);
+            let out = task.out(place);
+            let mut sum = scratch.sums[pair];
+            if let Some(sinks) = task.sinks {
+                let mut sink = [0.0; LANES];
+                L::store(sink.as_mut_ptr(), exp::<L>(L::splat(sinks[place.1] - scratch.greatest[pair])));
+                sum += sink[0];
+            }
+            let inverse = L::splat(1.0 / sum);
             for d in (0..head_dim).step_by(LANES) {
                 L::store(out.add(d), L::mul(L::load(out.add(d)), inverse));
             }

@@ -2,7 +2,7 @@
 
 use super::lanes::{LANES, Lanes};
 use super::{Isa, on_isa};
-use crate::model::architecture::Activation;
+use crate::model::architecture::{Activation, Xielu};
 
 /// Below this, [`exp`] is 0.
 const LEAST_EXPONENT: f32 = -87.0;
@@ -101,14 +101,19 @@ unsafe fn rotate_lanes<L: Lanes>(head: &mut [f32], cosines: &[f32], sines: &[f32
     }
 }
 
-/// `gate = f(gate) · up`; whole vectors of sixteen.
+/// `gate = f(gate) · up`, or `f(gate)` where the activation has no gate, of what stands in its place; whole vectors of
+/// sixteen.
 pub(crate) fn gate(isa: Isa, activation: Activation, gate: &mut [f32], up: &[f32]) {
-    assert!(gate.len() == up.len() && gate.len().is_multiple_of(LANES), "whole vectors of equal length");
+    let is_gated = activation.is_gated();
+    assert!((!is_gated || gate.len() == up.len()) && gate.len().is_multiple_of(LANES), "whole vectors of equal length");
     // SAFETY: the lengths were checked, and the kernels stay within them.
     unsafe {
         match activation {
             Activation::Silu => on_isa!(isa, silu_lanes(gate: &mut [f32] = gate, up: &[f32] = up)),
             Activation::GeluTanh => on_isa!(isa, gelu_lanes(gate: &mut [f32] = gate, up: &[f32] = up)),
+            Activation::ClampedSilu => on_isa!(isa, clamped_lanes(gate: &mut [f32] = gate, up: &[f32] = up)),
+            Activation::SquaredRelu => on_isa!(isa, squared_relu_lanes(x: &mut [f32] = gate)),
+            Activation::Xielu(form) => on_isa!(isa, xielu_lanes(x: &mut [f32] = gate, form: Xielu = form)),
         }
     };
 }
@@ -138,6 +143,43 @@ unsafe fn gate_lanes<L: Lanes, const GELU: bool>(gate: &mut [f32], up: &[f32]) {
             };
             let gated = L::div(x, L::add(L::splat(1.0), exp::<L>(power)));
             L::store(gate.as_mut_ptr().add(at), L::mul(gated, L::load(up.as_ptr().add(at))));
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn clamped_lanes<L: Lanes>(gate: &mut [f32], up: &[f32]) {
+    unsafe {
+        for at in (0..gate.len()).step_by(LANES) {
+            let x = L::min(L::load(gate.as_ptr().add(at)), L::splat(7.0));
+            let up = L::max(L::min(L::load(up.as_ptr().add(at)), L::splat(7.0)), L::splat(-7.0));
+            let gated = L::div(x, L::add(L::splat(1.0), exp::<L>(L::mul(x, L::splat(-1.702)))));
+            L::store(gate.as_mut_ptr().add(at), L::mul(gated, L::add(up, L::splat(1.0))));
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn squared_relu_lanes<L: Lanes>(x: &mut [f32]) {
+    unsafe {
+        for at in (0..x.len()).step_by(LANES) {
+            let above = L::max(L::load(x.as_ptr().add(at)), L::splat(0.0));
+            L::store(x.as_mut_ptr().add(at), L::mul(above, above));
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn xielu_lanes<L: Lanes>(x: &mut [f32], form: Xielu) {
+    unsafe {
+        let zero = L::splat(0.0);
+        for at in (0..x.len()).step_by(LANES) {
+            let value = L::load(x.as_ptr().add(at));
+            let above = L::max(value, zero);
+            let grown = L::sub(exp::<L>(L::min(value, L::splat(form.least))), L::splat(1.0));
+            let below = L::zero_below(L::sub(zero, value), zero, L::mul(L::sub(grown, value), L::splat(form.negative)));
+            let sum = L::fma(L::mul(above, above), L::splat(form.positive), below);
+            L::store(x.as_mut_ptr().add(at), L::fma(value, L::splat(form.slope), sum));
         }
     }
 }

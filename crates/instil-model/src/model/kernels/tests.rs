@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::activations::Activations;
 use super::attention::{Heads, Layout, POSITIONS, Scratch, Task, View, attend, remember};
-use super::blocks::Form;
+use super::blocks::{Form, dequantise};
 use super::distribution::{collect_from, greatest, mask_out, masses, weigh};
 use super::lanes::{BLOCK, LANES};
 use super::packed::{Packed, Stored};
@@ -13,7 +13,7 @@ use super::pointwise::{gate, rms_norm, rotate, soft_cap};
 use super::product::{Sink, product};
 use super::{Isa, team::Team};
 use crate::gguf::GgmlType;
-use crate::model::architecture::Activation;
+use crate::model::architecture::{Activation, Xielu};
 
 /// Deterministic noise.
 struct Noise(u64);
@@ -34,7 +34,7 @@ impl Noise {
     }
 }
 
-const TYPES: [GgmlType; 11] = [
+const TYPES: [GgmlType; 18] = [
     GgmlType::Q4_0,
     GgmlType::Q4_1,
     GgmlType::Q5_0,
@@ -43,6 +43,13 @@ const TYPES: [GgmlType; 11] = [
     GgmlType::Q4_K,
     GgmlType::Q5_K,
     GgmlType::Q6_K,
+    GgmlType::Q2_K,
+    GgmlType::Q3_K,
+    GgmlType::IQ4_NL,
+    GgmlType::IQ4_XS,
+    GgmlType::TQ1_0,
+    GgmlType::TQ2_0,
+    GgmlType::MXFP4,
     GgmlType::F16,
     GgmlType::BF16,
     GgmlType::F32,
@@ -61,8 +68,16 @@ fn stored(kind: GgmlType, outputs: usize, inputs: usize, noise: &mut Noise) -> V
             _ => {
                 bytes.extend((0..kind.block_bytes()).map(|_| noise.bits() as u8));
                 let halves: &[usize] = match kind {
-                    GgmlType::Q4_0 | GgmlType::Q5_0 | GgmlType::Q8_0 => &[0],
+                    GgmlType::Q4_0 | GgmlType::Q5_0 | GgmlType::Q8_0 | GgmlType::IQ4_NL | GgmlType::IQ4_XS => &[0],
                     GgmlType::Q6_K => &[208],
+                    GgmlType::Q2_K => &[80, 82],
+                    GgmlType::Q3_K => &[108],
+                    GgmlType::TQ1_0 => &[52],
+                    GgmlType::TQ2_0 => &[64],
+                    GgmlType::MXFP4 => {
+                        bytes[at] = 118 + (noise.bits() % 8) as u8;
+                        &[]
+                    }
                     _ => &[0, 2],
                 };
                 for &half in halves {
@@ -170,6 +185,23 @@ proptest! {
             gated.copy_from_slice(&x[..whole]);
             gate(isa, Activation::GeluTanh, &mut gated, &y[..whole]);
             results.extend(bits(&gated));
+            let xielu = Xielu { positive: 0.8, negative: 1.3, slope: 0.5, least: -1e-6 };
+            for activation in [Activation::ClampedSilu, Activation::SquaredRelu, Activation::Xielu(xielu)] {
+                gated.copy_from_slice(&x[..whole]);
+                gate(isa, activation, &mut gated, &y[..whole]);
+                for (at, &found) in gated.iter().enumerate() {
+                    let (x, up) = (f64::from(x[at]), f64::from(y[at]).clamp(-7.0, 7.0));
+                    let exact = match activation {
+                        Activation::ClampedSilu => x.min(7.0) / (1.0 + (-1.702 * x.min(7.0)).exp()) * (up + 1.0),
+                        Activation::SquaredRelu => x.max(0.0).powi(2),
+                        _ if x > 0.0 => 0.8 * x * x + 0.5 * x,
+                        _ => 1.3 * (x.min(-1e-6).exp_m1() - x) + 0.5 * x,
+                    };
+                    let near = (f64::from(found) - exact).abs() < 2e-6 * exact.abs().max(1.0);
+                    assert!(near, "{activation:?} of {x}: {found}, exactly {exact}");
+                }
+                results.extend(bits(&gated));
+            }
             let mut capped = x.clone();
             soft_cap(isa, &mut capped, 7.5);
             results.extend(bits(&capped));
@@ -221,9 +253,11 @@ proptest! {
         shared_blocks in 0usize..3,
         window in prop::option::of(1usize..90),
         cap in prop::option::of(0.5f32..20.0),
+        sink in prop::option::of(-3f32..30.0),
         seed in any::<u64>(),
     ) {
         let layout = Layout { heads: 2 * group, kv_heads: 2, head_dim: vectors * LANES };
+        let sinks: Option<Vec<f32>> = sink.map(|sink| (0..layout.heads).map(|head| sink - head as f32).collect());
         let mut noise = Noise(seed);
         let (width, kv_width) = (layout.heads * layout.head_dim, layout.kv_heads * layout.head_dim);
         let mut pool: Vec<Vec<u16>> = Vec::new();
@@ -263,7 +297,7 @@ proptest! {
             let heads = Heads { queries: queries.as_ptr(), query_stride: width, out: out.as_mut_ptr(), out_stride: width };
             for kv_head in 0..layout.kv_heads {
                 let rows = rows.clone();
-                let task = Task { layout, layer_offset: 0, views: &views, heads, kv_head, rows, window, cap };
+                let task = Task { layout, layer_offset: 0, views: &views, heads, kv_head, rows, window, cap, sinks: sinks.as_deref() };
                 // SAFETY: the results have room for every row, and one thread works.
                 unsafe { attend(isa, &task, &mut Scratch::default()) };
             }
@@ -286,7 +320,8 @@ proptest! {
                     let score: f64 = query.iter().zip(&key[kv..]).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum();
                     cap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh())
                 }).collect();
-                let total: f64 = scores.iter().map(|score| score.exp()).sum();
+                let sink = sinks.as_ref().map_or(0.0, |sinks| f64::from(sinks[head]).exp());
+                let total = scores.iter().map(|score| score.exp()).sum::<f64>() + sink;
                 for d in 0..layout.head_dim {
                     let mixed: f64 =
                         rows.iter().zip(&scores).map(|((_, v), s)| s.exp() / total * f64::from(v[kv + d])).sum();
@@ -302,7 +337,7 @@ proptest! {
 #[test]
 fn forms_cover_the_types_that_are_promised() {
     assert!(TYPES.iter().all(|&kind| Form::of(kind).is_some()));
-    assert_eq!(Form::of(GgmlType::Q2_K), None);
+    assert_eq!(Form::of(GgmlType::Q8_K), None);
 }
 
 #[test]
@@ -329,4 +364,31 @@ fn a_panic_of_a_member_reaches_the_caller() {
         Team::new(2).run(&|member| member.share(0, 2, |piece| assert_eq!(piece, 0, "on purpose")));
     });
     assert!(caught.is_err());
+}
+
+#[test]
+fn blocks_are_read_to_the_bit_as_the_reference_reads_them() {
+    let kinds = [
+        GgmlType::Q2_K,
+        GgmlType::Q3_K,
+        GgmlType::IQ4_NL,
+        GgmlType::IQ4_XS,
+        GgmlType::TQ1_0,
+        GgmlType::TQ2_0,
+        GgmlType::MXFP4,
+    ];
+    let all: serde_json::Value =
+        serde_json::from_str(include_str!("../../../../../tests/fixtures/blocks.json")).expect("JSON");
+    for kind in kinds {
+        let bytes = |field: &str| -> Vec<u8> {
+            let text = all[format!("{kind:?}")][field].as_str().expect("a text").as_bytes();
+            let digit = |at: usize| (text[at] as char).to_digit(16).expect("a digit") as u8;
+            (0..text.len() / 2).map(|at| digit(at * 2) << 4 | digit(at * 2 + 1)).collect()
+        };
+        let expected: Vec<u32> =
+            bytes("values").as_chunks::<4>().0.iter().map(|value| u32::from_le_bytes(*value)).collect();
+        let mut values = vec![0.0; expected.len()];
+        dequantise(kind, &bytes("blocks"), &mut values);
+        assert_eq!(bits(&values), expected, "{kind:?}");
+    }
 }
