@@ -3,7 +3,7 @@
 //! would reserve whatever length they claim.
 
 use std::collections::VecDeque;
-use std::io::Read;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +32,7 @@ pub(super) fn is(head: &[u8]) -> bool {
 /// An Arrow stream under way.
 pub(super) struct Source {
     path: PathBuf,
-    reader: Option<StreamReader<std::io::BufReader<Counted>>>,
+    reader: Option<StreamReader<BufReader<Counted>>>,
     read: Arc<AtomicU64>,
     /// What is left of the batch that was read last.
     batch: Option<(RecordBatch, usize)>,
@@ -48,12 +48,14 @@ impl Source {
     /// When it does not begin as one.
     pub(super) fn open(path: &Path, counted: Counted, size: u64) -> Result<Self> {
         let read = counted.count();
-        let mut reader = std::io::BufReader::with_capacity(1 << 18, counted);
+        let mut reader = BufReader::with_capacity(1 << 18, counted);
         let begun = guarded(|| {
             // A stream begins with the mark of a message, a file with its own and then a stream.
-            use std::io::BufRead;
-            if reader.fill_buf().map_err(|cause| cause.to_string())?.starts_with(FILE_MARK) {
-                reader.consume(FILE_MARK.len());
+            let head = reader.fill_buf().map_err(|cause| cause.to_string())?;
+            if head.starts_with(FILE_MARK) {
+                // Padded to the alignment that its writer chose.
+                let padding = head[FILE_MARK.len()..].iter().take_while(|byte| **byte == 0).count();
+                reader.consume(FILE_MARK.len() + padding);
             }
             StreamReader::try_new(reader, None).map_err(|cause| cause.to_string())
         });
@@ -111,13 +113,13 @@ impl super::Source for Source {
                 Err(what) => {
                     (self.reader, self.batch) = (None, None);
                     self.place += 1;
-                    return Ok(Some(Row { place: self.place, offset: 0, content: Content::Bad(what) }));
+                    return Ok(Some(Row::new(self.place, Content::Bad(what))));
                 }
             }
         }
         self.place += 1;
         let line = self.lines.pop_front().unwrap_or_default();
-        Ok(Some(Row { place: self.place, offset: 0, content: Content::Line(line) }))
+        Ok(Some(Row::new(self.place, Content::Line(line))))
     }
 
     fn bytes_read(&self) -> u64 {

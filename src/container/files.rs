@@ -11,7 +11,8 @@ use crate::row::RunFiles;
 /// Names that end like this hold rows.
 const EXTENSIONS: [&str; 8] = ["jsonl", "ndjson", "json", "csv", "tsv", "tab", "parquet", "arrow"];
 /// What `datasets` and trainers keep beside the rows.
-const BESIDE: [&str; 5] = ["state.json", "dataset_info.json", "dataset_dict.json", "dataset_infos.json", "package.json"];
+const BESIDE: [&str; 5] =
+    ["state.json", "dataset_info.json", "dataset_dict.json", "dataset_infos.json", "package.json"];
 /// Files of a directory that are read, and how deep they may lie.
 const MOST_FILES: usize = 10_000;
 const MOST_DEPTH: usize = 3;

@@ -14,14 +14,17 @@ mod text;
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use tempfile::NamedTempFile;
 
-use crate::disk::MOST_LINE_BYTES;
+use crate::disk::{Lines, MOST_LINE_BYTES};
 use crate::error::{Error, Result};
+use crate::row::Decisions;
 use files::{extension, files};
 use packed::Packing;
 
@@ -54,6 +57,22 @@ pub(crate) struct Row {
     pub offset: u64,
     /// What stands there.
     pub content: Content,
+    /// The name of its file, where there are several.
+    pub part: Option<Arc<str>>,
+}
+
+impl Row {
+    fn new(place: u64, content: Content) -> Self {
+        Self { place, offset: 0, content, part: None }
+    }
+
+    /// What is wrong with it, with the name of its file where there are several.
+    pub(crate) fn told(&self, what: String) -> String {
+        match &self.part {
+            Some(part) => format!("{what} (in {part})"),
+            None => what,
+        }
+    }
 }
 
 /// What stands in a row's place.
@@ -81,12 +100,14 @@ impl Content {
     ///
     /// # Errors
     /// What is wrong with it, in a few words.
-    pub(crate) fn value(self) -> Result<Value, String> {
+    pub(crate) fn value(&self) -> Result<Value, String> {
         match self {
-            Self::Value(value) => Ok(value),
-            Self::Bad(what) => Err(what),
-            Self::Line(line) if line.len() > MOST_LINE_BYTES => Err(format!("longer than {} MiB", MOST_LINE_BYTES >> 20)),
-            Self::Line(line) => serde_json::from_slice(&line).map_err(|cause| match std::str::from_utf8(&line) {
+            Self::Value(value) => Ok(value.clone()),
+            Self::Bad(what) => Err(what.clone()),
+            Self::Line(line) if line.len() > MOST_LINE_BYTES => {
+                Err(format!("longer than {} MiB", MOST_LINE_BYTES >> 20))
+            }
+            Self::Line(line) => serde_json::from_slice(line).map_err(|cause| match std::str::from_utf8(line) {
                 Ok(_) => format!("not JSON: {cause}"),
                 Err(cause) => format!("not UTF-8 text ({cause})"),
             }),
@@ -97,7 +118,7 @@ impl Content {
     ///
     /// # Errors
     /// What is wrong with the row, in a few words.
-    pub(crate) fn fields(self) -> Result<Map<String, Value>, String> {
+    pub(crate) fn fields(&self) -> Result<Map<String, Value>, String> {
         match self.value()? {
             Value::Object(fields) => Ok(fields),
             _ => Err("not a JSON object".into()),
@@ -118,8 +139,9 @@ pub(crate) struct Rows {
     /// Files that are still to be read.
     files: VecDeque<PathBuf>,
     current: Option<Box<dyn Source>>,
-    /// The file that is read now, and whether there are others.
+    /// The file that is read now, and its name where there are others.
     path: PathBuf,
+    part: Option<Arc<str>>,
     is_one: bool,
     file_type: FileType,
     is_plain: bool,
@@ -149,12 +171,14 @@ impl Rows {
     fn open_as(path: &Path, values: bool) -> Result<Self> {
         let files = files(path)?;
         let size = |path: &PathBuf| std::fs::metadata(path).map(|data| data.len());
-        let size = files.iter().map(size).sum::<std::io::Result<u64>>().map_err(|cause| Error::io("read", path, cause))?;
+        let size =
+            files.iter().map(size).sum::<std::io::Result<u64>>().map_err(|cause| Error::io("read", path, cause))?;
         let is_one = files.len() == 1;
         let mut rows = Self {
             files: files.into(),
             current: None,
             path: path.to_owned(),
+            part: None,
             is_one,
             file_type: FileType::default(),
             is_plain: false,
@@ -170,6 +194,8 @@ impl Rows {
     fn open_next(&mut self) -> Result<bool> {
         let Some(path) = self.files.pop_front() else { return Ok(false) };
         let (file_type, is_plain, source) = open(&path, self.values)?;
+        let name = || path.file_name().unwrap_or_default().to_string_lossy().into();
+        self.part = (!self.is_one).then(name);
         (self.path, self.file_type, self.is_plain, self.current) = (path, file_type, is_plain, Some(source));
         Ok(true)
     }
@@ -181,7 +207,8 @@ impl Rows {
     pub(crate) fn next(&mut self) -> Result<Option<Row>> {
         loop {
             let Some(source) = &mut self.current else { return Ok(None) };
-            if let Some(row) = source.next()? {
+            if let Some(mut row) = source.next()? {
+                row.part.clone_from(&self.part);
                 return Ok(Some(row));
             }
             self.done += std::fs::metadata(&self.path).map_or(0, |data| data.len());
@@ -220,22 +247,56 @@ impl Rows {
         self.file_type
     }
 
-    /// The file that is read now, where there are several: places are within it.
-    pub(crate) fn part(&self) -> Option<&Path> {
-        (!self.is_one).then_some(self.path.as_path())
+    /// The decisions of people that hold for the rows: those beside a run's records.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(crate) fn decisions(&self) -> Result<Option<Decisions>> {
+        if self.is_one { Decisions::beside(&self.path) } else { Ok(None) }
     }
 
-    /// Whether [`Row::offset`] is a place in the one file that is read.
-    pub(crate) fn has_offsets(&self) -> bool {
-        self.is_one && self.is_plain && self.file_type == FileType::Jsonl
+    /// The one file whose lines the rows are, at their offsets; none where they come of anything else.
+    pub(crate) fn lines(&self) -> Option<&Path> {
+        (self.is_one && self.is_plain && self.file_type == FileType::Jsonl).then_some(self.path.as_path())
+    }
+}
+
+/// Rows put aside as lines, to be read again in another order.
+pub(crate) struct Aside {
+    file: BufWriter<NamedTempFile>,
+    length: u64,
+}
+
+impl Aside {
+    /// Begins a file that goes when it is dropped.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub(crate) fn new() -> Result<Self> {
+        let file = NamedTempFile::new().map_err(|cause| Error::io("create", std::env::temp_dir(), cause))?;
+        Ok(Self { file: BufWriter::new(file), length: 0 })
     }
 
-    /// Where a row stands, for people: its line, and its file where there are several.
-    pub(crate) fn place(&self, row: &Row) -> String {
-        match self.part() {
-            Some(part) => format!("{} line {}", part.file_name().unwrap_or_default().to_string_lossy(), row.place),
-            None => format!("line {}", row.place),
-        }
+    /// Adds a row; where its line begins.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn put(&mut self, row: &Row) -> Result<u64> {
+        let (line, offset) = (row.content.line(), self.length);
+        let written = self.file.write_all(&line).and_then(|()| self.file.write_all(b"\n"));
+        written.map_err(|cause| Error::io("write", self.file.get_ref().path(), cause))?;
+        self.length += line.len() as u64 + 1;
+        Ok(offset)
+    }
+
+    /// The lines, and the file that holds them for as long as it is kept.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn lines(self) -> Result<(Lines, NamedTempFile)> {
+        let file =
+            self.file.into_inner().map_err(|cause| Error::io("write", std::env::temp_dir(), cause.into_error()))?;
+        Ok((Lines::open(file.path())?, file))
     }
 }
 
@@ -262,7 +323,10 @@ fn open(path: &Path, values: bool) -> Result<(FileType, bool, Box<dyn Source>)> 
         return Ok((FileType::Parquet, true, Box::new(parquet::Source::open(path, size)?)));
     }
     if head.starts_with(b"PK\x03\x04") || head.starts_with(b"BZh") || head.starts_with(b"\xfd7zXZ\0") {
-        return refuse("the file is packed in a way that is not read here", "unpack it first, or pack it with gzip or zstd");
+        return refuse(
+            "the file is packed in a way that is not read here",
+            "unpack it first, or pack it with gzip or zstd",
+        );
     }
     if head.starts_with(b"\xff\xfe") && !head.starts_with(b"\xff\xff") || head.starts_with(b"\xfe\xff") {
         return refuse("the file is UTF-16 text", "save it as UTF-8");

@@ -9,7 +9,7 @@ use crate::error::Error;
 
 /// Bytes that may come out of any packed file, and how many times its own size beyond them.
 const ALWAYS: u64 = 1 << 30;
-const TIMES: u64 = 1000;
+const TIMES: u64 = 200;
 
 /// How a file is packed, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,10 @@ pub(super) fn unpacked(mut file: impl Read + 'static, size: u64) -> std::io::Res
 /// The error for what could not be read: a disk's word, or that of an unpacker.
 pub(super) fn told(path: &Path, cause: std::io::Error) -> Error {
     use std::io::ErrorKind;
-    let is_content = matches!(cause.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof | ErrorKind::Other);
+    let is_content = matches!(
+        cause.kind(),
+        ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof | ErrorKind::Other
+    );
     // What the system says has a number; what an unpacker says has none.
     if is_content && cause.raw_os_error().is_none() {
         let what = format!("cannot be unpacked: {cause}").replace(['\n', '\r'], " ");

@@ -1,7 +1,7 @@
 //! Rows of Parquet files, in every compression that the format has.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -36,7 +36,7 @@ impl Source {
         if all > most_rows(size) {
             return Err(Error::input(path, format!("{all} rows in {size} bytes are not plausible"), "check the file"));
         }
-        let rows = guarded(|| RowIter::from_file_into(Box::new(reader)).project(None)).map_err(fail)?;
+        let rows = guarded(|| Ok(RowIter::from_file_into(Box::new(reader)))).map_err(fail)?;
         Ok(Self { rows: Some(rows), place: 0, all, size })
     }
 }
@@ -55,7 +55,7 @@ impl super::Source for Source {
                 Content::Bad(cause.to_string().replace(['\n', '\r'], " "))
             }
         };
-        Ok(Some(Row { place: self.place, offset: 0, content }))
+        Ok(Some(Row::new(self.place, content)))
     }
 
     fn bytes_read(&self) -> u64 {

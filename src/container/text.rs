@@ -47,22 +47,23 @@ pub(super) fn file_type(head: &[u8], extension: Option<&str>, values: bool) -> F
 pub(super) struct LineSource {
     path: PathBuf,
     lines: Lines<Counted>,
+    size: u64,
 }
 
 impl LineSource {
     pub(super) fn open(path: &Path, reader: Counted, size: u64) -> Self {
-        Self { path: path.to_owned(), lines: Lines::over(path, reader, size) }
+        Self { path: path.to_owned(), lines: Lines::over(path, reader, size), size }
     }
 }
 
 impl Source for LineSource {
     fn next(&mut self) -> Result<Option<Row>> {
         let line = self.lines.one().map_err(|cause| told(&self.path, cause))?;
-        Ok(line.map(|line| Row { place: line.number, offset: line.offset, content: Content::Line(line.bytes) }))
+        Ok(line.map(|line| Row { offset: line.offset, ..Row::new(line.number, Content::Line(line.bytes)) }))
     }
 
     fn bytes_read(&self) -> u64 {
-        self.lines.bytes_read().min(self.lines.size())
+        self.lines.bytes_read().min(self.size)
     }
 }
 
@@ -104,7 +105,7 @@ impl List {
 impl Source for List {
     fn next(&mut self) -> Result<Option<Row>> {
         self.place += 1;
-        Ok(self.rows.next().map(|row| Row { place: self.place, offset: 0, content: Content::Value(row) }))
+        Ok(self.rows.next().map(|row| Row::new(self.place, Content::Value(row))))
     }
 
     fn bytes_read(&self) -> u64 {
@@ -134,7 +135,9 @@ impl Table {
         let names: Result<Vec<String>, _> =
             header.iter().map(|name| std::str::from_utf8(name).map(|name| name.trim().to_owned())).collect();
         let names = names.map_err(|_| Error::input(path, "line 1 is not UTF-8 text", "save the file as UTF-8"))?;
-        if let Some(twice) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)).map(|(_, name)| name) {
+        if let Some(twice) =
+            names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)).map(|(_, name)| name)
+        {
             let what = format!("line 1 names the column `{twice}` twice");
             return Err(Error::input(path, what, "give each column a name of its own"));
         }
@@ -151,7 +154,7 @@ impl Source for Table {
         }
         let place = record.position().map_or(0, csv::Position::line) + self.behind;
         let content = fields(&self.names, &record).map_or_else(Content::Bad, Content::Value);
-        Ok(Some(Row { place, offset: 0, content }))
+        Ok(Some(Row::new(place, content)))
     }
 
     fn bytes_read(&self) -> u64 {

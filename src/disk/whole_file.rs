@@ -18,12 +18,13 @@ impl WholeFile {
     /// Begins a file that will replace what stands at `path`. It lies beside it until it is whole.
     ///
     /// # Errors
-    /// When `path` is a directory, or its folder cannot be written.
+    /// When `path` is a directory, a link or a pipe, or its folder cannot be written.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         if path.is_dir() {
             let cause = std::io::Error::from(std::io::ErrorKind::IsADirectory);
             return Err(Error::io("write", path, cause));
         }
+        super::check_plain(path)?;
         let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut builder = tempfile::Builder::new();
         // As any other new file, within the user's mask; the default is for secrets.
