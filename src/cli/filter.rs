@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::disk::check_free;
 use crate::filter::Filters;
 use crate::filter::decontaminate::Decontaminate;
 use crate::filter::distinct::ExactFields;
@@ -61,6 +62,9 @@ pub(crate) struct FilterArguments {
     /// A line that is not a JSON object is an error, not a reject.
     #[arg(long)]
     strict: bool,
+    /// Replace what stands at -o and --rejects, the input itself among it.
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     single: SingleRows,
     #[command(flatten)]
@@ -151,7 +155,7 @@ fn bounds(text: &str) -> Result<(usize, usize), String> {
 
 /// Filters the file.
 pub(super) fn run(arguments: &FilterArguments, console: &Console) -> Result<Answer> {
-    check_output(&arguments.output)?;
+    check_output(arguments)?;
     let input = Input::of(&arguments.input)?;
     let records = Sources::of(input.path())?.records;
     let filters = filters(arguments, &records)?;
@@ -163,6 +167,7 @@ pub(super) fn run(arguments: &FilterArguments, console: &Console) -> Result<Answ
         best_by: arguments.compared.best_by.clone(),
         lineage: arguments.compared.lineage.clone(),
         strict: arguments.strict,
+        force: arguments.force,
         embedder: None,
     };
     if task.rejects.as_ref() == Some(&task.output) {
@@ -186,8 +191,13 @@ pub(super) fn run(arguments: &FilterArguments, console: &Console) -> Result<Answ
     Ok(Answer::notes(told(&summary, seconds, arguments), &report))
 }
 
-/// What is written is JSON Lines; under another name it would be read as something else.
-fn check_output(output: &Path) -> Result<()> {
+/// What is written is JSON Lines; under another name it would be read as something else. And nothing is replaced
+/// that nobody named.
+fn check_output(arguments: &FilterArguments) -> Result<()> {
+    let output = &arguments.output;
+    if !arguments.force {
+        [Some(output), arguments.rejects.as_ref()].into_iter().flatten().try_for_each(|path| check_free(path))?;
+    }
     let ending = output.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
     if ["csv", "tsv", "parquet", "arrow", "gz", "zst"].contains(&ending.as_str()) {
         let what = format!("-o {}: rows are written as JSON Lines", output.display());

@@ -48,6 +48,8 @@ pub(crate) struct Task {
     pub lineage: Option<String>,
     /// A line that is not a JSON object ends the work, rather than being counted.
     pub strict: bool,
+    /// What stands where rows go may be replaced.
+    pub force: bool,
     /// The sentence embedder of the rule `semantic`.
     pub embedder: Option<Arc<Embedder>>,
 }
@@ -368,8 +370,8 @@ struct Sink {
 impl Sink {
     fn create(task: &Task) -> Result<Self> {
         Ok(Self {
-            output: WholeFile::create(&task.output)?,
-            rejects: task.rejects.as_deref().map(WholeFile::create).transpose()?,
+            output: WholeFile::create_new(&task.output, task.force)?,
+            rejects: task.rejects.as_deref().map(|path| WholeFile::create_new(path, task.force)).transpose()?,
             summary: Summary::default(),
             input: task.input.clone(),
             strict: task.strict,
