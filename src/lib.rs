@@ -16,6 +16,7 @@
 //! | [`catalog`] | manifests of models, and where their files come from: this machine, the hub, a Python package |
 //! | [`validator`] | JSON Schemas read, and as judges of finished values |
 //! | [`row`] | what a run writes: records, attempts, reasons, people's decisions, the names of the files |
+//! | [`container`] | files of rows in any container, packed or not, one or a directory of them, read row by row |
 //! | [`filter`] | rules that turn rows down, one a file; the same rules over any JSONL |
 //! | [`recipe`] | attributes and how they are dealt out, prompt templates, steps; the built-in recipes |
 //! | [`plan`] | what a run is to make, resolved |
@@ -52,6 +53,7 @@
 pub mod bench;
 pub mod catalog;
 pub mod cli;
+pub(crate) mod container;
 pub(crate) mod disk;
 pub(crate) mod error;
 pub mod export;

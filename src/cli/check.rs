@@ -1,8 +1,8 @@
 //! `instil check`: how a schema is enforced, keyword by keyword; which rows break it.
 
-use std::io::BufRead;
 use std::path::PathBuf;
 
+use crate::container::{Row, Rows};
 use crate::row::{META, is_reserved};
 use crate::validator::Validator;
 use crate::{Error, Result};
@@ -13,10 +13,9 @@ use serde_json::{Value, json};
 
 use super::console::{Answer, Console};
 use super::cost;
+use super::input::Input;
 use super::options::{Engine, LayoutOptions, Style, read_schema, validator};
 
-/// Most bytes of one row.
-const MOST_ROW_BYTES: usize = 64 << 20;
 /// Violations printed for a person.
 const VIOLATIONS_SHOWN: usize = 20;
 
@@ -39,7 +38,7 @@ unless the schema names them.";
 pub(crate) struct CheckArguments {
     /// A JSON Schema.
     schema: PathBuf,
-    /// Rows to validate, one JSON value a line.
+    /// Rows to validate: one JSON value a line, or rows in any other container; `-` for stdin.
     rows: Option<PathBuf>,
     /// Constraint engine.
     #[arg(long, value_enum, default_value = "instil")]
@@ -56,7 +55,7 @@ pub(crate) struct CheckArguments {
 
 /// A row that breaks the schema.
 struct Broken {
-    line: usize,
+    line: u64,
     pointer: String,
     what: String,
 }
@@ -69,19 +68,13 @@ pub(super) fn run(arguments: &CheckArguments, _: &Console) -> Result<Answer> {
     let backend: Backend = arguments.engine.into();
     let findings = enforcement(&schema, backend)?;
     let (mut valid, mut broken) = (0usize, Vec::new());
-    if let Some(path) = &arguments.rows {
-        let file = std::fs::File::open(path).map_err(|cause| Error::io("read", path, cause))?;
-        let mut reader = std::io::BufReader::new(file);
-        let mut line_number = 0;
-        let mut line = Vec::new();
-        while read_line(&mut reader, &mut line).map_err(|cause| Error::io("read", path, cause))? {
-            line_number += 1;
-            if line.iter().all(u8::is_ascii_whitespace) {
-                continue;
-            }
-            match check_row(&line, &schema, &validator) {
+    let input = arguments.rows.as_deref().map(Input::of).transpose()?;
+    if let Some(path) = input.as_ref().map(Input::path) {
+        let mut rows = Rows::open_values(path)?;
+        while let Some(row) = rows.next()? {
+            match check_row(&row, &schema, &validator) {
                 Ok(()) => valid += 1,
-                Err((pointer, what)) => broken.push(Broken { line: line_number, pointer, what }),
+                Err((pointer, what)) => broken.push(Broken { line: row.place, pointer, what: row.told(what) }),
             }
         }
     }
@@ -165,20 +158,8 @@ pub(super) fn run(arguments: &CheckArguments, _: &Console) -> Result<Answer> {
     Ok(Answer::data(lines.join("\n") + "\n", &report).ending(verdict))
 }
 
-/// Reads a line of at most [`MOST_ROW_BYTES`]; false at the end.
-fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<bool> {
-    use std::io::Read;
-    line.clear();
-    let read = reader.by_ref().take(MOST_ROW_BYTES as u64 + 1).read_until(b'\n', line)?;
-    if line.len() > MOST_ROW_BYTES {
-        return Err(std::io::Error::other(format!("a line is longer than {MOST_ROW_BYTES} bytes")));
-    }
-    Ok(read > 0)
-}
-
-fn check_row(line: &[u8], schema: &Value, validator: &Validator) -> Result<(), (String, String)> {
-    let value: Value = serde_json::from_slice(line).map_err(|cause| (String::new(), format!("not JSON: {cause}")))?;
-    let value = without_bookkeeping(value, schema);
+fn check_row(row: &Row, schema: &Value, validator: &Validator) -> Result<(), (String, String)> {
+    let value = without_bookkeeping(row.content.value().map_err(|what| (String::new(), what))?, schema);
     match validator.violations(&value).into_iter().next() {
         None => Ok(()),
         Some(violation) => Err((violation.pointer, violation.what)),

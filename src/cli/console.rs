@@ -188,6 +188,16 @@ impl Answer {
         Self { text: text.into(), json: Some(json.into()), ..Self::done() }
     }
 
+    /// With one more key in its JSON, where that is an object.
+    pub(crate) fn and_json(mut self, key: &str, value: Value) -> Self {
+        let object = self.json.as_deref().and_then(|json| serde_json::from_str::<Value>(json).ok());
+        if let Some(Value::Object(mut object)) = object {
+            object.insert(key.to_owned(), value);
+            self.json = Some(format!("{}\n", Value::Object(object)));
+        }
+        self
+    }
+
     /// With another line for stderr.
     pub(crate) fn and_note(mut self, line: impl Into<String>) -> Self {
         self.notes.push(line.into());

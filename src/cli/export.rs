@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use crate::export::form::Pair;
-use crate::export::read::{FileType, Options};
+use crate::export::read::Options;
 use crate::export::split::Split;
+use crate::export::write;
 use crate::export::{Form, Task, export};
 use crate::{Error, Result};
 use clap::Args;
@@ -12,6 +13,7 @@ use serde_json::json;
 
 use super::console::{Answer, Console};
 use super::flags::flag;
+use super::input::Input;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,14 +23,15 @@ Examples:
   instil export run --format messages --file parquet --keep meta.attributes.topic -o data
 
 The directory gets train.jsonl (and test.jsonl) and README.md, the data set's card; with Hugging Face
-`datasets`: load_dataset(\"data\"). The input may be a run directory or a file: JSON Lines, a JSON list,
-CSV or Parquet, with rows in any of these forms.";
+`datasets`: load_dataset(\"data\"). The input may be a run directory, a file or a directory of files: JSON
+Lines, a JSON list, a table separated by commas, semicolons or tabs (any of these packed with gzip or zstd),
+Parquet, Arrow as `datasets` saves it; with rows in any of these forms.";
 
 /// Write a data set in the form that a trainer reads.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ExportArguments {
-    /// A run directory, or a file of rows.
+    /// A run directory, rows in any container, or a directory of such files; `-` for stdin.
     path: PathBuf,
     /// The form of the rows; csv and parquet are plain rows in such a file.
     #[arg(long, value_enum)]
@@ -103,7 +106,7 @@ enum Container {
     Parquet,
 }
 
-impl From<Container> for FileType {
+impl From<Container> for write::Container {
     fn from(container: Container) -> Self {
         match container {
             Container::Jsonl => Self::Jsonl,
@@ -115,9 +118,13 @@ impl From<Container> for FileType {
 
 /// Exports the data set.
 pub(super) fn run(arguments: &ExportArguments, _: &Console) -> Result<Answer> {
-    let task = task(arguments)?;
+    let input = Input::of(&arguments.path)?;
+    let task = task(arguments, &input)?;
     let exported = export(&task)?;
     let (mut notes, mut report) = (exported.found.notes(), json!(exported));
+    if !exported.found.unused.is_empty() {
+        notes.push("--keep FIELD keeps a field beside those of the form".into());
+    }
     if let Some((line, why)) = &exported.first_left_out {
         let why = why.told(&flag);
         notes.push(format!("{} rows were left out; line {line}: {why}", exported.left_out));
@@ -129,7 +136,7 @@ pub(super) fn run(arguments: &ExportArguments, _: &Console) -> Result<Answer> {
     Ok(Answer::notes(notes, &report))
 }
 
-fn task(arguments: &ExportArguments) -> Result<Task> {
+fn task(arguments: &ExportArguments, input: &Input) -> Result<Task> {
     if let Some(share) = arguments.split
         && !(share > 0.0 && share < 1.0)
     {
@@ -149,10 +156,10 @@ fn task(arguments: &ExportArguments) -> Result<Task> {
     let named = arguments.output.file_name().map(|name| name.to_string_lossy().into_owned());
     let pair = Pair { prompt: arguments.prompt_field.clone(), response: arguments.response_field.clone() };
     Ok(Task {
-        input: arguments.path.clone(),
+        input: input.path().to_owned(),
         output: arguments.output.clone(),
         form,
-        file_type: arguments.file.unwrap_or(usual).into(),
+        container: arguments.file.unwrap_or(usual).into(),
         split: arguments.split.map(|share| Split { share, by: arguments.split_by.clone(), seed: arguments.seed }),
         keep: arguments.keep.clone(),
         options: Options { strict: arguments.strict, pair },

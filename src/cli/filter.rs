@@ -1,7 +1,8 @@
-//! `instil filter`: rules over the rows of any JSON Lines file.
+//! `instil filter`: rules over the rows of any file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::disk::check_free;
 use crate::filter::Filters;
 use crate::filter::decontaminate::Decontaminate;
 use crate::filter::distinct::ExactFields;
@@ -23,6 +24,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::console::{Answer, Console};
+use super::input::Input;
 use super::setup;
 
 /// Lines that could not be read which are shown to a person.
@@ -39,11 +41,11 @@ Examples:
 --config takes what stands under `filters:` in a recipe; flags add to it. A field can be a path
 (meta.topic), a conversation (messages), or the messages of one role in it (messages.assistant).";
 
-/// Turn rows of a JSON Lines file down by rules, and write the others.
+/// Turn rows down by rules, and write the others as JSON Lines.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct FilterArguments {
-    /// A run directory, or rows, one JSON object a line.
+    /// A run directory, or rows in any container; `-` for stdin.
     input: PathBuf,
     /// Where the rows that stay go.
     #[arg(short, long, value_name = "FILE")]
@@ -60,6 +62,9 @@ pub(crate) struct FilterArguments {
     /// A line that is not a JSON object is an error, not a reject.
     #[arg(long)]
     strict: bool,
+    /// Replace what stands at -o and --rejects, the input itself among it.
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     single: SingleRows,
     #[command(flatten)]
@@ -150,15 +155,19 @@ fn bounds(text: &str) -> Result<(usize, usize), String> {
 
 /// Filters the file.
 pub(super) fn run(arguments: &FilterArguments, console: &Console) -> Result<Answer> {
-    let filters = filters(arguments)?;
+    check_output(arguments)?;
+    let input = Input::of(&arguments.input)?;
+    let records = Sources::of(input.path())?.records;
+    let filters = filters(arguments, &records)?;
     let mut task = Task {
-        input: Sources::of(&arguments.input)?.records,
+        input: records,
         output: arguments.output.clone(),
         rejects: arguments.rejects.clone(),
         seeds: arguments.compared.seeds.clone(),
         best_by: arguments.compared.best_by.clone(),
         lineage: arguments.compared.lineage.clone(),
         strict: arguments.strict,
+        force: arguments.force,
         embedder: None,
     };
     if task.rejects.as_ref() == Some(&task.output) {
@@ -180,6 +189,21 @@ pub(super) fn run(arguments: &FilterArguments, console: &Console) -> Result<Answ
     let mut report = json!(summary);
     report["seconds"] = json!(seconds);
     Ok(Answer::notes(told(&summary, seconds, arguments), &report))
+}
+
+/// What is written is JSON Lines; under another name it would be read as something else. And nothing is replaced
+/// that nobody named.
+fn check_output(arguments: &FilterArguments) -> Result<()> {
+    let output = &arguments.output;
+    if !arguments.force {
+        [Some(output), arguments.rejects.as_ref()].into_iter().flatten().try_for_each(|path| check_free(path))?;
+    }
+    let ending = output.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
+    if ["csv", "tsv", "parquet", "arrow", "gz", "zst"].contains(&ending.as_str()) {
+        let what = format!("-o {}: rows are written as JSON Lines", output.display());
+        return Err(Error::usage(what, "name it .jsonl; `instil export` writes CSV and Parquet"));
+    }
+    Ok(())
 }
 
 fn told(summary: &Summary, seconds: f64, arguments: &FilterArguments) -> Vec<String> {
@@ -204,17 +228,17 @@ fn told(summary: &Summary, seconds: f64, arguments: &FilterArguments) -> Vec<Str
 /// The fields that flags look at: those named, or the text fields of the first row. Read when a flag first asks.
 struct Fields<'a> {
     arguments: &'a FilterArguments,
+    records: &'a Path,
     read: Option<Vec<String>>,
 }
 
 impl Fields<'_> {
     fn get(&mut self) -> Result<Vec<String>> {
         if self.read.is_none() {
-            let records = Sources::of(&self.arguments.input)?.records;
             self.read = Some(match self.arguments.field.as_slice() {
-                [] => text_fields(&records)?,
+                [] => text_fields(self.records)?,
                 named => {
-                    check_fields(&records, named)?;
+                    check_fields(self.records, named)?;
                     named.to_vec()
                 }
             });
@@ -229,10 +253,10 @@ impl Fields<'_> {
 }
 
 /// The rules that the flags and the file name.
-fn filters(arguments: &FilterArguments) -> Result<Filters> {
+fn filters(arguments: &FilterArguments, records: &Path) -> Result<Filters> {
     let mut filters = arguments.config.as_deref().map_or_else(|| Ok(Filters::default()), Filters::read)?;
     let (single, compared) = (&arguments.single, &arguments.compared);
-    let mut fields = Fields { arguments, read: None };
+    let mut fields = Fields { arguments, records, read: None };
     if single.empty {
         filters.empty = fields.each(|field| Empty { field })?;
     }

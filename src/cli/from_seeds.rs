@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use crate::export::form::Pair;
+use crate::export::read::Found;
 use crate::plan::SeedsUsed;
 use crate::recipe::Attribute;
 use crate::run::file::Source;
 use crate::run::seeds::Seeds;
 use crate::{Error, Result};
 use clap::Args;
+use serde_json::json;
 
 use super::console::{Answer, Console};
 use super::making::{MakingOptions, make};
@@ -76,20 +78,21 @@ impl FromSeeds {
             let what = format!("the recipe {} makes its rows from nothing", wanted.recipe.name);
             return Err(Error::usage(what, "use `instil generate`, or add a `seeds:` key to the recipe"));
         };
-        let (found, used) = self.read(data, console)?;
+        let (count, used, found) = self.read(data, console)?;
         let tries = source.file.rows.is_none();
-        let rows = if tries { found * u32::from(from.rounds) } else { wanted.rows };
-        make(Wanted { rows, tries, seeds: Some(used), ..wanted }, output, &self.making, console)
+        let rows = if tries { count * u32::from(from.rounds) } else { wanted.rows };
+        let (path, answer) = make(Wanted { rows, tries, seeds: Some(used), ..wanted }, output, &self.making, console)?;
+        Ok((path, answer.and_json("read", json!(found))))
     }
 
-    /// Reads the data set: how many rows can be used, and what a plan notes of it.
-    fn read(&self, data: &Path, console: &Console) -> Result<(u32, SeedsUsed)> {
+    /// Reads the data set: how many rows can be used, what a plan notes of it, and what was found.
+    fn read(&self, data: &Path, console: &Console) -> Result<(u32, SeedsUsed, Found)> {
         let pair = Pair { prompt: self.prompt_field.clone(), response: self.response_field.clone() };
         let (seeds, used, found) = Seeds::read(data, &pair, self.strict)?;
         let forms: Vec<&str> = found.forms.keys().map(|form| form.name()).collect();
         console.note(&format!("{} rows ({}) from {}", seeds.len(), forms.join(", "), data.display()));
         found.notes().iter().for_each(|note| console.note(&format!("{}: {note}", data.display())));
-        Ok((seeds.len(), used))
+        Ok((seeds.len(), used, found))
     }
 }
 

@@ -20,6 +20,7 @@ mod flags;
 mod from_seeds;
 mod generate;
 mod init;
+mod input;
 mod judge;
 mod label;
 mod logits;

@@ -10,6 +10,7 @@ use crate::measure::{Sources, measure};
 use clap::Args;
 
 use super::console::{Answer, Console};
+use super::input::Input;
 use super::setup;
 
 const EXAMPLES: &str = "\
@@ -24,7 +25,7 @@ most 1,000 texts, the Vendi score on at most 500; the samples are drawn with --s
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ReportArguments {
-    /// A run directory, or a file with one JSON object a line.
+    /// A run directory, or rows in any container; `-` for stdin.
     path: PathBuf,
     /// A field of text to measure; repeat for more [default: every text field].
     #[arg(long, value_name = "NAME")]
@@ -40,7 +41,8 @@ pub(crate) struct ReportArguments {
 
 /// Measures and shows.
 pub(super) fn run(arguments: &ReportArguments, console: &Console) -> Result<Answer> {
-    let sources = Sources::of(&arguments.path)?;
+    let input = Input::of(&arguments.path)?;
+    let sources = Sources::of(input.path())?;
     let rule = arguments.embedder.as_ref().map(|model| Semantic { model: model.clone(), ..Semantic::new(Vec::new()) });
     let embedder = setup::embedder(rule.as_ref(), console)?.map(|(embedder, _)| embedder);
     let bar = console.bar(0, "{wide_bar} {percent} %  ETA {eta}");

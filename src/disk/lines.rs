@@ -24,9 +24,9 @@ pub(crate) struct Line {
 
 /// The lines of a file that hold something.
 #[derive(Debug)]
-pub(crate) struct Lines {
+pub(crate) struct Lines<R = File> {
     path: PathBuf,
-    reader: BufReader<File>,
+    reader: BufReader<R>,
     size: u64,
     /// Bytes read so far.
     read: u64,
@@ -47,13 +47,31 @@ impl Lines {
             let cause = std::io::Error::from(std::io::ErrorKind::IsADirectory);
             return Err(Error::io("read", path, cause));
         }
-        let reader = BufReader::with_capacity(1 << 18, file);
-        Ok(Self { path: path.to_owned(), reader, size: data.len(), read: 0, begin: 0, number: 0 })
+        Ok(Self::over(path, file, data.len()))
     }
 
     /// Bytes of the file.
     pub(crate) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// The line that begins at `offset`; what is read next comes after it.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn at(&mut self, offset: u64) -> Result<Vec<u8>> {
+        let mut line = Vec::new();
+        let seek = self.reader.seek(SeekFrom::Start(offset));
+        seek.and_then(|_| self.read_line(&mut line)).map_err(|cause| Error::io("read", &self.path, cause))?;
+        Ok(line)
+    }
+}
+
+impl<R: Read> Lines<R> {
+    /// The lines of what `reader` gives; `path` names it in errors.
+    pub(crate) fn over(path: &Path, reader: R, size: u64) -> Self {
+        let reader = BufReader::with_capacity(1 << 18, reader);
+        Self { path: path.to_owned(), reader, size, read: 0, begin: 0, number: 0 }
     }
 
     /// Bytes read so far.
@@ -66,8 +84,22 @@ impl Lines {
     /// # Errors
     /// When the disk refuses.
     pub(crate) fn next(&mut self, line: &mut Vec<u8>) -> Result<Option<u64>> {
+        self.next_line(line).map_err(|cause| Error::io("read", &self.path, cause))
+    }
+
+    /// The next line that is not blank, of its own; for readers whose errors are not the disk's alone.
+    ///
+    /// # Errors
+    /// When the reader refuses.
+    pub(crate) fn one(&mut self) -> std::io::Result<Option<Line>> {
+        let mut bytes = Vec::new();
+        let number = self.next_line(&mut bytes)?;
+        Ok(number.map(|number| Line { bytes, number, offset: self.begin }))
+    }
+
+    fn next_line(&mut self, line: &mut Vec<u8>) -> std::io::Result<Option<u64>> {
         loop {
-            let read = self.read_line(line).map_err(|cause| Error::io("read", &self.path, cause))?;
+            let read = self.read_line(line)?;
             if read == 0 {
                 return Ok(None);
             }
@@ -104,32 +136,6 @@ impl Lines {
         }
         Ok(read)
     }
-
-    /// The next lines, until there are `most_lines` or they hold `most_bytes`; nothing at the end of the file.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub(crate) fn batch(&mut self, most_lines: usize, most_bytes: usize) -> Result<Option<Vec<Line>>> {
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        while batch.len() < most_lines && bytes < most_bytes {
-            let mut line = Vec::new();
-            let Some(number) = self.next(&mut line)? else { break };
-            bytes += line.len();
-            batch.push(Line { bytes: line, number, offset: self.begin });
-        }
-        Ok(if batch.is_empty() { None } else { Some(batch) })
-    }
-
-    /// The line that begins at `offset`; what is read next comes after it.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub(crate) fn at(&mut self, offset: u64) -> Result<Vec<u8>> {
-        let mut line = Vec::new();
-        let seek = self.reader.seek(SeekFrom::Start(offset));
-        seek.and_then(|_| self.read_line(&mut line)).map_err(|cause| Error::io("read", &self.path, cause))?;
-        Ok(line)
-    }
 }
 
 #[cfg(test)]
@@ -147,12 +153,11 @@ mod tests {
     #[test]
     fn blank_lines_and_marks_are_left_out_and_places_are_kept() {
         let (_folder, mut lines) = open(b"\xef\xbb\xbfone\r\n\n  \ntwo\n\xffthree");
-        let batch = lines.batch(2, 1 << 20).expect("read").expect("lines");
-        let seen: Vec<(&[u8], u64, u64)> = batch.iter().map(|l| (l.bytes.as_slice(), l.number, l.offset)).collect();
-        assert_eq!(seen, [(&b"one"[..], 1, 3), (b"two", 4, 12)]);
-        let rest = lines.batch(9, 1).expect("read").expect("a line");
-        assert_eq!((rest[0].bytes.as_slice(), rest[0].number), (&b"\xffthree"[..], 5));
-        assert!(lines.batch(9, 1).expect("read").is_none());
+        for expected in [(&b"one"[..], 1, 3), (b"two", 4, 12), (b"\xffthree", 5, 16)] {
+            let line = lines.one().expect("read").expect("a line");
+            assert_eq!((line.bytes.as_slice(), line.number, line.offset), expected);
+        }
+        assert!(lines.one().expect("read").is_none());
         assert_eq!(lines.at(12).expect("read"), b"two");
         assert_eq!(lines.size(), lines.bytes_read());
     }
@@ -160,8 +165,9 @@ mod tests {
     #[test]
     fn a_line_too_long_is_cut_and_the_next_one_is_whole() {
         let (_folder, mut lines) = open(&[vec![b'x'; MOST_LINE_BYTES + 10], b"\nnext".to_vec()].concat());
-        let batch = lines.batch(9, usize::MAX).expect("read").expect("lines");
-        assert!(batch[0].bytes.len() > MOST_LINE_BYTES && batch[0].bytes.len() <= MOST_LINE_BYTES + 2);
-        assert_eq!((batch[1].bytes.as_slice(), batch[1].number), (&b"next"[..], 2));
+        let long = lines.one().expect("read").expect("a line");
+        assert!(long.bytes.len() > MOST_LINE_BYTES && long.bytes.len() <= MOST_LINE_BYTES + 2);
+        let next = lines.one().expect("read").expect("a line");
+        assert_eq!((next.bytes.as_slice(), next.number), (&b"next"[..], 2));
     }
 }

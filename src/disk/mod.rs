@@ -8,6 +8,6 @@ mod whole_file;
 pub(crate) mod yaml;
 
 pub(crate) use appended::{AppendedLines, check_plain};
-pub(crate) use lines::{Line, Lines, MOST_LINE_BYTES};
+pub(crate) use lines::{Lines, MOST_LINE_BYTES};
 pub(crate) use text::read_text;
-pub(crate) use whole_file::{WholeFile, write_whole};
+pub(crate) use whole_file::{WholeFile, check_free, write_whole};

@@ -5,12 +5,29 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result, setting};
+
+/// Refuses a path at which something stands already; who insists is asked with the setting `force`.
+///
+/// # Errors
+/// When something stands there.
+pub(crate) fn check_free(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Err(Error::io("write", path, std::io::Error::from(std::io::ErrorKind::IsADirectory)));
+    }
+    if std::fs::symlink_metadata(path).is_ok() {
+        let remedy = Remedy::from("choose another name, or add ").name(setting::FORCE).and(" to replace it");
+        return Err(Error::input(path, "there is a file of this name already", remedy));
+    }
+    Ok(())
+}
 
 /// A file under way. Dropped before [`WholeFile::finish`], it leaves nothing behind.
 #[derive(Debug)]
 pub(crate) struct WholeFile {
     path: PathBuf,
+    /// It may replace what stands at its path.
+    replaces: bool,
     writer: BufWriter<NamedTempFile>,
 }
 
@@ -18,19 +35,31 @@ impl WholeFile {
     /// Begins a file that will replace what stands at `path`. It lies beside it until it is whole.
     ///
     /// # Errors
-    /// When `path` is a directory, or its folder cannot be written.
+    /// When `path` is a directory, a link or a pipe, or its folder cannot be written.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         if path.is_dir() {
             let cause = std::io::Error::from(std::io::ErrorKind::IsADirectory);
             return Err(Error::io("write", path, cause));
         }
+        super::check_plain(path)?;
         let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut builder = tempfile::Builder::new();
         // As any other new file, within the user's mask; the default is for secrets.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let file = builder.tempfile_in(folder).map_err(|cause| Error::io("write", path, cause))?;
-        Ok(Self { path: path.to_owned(), writer: BufWriter::with_capacity(1 << 18, file) })
+        Ok(Self { path: path.to_owned(), replaces: true, writer: BufWriter::with_capacity(1 << 18, file) })
+    }
+
+    /// Begins a file where none stands, unless `force` says that it may be replaced.
+    ///
+    /// # Errors
+    /// As [`WholeFile::create`] and [`check_free`].
+    pub(crate) fn create_new(path: &Path, force: bool) -> Result<Self> {
+        if !force {
+            check_free(path)?;
+        }
+        Ok(Self { replaces: force, ..Self::create(path)? })
     }
 
     /// Appends bytes.
@@ -49,8 +78,8 @@ impl WholeFile {
         let fail = |cause| Error::io("write", &self.path, cause);
         let file = self.writer.into_inner().map_err(|cause| fail(cause.into_error()))?;
         file.as_file().sync_all().map_err(fail)?;
-        file.persist(&self.path).map_err(|cause| fail(cause.error))?;
-        Ok(())
+        let put = if self.replaces { file.persist(&self.path) } else { file.persist_noclobber(&self.path) };
+        put.map(|_| ()).map_err(|cause| fail(cause.error))
     }
 }
 
@@ -91,6 +120,13 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 1);
         write_whole(&path, b"three").expect("written");
         assert_eq!(std::fs::read(&path).expect("read"), b"three");
+        assert!(WholeFile::create_new(&path, false).is_err());
+        let other = folder.path().join("b.jsonl");
+        let late = WholeFile::create_new(&other, false).expect("created");
+        std::fs::write(&other, "somebody else's").expect("written");
+        assert!(late.finish().is_err());
+        assert_eq!(std::fs::read(&other).expect("read"), b"somebody else's");
+        WholeFile::create_new(&other, true).expect("created").finish().expect("replaced");
         assert!(WholeFile::create(folder.path()).is_err());
         assert!(WholeFile::create(&folder.path().join("none/a")).is_err());
     }

@@ -34,6 +34,9 @@ pub(crate) const SPLIT_BY: Setting = Setting::new("split_by");
 /// Taking decisions that were filled in.
 pub(crate) const APPLY: Setting = Setting::new("apply");
 
+/// Replacing what somebody else wrote.
+pub(crate) const FORCE: Setting = Setting::new("force");
+
 /// All of them: the test of flags goes through them.
 #[cfg(test)]
 pub(crate) const ALL: &[Setting] = &[
@@ -55,4 +58,5 @@ pub(crate) const ALL: &[Setting] = &[
     SPLIT,
     SPLIT_BY,
     APPLY,
+    FORCE,
 ];

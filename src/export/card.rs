@@ -17,7 +17,7 @@ const LOW_ENTROPY: f64 = 0.9;
 const HIGH_SELF_BLEU: f64 = 0.7;
 
 /// The card.
-pub(crate) fn card(task: &Task, exported: &Exported, report: Option<&Report>, plan: Option<&Plan>) -> String {
+pub(crate) fn card(task: &Task, exported: &Exported, report: &Report, plan: Option<&Plan>) -> String {
     let mut text = String::new();
     // Writing to a text cannot fail.
     let _ = write_card(task, exported, report, plan, &mut text);
@@ -27,7 +27,7 @@ pub(crate) fn card(task: &Task, exported: &Exported, report: Option<&Report>, pl
 fn write_card(
     task: &Task,
     exported: &Exported,
-    report: Option<&Report>,
+    report: &Report,
     plan: Option<&Plan>,
     out: &mut String,
 ) -> std::fmt::Result {
@@ -52,16 +52,11 @@ fn write_card(
             env!("CARGO_PKG_VERSION")
         )?,
     }
-    if let Some(report) = report {
-        write_counts(report, out)?;
-        write_balance(report, out)?;
-        write_texts(report, out)?;
-        writeln!(out, "\n## Known gaps\n")?;
-        for gap in gaps(report) {
-            writeln!(out, "- {gap}")?;
-        }
-    }
-    Ok(())
+    write_counts(report, out)?;
+    write_balance(report, out)?;
+    write_texts(report, out)?;
+    writeln!(out, "\n## Known gaps\n")?;
+    gaps(report).iter().try_for_each(|gap| writeln!(out, "- {gap}"))
 }
 
 fn write_front_matter(task: &Task, exported: &Exported, out: &mut String) -> std::fmt::Result {

@@ -9,13 +9,13 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::Example;
 use super::card::card;
-use super::form::{Form, row};
-use super::parquet::Columns;
-use super::read::{FileType, Found, Options, read};
+use super::form::{Form, lost, row};
+use super::read::{Found, Options, read};
 use super::split::Split;
-use super::write::Writer;
+use super::table::Columns;
+use super::write::{Container, Writer};
+use super::{Example, Role};
 use crate::disk::write_whole;
 use crate::error::{Error, Remedy, Result, setting};
 use crate::filter::text::{hash, text};
@@ -31,7 +31,7 @@ pub struct Task {
     /// Form of the rows.
     pub form: Form,
     /// Container.
-    pub file_type: FileType,
+    pub container: Container,
     /// How to part the rows.
     pub split: Option<Split>,
     /// Fields that are kept beside those of the form.
@@ -72,10 +72,12 @@ pub fn export(task: &Task) -> Result<Exported> {
     let sources = Sources::of(&task.input)?;
     let (mut columns, mut exported) = (Columns::default(), Exported::default());
     let mut groups = [BTreeSet::new(), BTreeSet::new()];
+    let mut unused = Found::default();
     exported.found = read(&sources.records, &task.options, &mut |example| {
         match shaped(&example, task) {
             Ok(row) => {
                 columns.meet(&row);
+                unused.add_unused(lost(&example, task.form).into_iter().filter(|name| !task.keep.contains(name)));
                 let (test, group) = side(&example, task);
                 groups[usize::from(test)].insert(hash(group.as_bytes()));
                 *(if test { &mut exported.test } else { &mut exported.train }) += 1;
@@ -87,26 +89,25 @@ pub fn export(task: &Task) -> Result<Exported> {
         }
         Ok(())
     })?;
+    exported.found.unused = unused.unused;
     check(task, &exported, &groups)?;
     std::fs::create_dir_all(&task.output).map_err(|cause| Error::io("create", &task.output, cause))?;
-    let extension = match task.file_type {
-        FileType::Jsonl | FileType::Json => "jsonl",
-        FileType::Csv => "csv",
-        FileType::Parquet => "parquet",
+    let extension = match task.container {
+        Container::Jsonl => "jsonl",
+        Container::Csv => "csv",
+        Container::Parquet => "parquet",
     };
     let sides: &[&str] = if task.split.is_some() { &["train", "test"] } else { &["train"] };
     exported.files = sides.iter().map(|side| format!("{side}.{extension}")).collect();
-    let writer = |file: &String| Writer::create(&task.output.join(file), task.file_type, &columns);
+    let writer = |file: &String| Writer::create(&task.output.join(file), task.container, &columns);
     let mut writers: Vec<Writer> = exported.files.iter().map(writer).collect::<Result<_>>()?;
     read(&sources.records, &task.options, &mut |example| match shaped(&example, task) {
         Ok(row) => writers[usize::from(side(&example, task).0)].add(row),
         Err(_) => Ok(()),
     })?;
-    // A report needs JSON Lines; other files are described by their counts alone.
-    let is_lines = exported.found.file_type == FileType::Jsonl;
-    let report = if is_lines { Some(measure(&sources, &[], 0, None, &mut |_, _| {})?) } else { None };
+    let report = measure(&sources, &[], 0, None, &mut |_, _| {})?;
     let plan = sources.plan()?;
-    let card = card(task, &exported, report.as_ref(), plan.as_ref());
+    let card = card(task, &exported, &report, plan.as_ref());
     writers.into_iter().try_for_each(Writer::finish)?;
     write_whole(&task.output.join("README.md"), card.as_bytes())?;
     Ok(exported)
@@ -157,7 +158,8 @@ fn side(example: &Example, task: &Task) -> (bool, String) {
             }
             text => text.into_owned(),
         },
-        None => example.turns.first().map_or_else(
+        // Rows that share a system message alone are not of one group.
+        None => example.turns.iter().find(|turn| turn.role == Role::User).or(example.turns.first()).map_or_else(
             || Value::Object(example.fields.clone()).to_string(),
             |turn| crate::filter::words(&turn.text).join(" "),
         ),
@@ -174,12 +176,12 @@ mod tests {
     use crate::recipe::Attribute;
     use crate::row::RunFiles;
 
-    fn task(folder: &std::path::Path, form: Form, file_type: FileType) -> Task {
+    fn task(folder: &std::path::Path, form: Form, file_type: Container) -> Task {
         Task {
             input: folder.to_owned(),
             output: folder.join("out"),
             form,
-            file_type,
+            container: file_type,
             split: None,
             keep: Vec::new(),
             options: Options::default(),
@@ -216,7 +218,7 @@ mod tests {
         let task = Task {
             split: Some(split),
             keep: vec!["meta.attributes.topic".into()],
-            ..task(folder.path(), Form::Alpaca, FileType::Jsonl)
+            ..task(folder.path(), Form::Alpaca, Container::Jsonl)
         };
         let exported = export(&task).expect("exported");
         assert_eq!(
@@ -255,7 +257,7 @@ mod tests {
         let folder = run_directory(30);
         let by_topic = |seed| Task {
             split: Some(Split { share: 0.3, by: Some("meta.attributes.topic".into()), seed }),
-            ..task(folder.path(), Form::Plain, FileType::Jsonl)
+            ..task(folder.path(), Form::Plain, Container::Jsonl)
         };
         let mut refused = 0;
         for seed in 0..12 {
@@ -277,10 +279,10 @@ mod tests {
     fn every_container_is_read_back() {
         let folder = run_directory(10);
         for (form, file_type, name) in [
-            (Form::Messages, FileType::Parquet, "train.parquet"),
-            (Form::Sharegpt, FileType::Jsonl, "train.jsonl"),
-            (Form::Messages, FileType::Csv, "train.csv"),
-            (Form::PromptCompletion, FileType::Parquet, "train.parquet"),
+            (Form::Messages, Container::Parquet, "train.parquet"),
+            (Form::Sharegpt, Container::Jsonl, "train.jsonl"),
+            (Form::Messages, Container::Csv, "train.csv"),
+            (Form::PromptCompletion, Container::Parquet, "train.parquet"),
         ] {
             export(&task(folder.path(), form, file_type)).expect("exported");
             let mut answers = Vec::new();
@@ -304,9 +306,11 @@ mod tests {
         };
         std::fs::write(&input, (0..5).map(line).collect::<String>()).expect("written");
         for form in [Form::Preference, Form::PreferenceMessages] {
-            for (file_type, name) in
-                [(FileType::Jsonl, "train.jsonl"), (FileType::Csv, "train.csv"), (FileType::Parquet, "train.parquet")]
-            {
+            for (file_type, name) in [
+                (Container::Jsonl, "train.jsonl"),
+                (Container::Csv, "train.csv"),
+                (Container::Parquet, "train.parquet"),
+            ] {
                 let task = Task { input: input.clone(), ..task(folder.path(), form, file_type) };
                 assert_eq!(
                     export(&task).expect("exported").found.forms.keys().collect::<Vec<_>>(),
@@ -335,7 +339,7 @@ mod tests {
         let task = Task {
             input: path.clone(),
             output: folder.path().join("out"),
-            ..task(folder.path(), Form::Alpaca, FileType::Jsonl)
+            ..task(folder.path(), Form::Alpaca, Container::Jsonl)
         };
         let exported = export(&task).expect("exported");
         assert_eq!((exported.train, exported.left_out, exported.first_left_out.map(|(line, _)| line)), (1, 1, Some(1)));

@@ -3,10 +3,11 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::message::{conversations, messages, says_something, turns};
 use super::preference::Preference;
 use super::{Example, Role, Turn};
 use crate::error::{Remedy, setting};
-use crate::row::META;
+use crate::row::{META, is_reserved};
 
 /// A form of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -64,42 +65,93 @@ pub struct Pair {
     pub response: Option<String>,
 }
 
+/// Fields beside a question that belong to it: an input, or the passage that it is about.
+const BESIDE: [&str; 2] = ["input", "context"];
+/// Fields whose text may have such a passage beside it.
+const ASKED: [&str; 3] = ["instruction", "question", "query"];
+
+/// What a row says, and in which form.
+#[derive(Debug)]
+pub(crate) struct Said {
+    /// The form.
+    pub form: Form,
+    /// What is said; empty where no field is known to be a prompt or an answer.
+    pub turns: Vec<Turn>,
+    /// The fields that say it.
+    pub by: Vec<String>,
+}
+
 /// The form of a row and what is said in it.
 ///
 /// # Errors
 /// What is wrong with a row that has the fields of a form, but not their content.
-pub(crate) fn detect(fields: &Map<String, Value>, pair: &Pair) -> Result<(Form, Vec<Turn>), String> {
+pub(crate) fn detect(fields: &Map<String, Value>, pair: &Pair) -> Result<Said, String> {
+    let said =
+        |form, turns, by: &[&str]| Ok(Said { form, turns, by: by.iter().map(|name| (*name).to_owned()).collect() });
     if let (Some(prompt), Some(response)) = (&pair.prompt, &pair.response) {
-        return Ok((Form::Plain, vec![turn(fields, prompt, Role::User)?, turn(fields, response, Role::Assistant)?]));
+        let turns = vec![turn(fields, prompt, Role::User)?, turn(fields, response, Role::Assistant)?];
+        return said(Form::Plain, turns, &[prompt, response]);
     }
     if let Some(found) = Preference::of(fields) {
-        let Preference { is_list, prompt, chosen, .. } = found?;
+        let Preference { is_list, prompt, chosen, by, .. } = found?;
         let form = if is_list { Form::PreferenceMessages } else { Form::Preference };
-        return Ok((form, [prompt, chosen].concat()));
+        return Ok(Said { form, turns: [prompt, chosen].concat(), by });
     }
     for (name, form) in
         [("messages", Form::Messages), ("conversations", Form::Sharegpt), ("conversation", Form::Sharegpt)]
     {
         if let Some(value) = fields.get(name) {
-            return Ok((form, turns(value, name)?));
+            let mut said = turns(value, name)?;
+            let mut by = vec![name.to_owned()];
+            // A system message may stand beside the conversation.
+            if let Some(system) = fields.get("system").and_then(Value::as_str).filter(|text| !text.is_empty())
+                && said.first().is_some_and(|first| first.role != Role::System)
+            {
+                said.insert(0, Turn::new(Role::System, system.to_owned()));
+                by.push("system".into());
+            }
+            return Ok(Said { form, turns: said, by });
         }
     }
     if fields.contains_key("prompt") && fields.contains_key("completion") {
-        return Ok((Form::PromptCompletion, prompt_completion(fields)?));
+        return said(Form::PromptCompletion, prompt_completion(fields)?, &["prompt", "completion"]);
     }
     if fields.contains_key("instruction") && fields.contains_key("output") {
-        return Ok((Form::Alpaca, alpaca(fields)?));
+        let by = ["instruction", "input", "context", "output", "system", "history"];
+        return said(Form::Alpaca, alpaca(fields)?, &by);
     }
     for (prompt, answer) in PLAIN_PAIRS {
         if fields.contains_key(prompt) && fields.contains_key(answer) {
-            return Ok((Form::Plain, vec![turn(fields, prompt, Role::User)?, turn(fields, answer, Role::Assistant)?]));
+            let turns = vec![asked(fields, prompt)?, turn(fields, answer, Role::Assistant)?];
+            let beside: &[&str] = if ASKED.contains(&prompt) { &BESIDE } else { &[] };
+            return said(Form::Plain, turns, &[&[prompt, answer], beside].concat());
         }
     }
-    Ok((Form::Plain, Vec::new()))
+    said(Form::Plain, Vec::new(), &[])
 }
 
 pub(super) fn turn(fields: &Map<String, Value>, name: &str, role: Role) -> Result<Turn, String> {
-    Ok(Turn { role, text: words_of(fields, name)?.to_owned() })
+    Ok(Turn::new(role, words_of(fields, name)?.to_owned()))
+}
+
+/// What is asked under `name`, with the input or the passage beside it.
+pub(super) fn asked(fields: &Map<String, Value>, name: &str) -> Result<Turn, String> {
+    let mut text = words_of(fields, name)?.to_owned();
+    for beside in BESIDE.into_iter().filter(|_| ASKED.contains(&name)) {
+        let passage = optional(fields, beside)?;
+        if !passage.is_empty() {
+            text = format!("{text}\n\n{passage}");
+        }
+    }
+    Ok(Turn::new(Role::User, text))
+}
+
+/// A text that may be missing.
+fn optional<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, String> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(""),
+        Some(_) => words_of(fields, name),
+    }
 }
 
 pub(super) fn words_of<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, String> {
@@ -121,26 +173,6 @@ pub(super) fn kind(value: &Value) -> &'static str {
     }
 }
 
-pub(super) fn turns(value: &Value, name: &str) -> Result<Vec<Turn>, String> {
-    let list = value.as_array().ok_or_else(|| format!("`{name}` is {}, not a list", kind(value)))?;
-    if list.is_empty() {
-        return Err(format!("`{name}` is empty"));
-    }
-    list.iter()
-        .enumerate()
-        .map(|(at, message)| message_turn(message).map_err(|what| format!("{name}[{at}] {what}")))
-        .collect()
-}
-
-fn message_turn(message: &Value) -> Result<Turn, String> {
-    let either = |a: &str, b: &str| message.get(a).or_else(|| message.get(b));
-    let role = either("role", "from").and_then(Value::as_str).ok_or("has no `role` or `from`")?;
-    let role = Role::named(role).ok_or_else(|| format!("has the unknown role `{role}`"))?;
-    let text = either("content", "value").ok_or("has no `content` or `value`")?;
-    let text = text.as_str().ok_or_else(|| format!("has {} for a text", kind(text)))?;
-    Ok(Turn { role, text: text.to_owned() })
-}
-
 fn prompt_completion(fields: &Map<String, Value>) -> Result<Vec<Turn>, String> {
     if fields.get("prompt").is_some_and(Value::is_array) {
         let mut said = turns(&fields["prompt"], "prompt")?;
@@ -151,21 +183,56 @@ fn prompt_completion(fields: &Map<String, Value>) -> Result<Vec<Turn>, String> {
 }
 
 fn alpaca(fields: &Map<String, Value>) -> Result<Vec<Turn>, String> {
-    let optional = |name: &str| match fields.get(name) {
-        None | Some(Value::Null) => Ok(""),
-        Some(_) => words_of(fields, name),
-    };
-    let (system, input) = (optional("system")?, optional("input")?);
     let mut said = Vec::new();
+    let system = optional(fields, "system")?;
     if !system.is_empty() {
-        said.push(Turn { role: Role::System, text: system.to_owned() });
+        said.push(Turn::new(Role::System, system.to_owned()));
     }
-    let instruction = words_of(fields, "instruction")?;
-    let text = if input.is_empty() { instruction.to_owned() } else { format!("{instruction}\n\n{input}") };
-    said.push(Turn { role: Role::User, text });
+    // Earlier exchanges, as LLaMA-Factory has them: pairs of texts.
+    match fields.get("history") {
+        None | Some(Value::Null) => {}
+        Some(Value::Array(pairs)) => {
+            for (at, pair) in pairs.iter().enumerate() {
+                let text = |place: usize| pair.get(place).and_then(Value::as_str).map(str::to_owned);
+                let (Some(asked), Some(answered)) = (text(0), text(1)) else {
+                    return Err(format!("history[{at}] is not a pair of texts"));
+                };
+                said.extend([Turn::new(Role::User, asked), Turn::new(Role::Assistant, answered)]);
+            }
+        }
+        Some(other) => return Err(format!("`history` is {}, not a list", kind(other))),
+    }
+    said.push(asked(fields, "instruction")?);
     said.push(turn(fields, "output", Role::Assistant)?);
     Ok(said)
 }
+
+/// What of an example a row of `form` cannot say, by field; fields of the program's own are not meant.
+pub(crate) fn lost(example: &Example, form: Form) -> Vec<String> {
+    if form == Form::Plain {
+        return Vec::new();
+    }
+    let is_preference = matches!(form, Form::Preference | Form::PreferenceMessages);
+    let carries_tools = matches!(form, Form::Messages | Form::Sharegpt);
+    let is_kept = |name: &str| match name {
+        "rejected" => is_preference,
+        TOOLS => carries_tools,
+        _ => example.said_by.iter().any(|by| by == name) || is_reserved(name),
+    };
+    let fields = example.fields.iter().filter(|(name, value)| says_something(value) && !is_kept(name));
+    let mut lost: Vec<String> = fields.map(|(name, _)| name.clone()).collect();
+    lost.extend(example.turns.iter().flat_map(|turn| turn.lost.clone()));
+    let thinks = example.turns.iter().any(|turn| turn.reasoning.is_some());
+    if thinks && !matches!(form, Form::Messages | Form::PreferenceMessages) {
+        lost.push("reasoning_content of messages".into());
+    }
+    lost.sort();
+    lost.dedup();
+    lost
+}
+
+/// The field of the tools that a conversation may call.
+const TOOLS: &str = "tools";
 
 /// The row of `form` that says what the example says.
 ///
@@ -181,10 +248,16 @@ pub(crate) fn row(example: &Example, form: Form) -> Result<Map<String, Value>, R
         let why = Remedy::from("no field is known to be a prompt or an answer; name them with ");
         return Err(why.name(setting::PROMPT_FIELD).and(" and ").name(setting::RESPONSE_FIELD));
     }
-    let list = |keys: (&str, &str), name: fn(Role) -> &'static str| listed(&example.turns, keys, name);
-    let row = match form {
-        Form::Messages => json!({ "messages": list(("role", "content"), role_name) }),
-        Form::Sharegpt => json!({ "conversations": list(("from", "value"), speaker_name) }),
+    if example.is_bad_answer() {
+        return Err("its answer is marked as a bad one: `label` is false".into());
+    }
+    if example.turns.last().is_some_and(|last| last.role == Role::Assistant && last.is_empty()) {
+        return Err("its answer is empty".into());
+    }
+    let tools = example.fields.get(TOOLS).filter(|tools| says_something(tools));
+    let mut row = match form {
+        Form::Messages => json!({ "messages": messages(&example.turns) }),
+        Form::Sharegpt => json!({ "conversations": conversations(&example.turns)? }),
         Form::PromptCompletion => {
             let (prompt, answer) =
                 example.exchange().ok_or("it is more than one prompt and one answer; use messages")?;
@@ -192,7 +265,6 @@ pub(crate) fn row(example: &Example, form: Form) -> Result<Map<String, Value>, R
         }
         Form::Preference | Form::PreferenceMessages => {
             let found = Preference::of(&example.fields).and_then(Result::ok).ok_or("it has no rejected answer")?;
-            let messages = |said: &[Turn]| listed(said, ("role", "content"), role_name);
             if form == Form::PreferenceMessages {
                 json!({"prompt": messages(&found.prompt), "chosen": messages(&found.chosen), "rejected": messages(&found.rejected)})
             } else {
@@ -202,10 +274,21 @@ pub(crate) fn row(example: &Example, form: Form) -> Result<Map<String, Value>, R
             }
         }
         Form::Alpaca => {
-            if example.form == Form::Alpaca && !example.fields.contains_key("system") {
-                let of = |name: &str| example.fields.get(name).filter(|value| value.is_string()).cloned();
-                let text = |name: &str| of(name).unwrap_or_else(|| "".into());
-                json!({"instruction": text("instruction"), "input": text("input"), "output": text("output")})
+            let has = |name: &str| example.fields.contains_key(name);
+            let has_input = has("instruction") && BESIDE.iter().any(|name| has(name));
+            if example.form == Form::Alpaca || example.form == Form::Plain && has_input && example.exchange().is_some()
+            {
+                let text = |name: &str| example.fields.get(name).and_then(Value::as_str).unwrap_or_default();
+                let inputs: Vec<&str> = BESIDE.iter().map(|name| text(name)).filter(|text| !text.is_empty()).collect();
+                let answer = example.turns.last().map_or("", |last| &last.text);
+                let mut row =
+                    json!({"instruction": text("instruction"), "input": inputs.join("\n\n"), "output": answer});
+                for name in ["system", "history"] {
+                    if let Some(value) = example.fields.get(name).filter(|value| says_something(value)) {
+                        row[name] = value.clone();
+                    }
+                }
+                row
             } else {
                 let (prompt, answer) =
                     example.exchange().ok_or("it is more than one prompt and one answer; use messages or sharegpt")?;
@@ -214,32 +297,17 @@ pub(crate) fn row(example: &Example, form: Form) -> Result<Map<String, Value>, R
         }
         Form::Plain => Value::Null,
     };
+    match (form, tools) {
+        (Form::Messages, Some(tools)) => row[TOOLS] = tools.clone(),
+        // There a text of JSON.
+        (Form::Sharegpt, Some(tools)) => {
+            row[TOOLS] = tools.as_str().map_or_else(|| tools.to_string(), str::to_owned).into()
+        }
+        _ => {}
+    }
     match row {
         Value::Object(row) => Ok(row),
         _ => Err("it has no fields".into()),
-    }
-}
-
-/// Turns as a list of objects.
-fn listed(said: &[Turn], keys: (&str, &str), name: fn(Role) -> &'static str) -> Value {
-    said.iter().map(|turn| json!({keys.0: name(turn.role), keys.1: turn.text})).collect()
-}
-
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::System => "system",
-        Role::User => "user",
-        Role::Assistant => "assistant",
-        Role::Tool => "tool",
-    }
-}
-
-fn speaker_name(role: Role) -> &'static str {
-    match role {
-        Role::System => "system",
-        Role::User => "human",
-        Role::Assistant => "gpt",
-        Role::Tool => "tool",
     }
 }
 
@@ -249,8 +317,8 @@ mod tests {
 
     fn example(fields: Value) -> Result<Example, String> {
         let fields = fields.as_object().expect("an object").clone();
-        let (form, turns) = detect(&fields, &Pair::default())?;
-        Ok(Example { line: 1, form, turns, fields })
+        let Said { form, turns, by } = detect(&fields, &Pair::default())?;
+        Ok(Example { line: 1, form, turns, said_by: by, fields })
     }
 
     fn shaped(fields: Value, form: Form) -> Value {
@@ -345,8 +413,8 @@ mod tests {
     fn named_fields_come_first() {
         let fields = json!({"messages": "not one", "q": "Q", "a": "A"});
         let pair = Pair { prompt: Some("q".into()), response: Some("a".into()) };
-        let (form, turns) = detect(fields.as_object().expect("an object"), &pair).expect("named");
-        assert_eq!((form, turns.len()), (Form::Plain, 2));
+        let said = detect(fields.as_object().expect("an object"), &pair).expect("named");
+        assert_eq!((said.form, said.turns.len()), (Form::Plain, 2));
         let missing = Pair { prompt: Some("x".into()), ..pair };
         assert!(detect(fields.as_object().expect("an object"), &missing).is_err_and(|what| what == "there is no `x`"));
     }

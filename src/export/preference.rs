@@ -6,7 +6,8 @@
 
 use serde_json::{Map, Value};
 
-use super::form::{kind, turn, turns, words_of};
+use super::form::{asked, kind, turn};
+use super::message::turns;
 use super::{Role, Turn};
 
 /// Names of the field that asks.
@@ -23,6 +24,8 @@ pub(super) struct Preference {
     pub chosen: Vec<Turn>,
     /// The worse answer.
     pub rejected: Vec<Turn>,
+    /// The fields that say prompt and chosen answer.
+    pub by: Vec<String>,
 }
 
 impl Preference {
@@ -54,6 +57,8 @@ impl Preference {
             return Err(format!("`{chosen}` is {a}, and `{rejected}` is {b}"));
         }
         let (mut chosen_said, mut rejected_said) = (answer(chosen)?, answer(rejected)?);
+        let by =
+            prompt.into_iter().chain([chosen, "input", "context", "system", "messages"]).map(str::to_owned).collect();
         let prompt = match prompt {
             Some(name) if fields[name].is_array() => turns(&fields[name], name)?,
             Some(name) => question(fields, name)?,
@@ -70,7 +75,7 @@ impl Preference {
                 return Err(format!("`{name}` does not tell an answer from its prompt"));
             }
         }
-        Ok(Self { is_list, prompt, chosen: chosen_said, rejected: rejected_said })
+        Ok(Self { is_list, prompt, chosen: chosen_said, rejected: rejected_said, by })
     }
 
     /// Prompt, chosen and rejected answer, when each is one message and there is no system message.
@@ -84,12 +89,9 @@ impl Preference {
 
 /// A prompt of texts: as in the Alpaca form it may have an input and a system message beside it.
 fn question(fields: &Map<String, Value>, name: &str) -> Result<Vec<Turn>, String> {
-    let beside = |name: &str| fields.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let asked = words_of(fields, name)?;
-    let input = beside("input").filter(|_| name == "instruction");
-    let text = input.map_or_else(|| asked.to_owned(), |input| format!("{asked}\n\n{input}"));
-    let system = beside("system").map(|text| Turn { role: Role::System, text: text.to_owned() });
-    Ok(system.into_iter().chain([Turn { role: Role::User, text }]).collect())
+    let system = fields.get("system").and_then(Value::as_str).filter(|text| !text.is_empty());
+    let system = system.map(|text| Turn::new(Role::System, text.to_owned()));
+    Ok(system.into_iter().chain([asked(fields, name)?]).collect())
 }
 
 #[cfg(test)]

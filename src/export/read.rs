@@ -1,45 +1,23 @@
-//! Reading a data set in whatever form it comes: JSON Lines, a JSON list, CSV or Parquet, with rows in any
-//! of the forms of [`Form`].
+//! Reading a data set in whatever form it comes: the rows of any container, in any of the forms of [`Form`].
 //!
 //! What cannot be read is listed with its line and left out, so that one bad row does not cost the file;
-//! `strict` makes the first one an error. JSON Lines and CSV are read row by row, Parquet by row groups; a
-//! JSON list is read whole, and held to [`MOST_LIST_BYTES`]. The rows of a run are read as people's decisions
-//! left them.
+//! `strict` makes the first one an error. The rows of a run are read as people's decisions left them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
 
-use super::form::{Form, Pair, detect};
-use super::{Example, parquet};
-use crate::disk::{Lines, MOST_LINE_BYTES};
+use super::form::{Form, Pair, Said, detect};
+use super::{Example, Turn};
+pub use crate::container::FileType;
+use crate::container::{Row, Rows};
 use crate::error::{Error, Remedy, Result, setting};
 use crate::filter::text::hash;
 use crate::row::{Applied, Decisions, Tally};
 
-/// Most bytes of a JSON list.
-pub(crate) const MOST_LIST_BYTES: u64 = 1 << 30;
 /// Bad rows and repeated ids that are listed; all are counted.
 const LISTED: usize = 20;
-
-/// The container of a data set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FileType {
-    /// One JSON object a line.
-    #[default]
-    Jsonl,
-    /// A JSON list of objects, or an object with one under `data`.
-    Json,
-    /// Comma-separated values with a header.
-    Csv,
-    /// Apache Parquet.
-    Parquet,
-}
 
 /// How to read.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +43,9 @@ pub struct Found {
     pub repeated_ids: u64,
     /// The first of them: line, and the line that had the id before.
     pub repeated: Vec<(u64, u64)>,
+    /// What of the rows is not used, by field, with the number of rows that have it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unused: BTreeMap<String, u64>,
     /// What people decided on the rows, where they did: rejected rows are not read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub review: Option<Tally>,
@@ -74,6 +55,11 @@ impl Found {
     /// Rows read.
     pub(crate) fn rows(&self) -> u64 {
         self.forms.values().sum()
+    }
+
+    /// Notes what of a row is not used.
+    pub(crate) fn add_unused(&mut self, fields: impl IntoIterator<Item = String>) {
+        fields.into_iter().for_each(|field| *self.unused.entry(field).or_default() += 1);
     }
 
     /// One line for each thing that is worth telling.
@@ -93,6 +79,11 @@ impl Found {
         if let Some((line, before)) = self.repeated.first() {
             notes.push(format!("line {line} has the id of line {before}{}", more(self.repeated_ids, 1)));
         }
+        if !self.unused.is_empty() {
+            let fields: Vec<String> =
+                self.unused.iter().map(|(field, rows)| format!("{field} ({rows} rows)")).collect();
+            notes.push(format!("not used: {}", fields.join(", ")));
+        }
         notes.extend(self.review.as_ref().map(Tally::told));
         notes
     }
@@ -104,60 +95,30 @@ impl Found {
 /// When the file cannot be read, is empty or of no known type, a row is bad and `strict` is set, or
 /// `on_row` fails.
 pub fn read(path: &Path, options: &Options, on_row: &mut dyn FnMut(Example) -> Result<()>) -> Result<Found> {
-    let decisions = Decisions::beside(path)?;
-    let found = Found { review: decisions.as_ref().map(|_| Tally::default()), ..Found::default() };
+    let mut rows = Rows::open(path)?;
+    let decisions = rows.decisions()?;
+    let found =
+        Found { file_type: rows.file_type(), review: decisions.as_ref().map(|_| Tally::default()), ..Found::default() };
     let mut reader = Reader { path, options, found, decisions, ids: HashMap::new(), on_row };
-    reader.found.file_type = file_type(path)?;
-    match reader.found.file_type {
-        FileType::Jsonl => jsonl(&mut reader)?,
-        FileType::Json => json_list(&mut reader)?,
-        FileType::Csv => csv(&mut reader)?,
-        FileType::Parquet => parquet::read(path, &mut |line, row| reader.row(line, row))?,
+    while let Some(row) = rows.next()? {
+        reader.row(&row)?;
     }
     let found = reader.found;
     if found.rows() == 0 {
+        // Where rows were found, the container was not what is wrong.
+        let remedy = match found.bad_rows.first() {
+            Some((_, what)) if !what.starts_with("not ") => "mend that field in the rows",
+            _ => "give JSON Lines, a JSON list, a table with a header, Parquet or Arrow",
+        };
         let what = match found.bad_rows.first() {
             Some((line, what)) => format!("no row could be read; line {line}: {what}"),
             None if found.review.is_some_and(|review| review.rejected > 0) => "people rejected every row".into(),
+            None if rows.size() == 0 => "the file is empty".into(),
             None => "there is no row in this file".into(),
         };
-        return Err(Error::input(path, what, "give JSON Lines, a JSON list, CSV or Parquet"));
+        return Err(Error::input(path, what, remedy));
     }
     Ok(found)
-}
-
-/// The container of a file, by its first bytes, then by its name.
-fn file_type(path: &Path) -> Result<FileType> {
-    let refuse = |what: &str, remedy: &str| Err(Error::input(path, what, remedy));
-    let mut file = File::open(path).map_err(|cause| Error::io("read", path, cause))?;
-    let mut head = Vec::new();
-    file.by_ref().take(4096).read_to_end(&mut head).map_err(|cause| Error::io("read", path, cause))?;
-    if head.is_empty() {
-        return refuse("the file is empty", "check the path");
-    }
-    if head.starts_with(b"PAR1") {
-        return Ok(FileType::Parquet);
-    }
-    if head.starts_with(b"\x1f\x8b") || head.starts_with(b"\x28\xb5\x2f\xfd") || head.starts_with(b"PK\x03\x04") {
-        return refuse("the file is compressed", "unpack it first");
-    }
-    if head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff") {
-        return refuse("the file is UTF-16 text", "save it as UTF-8");
-    }
-    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head).trim_ascii_start();
-    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
-        return Ok(FileType::Csv);
-    }
-    if text.starts_with(b"[") {
-        return Ok(FileType::Json);
-    }
-    // An object over several lines is one JSON document; one on a line is JSON Lines.
-    let first = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let cut = serde_json::from_slice::<Value>(first).is_err_and(|cause| cause.is_eof());
-    if text.starts_with(b"{") && cut && first.len() < text.len() {
-        return Ok(FileType::Json);
-    }
-    Ok(FileType::Jsonl)
 }
 
 struct Reader<'a> {
@@ -171,11 +132,11 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn row(&mut self, line: u64, row: Result<Value, String>) -> Result<()> {
-        let mut fields = match row {
-            Ok(Value::Object(fields)) => fields,
-            Ok(_) => return self.bad(line, "not a JSON object".into()),
-            Err(what) => return self.bad(line, what),
+    fn row(&mut self, row: &Row) -> Result<()> {
+        let line = row.place;
+        let mut fields = match row.content.fields() {
+            Ok(fields) => fields,
+            Err(what) => return self.bad(row, what),
         };
         if let (Some(decisions), Some(tally)) = (&self.decisions, &mut self.found.review) {
             let applied = decisions.apply(&mut fields);
@@ -184,9 +145,12 @@ impl Reader<'_> {
                 return Ok(());
             }
         }
-        let (form, turns) = match detect(&fields, &self.options.pair) {
-            Ok(found) => found,
-            Err(what) => return self.bad(line, what),
+        let Said { form, turns, by: said_by } = match detect(&fields, &self.options.pair) {
+            Ok(said) if !said.turns.is_empty() && said.turns.iter().all(Turn::is_empty) => {
+                return self.bad(row, "its prompt and its answer are empty".into());
+            }
+            Ok(said) => said,
+            Err(what) => return self.bad(row, what),
         };
         if let Some(id) = fields.get("id").filter(|id| !id.is_null()) {
             match self.ids.entry(hash(id.to_string().as_bytes())) {
@@ -202,10 +166,11 @@ impl Reader<'_> {
             }
         }
         *self.found.forms.entry(form).or_default() += 1;
-        (self.on_row)(Example { line, form, turns, fields })
+        (self.on_row)(Example { line, form, turns, said_by, fields })
     }
 
-    fn bad(&mut self, line: u64, what: String) -> Result<()> {
+    fn bad(&mut self, row: &Row, what: String) -> Result<()> {
+        let (line, what) = (row.place, row.told(what));
         if self.options.strict {
             let remedy = Remedy::from("mend it, or leave ").name(setting::STRICT).and(" out");
             return Err(Error::input(self.path, format!("line {line}: {what}"), remedy));
@@ -216,94 +181,6 @@ impl Reader<'_> {
         }
         Ok(())
     }
-}
-
-fn jsonl(reader: &mut Reader<'_>) -> Result<()> {
-    let mut lines = Lines::open(reader.path)?;
-    let mut line = Vec::new();
-    while let Some(number) = lines.next(&mut line)? {
-        let row = match serde_json::from_slice(&line) {
-            _ if line.len() > MOST_LINE_BYTES => Err(format!("longer than {} MiB", MOST_LINE_BYTES >> 20)),
-            Ok(row) => Ok(row),
-            Err(_) if std::str::from_utf8(&line).is_err() => Err("not UTF-8 text".into()),
-            Err(cause) => Err(format!("not JSON: {cause}")),
-        };
-        reader.row(number, row)?;
-    }
-    Ok(())
-}
-
-fn json_list(reader: &mut Reader<'_>) -> Result<()> {
-    let path = reader.path;
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|cause| Error::io("read", path, cause))?;
-    file.take(MOST_LIST_BYTES + 1).read_to_end(&mut bytes).map_err(|cause| Error::io("read", path, cause))?;
-    if bytes.len() as u64 > MOST_LIST_BYTES {
-        return Err(Error::input(path, "over 1 GiB is too much for one JSON list", "write it as JSON Lines"));
-    }
-    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let whole: Value = serde_json::from_slice(text).map_err(|cause| {
-        let what =
-            if std::str::from_utf8(text).is_err() { "not UTF-8 text".into() } else { format!("not JSON: {cause}") };
-        Error::input(path, what, "give a JSON list of objects, or one object a line")
-    })?;
-    let rows = match whole {
-        Value::Array(rows) => rows,
-        Value::Object(mut object) => match object.remove("data") {
-            Some(Value::Array(rows)) => rows,
-            Some(other) => {
-                object.insert("data".into(), other);
-                vec![Value::Object(object)]
-            }
-            None => vec![Value::Object(object)],
-        },
-        other => vec![other],
-    };
-    (1..).zip(rows).try_for_each(|(place, row)| reader.row(place, Ok(row)))
-}
-
-fn csv(reader: &mut Reader<'_>) -> Result<()> {
-    let path = reader.path;
-    let fail = |cause: csv::Error| match cause.into_kind() {
-        csv::ErrorKind::Io(cause) => Error::io("read", path, cause),
-        kind => Error::input(path, format!("not CSV: {kind:?}"), "give a file with a header line"),
-    };
-    let mut rows = csv::ReaderBuilder::new().flexible(true).from_path(path).map_err(fail)?;
-    let header = rows.byte_headers().map_err(fail)?.clone();
-    let names: Result<Vec<String>, _> =
-        header.iter().map(|name| std::str::from_utf8(name).map(|name| name.trim().to_owned())).collect();
-    let names = names.map_err(|_| Error::input(path, "line 1 is not UTF-8 text", "save the file as UTF-8"))?;
-    // The reader counts the end of a line that is CR LF with the record after it.
-    let behind = u64::from(ends_lines_with_crlf(path)?);
-    let mut record = csv::ByteRecord::new();
-    while rows.read_byte_record(&mut record).map_err(fail)? {
-        let line = record.position().map_or(0, csv::Position::line) + behind;
-        reader.row(line, csv_row(&names, &record))?;
-    }
-    Ok(())
-}
-
-/// Whether the first line of a file ends with CR LF.
-fn ends_lines_with_crlf(path: &Path) -> Result<bool> {
-    let fail = |cause| Error::io("read", path, cause);
-    let mut head = Vec::new();
-    File::open(path).map_err(fail)?.take(1 << 16).read_to_end(&mut head).map_err(fail)?;
-    let end = head.iter().position(|byte| *byte == b'\n');
-    Ok(end.is_some_and(|end| end > 0 && head[end - 1] == b'\r'))
-}
-
-fn csv_row(names: &[String], record: &csv::ByteRecord) -> Result<Value, String> {
-    if record.len() != names.len() {
-        return Err(format!("{} cells, but the header has {}", record.len(), names.len()));
-    }
-    let mut fields = Map::new();
-    for (name, cell) in names.iter().zip(record) {
-        let cell = std::str::from_utf8(cell).map_err(|_| format!("`{name}` is not UTF-8 text"))?;
-        // Conversations are written into a cell as JSON.
-        let list = cell.starts_with('[').then(|| serde_json::from_str::<Value>(cell).ok()).flatten();
-        fields.insert(name.clone(), list.unwrap_or_else(|| cell.into()));
-    }
-    Ok(Value::Object(fields))
 }
 
 #[cfg(test)]
@@ -376,7 +253,8 @@ mod tests {
         for (name, content, part) in [
             ("a.jsonl", &b""[..], "the file is empty"),
             ("a.jsonl", b"\n \n", "there is no row"),
-            ("a.jsonl", b"\x1f\x8b\x08\x00", "compressed"),
+            ("a.jsonl", b"\x1f\x8b\x08\x00", "cannot be unpacked"),
+            ("a.jsonl", b"PK\x03\x04", "packed in a way"),
             ("a.jsonl", b"\xff\xfe{\x00", "UTF-16"),
             ("a.jsonl", b"hello\n", "no row could be read; line 1: not JSON"),
             ("a.json", b"[{\"a\": 1},", "not JSON"),

@@ -4,10 +4,20 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::parquet::{Columns, Table};
-use super::read::FileType;
+use super::table::{Columns, Table};
 use crate::disk::WholeFile;
 use crate::error::{Error, Result};
+
+/// The container that rows are written into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Container {
+    /// One JSON object a line.
+    Jsonl,
+    /// Comma-separated values with a header.
+    Csv,
+    /// Apache Parquet.
+    Parquet,
+}
 
 /// A file of rows under way.
 pub(crate) struct Writer {
@@ -28,16 +38,16 @@ impl Writer {
     ///
     /// # Errors
     /// When the file cannot be created.
-    pub(crate) fn create(path: &Path, file_type: FileType, columns: &Columns) -> Result<Self> {
+    pub(crate) fn create(path: &Path, file_type: Container, columns: &Columns) -> Result<Self> {
         let file = WholeFile::create(path)?;
         let sink = match file_type {
-            FileType::Jsonl | FileType::Json => Sink::Jsonl(file),
-            FileType::Csv => {
+            Container::Jsonl => Sink::Jsonl(file),
+            Container::Csv => {
                 let mut writer = csv::Writer::from_writer(file);
                 writer.write_record(columns.names()).map_err(|cause| fail(path, &cause))?;
                 Sink::Csv(Box::new(writer))
             }
-            FileType::Parquet => {
+            Container::Parquet => {
                 Sink::Parquet(Box::new(Table::new(file, columns.clone()).map_err(|cause| fail(path, &cause))?))
             }
         };
@@ -98,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    fn written(file_type: FileType, rows: &[Value]) -> String {
+    fn written(file_type: Container, rows: &[Value]) -> String {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let path = folder.path().join("a");
         let mut columns = Columns::default();
@@ -115,11 +125,11 @@ mod tests {
     fn lines_and_tables_are_as_readers_expect() {
         let rows = [json!({"q": "a \"b\",\nc", "n": 1}), json!({"q": null, "m": [{"role": "user"}]})];
         assert_eq!(
-            written(FileType::Jsonl, &rows),
+            written(Container::Jsonl, &rows),
             "{\"q\":\"a \\\"b\\\",\\nc\",\"n\":1}\n{\"q\":null,\"m\":[{\"role\":\"user\"}]}\n"
         );
         assert_eq!(
-            written(FileType::Csv, &rows),
+            written(Container::Csv, &rows),
             "q,n,m\n\"a \"\"b\"\",\nc\",1,\n,,\"[{\"\"role\"\":\"\"user\"\"}]\"\n"
         );
     }

@@ -4,7 +4,6 @@
 //! than eight words must be a field's whole text. Memory grows with the benchmarks (about 16 bytes a
 //! word), not with the rows.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -14,6 +13,7 @@ use serde_json::{Map, Value};
 
 use super::text::{hash_run, text, text_of, word_hashes};
 use super::{FieldRead, Problem, Reason, Rule};
+use crate::container::Rows;
 use crate::error::{Error, Result};
 
 /// Most bytes of one benchmark file.
@@ -25,8 +25,8 @@ const MOST_BYTES: u64 = 1 << 30;
 pub struct Decontaminate {
     /// Fields of a row that are searched.
     pub fields: Vec<String>,
-    /// Benchmark files: JSON Lines (an object or text a line), a JSON list of these, or plain text with
-    /// an item a line.
+    /// Benchmark files: JSON Lines (an object or text a line), a JSON list of these, a table, Parquet, Arrow, or
+    /// plain text (`.txt`) with an item a line.
     pub files: Vec<PathBuf>,
     /// Fields of an item; none for every text field of it, each an item of its own.
     #[serde(default)]
@@ -158,37 +158,26 @@ impl Benchmarks {
     }
 }
 
-/// The items of a file with their line numbers (of a JSON list: places from 1).
+/// The items of a file with their line numbers (where rows are no lines, their places from 1).
 fn items(path: &Path, fields: &[String]) -> Result<Vec<(u32, String)>> {
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(|cause| Error::io("read", path, cause))?;
-    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|cause| Error::io("read", path, cause))?;
-    if bytes.len() as u64 > MOST_BYTES {
+    let size = std::fs::metadata(path).map_err(|cause| Error::io("read", path, cause))?.len();
+    if size > MOST_BYTES {
         return Err(Error::input(path, "over 1 GiB is too much for a benchmark file", "split it"));
     }
-    let whole = String::from_utf8_lossy(&bytes);
-    let whole = whole.trim_start_matches('\u{feff}');
     let mut found = Vec::new();
-    if whole.trim_start().starts_with('[')
-        && let Ok(list) = serde_json::from_str::<Vec<Value>>(whole)
-    {
-        (1..).zip(&list).for_each(|(place, value)| item_texts(value, fields, place, &mut found));
-        return Ok(found);
+    if path.extension().is_some_and(|extension| extension == "txt") {
+        let bytes = std::fs::read(path).map_err(|cause| Error::io("read", path, cause))?;
+        let text = String::from_utf8_lossy(&bytes);
+        let lines = (1..).zip(text.trim_start_matches('\u{feff}').lines()).filter(|(_, line)| !line.trim().is_empty());
+        return Ok(lines.map(|(number, line)| (number, line.to_owned())).collect());
     }
-    let plain = path.extension().is_some_and(|extension| extension == "txt");
-    for (number, line) in (1..).zip(whole.lines()) {
-        if line.trim().is_empty() {
-            continue;
-        }
-        if plain {
-            found.push((number, line.to_owned()));
-            continue;
-        }
-        let value: Value = serde_json::from_str(line).map_err(|cause| {
-            let what = format!("line {number} is not JSON: {cause}");
-            Error::input(path, what, "give JSON Lines, a JSON list, or plain text in a file that ends in .txt")
+    let mut rows = Rows::open(path)?;
+    while let Some(row) = rows.next()? {
+        let value = row.content.value().map_err(|what| {
+            let what = format!("line {} is {}", row.place, row.told(what));
+            Error::input(path, what, "give rows or texts as JSON, a table, or plain text in a file that ends in .txt")
         })?;
-        item_texts(&value, fields, number, &mut found);
+        item_texts(&value, fields, row.place as u32, &mut found);
     }
     Ok(found)
 }

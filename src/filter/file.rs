@@ -1,6 +1,6 @@
-//! The rules over a file of rows: any JSON Lines in, the rows that stay out, in their order.
+//! The rules over rows: any container in, the rows that stay out as JSON Lines, in their order.
 //!
-//! Lines are read in batches; threads parse a batch, ask the rules about single rows and prepare the
+//! Rows are read in batches; threads parse a batch, ask the rules about single rows and prepare the
 //! comparison; the rows are then compared in row order. A line that stays is written byte for byte as it
 //! was read, unless personal data in it was masked or a person edited it: decisions on the rows of a run
 //! are honoured. Memory is that of a batch and of
@@ -19,7 +19,8 @@ use super::cross_row::{Candidate, CrossRows, Prepared, Preparer};
 use super::rouge::Pairs;
 use super::text::{text, text_of};
 use super::{Filter, Filters, Other, Reason, first_reason};
-use crate::disk::{Line, Lines, WholeFile};
+use crate::container::{Aside, Content, Row, Rows};
+use crate::disk::{Lines, WholeFile};
 use crate::error::{Error, Remedy, Result, nearest, setting};
 use crate::row::{Applied, Decisions, META, Meta, is_reserved, parse, rule};
 use instil_model::model::embedder::Embedder;
@@ -47,6 +48,8 @@ pub(crate) struct Task {
     pub lineage: Option<String>,
     /// A line that is not a JSON object ends the work, rather than being counted.
     pub strict: bool,
+    /// What stands where rows go may be replaced.
+    pub force: bool,
     /// The sentence embedder of the rule `semantic`.
     pub embedder: Option<Arc<Embedder>>,
 }
@@ -88,10 +91,9 @@ pub(crate) struct Progress {
 /// # Errors
 /// When the file cannot be read, or its first row has no text.
 pub(crate) fn text_fields(input: &Path) -> Result<Vec<String>> {
-    let mut lines = Lines::open(input)?;
-    let mut line = Vec::new();
-    while lines.next(&mut line)?.is_some() {
-        if let Ok(row) = parse(&line) {
+    let mut rows = Rows::open(input)?;
+    while let Some(row) = rows.next()? {
+        if let Ok(row) = row.content.fields() {
             let texts = row.iter().filter(|(name, value)| !is_reserved(name) && text_of(value, None).is_some());
             let fields: Vec<String> = texts.map(|(name, _)| name.clone()).collect();
             if !fields.is_empty() {
@@ -104,7 +106,11 @@ pub(crate) fn text_fields(input: &Path) -> Result<Vec<String>> {
             ));
         }
     }
-    Err(Error::input(input, "there is no row in this file", "give JSON Lines: one JSON object a line"))
+    Err(Error::input(
+        input,
+        "there is no row in this file",
+        "give JSON Lines, a JSON list, a table with a header, Parquet or Arrow",
+    ))
 }
 
 /// Rows looked at for fields that a user names.
@@ -116,15 +122,12 @@ const ROWS_LOOKED_AT: usize = 1000;
 /// # Errors
 /// When the file cannot be read, or a field holds text nowhere.
 pub(crate) fn check_fields(input: &Path, fields: &[String]) -> Result<()> {
-    let mut lines = Lines::open(input)?;
-    let mut line = Vec::new();
+    let mut rows = Rows::open(input)?;
     let mut missing: Vec<&String> = fields.iter().collect();
     let mut names: Vec<String> = Vec::new();
     for _ in 0..ROWS_LOOKED_AT {
-        if missing.is_empty() || lines.next(&mut line)?.is_none() {
-            break;
-        }
-        let Ok(row) = parse(&line) else { continue };
+        let Some(row) = rows.next()?.filter(|_| !missing.is_empty()) else { break };
+        let Ok(row) = row.content.fields() else { continue };
         missing.retain(|field| text(&row, field).is_empty());
         names.extend(row.keys().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
     }
@@ -149,7 +152,7 @@ pub(crate) fn filter(
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary> {
     let mut cross_rows = filters.cross_rows(task.embedder.clone())?;
-    let decisions = Decisions::beside(&task.input)?;
+    let decisions = Rows::open(&task.input)?.decisions()?;
     let judge = Judge { filters, chain: filters.chain(), preparer: cross_rows.preparer(), task, decisions };
     if let Some(seeds) = &task.seeds {
         accept_seeds(seeds, &judge, &mut cross_rows)?;
@@ -171,12 +174,12 @@ fn in_order(
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<()> {
-    let mut lines = Lines::open(&task.input)?;
-    let of = lines.size();
+    let mut rows = Rows::open(&task.input)?;
+    let of = rows.size();
     let mut row = 0u32;
-    while let Some(batch) = lines.batch(BATCH_LINES, BATCH_BYTES)? {
+    while let Some(batch) = rows.batch(BATCH_LINES, BATCH_BYTES)? {
         check_stop(stop)?;
-        let judged: Vec<Judged> = batch.par_iter().map(|line| judge.judge(&line.bytes)).collect();
+        let judged: Vec<Judged> = batch.par_iter().map(|row| judge.judge(&row.content)).collect();
         cross_rows.prepare_together(judged.iter().filter_map(Judged::compared))?;
         for (line, judged) in batch.iter().zip(judged) {
             let verdict = match judged.verdict {
@@ -186,7 +189,7 @@ fn in_order(
             sink.put(line, judged.masked, judged.changed.as_deref(), verdict)?;
             row = row.checked_add(1).ok_or_else(|| too_many(&task.input))?;
         }
-        on_progress(sink.progress(lines.bytes_read(), of));
+        on_progress(sink.progress(rows.bytes_read(), of));
     }
     Ok(())
 }
@@ -201,25 +204,33 @@ fn best_first(
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<()> {
-    let mut lines = Lines::open(&task.input)?;
-    let of = lines.size() * 2;
+    let mut rows = Rows::open(&task.input)?;
+    let of = rows.size() * 2;
+    let file = rows.lines().map(Path::to_owned);
+    // What is not a plain file of lines is put aside as one.
+    let mut aside = if file.is_some() { None } else { Some(Aside::new()?) };
     let mut order: Vec<(f64, u32, u64)> = Vec::new();
-    while let Some(batch) = lines.batch(BATCH_LINES, BATCH_BYTES)? {
+    while let Some(batch) = rows.batch(BATCH_LINES, BATCH_BYTES)? {
         check_stop(stop)?;
-        let scores: Vec<f64> = batch.par_iter().map(|line| score(&line.bytes, field)).collect();
-        for (line, score) in batch.iter().zip(scores) {
-            let row = u32::try_from(order.len()).map_err(|_| too_many(&task.input))?;
-            order.push((score, row, line.offset));
+        let scores: Vec<f64> = batch.par_iter().map(|row| score(&row.content, field)).collect();
+        for (row, score) in batch.iter().zip(scores) {
+            let at = u32::try_from(order.len()).map_err(|_| too_many(&task.input))?;
+            let offset = aside.as_mut().map_or(Ok(row.offset), |aside| aside.put(row))?;
+            order.push((score, at, offset));
         }
-        on_progress(sink.progress(lines.bytes_read(), of));
+        on_progress(sink.progress(rows.bytes_read(), of));
     }
+    let (mut lines, _kept) = match (aside, file) {
+        (Some(aside), _) => aside.lines().map(|(lines, file)| (lines, Some(file)))?,
+        (None, file) => (Lines::open(file.as_deref().unwrap_or(&task.input))?, None),
+    };
     order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let mut copies: BTreeMap<u32, Reason> = BTreeMap::new();
     for batch in order.chunks(BATCH_LINES) {
         check_stop(stop)?;
         let mut texts = Vec::with_capacity(batch.len());
         for (_, row, offset) in batch {
-            texts.push((*row, lines.at(*offset)?));
+            texts.push((*row, Content::Line(lines.at(*offset)?)));
         }
         let judged: Vec<(u32, Judged)> = texts.par_iter().map(|(row, line)| (*row, judge.judge(line))).collect();
         cross_rows.prepare_together(judged.iter().filter_map(|(_, judged)| judged.compared()))?;
@@ -232,12 +243,12 @@ fn best_first(
         }
     }
     drop(order);
-    let mut lines = Lines::open(&task.input)?;
+    let mut rows = Rows::open(&task.input)?;
     let mut row = 0u32;
-    while let Some(batch) = lines.batch(BATCH_LINES, BATCH_BYTES)? {
+    while let Some(batch) = rows.batch(BATCH_LINES, BATCH_BYTES)? {
         check_stop(stop)?;
         // Judged again rather than remembered: a reason for each of millions of rows would not fit.
-        let judged: Vec<Judged> = batch.par_iter().map(|line| judge.judge(&line.bytes)).collect();
+        let judged: Vec<Judged> = batch.par_iter().map(|row| judge.judge(&row.content)).collect();
         for (line, judged) in batch.iter().zip(judged) {
             let verdict = match judged.verdict {
                 Verdict::Compare(_) => copies.remove(&row),
@@ -246,16 +257,18 @@ fn best_first(
             sink.put(line, judged.masked, judged.changed.as_deref(), verdict)?;
             row += 1;
         }
-        on_progress(sink.progress(lines.size() + lines.bytes_read(), of));
+        on_progress(sink.progress(rows.size() + rows.bytes_read(), of));
     }
     Ok(())
 }
 
-fn score(line: &[u8], field: &str) -> f64 {
-    let Ok(row) = parse(line) else { return f64::NEG_INFINITY };
+fn score(content: &Content, field: &str) -> f64 {
+    let Ok(row) = content.fields() else { return f64::NEG_INFINITY };
     let pointer = format!("/{}", field.replace('.', "/"));
     let row = Value::Object(row);
-    let value = row.get(field).or_else(|| row.pointer(&pointer)).and_then(Value::as_f64);
+    let value = row.get(field).or_else(|| row.pointer(&pointer));
+    // Cells of a table are texts.
+    let value = value.and_then(|value| value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()));
     value.filter(|value| !value.is_nan()).unwrap_or(f64::NEG_INFINITY)
 }
 
@@ -271,12 +284,11 @@ fn check_stop(stop: &AtomicBool) -> Result<()> {
 }
 
 fn accept_seeds(path: &Path, judge: &Judge<'_>, cross_rows: &mut CrossRows) -> Result<()> {
-    let mut lines = Lines::open(path)?;
-    let mut line = Vec::new();
+    let mut rows = Rows::open(path)?;
     let mut index = 0;
-    while let Some(number) = lines.next(&mut line)? {
-        let seed = parse(&line).map_err(|what| {
-            Error::input(path, format!("line {number}: {what}"), "give JSON Lines: one JSON object a line")
+    while let Some(row) = rows.next()? {
+        let seed = row.content.fields().map_err(|what| {
+            Error::input(path, format!("line {}: {}", row.place, row.told(what)), "mend the line, or take it out")
         })?;
         let prepared = judge.prepare(&seed);
         cross_rows.accept(Other::Seed(index), &prepared)?;
@@ -316,8 +328,8 @@ enum Verdict {
 }
 
 impl Judge<'_> {
-    fn judge(&self, line: &[u8]) -> Judged {
-        let mut row = match parse(line) {
+    fn judge(&self, content: &Content) -> Judged {
+        let mut row = match content.fields() {
             Ok(row) => row,
             Err(what) => {
                 let verdict = Verdict::Reject(Reason::new(rule::UNREADABLE, what));
@@ -358,17 +370,18 @@ struct Sink {
 impl Sink {
     fn create(task: &Task) -> Result<Self> {
         Ok(Self {
-            output: WholeFile::create(&task.output)?,
-            rejects: task.rejects.as_deref().map(WholeFile::create).transpose()?,
+            output: WholeFile::create_new(&task.output, task.force)?,
+            rejects: task.rejects.as_deref().map(|path| WholeFile::create_new(path, task.force)).transpose()?,
             summary: Summary::default(),
             input: task.input.clone(),
             strict: task.strict,
         })
     }
 
-    fn put(&mut self, line: &Line, masked: usize, changed: Option<&str>, verdict: Option<Reason>) -> Result<()> {
+    fn put(&mut self, row: &Row, masked: usize, changed: Option<&str>, verdict: Option<Reason>) -> Result<()> {
         self.summary.rows += 1;
-        let bytes = changed.map_or(line.bytes.as_slice(), str::as_bytes);
+        let bytes = changed.map_or_else(|| row.content.line(), |changed| changed.as_bytes().into());
+        let bytes = bytes.as_ref();
         let Some(reason) = verdict else {
             self.summary.kept += 1;
             self.summary.masked += masked as u64;
@@ -377,7 +390,7 @@ impl Sink {
         };
         if reason.rule == rule::UNREADABLE {
             if self.strict {
-                let what = format!("line {}: {}", line.number, reason.detail);
+                let what = format!("line {}: {}", row.place, row.told(reason.detail));
                 return Err(Error::input(
                     &self.input,
                     what,
@@ -385,12 +398,12 @@ impl Sink {
                 ));
             }
             if self.summary.bad_lines.len() < BAD_LINES_LISTED {
-                self.summary.bad_lines.push((line.number, reason.detail.clone()));
+                self.summary.bad_lines.push((row.place, row.told(reason.detail.clone())));
             }
         }
         *self.summary.rejected.entry(reason.rule).or_default() += 1;
         if let Some(rejects) = &mut self.rejects {
-            rejects.append(reject_line(bytes, line.number, &reason).as_bytes())?;
+            rejects.append(reject_line(bytes, row.place, &reason).as_bytes())?;
             rejects.append(b"\n")?;
         }
         Ok(())

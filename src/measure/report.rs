@@ -14,12 +14,13 @@ use super::balance::{self, PairSpread, Spread, ValueCounts};
 use super::diversity::{Compressed, distinct, self_bleu};
 use super::sample::Sample;
 use super::vendi;
+use crate::container::Rows;
 use crate::disk::Lines;
 use crate::error::{Error, Result};
 use crate::filter::text::{text, text_of};
 use crate::filter::words;
 use crate::plan::{ModelUsed, Plan};
-use crate::row::{Applied, Decisions, ID, Meta, RunFiles, StepNote, Tally, is_reserved, parse, rule};
+use crate::row::{Applied, ID, Meta, RunFiles, StepNote, Tally, is_reserved, parse, rule};
 use instil_model::model::embedder::Embedder;
 
 /// Words on which distinct n-grams are counted: they fall with the length of a text.
@@ -81,20 +82,20 @@ pub struct ModelMemory {
 }
 
 impl Sources {
-    /// The files of a run directory, or a file of rows alone.
+    /// The files of a run directory, or rows alone: a file of them, or a directory of such files.
     ///
     /// # Errors
-    /// When there is neither.
+    /// When a run has no rows yet.
     pub(crate) fn of(path: &Path) -> Result<Self> {
-        if !path.is_dir() {
-            return Ok(Self { records: path.to_owned(), run: None });
-        }
         let files = RunFiles::of(path);
-        if !files.records.exists() {
-            let what = "there is no records.jsonl in this directory";
-            return Err(Error::input(path, what, "give a run directory or a JSONL file"));
+        if path.is_dir() && files.records.exists() {
+            return Ok(Self { records: files.records.clone(), run: Some(files) });
         }
-        Ok(Self { records: files.records.clone(), run: Some(files) })
+        if path.is_dir() && files.plan.exists() {
+            let what = "there is no records.jsonl in this run directory";
+            return Err(Error::input(path, what, "give a run that has begun, or a file of rows"));
+        }
+        Ok(Self { records: path.to_owned(), run: None })
     }
 
     /// What the rows were made by; none for rows of another maker.
@@ -236,14 +237,13 @@ pub fn measure(
     let mut texts: Vec<FieldMeter> = fields.iter().map(|field| FieldMeter::new(field, seed)).collect();
     let mut steps: Vec<StepReport> = Vec::new();
     let mut ids = BTreeSet::new();
-    let decisions = Decisions::beside(&sources.records)?;
+    let mut rows = Rows::open(&sources.records)?;
+    let decisions = rows.decisions()?;
     let throughput = sources.there(|files| &files.throughput).map(read_json).transpose()?;
     let review = decisions.as_ref().map(|_| Tally::default());
     let mut report = Report { review, seed, throughput, ..Report::default() };
-    let mut line = Vec::new();
-    let mut lines = Lines::open(&sources.records)?;
-    while lines.next(&mut line)?.is_some() {
-        let Ok(mut row) = parse(&line) else {
+    while let Some(row) = rows.next()? {
+        let Ok(mut row) = row.content.fields() else {
             report.unreadable += 1;
             continue;
         };
@@ -272,18 +272,19 @@ pub fn measure(
         meta.steps.iter().for_each(|note| add_step(&mut steps, note));
         report.kept += 1;
         if report.kept.is_multiple_of(1024) {
-            on_progress(lines.bytes_read(), lines.size());
+            on_progress(rows.bytes_read(), rows.size());
         }
     }
     if report.kept == 0 && plan.is_none() {
         return Err(Error::input(
             &sources.records,
             "there is no row in this file",
-            "give rows, one JSON object a line",
+            "give JSON Lines, a JSON list, a table with a header, Parquet or Arrow",
         ));
     }
     if let Some(rejects) = sources.there(|files| &files.rejects) {
         let mut lines = Lines::open(rejects)?;
+        let mut line = Vec::new();
         while lines.next(&mut line)?.is_some() {
             let Ok(row) = parse(&line) else {
                 report.unreadable += 1;

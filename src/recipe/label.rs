@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::attributes::Attribute;
 use super::{DrawsOverride, Form, Output, Recipe, Scale, Step};
+use crate::container::Rows;
 use crate::error::{Error, Result};
 
 /// Which text of a row is looked at.
@@ -97,19 +98,19 @@ fn step(attribute: &Attribute, observed: Observed, examples: &[Map<String, Value
     })
 }
 
-/// The examples of a file of labelled rows: one JSON object a line, with the text under `text` or `instruction`.
+/// The examples of a file of labelled rows, in any container, with the text under `text` or `instruction`.
 ///
 /// # Errors
 /// When it cannot be read, or a line is no such row.
 pub(crate) fn read_examples(path: &Path, attributes: &[Attribute]) -> Result<Vec<Map<String, Value>>> {
-    let mut lines = crate::disk::Lines::open(path)?;
-    let (mut line, mut examples) = (Vec::new(), Vec::new());
-    while let Some(number) = lines.next(&mut line)? {
+    let mut rows = Rows::open(path)?;
+    let mut examples = Vec::new();
+    while let Some(row) = rows.next()? {
         let refuse = |what: String| {
-            Error::input(path, format!("line {number}: {what}"), "write {\"text\": …, \"ATTRIBUTE\": \"value\"}")
+            let what = format!("line {}: {}", row.place, row.told(what));
+            Error::input(path, what, "write {\"text\": …, \"ATTRIBUTE\": \"value\"}")
         };
-        let row: Map<String, Value> =
-            serde_json::from_slice(&line).map_err(|cause| refuse(format!("not a JSON object: {cause}")))?;
+        let row = row.content.fields().map_err(refuse)?;
         let text = ["text", "instruction", "prompt"].iter().find_map(|name| row.get(*name)?.as_str());
         let mut example =
             Map::from_iter([("text".to_owned(), json!(text.ok_or_else(|| refuse("there is no `text`".into()))?))]);

@@ -241,24 +241,17 @@ impl Desk {
 
     /// Gives each row of the run with its place in the file.
     fn each_row(&self, on_row: &mut dyn FnMut(u64, Map<String, Value>) -> Result<()>) -> Result<()> {
-        const LINES: usize = 1024;
-        const BYTES: usize = 4 << 20;
-        let mut lines = Lines::open(&self.files.records)?;
-        while let Some(batch) = lines.batch(LINES, BYTES)? {
-            for line in batch {
-                let fail = |what: String| {
-                    Error::input(
-                        &self.files.records,
-                        format!("line {}: {what}", line.number),
-                        "resume the run to restore it",
-                    )
-                };
-                let row = parse(&line.bytes).map_err(fail)?;
-                if id_of(&row).is_none() {
-                    return Err(fail("the row has no id".into()));
-                }
-                on_row(line.offset, row)?;
+        let path = &self.files.records;
+        let mut lines = Lines::open(path)?;
+        while let Some(line) = lines.one().map_err(|cause| Error::io("read", path, cause))? {
+            let fail = |what: String| {
+                Error::input(path, format!("line {}: {what}", line.number), "resume the run to restore it")
+            };
+            let row = parse(&line.bytes).map_err(fail)?;
+            if id_of(&row).is_none() {
+                return Err(fail("the row has no id".into()));
             }
+            on_row(line.offset, row)?;
         }
         Ok(())
     }

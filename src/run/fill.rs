@@ -6,10 +6,10 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::disk::Lines;
+use crate::container::Rows;
 use crate::error::{Error, Result};
 use crate::recipe::{Held, Recipe};
-use crate::row::{self, Meta};
+use crate::row::{Applied, Meta};
 
 /// Distance from the target at which a data set counts as balanced, unless a number of rows is asked for.
 pub(crate) const CLOSE: f64 = 0.02;
@@ -34,7 +34,7 @@ pub(crate) struct Gaps {
 }
 
 impl Gaps {
-    /// Compares `data` (JSON Lines: labelled rows, rows of a run, or rows with fields named as attributes) with
+    /// Compares `data` (in any container: labelled rows, rows of a run, or rows with fields named as attributes) with
     /// what `recipe` plans; `rows` is how many are to be added, where that is known.
     ///
     /// # Errors
@@ -42,10 +42,15 @@ impl Gaps {
     pub(crate) fn find(data: &Path, recipe: &Recipe, seed: u64, rows: Option<u32>) -> Result<Self> {
         let mut gaps = Self::default();
         let mut counts: BTreeMap<String, Held> = BTreeMap::new();
-        let mut lines = Lines::open(data)?;
-        let mut line = Vec::new();
-        while lines.next(&mut line)?.is_some() {
-            let row = row::parse(&line).ok();
+        let mut rows_held = Rows::open(data)?;
+        let decisions = rows_held.decisions()?;
+        while let Some(row) = rows_held.next()? {
+            let mut row = row.content.fields().ok();
+            if let (Some(row), Some(decisions)) = (&mut row, &decisions)
+                && matches!(decisions.apply(row), Applied::Rejected(_))
+            {
+                continue;
+            }
             match row.and_then(|row| cell_of(&row, recipe)) {
                 Some(is) => {
                     let held = counts.entry(Value::Object(is.clone()).to_string());

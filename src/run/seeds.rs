@@ -65,8 +65,14 @@ impl Seeds {
         let mut sums = String::new();
         let mut mute = Vec::new();
         let options = Options { strict, pair: pair.clone() };
+        let mut unused = Found::default();
         let mut found = read(path, &options, &mut |example| {
             let line = example.line;
+            if example.is_bad_answer() {
+                mute.push((line, "its answer is marked as a bad one: `label` is false".into()));
+                return Ok(());
+            }
+            unused.add_unused(unused_of(&example));
             match Seed::of(example) {
                 Ok(seed) => {
                     sums += &sha256_of(json!([*seed.texts, seed.fields, seed.meta]).to_string().as_bytes());
@@ -86,6 +92,7 @@ impl Seeds {
             let remedy = Remedy::from("name the field of the instruction with ").name(setting::PROMPT_FIELD);
             return Err(Error::input(path, format!("no row has an instruction{what}"), remedy));
         }
+        found.unused = unused.unused;
         found.bad += mute.len() as u64;
         found.bad_rows.extend(mute);
         found.bad_rows.sort();
@@ -196,6 +203,22 @@ pub(crate) fn family(seed: u32) -> String {
     format!("seed-{seed}")
 }
 
+/// What of a conversation steps do not see: they see one exchange, the first.
+fn unused_of(example: &Example) -> Vec<String> {
+    let mut unused: Vec<String> = example.turns.iter().flat_map(|turn| turn.lost.clone()).collect();
+    if example.prompts() > 1 {
+        unused.push("exchanges after the first of a conversation".into());
+    }
+    let has = |role: Role| example.turns.iter().any(|turn| turn.role == role);
+    unused.extend(has(Role::System).then(|| "system messages".into()));
+    unused.extend(has(Role::Tool).then(|| "what tools gave".into()));
+    unused.extend(example.turns.iter().any(|turn| !turn.calls.is_empty()).then(|| "calls of tools".into()));
+    unused.extend(example.turns.iter().any(|turn| turn.reasoning.is_some()).then(|| "reasoning_content".into()));
+    unused.sort();
+    unused.dedup();
+    unused
+}
+
 /// The `instruction`, `input` and `response` among fields, empty where there is none.
 pub(crate) fn texts_of(fields: &Map<String, Value>) -> Map<String, Value> {
     let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -217,7 +240,8 @@ impl Seed {
         if instruction.is_empty() {
             return Err("has no instruction".into());
         }
-        let input = if named { of_instance("input").or_else(|| field("input")) } else { None };
+        let beside = || ["input", "context"].iter().find_map(|name| field(name).filter(|text| !text.is_empty()));
+        let input = if named { of_instance("input").or_else(beside) } else { None };
         let answers = || ["response", "output", "answer"].iter().find_map(|name| field(name));
         let response = said(Role::Assistant).or_else(|| of_instance("output")).or_else(answers);
         let texts = json!({

@@ -40,7 +40,15 @@ fn filter_keeps_lines_and_says_why_others_went() {
     assert_eq!(summary["rejected"], json!({"duplicate": 1, "refusal": 1}));
     assert_eq!(place.lines("out.jsonl")[1]["instruction"], "Who wrote to [EMAIL]?");
     assert_eq!(place.lines("no.jsonl")[0]["meta"]["reason"]["rule"], "duplicate");
-    let outcome = place.run(&["filter", "in.jsonl", "-o", "in.jsonl", "--rouge-l"]).succeeded();
+    for path in ["in.jsonl", "out.jsonl"] {
+        let (before, told) = (place.read(path), place.run(&["filter", "in.jsonl", "-o", path, "--exact"]));
+        told.refused(3, &[path, "--force"]);
+        assert_eq!(place.read(path), before);
+    }
+    place
+        .run(&["filter", "in.jsonl", "-o", "new.jsonl", "--rejects", "no.jsonl", "--exact"])
+        .refused(3, &["no.jsonl", "--force"]);
+    let outcome = place.run(&["filter", "in.jsonl", "-o", "in.jsonl", "--rouge-l", "--force"]).succeeded();
     assert!(outcome.stderr.contains("3 of 4 rows kept") && outcome.stderr.contains("rouge_l"), "{}", outcome.stderr);
     assert_eq!(place.lines("in.jsonl").len(), 3);
 }
@@ -71,7 +79,7 @@ fn filter_reads_rules_from_a_file() {
     assert_eq!(place.lines("out.jsonl").len(), 1);
     place.write("rules.yaml", "lenght: []\n");
     place
-        .run(&["filter", "in.jsonl", "-o", "out.jsonl", "--config", "rules.yaml"])
+        .run(&["filter", "in.jsonl", "-o", "new.jsonl", "--config", "rules.yaml"])
         .refused(3, &["rules.yaml", "lenght"]);
 }
 

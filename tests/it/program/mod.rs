@@ -2,13 +2,15 @@
 //!
 //! [`rows`] makes run directories, [`run_files`] plans them, [`resume`] stops, tears, grows and joins them,
 //! [`endurance`] does so at any size and on disks that refuse, [`from_rows`] evolves, answers, judges and labels,
-//! [`tree`] shows families, [`semantic`] keeps meanings apart, [`snapshots`] keeps what people see, [`data_sets`] filters, measures and exports, [`review`] takes people's decisions,
+//! [`tree`] shows families, [`semantic`] keeps meanings apart, [`snapshots`] keeps what people see, [`data_sets`] filters, measures and exports, [`containers`] reads rows of every file, [`conversations`] of every form, [`review`] takes people's decisions,
 //! [`texts`] decodes and checks on stdout, [`weights`] decodes with a small model of random weights,
 //! [`bad_input`] holds every refusal to one clear line, [`closed`] looks away while a command prints. Here is what they share: a place of their own to run
 //! the program in.
 
 mod bad_input;
 mod closed;
+mod containers;
+mod conversations;
 mod data_sets;
 mod endurance;
 mod from_rows;
@@ -25,6 +27,7 @@ mod tree;
 mod weights;
 
 use crate::support::random_bert;
+use data_sets::run_of_rows;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -41,6 +41,7 @@ fn rows_of_one_meaning_are_turned_down_first_or_best() {
             "kept.jsonl",
             "--rejects",
             "out.jsonl",
+            "--force",
             "--field",
             "q",
             "--embedder",

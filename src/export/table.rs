@@ -1,25 +1,19 @@
-//! Parquet files of rows: texts, numbers, and lists of texts or of messages; all else is kept as JSON text.
+//! Parquet files of rows, written: texts, numbers, and lists of texts or of messages; all else is kept as JSON text.
 //!
 //! Rows are shredded into columns as Dremel does (Melnik and others 2010): beside each value stand a
 //! definition level (how much of its path is there) and a repetition level (0 begins a row). Everything is
 //! optional, so no row is refused for a field that it lacks.
 
-use std::fs::File;
 use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 
 use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalType};
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
-use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
-use parquet::record::Row;
 use parquet::schema::types::{Type, TypePtr};
 use serde_json::{Map, Value};
-
-use crate::error::{Error, Result};
 
 /// Rows of a row group: what a writer holds in memory.
 pub(crate) const ROW_GROUP: usize = 8192;
@@ -249,44 +243,16 @@ fn leaves<'a>(
     }
 }
 
-/// Gives the rows of a Parquet file with their places, from 1.
-///
-/// # Errors
-/// When the file is not Parquet or uses a compression other than Snappy, or `on_row` fails. A row that
-/// cannot be read is given with what is wrong.
-pub(crate) fn read(path: &Path, on_row: &mut dyn FnMut(u64, Result<Value, String>) -> Result<()>) -> Result<()> {
-    let file = File::open(path).map_err(|cause| Error::io("read", path, cause))?;
-    let fail = |cause: ParquetError| {
-        let what = format!("not a Parquet file that can be read: {cause}").replace(['\n', '\r'], " ");
-        Error::input(path, what, "write it again with Snappy compression, or as JSON Lines")
-    };
-    let reader = guarded(|| SerializedFileReader::new(file)).map_err(fail)?;
-    let mut rows = guarded(|| reader.get_row_iter(None)).map_err(fail)?;
-    for place in 1.. {
-        let row = guarded(|| rows.next().map(|row| row.map(|row| Row::to_json_value(&row))).transpose());
-        match row {
-            Ok(None) => break,
-            Ok(Some(row)) => on_row(place, Ok(row))?,
-            // What follows a broken page cannot be trusted.
-            Err(cause) => {
-                on_row(place, Err(cause.to_string().replace(['\n', '\r'], " ")))?;
-                break;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The decoder gives up on some broken pages with a panic; to us they are a broken file like any other.
-fn guarded<T>(work: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-    outcome.unwrap_or_else(|_| Err(ParquetError::General("a page is broken".into())))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::path::Path;
+
     use proptest::prelude::*;
     use serde_json::json;
+
+    use crate::container::Rows;
+    use crate::error::Result;
 
     use super::*;
 
@@ -294,13 +260,15 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let path = folder.path().join("a.parquet");
         put(&path, rows);
-        let mut read_back = Vec::new();
-        read(&path, &mut |_, row| {
-            read_back.push(row.expect("a row"));
-            Ok(())
-        })
-        .expect("read");
-        read_back
+        read(&path).expect("read").into_iter().map(|row| row.expect("a row")).collect()
+    }
+
+    fn read(path: &Path) -> Result<Vec<Result<Value, String>>> {
+        let (mut rows, mut found) = (Rows::open(path)?, Vec::new());
+        while let Some(row) = rows.next()? {
+            found.push(row.content.value());
+        }
+        Ok(found)
     }
 
     fn put(path: &Path, rows: &[Value]) {
@@ -342,12 +310,7 @@ mod tests {
             bytes[at % length] = byte;
             std::fs::write(&path, bytes).expect("written");
             // Rows or an error, and an end.
-            let mut rows = 0;
-            let _ = read(&path, &mut |_, _| {
-                rows += 1;
-                Ok(())
-            });
-            prop_assert!(rows < 1000);
+            prop_assert!(read(&path).map_or(0, |rows| rows.len()) < 1000);
         }
 
         #[test]
