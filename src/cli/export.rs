@@ -22,8 +22,8 @@ Examples:
   instil export chats.parquet --format sharegpt -o data
   instil export run --format messages --file parquet --keep meta.attributes.topic -o data
 
-The directory gets train.jsonl (and test.jsonl) and README.md, the data set's card; with Hugging Face
-`datasets`: load_dataset(\"data\"). The input may be a run directory, a file or a directory of files: JSON
+The directory gets train.jsonl (and test.jsonl), README.md, the data set's card, and dataset_info.json, by which
+LLaMA-Factory reads it (dataset_dir: data); with Hugging Face `datasets`: load_dataset(\"data\"). The input may be a run directory, a file or a directory of files: JSON
 Lines, a JSON list, a table separated by commas, semicolons or tabs (any of these packed with gzip or zstd),
 Parquet, Arrow as `datasets` saves it; with rows in any of these forms.";
 
@@ -63,6 +63,12 @@ pub(crate) struct ExportArguments {
     /// A row that cannot be read is an error.
     #[arg(long)]
     strict: bool,
+    /// Put ' before cells of CSV that a spreadsheet would run as formulas.
+    #[arg(long)]
+    csv_safe: bool,
+    /// Replace files that no export wrote, the input among them.
+    #[arg(long)]
+    force: bool,
     /// Name of the data set on its card [default: the name of the output directory].
     #[arg(long)]
     name: Option<String>,
@@ -130,6 +136,13 @@ pub(super) fn run(arguments: &ExportArguments, _: &Console) -> Result<Answer> {
         notes.push(format!("{} rows were left out; line {line}: {why}", exported.left_out));
         report["first_left_out"] = json!([line, why]);
     }
+    if exported.formulas > 0 && !arguments.csv_safe {
+        let formulas = exported.formulas;
+        notes.push(format!("{formulas} cells begin as formulas of spreadsheets do; --csv-safe puts ' before them"));
+    }
+    if !exported.removed.is_empty() {
+        notes.push(format!("removed of the export before: {}", exported.removed.join(", ")));
+    }
     let test = if exported.test > 0 { format!(", {} for testing", exported.test) } else { String::new() };
     let output = arguments.output.display();
     notes.push(format!("{} rows for training{test}: {output}/{}", exported.train, exported.files.join(", ")));
@@ -166,5 +179,7 @@ fn task(arguments: &ExportArguments, input: &Input) -> Result<Task> {
         name: arguments.name.clone().or(named).unwrap_or_else(|| "data set".into()),
         licence: arguments.licence.clone(),
         language: arguments.language.clone(),
+        csv_safe: arguments.csv_safe,
+        force: arguments.force,
     })
 }

@@ -25,8 +25,6 @@ pub(crate) const PROMPT_FIELD: Setting = Setting::new("prompt_field");
 pub(crate) const RESPONSE_FIELD: Setting = Setting::new("response_field");
 /// The form of exported rows.
 pub(crate) const FORMAT: Setting = Setting::new("format");
-/// Seed of the draws.
-pub(crate) const SEED: Setting = Setting::new("seed");
 /// The share of the rows that is kept for testing.
 pub(crate) const SPLIT: Setting = Setting::new("split");
 /// The field whose values stay on one side of a split.
@@ -54,7 +52,6 @@ pub(crate) const ALL: &[Setting] = &[
     PROMPT_FIELD,
     RESPONSE_FIELD,
     FORMAT,
-    SEED,
     SPLIT,
     SPLIT_BY,
     APPLY,

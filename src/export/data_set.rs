@@ -3,13 +3,14 @@
 //! The rows are gone through twice: once for the columns and the split, once to write. Memory is that of a
 //! row group, and of the groups' hashes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::card::card;
+use super::folder::{CARD, FACTORY, Folder, factory, signed};
 use super::form::{Form, lost, row};
 use super::read::{Found, Options, read};
 use super::split::Split;
@@ -18,7 +19,7 @@ use super::write::{Container, Writer};
 use super::{Example, Role};
 use crate::disk::write_whole;
 use crate::error::{Error, Remedy, Result, setting};
-use crate::filter::text::{hash, text};
+use crate::filter::text::text;
 use crate::measure::{Sources, measure};
 
 /// What to export, and how.
@@ -44,6 +45,10 @@ pub struct Task {
     pub licence: Option<String>,
     /// Language of the data set, for its card.
     pub language: Option<String>,
+    /// Cells of CSV that a spreadsheet would run get a quote before them.
+    pub csv_safe: bool,
+    /// Files that no export wrote, and the input itself, may be replaced.
+    pub force: bool,
 }
 
 /// What was exported.
@@ -59,6 +64,10 @@ pub struct Exported {
     pub left_out: u64,
     /// The first of them: line, and why.
     pub first_left_out: Option<(u64, Remedy)>,
+    /// Files of an earlier export into this directory that were removed.
+    pub removed: Vec<String>,
+    /// Cells of CSV that a spreadsheet would run as formulas.
+    pub formulas: u64,
     /// What was found in the input.
     pub found: Found,
 }
@@ -66,21 +75,33 @@ pub struct Exported {
 /// Exports a data set.
 ///
 /// # Errors
-/// When the input cannot be read, no row can take the form, a side of the split would be empty, or the
-/// directory cannot be written. The files appear only when all of them are whole.
+/// When the input cannot be read, no row can take the form, a side of the split would be empty, a file that no export
+/// wrote stands in the way, or the directory cannot be written. The files appear only when all of them are whole.
 pub fn export(task: &Task) -> Result<Exported> {
     let sources = Sources::of(&task.input)?;
-    let (mut columns, mut exported) = (Columns::default(), Exported::default());
-    let mut groups = [BTreeSet::new(), BTreeSet::new()];
+    let folder = Folder::open(&task.output);
+    let extension = match task.container {
+        Container::Jsonl => "jsonl",
+        Container::Csv => "csv",
+        Container::Parquet => "parquet",
+    };
+    let sides: &[&str] = if task.split.is_some() { &["train", "test"] } else { &["train"] };
+    let files: Vec<String> = sides.iter().map(|side| format!("{side}.{extension}")).collect();
+    let check_folder = |beside: &[&str]| {
+        // The card first: it says what else may be replaced.
+        let all: Vec<String> = beside.iter().map(|file| (*file).to_owned()).chain(files.iter().cloned()).collect();
+        if task.force { Ok(all) } else { folder.check(&all, &sources.records).map(|()| all) }
+    };
+    check_folder(&[CARD])?;
+    let (mut columns, mut exported) = (Columns::default(), Exported { files: files.clone(), ..Exported::default() });
+    let mut groups: BTreeMap<u64, u64> = BTreeMap::new();
     let mut unused = Found::default();
     exported.found = read(&sources.records, &task.options, &mut |example| {
         match shaped(&example, task) {
             Ok(row) => {
                 columns.meet(&row);
                 unused.add_unused(lost(&example, task.form).into_iter().filter(|name| !task.keep.contains(name)));
-                let (test, group) = side(&example, task);
-                groups[usize::from(test)].insert(hash(group.as_bytes()));
-                *(if test { &mut exported.test } else { &mut exported.train }) += 1;
+                *groups.entry(group(&example, task)).or_default() += 1;
             }
             Err(why) => {
                 exported.left_out += 1;
@@ -90,30 +111,34 @@ pub fn export(task: &Task) -> Result<Exported> {
         Ok(())
     })?;
     exported.found.unused = unused.unused;
-    check(task, &exported, &groups)?;
+    let for_testing = task.split.as_ref().map_or_else(BTreeSet::new, |split| split.for_testing(&groups));
+    exported.test = for_testing.iter().map(|place| groups[place]).sum();
+    exported.train = groups.values().sum::<u64>() - exported.test;
+    check(task, &exported, groups.len())?;
+    let about = factory(&task.name, task.form, task.container, &columns, &files);
+    let written = check_folder(if about.is_some() { &[CARD, FACTORY] } else { &[CARD] })?;
     std::fs::create_dir_all(&task.output).map_err(|cause| Error::io("create", &task.output, cause))?;
-    let extension = match task.container {
-        Container::Jsonl => "jsonl",
-        Container::Csv => "csv",
-        Container::Parquet => "parquet",
-    };
-    let sides: &[&str] = if task.split.is_some() { &["train", "test"] } else { &["train"] };
-    exported.files = sides.iter().map(|side| format!("{side}.{extension}")).collect();
-    let writer = |file: &String| Writer::create(&task.output.join(file), task.container, &columns);
-    let mut writers: Vec<Writer> = exported.files.iter().map(writer).collect::<Result<_>>()?;
+    let writer = |file: &String| Writer::create(&task.output.join(file), task.container, &columns, task.csv_safe);
+    let mut writers: Vec<Writer> = files.iter().map(writer).collect::<Result<_>>()?;
     read(&sources.records, &task.options, &mut |example| match shaped(&example, task) {
-        Ok(row) => writers[usize::from(side(&example, task).0)].add(row),
+        Ok(row) => writers[usize::from(for_testing.contains(&group(&example, task)))].add(row),
         Err(_) => Ok(()),
     })?;
     let report = measure(&sources, &[], 0, None, &mut |_, _| {})?;
     let plan = sources.plan()?;
-    let card = card(task, &exported, &report, plan.as_ref());
+    let card = signed(&card(task, &exported, &report, plan.as_ref()), &written);
+    exported.formulas = writers.iter().map(|writer| writer.formulas).sum();
     writers.into_iter().try_for_each(Writer::finish)?;
-    write_whole(&task.output.join("README.md"), card.as_bytes())?;
+    if let Some(about) = about {
+        let text = serde_json::to_string_pretty(&about).expect("plain data") + "\n";
+        write_whole(&task.output.join(FACTORY), text.as_bytes())?;
+    }
+    write_whole(&task.output.join(CARD), card.as_bytes())?;
+    exported.removed = folder.remove_stale(&written)?;
     Ok(exported)
 }
 
-fn check(task: &Task, exported: &Exported, groups: &[BTreeSet<u64>; 2]) -> Result<()> {
+fn check(task: &Task, exported: &Exported, groups: usize) -> Result<()> {
     if exported.train + exported.test == 0 {
         let (line, why) = exported.first_left_out.clone().unwrap_or_default();
         let what = format!("no row can take the form {}", task.form.name());
@@ -121,14 +146,15 @@ fn check(task: &Task, exported: &Exported, groups: &[BTreeSet<u64>; 2]) -> Resul
         return Err(Error::input(&task.input, what, remedy));
     }
     if let Some(split) = &task.split
-        && (exported.train == 0 || exported.test == 0)
+        && groups < 2
     {
-        let side = if exported.train == 0 { "training" } else { "testing" };
-        let by = split.by.as_deref().unwrap_or("prompt");
-        let what = format!("of {} groups by {by} none is left for {side}", groups[0].len() + groups[1].len());
-        let remedy = Remedy::from("use another ").name(setting::SEED).and(" or ").name(setting::SPLIT);
-        let remedy = remedy.and(", or a ").name(setting::SPLIT_BY).and(" field with more values");
-        return Err(Error::usage(what, remedy));
+        let what =
+            format!("all rows are one group by {}, which cannot be split", split.by.as_deref().unwrap_or("prompt"));
+        let remedy = Remedy::from("leave out ").name(setting::SPLIT);
+        return Err(Error::usage(
+            what,
+            remedy.and(", or use a ").name(setting::SPLIT_BY).and(" field with more values"),
+        ));
     }
     Ok(())
 }
@@ -145,9 +171,9 @@ fn shaped(example: &Example, task: &Task) -> Result<Map<String, Value>, Remedy> 
     Ok(shaped)
 }
 
-/// Whether the row is for testing, and its group.
-fn side(example: &Example, task: &Task) -> (bool, String) {
-    let Some(split) = &task.split else { return (false, String::new()) };
+/// The place of the row's group.
+fn group(example: &Example, task: &Task) -> u64 {
+    let Some(split) = &task.split else { return 0 };
     let group = match &split.by {
         Some(field) => match text(&example.fields, field) {
             // Numbers, lists and objects name groups too.
@@ -164,7 +190,7 @@ fn side(example: &Example, task: &Task) -> (bool, String) {
             |turn| crate::filter::words(&turn.text).join(" "),
         ),
     };
-    (split.is_test(&group), group)
+    split.place(&group)
 }
 
 #[cfg(test)]
@@ -188,6 +214,8 @@ mod tests {
             name: "Small rows".into(),
             licence: Some("cc0-1.0".into()),
             language: Some("en".into()),
+            csv_safe: false,
+            force: false,
         }
     }
 
@@ -253,26 +281,62 @@ mod tests {
     }
 
     #[test]
-    fn groups_stay_on_one_side_and_a_side_may_not_be_empty() {
+    fn groups_stay_on_one_side_and_no_side_is_empty() {
         let folder = run_directory(30);
-        let by_topic = |seed| Task {
-            split: Some(Split { share: 0.3, by: Some("meta.attributes.topic".into()), seed }),
+        let by = |field: &str, seed| Task {
+            split: Some(Split { share: 0.3, by: Some(field.into()), seed }),
             ..task(folder.path(), Form::Plain, Container::Jsonl)
         };
-        let mut refused = 0;
         for seed in 0..12 {
-            match export(&by_topic(seed)) {
-                Ok(exported) => assert!(exported.test % 10 == 0 && exported.test > 0 && exported.train > 0),
-                Err(error) => {
-                    refused += 1;
-                    assert!(
-                        error.to_string().contains("of 3 groups by meta.attributes.topic none is left for"),
-                        "{error}"
-                    );
-                }
-            }
+            let exported = export(&by("meta.attributes.topic", seed)).expect("exported");
+            assert_eq!((exported.train, exported.test), (20, 10));
         }
-        assert!(refused > 0 && refused < 12, "{refused}");
+        let error = export(&by("meta.steps", 0)).expect_err("one group").to_string();
+        assert!(error.contains("all rows are one group by meta.steps"), "{error}");
+    }
+
+    #[test]
+    fn nothing_is_replaced_that_no_export_wrote() {
+        let folder = run_directory(30);
+        let split = Some(Split { share: 0.2, by: None, seed: 1 });
+        let plain = task(folder.path(), Form::Alpaca, Container::Jsonl);
+        let out = |name: &str| folder.path().join("out").join(name);
+        let told = |task: &Task| export(task).expect_err("refused").to_string();
+        std::fs::create_dir(folder.path().join("out")).expect("made");
+        for (name, content) in [("README.md", "# My project\n"), ("train.jsonl", "{}\n"), ("dataset_info.json", "{}")] {
+            std::fs::write(out(name), content).expect("written");
+            let error = told(&plain);
+            assert!(error.contains(name) && error.contains("not written by an"), "{error}");
+            assert_eq!(std::fs::read_to_string(out(name)).expect("read"), content);
+            std::fs::remove_file(out(name)).expect("removed");
+        }
+        // What an export wrote is replaced by the next, and none of its files is left over.
+        assert_eq!(export(&Task { split, ..plain.clone() }).expect("exported").removed, Vec::<String>::new());
+        assert!(out("test.jsonl").exists());
+        assert_eq!(export(&plain).expect("exported").removed, ["test.jsonl"]);
+        assert!(!out("test.jsonl").exists());
+        // Unless somebody edited the card.
+        let card = std::fs::read_to_string(out("README.md")).expect("read");
+        std::fs::write(out("README.md"), card.replace("Small rows", "My rows")).expect("written");
+        assert!(told(&plain).contains("README.md"));
+        export(&Task { force: true, ..plain.clone() }).expect("insisted");
+        // Nor is the input.
+        let own = Task { input: out("train.jsonl"), ..plain };
+        assert!(told(&own).contains("is the input"));
+        assert!(told(&Task { input: folder.path().join("out"), ..own }).contains("lie in this directory"));
+    }
+
+    #[test]
+    fn cells_that_a_spreadsheet_would_run_are_counted_or_quoted() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let input = folder.path().join("a.jsonl");
+        std::fs::write(&input, "{\"q\": \"=1+1\", \"n\": -1}\n{\"q\": \"a = b\", \"n\": 2}\n").expect("written");
+        let task = Task { input, force: true, ..task(folder.path(), Form::Plain, Container::Csv) };
+        let text = || std::fs::read_to_string(folder.path().join("out/train.csv")).expect("read");
+        assert_eq!(export(&task).expect("exported").formulas, 1);
+        assert_eq!(text(), "q,n\n=1+1,-1\na = b,2\n");
+        assert_eq!(export(&Task { csv_safe: true, ..task }).expect("exported").formulas, 1);
+        assert_eq!(text(), "q,n\n'=1+1,-1\na = b,2\n");
     }
 
     #[test]

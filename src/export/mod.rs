@@ -4,10 +4,11 @@
 //! fields it came with; of a preference, the answer is the one that was chosen. [`read`](mod@read) finds the
 //! form of a file and gives examples; [`form`] turns them into rows of a form; [`write`](mod@write) and
 //! [`table`] put rows into files; [`data_set`] does all of it for a directory, with a [`split`] and a
-//! [`card`].
+//! [`card`], and `folder` keeps it from replacing what others wrote.
 
 pub(crate) mod card;
 pub(crate) mod data_set;
+mod folder;
 pub(crate) mod form;
 mod message;
 mod preference;

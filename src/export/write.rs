@@ -8,6 +8,9 @@ use super::table::{Columns, Table};
 use crate::disk::WholeFile;
 use crate::error::{Error, Result};
 
+/// What makes a cell a formula for spreadsheets, at its beginning (OWASP, CSV Injection).
+const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+
 /// The container that rows are written into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Container {
@@ -25,6 +28,10 @@ pub(crate) struct Writer {
     columns: Columns,
     sink: Sink,
     rows: u64,
+    /// Cells that a spreadsheet would run get a quote before them.
+    is_safe: bool,
+    /// Cells of CSV that a spreadsheet would run.
+    pub formulas: u64,
 }
 
 enum Sink {
@@ -38,7 +45,7 @@ impl Writer {
     ///
     /// # Errors
     /// When the file cannot be created.
-    pub(crate) fn create(path: &Path, file_type: Container, columns: &Columns) -> Result<Self> {
+    pub(crate) fn create(path: &Path, file_type: Container, columns: &Columns, is_safe: bool) -> Result<Self> {
         let file = WholeFile::create(path)?;
         let sink = match file_type {
             Container::Jsonl => Sink::Jsonl(file),
@@ -51,7 +58,7 @@ impl Writer {
                 Sink::Parquet(Box::new(Table::new(file, columns.clone()).map_err(|cause| fail(path, &cause))?))
             }
         };
-        Ok(Self { path: path.to_owned(), columns: columns.clone(), sink, rows: 0 })
+        Ok(Self { path: path.to_owned(), columns: columns.clone(), sink, rows: 0, is_safe, formulas: 0 })
     }
 
     /// Adds a row.
@@ -67,7 +74,17 @@ impl Writer {
                 file.append(line.as_bytes())
             }
             Sink::Csv(writer) => {
-                let cells = self.columns.names().map(|name| cell(row.get(name)));
+                let mut cells: Vec<String> = self.columns.names().map(|name| cell(row.get(name))).collect();
+                let is_formula =
+                    |name: &str, cell: &str| row.get(name).is_some_and(Value::is_string) && cell.starts_with(FORMULA);
+                for (name, cell) in self.columns.names().zip(&mut cells) {
+                    if is_formula(name, cell) {
+                        self.formulas += 1;
+                        if self.is_safe {
+                            cell.insert(0, '\'');
+                        }
+                    }
+                }
                 writer.write_record(cells).map_err(|cause| fail(&self.path, &cause))
             }
             Sink::Parquet(table) => table.add(row).map_err(|cause| fail(&self.path, &cause)),
@@ -114,7 +131,7 @@ mod tests {
         let mut columns = Columns::default();
         let rows: Vec<&Map<String, Value>> = rows.iter().map(|row| row.as_object().expect("an object")).collect();
         rows.iter().for_each(|row| columns.meet(row));
-        let mut writer = Writer::create(&path, file_type, &columns).expect("created");
+        let mut writer = Writer::create(&path, file_type, &columns, false).expect("created");
         rows.iter().for_each(|row| writer.add((*row).clone()).expect("added"));
         assert_eq!(writer.rows, rows.len() as u64);
         writer.finish().expect("finished");
