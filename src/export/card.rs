@@ -13,6 +13,10 @@ use crate::plan::Plan;
 const VALUES_LISTED: usize = 40;
 /// Entropy below which an attribute counts as unbalanced.
 const LOW_ENTROPY: f64 = 0.9;
+/// Share of the rows that lie elsewhere than planned, above which it is said.
+const FAR_FROM_PLAN: f64 = 0.1;
+/// Rows that each value must have had on average for a word on balance.
+const LEAST_ROWS: u64 = 5;
 /// Self-BLEU above which texts count as alike.
 const HIGH_SELF_BLEU: f64 = 0.7;
 
@@ -32,7 +36,7 @@ fn write_card(
     out: &mut String,
 ) -> std::fmt::Result {
     write_front_matter(task, exported, out)?;
-    writeln!(out, "\n# {}\n", task.name)?;
+    writeln!(out, "\n# {}\n", plain(&task.name))?;
     let form = task.form.name();
     write!(out, "{} rows for training", exported.train)?;
     if exported.test > 0 {
@@ -93,7 +97,7 @@ fn write_front_matter(task: &Task, exported: &Exported, out: &mut String) -> std
 fn write_plan(plan: &Plan, out: &mut String) -> std::fmt::Result {
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let mut fact = |name: &str, value: Option<String>| match value {
-        Some(value) => writeln!(out, "- {name}: {}", one_line(&value)),
+        Some(value) => writeln!(out, "- {name}: {}", plain(&value)),
         None => Ok(()),
     };
     let Plan { model, recipe, .. } = plan;
@@ -126,21 +130,25 @@ fn write_counts(report: &Report, out: &mut String) -> std::fmt::Result {
     }
     writeln!(out, "\n{} attempts gave {} rows. Turned down:\n", report.generated, report.kept)?;
     writeln!(out, "| rule | attempts |\n|---|---|")?;
-    report.rejected.iter().try_for_each(|(rule, count)| writeln!(out, "| {} | {count} |", cell(rule)))
+    report.rejected.iter().try_for_each(|(rule, count)| writeln!(out, "| {} | {count} |", plain(rule)))
 }
 
 fn write_balance(report: &Report, out: &mut String) -> std::fmt::Result {
     if report.attributes.is_empty() {
         return Ok(());
     }
-    writeln!(out, "\n## Balance\n\nThe attributes were planned; whether a text follows its own was not checked here.")?;
+    writeln!(out, "\n## Balance")?;
     for spread in &report.attributes {
         let entropy = spread.entropy.map_or_else(String::new, |entropy| format!(" (entropy {entropy:.3} of 1)"));
-        writeln!(out, "\n### {}{entropy}\n", one_line(&spread.attribute))?;
+        writeln!(out, "\n### {}{entropy}\n", plain(&spread.attribute))?;
+        match spread.checked_by.as_slice() {
+            [] => writeln!(out, "Planned; no rule looked whether a text follows.\n")?,
+            rules => writeln!(out, "Rows were held to it by {}.\n", rules.join(", "))?,
+        }
         writeln!(out, "| value | planned | generated | kept |\n|---|---|---|---|")?;
         for value in spread.values.iter().take(VALUES_LISTED) {
             let planned = value.planned.map_or_else(|| "-".into(), |planned| format!("{planned:.1}"));
-            writeln!(out, "| {} | {planned} | {} | {} |", cell(&value.value), value.generated, value.kept)?;
+            writeln!(out, "| {} | {planned} | {} | {} |", plain(&value.value), value.generated, value.kept)?;
         }
         if spread.values.len() > VALUES_LISTED {
             writeln!(out, "\n… and {} more values.", spread.values.len() - VALUES_LISTED)?;
@@ -165,7 +173,7 @@ fn write_texts(report: &Report, out: &mut String) -> std::fmt::Result {
         writeln!(
             out,
             "| {} | {} ({} to {}) | {} | {} | {} | {vendi} |",
-            cell(&field.field),
+            plain(&field.field),
             words.median,
             words.p5,
             words.p95,
@@ -187,8 +195,8 @@ fn gaps(report: &Report) -> Vec<String> {
     let mut gaps =
         vec!["No person and no second model has checked the facts in the rows, unless said above.".to_owned()];
     for spread in &report.attributes {
-        let name = one_line(&spread.attribute);
-        let list = |values: Vec<&str>| values.into_iter().take(8).map(one_line).collect::<Vec<_>>().join(", ");
+        let name = plain(&spread.attribute);
+        let list = |values: Vec<&str>| values.into_iter().take(8).map(plain).collect::<Vec<_>>().join(", ");
         let missing: Vec<&str> =
             spread.values.iter().filter(|value| value.kept == 0).map(|value| value.value.as_str()).collect();
         if !missing.is_empty() {
@@ -202,26 +210,47 @@ fn gaps(report: &Report) -> Vec<String> {
                 list(flagged)
             ));
         }
-        if let Some(entropy) = spread.entropy.filter(|entropy| *entropy < LOW_ENTROPY) {
-            gaps.push(format!("{name} is unbalanced: its entropy is {entropy:.2} of 1."));
+        // What was planned uneven is no gap, and few rows cannot be even.
+        let rows: u64 = spread.values.iter().map(|value| value.kept).sum();
+        let is_told = rows >= LEAST_ROWS * spread.values.len() as u64;
+        match (spread.total_variation, spread.entropy) {
+            (Some(distance), _) if distance > FAR_FROM_PLAN && is_told => {
+                gaps.push(format!(
+                    "{name} is not spread as planned: {:.0} % of its rows lie elsewhere.",
+                    distance * 100.0
+                ));
+            }
+            (None, Some(entropy)) if entropy < LOW_ENTROPY && is_told => {
+                gaps.push(format!("{name} is unbalanced: its entropy is {entropy:.2} of 1."));
+            }
+            _ => {}
         }
     }
     for pair in report.pairs.iter().filter(|pair| pair.empty > 0) {
-        let (first, second) = (one_line(&pair.attributes.0), one_line(&pair.attributes.1));
+        let (first, second) = (plain(&pair.attributes.0), plain(&pair.attributes.1));
         gaps.push(format!("{first} × {second}: {} of {} combinations have no row.", pair.empty, pair.cells));
     }
     for field in &report.fields {
         if let Some(bleu) = field.self_bleu.filter(|bleu| *bleu > HIGH_SELF_BLEU) {
-            gaps.push(format!("The texts of {} are much alike: self-BLEU {bleu:.2}.", one_line(&field.field)));
+            gaps.push(format!("The texts of {} are much alike: self-BLEU {bleu:.2}.", plain(&field.field)));
         }
     }
     gaps
 }
 
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn cell(text: &str) -> String {
-    one_line(text).replace('|', "\\|")
+/// A text from elsewhere on a line of its own, in which nothing is markup (CommonMark 0.31, section 2.4).
+fn plain(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut plain = String::with_capacity(line.len());
+    let mut is_within = false;
+    for c in line.chars() {
+        if "\\`*{}[]<>#|~&!$".contains(c) || c == '_' && !is_within {
+            plain.push('\\');
+        }
+        plain.push(c);
+        // Within a word an underscore is one.
+        is_within = c.is_alphanumeric();
+    }
+    // What would begin a list or a heading of underlines.
+    if plain.starts_with(['-', '+', '=', ':']) { format!("\\{plain}") } else { plain }
 }

@@ -271,7 +271,7 @@ mod tests {
             "---\npretty_name: \"Small rows\"\nlicense: \"cc0-1.0\"\nlanguage:\n- \"en\"\n",
             "size_categories:\n- n<1K\n",
             "  - split: train\n    path: train.jsonl\n  - split: test\n    path: test.jsonl\n---\n",
-            "- model: m|x\n- licence of the model: Apache-2.0\n",
+            "- model: m\\|x\n- licence of the model: Apache-2.0\n",
             "- filters: loops, closed_by_budget\n",
             "| bread | 20.0 | 20 | 20 |\n",
             "- topic: no row for 1 of the values (dogs).\n",

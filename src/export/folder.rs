@@ -39,6 +39,9 @@ impl Folder {
     /// The first such file; who insists is asked with the setting `force`.
     pub(crate) fn check(&self, files: &[String], input: &Path) -> Result<()> {
         let remedy = |what: &str| Remedy::from(what).name(setting::FORCE).and(" to replace it");
+        if self.path.exists() && !self.path.is_dir() {
+            return Err(Error::io("create", &self.path, std::io::Error::from(std::io::ErrorKind::NotADirectory)));
+        }
         let input = input.canonicalize().ok();
         if input.is_some() && input == self.path.canonicalize().ok() {
             let what = "the rows that are exported lie in this directory, too";

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::accuracy::wilson;
+
 /// Share of the best group's acceptance rate below which a group is flagged (the four-fifths rule).
 pub(crate) const FOUR_FIFTHS: f64 = 0.8;
 
@@ -20,7 +22,7 @@ pub struct ValueCounts {
     pub kept: u64,
     /// `kept / generated`.
     pub acceptance: Option<f64>,
-    /// Its acceptance is below four fifths of the best value's.
+    /// Its acceptance is below four fifths of the best value's, and Wilson's 95 % intervals of the two lie apart.
     pub below_four_fifths: bool,
 }
 
@@ -35,6 +37,8 @@ pub struct Spread {
     pub entropy: Option<f64>,
     /// Total variation between the kept rows and the plan: 0 is as planned, 1 has nothing in common.
     pub total_variation: Option<f64>,
+    /// Rules of the recipe that hold a row to its value; with none, the value is what was planned and no more.
+    pub checked_by: Vec<String>,
 }
 
 /// Two attributes together.
@@ -46,7 +50,8 @@ pub struct PairSpread {
     pub cells: u64,
     /// Cells without a kept row.
     pub empty: u64,
-    /// Cramér's V of the kept rows: 0 independent, 1 one says the other. None where a side has one value.
+    /// Cramér's V of the kept rows: 0 independent, 1 one says the other. None where a side has one value, or where
+    /// there are too few rows to tell.
     pub cramers_v: Option<f64>,
 }
 
@@ -70,14 +75,14 @@ pub(crate) fn total_variation(counts: &[u64], target: &[f64]) -> Option<f64> {
     Some(counts.iter().zip(target).map(|(count, want)| (*count as f64 / all - want / wanted).abs()).sum::<f64>() / 2.0)
 }
 
-/// Cramér's V of a table of counts, without correction for bias; empty rows and columns do not count.
+/// Cramér's V of a table of counts, corrected for bias as Bergsma (2013) does, so that few rows in many cells say
+/// nothing rather than 1; empty rows and columns do not count.
 pub fn cramers_v(table: &[Vec<u64>]) -> Option<f64> {
     let rows: Vec<f64> = table.iter().map(|row| row.iter().sum::<u64>() as f64).collect();
     let width = table.first().map_or(0, Vec::len);
     let columns: Vec<f64> = (0..width).map(|at| table.iter().map(|row| row[at]).sum::<u64>() as f64).collect();
     let all: f64 = rows.iter().sum();
-    let filled = |sums: &[f64]| sums.iter().filter(|sum| **sum > 0.0).count();
-    let freedom = filled(&rows).min(filled(&columns)).checked_sub(1).filter(|freedom| *freedom > 0)?;
+    let filled = |sums: &[f64]| sums.iter().filter(|sum| **sum > 0.0).count() as f64;
     let mut squares = 0.0;
     for (row, in_row) in table.iter().zip(&rows) {
         for (count, in_column) in row.iter().zip(&columns) {
@@ -87,7 +92,12 @@ pub fn cramers_v(table: &[Vec<u64>]) -> Option<f64> {
             }
         }
     }
-    Some((squares / (all * freedom as f64)).sqrt().min(1.0))
+    let (height, width) = (filled(&rows), filled(&columns));
+    let corrected = |side: f64| side - (side - 1.0).powi(2) / (all - 1.0);
+    let freedom = corrected(height).min(corrected(width)) - 1.0;
+    let association = (squares / all - (height - 1.0) * (width - 1.0) / (all - 1.0)).max(0.0);
+    // Where every row is a cell of its own there is no freedom left, but for rounding.
+    (height > 1.0 && width > 1.0 && freedom > 1e-9).then(|| (association / freedom).sqrt().min(1.0))
 }
 
 /// Sets acceptance rates, and flags the values below four fifths of the best one.
@@ -95,9 +105,14 @@ pub(crate) fn flag(values: &mut [ValueCounts]) {
     for value in values.iter_mut() {
         value.acceptance = (value.generated > 0).then(|| value.kept as f64 / value.generated as f64);
     }
-    let best = values.iter().filter_map(|value| value.acceptance).fold(0.0, f64::max);
+    let best = values.iter().max_by(|a, b| a.acceptance.unwrap_or(0.0).total_cmp(&b.acceptance.unwrap_or(0.0)));
+    let Some((best, (least, _))) = best.and_then(|best| Some((best.acceptance?, wilson(best.kept, best.generated))))
+    else {
+        return;
+    };
     for value in values {
-        value.below_four_fifths = value.acceptance.is_some_and(|rate| rate < FOUR_FIFTHS * best);
+        let (_, most) = wilson(value.kept, value.generated);
+        value.below_four_fifths = value.acceptance.is_some_and(|rate| rate < FOUR_FIFTHS * best) && most < least;
     }
 }
 
@@ -134,9 +149,15 @@ mod tests {
     #[test]
     fn association_is_0_for_independent_and_1_for_equal_attributes() {
         assert!(close(cramers_v(&[vec![2, 4], vec![3, 6]]), 0.0));
-        assert!(close(cramers_v(&[vec![7, 0, 0], vec![0, 7, 0], vec![0, 0, 7]]), 1.0));
-        // χ² = 100 (10·40 − 20·30)² / (30·70·40·60): V = 0.0890870806.
-        assert!(close(cramers_v(&[vec![10, 20], vec![30, 40]]), 0.089_087_080_637_474_8));
+        assert!(close(cramers_v(&[vec![700, 0, 0], vec![0, 700, 0], vec![0, 0, 700]]), 1.0));
+        // χ² = 100 (100·400 − 200·300)² · 10 / (300·700·400·600), less 1/999 for bias.
+        assert!(close(
+            cramers_v(&[vec![100, 200], vec![300, 400]]),
+            (((1000.0_f64 / 126.0) / 1000.0 - 1.0 / 999.0) / (1.0 - 1.0 / 999.0)).sqrt()
+        ));
+        // Eight rows in 64 cells, each in a row and a column of its own, say nothing.
+        let apart: Vec<Vec<u64>> = (0..8).map(|row| (0..8).map(|column| u64::from(row == column)).collect()).collect();
+        assert_eq!(cramers_v(&apart), None);
         assert_eq!(cramers_v(&[vec![3, 0], vec![4, 0]]), None);
         assert_eq!(cramers_v(&[]), None);
     }
@@ -144,8 +165,14 @@ mod tests {
     #[test]
     fn groups_below_four_fifths_of_the_best_are_flagged() {
         let counts = |generated, kept| ValueCounts { generated, kept, ..ValueCounts::default() };
-        let mut values = [counts(10, 10), counts(10, 8), counts(10, 7), counts(0, 0)];
-        flag(&mut values);
-        assert_eq!(values.each_ref().map(|value| value.below_four_fifths), [false, false, true, false]);
+        let flags = |times: u64| {
+            let mut values =
+                [(10, 10), (10, 8), (10, 7), (0, 0)].map(|(made, kept)| counts(made * times, kept * times));
+            flag(&mut values);
+            values.map(|value| value.below_four_fifths)
+        };
+        assert_eq!(flags(10), [false, false, true, false]);
+        // Ten attempts are too few for a verdict.
+        assert_eq!(flags(1), [false; 4]);
     }
 }

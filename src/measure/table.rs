@@ -53,6 +53,12 @@ fn write_table(report: &Report, out: &mut String) -> std::fmt::Result {
         let mut facts = vec![format!("{} values", spread.values.len())];
         facts.extend(spread.entropy.map(|entropy| format!("entropy {entropy:.3}")));
         facts.extend(spread.total_variation.map(|distance| format!("total variation {distance:.3}")));
+        if report.planned.is_some() {
+            facts.push(match spread.checked_by.as_slice() {
+                [] => "as planned: no rule looks whether a text follows".into(),
+                rules => format!("held to it by {}", rules.join(", ")),
+            });
+        }
         writeln!(out, "\n{}: {}", spread.attribute, facts.join(", "))?;
         writeln!(out, "  {:32} {:>9} {:>9} {:>9} {:>9}", "value", "planned", "generated", "kept", "accepted")?;
         let mut values: Vec<_> = spread.values.iter().collect();

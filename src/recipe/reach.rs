@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::prompt::Templates;
 use super::text_output::Bound;
 use super::{Fault, Output, Recipe, Step};
-use crate::filter::Of;
+use crate::filter::{FieldRead, Of};
 
 /// Names that templates have from elsewhere.
 const TAKEN: &[&str] = &["schema", "seed", "parent", "examples", "scores"];
@@ -74,6 +74,18 @@ impl Recipe {
         self.steps.iter().any(step)
             || self.attributes.iter().any(condition)
             || self.filters.reads().into_iter().any(|read| read.of == Of::Row && root(read.name))
+    }
+
+    /// Rules that read the attribute, and so hold a row to its value.
+    pub(crate) fn checked_by(&self, name: &str) -> Vec<String> {
+        let is_read = |read: &FieldRead| {
+            // A condition says when a rule holds, not what it holds.
+            read.of == Of::Row && read.name.split('.').next() == Some(name) && !read.at.contains("/when")
+        };
+        let rules = self.filters.reads().into_iter().filter(is_read);
+        let mut rules: Vec<String> = rules.filter_map(|read| read.at.split('/').nth(1).map(str::to_owned)).collect();
+        rules.dedup();
+        rules
     }
 
     /// Finds a rule on the length of a field that its step can never give.
