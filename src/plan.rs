@@ -55,6 +55,9 @@ fn is_never(times: &u16) -> bool {
     *times == 0
 }
 
+/// What helps with a file that is no plan.
+const RESTORE: &str =
+    "`instil generate --resume -o DIR` (or `evolve`, `answer`, …) writes it again, or begin another run";
 /// Rows from seeds that are tried at most for each row that is wanted.
 const TRIED_PER_ROW: u32 = 4;
 
@@ -136,16 +139,18 @@ impl Plan {
         let file = RunFiles::of(directory).plan;
         let text = std::fs::read_to_string(&file).map_err(|cause| match cause.kind() {
             std::io::ErrorKind::NotFound => {
+                if RunFiles::of(directory).ledger.exists() {
+                    let remedy = "`instil generate --resume -o DIR` (or `evolve`, `answer`, …) writes it again";
+                    return Error::input(directory, "run.lock.json of this run is lost", remedy);
+                }
                 Error::input(directory, "holds no run (no run.lock.json)", "check the path")
             }
-            std::io::ErrorKind::InvalidData => {
-                Error::input(&file, "is not a plan: it is not UTF-8", "restore it, or start a new run")
-            }
+            std::io::ErrorKind::InvalidData => Error::input(&file, "is not a plan: it is not UTF-8", RESTORE),
             _ => Error::io("read", &file, cause),
         })?;
         serde_json::from_str(&text).map_err(|cause| {
             let what = format!("line {}: is not a plan: {cause}", cause.line());
-            Error::input(&file, what, "restore it, or start a new run")
+            Error::input(&file, what, RESTORE)
         })
     }
 

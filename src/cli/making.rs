@@ -64,8 +64,8 @@ impl MakingOptions {
     /// # Errors
     /// When its plan cannot be read.
     pub(crate) fn standing(&self, output: Option<&Path>, run: &RunOptions) -> Result<Option<Wanted>> {
-        let path = output.filter(|path| self.goes_on() && RunFiles::of(path).plan.exists());
-        path.map(|path| Wanted::standing(Plan::read(path)?, run, self)).transpose()
+        let plan = output.filter(|_| self.goes_on()).map(RunDirectory::plan).transpose()?.flatten();
+        plan.map(|(plan, _)| Wanted::standing(plan, run, self)).transpose()
     }
 }
 
@@ -81,7 +81,8 @@ pub(super) fn make(
     console: &Console,
 ) -> Result<(PathBuf, Answer)> {
     validator(&wanted.schema)?;
-    if options.retry && output.as_ref().is_none_or(|path| !RunFiles::of(path).plan.exists()) {
+    let standing = output.as_deref().filter(|_| options.goes_on()).map(RunDirectory::plan).transpose()?.flatten();
+    if options.retry && standing.is_none() {
         return Err(Error::usage("--retry is for a run that stands already", "name it with -o DIR"));
     }
     let output = output.unwrap_or_else(|| RunDirectory::next_free(&PathBuf::from("runs").join(&wanted.recipe.name)));
@@ -102,9 +103,12 @@ pub(super) fn make(
         judge: judge.as_ref().map(|judge| judge.used.clone()),
         embedder: used,
     });
-    let plan = match Plan::read(&output) {
-        Ok(standing) if options.goes_on() => {
-            let plan = plan.going_on(&standing, options.retry);
+    let plan = match &standing {
+        Some((standing, is_mended)) => {
+            if *is_mended {
+                console.note("run.lock.json was lost or changed; it is written again from the ledger");
+            }
+            let plan = plan.going_on(standing, options.retry);
             if plan.has_rounds() && plan.retries > standing.retries {
                 let what = "a run of several rounds is gone on with in the room that it began with: rows of later rounds \
                             were made from what stands";
@@ -112,7 +116,7 @@ pub(super) fn make(
             }
             plan
         }
-        _ => plan,
+        None => plan,
     };
     let mut directory = RunDirectory::open(&output, &plan, options.goes_on())?;
     tell_recovery(&directory, console);

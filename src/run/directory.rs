@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::ledger::{Ledger, Recovered};
+use super::ledger::{Ledger, Recovered, Scan};
 use crate::disk::{AppendedLines, check_plain, write_whole};
 use crate::error::{Error, Remedy, Result, setting};
 use crate::plan::Plan;
@@ -48,22 +48,20 @@ impl RunDirectory {
         let made = !path.exists();
         std::fs::create_dir_all(path).map_err(|cause| Error::io("create", path, cause))?;
         let lock = lock(path)?;
-        let files = RunFiles::of(path);
-        let signs = [&files.plan, &files.records, &files.rejects, &files.ledger];
-        // A link to nowhere is a sign as well.
-        let is_new = signs.into_iter().all(|file| std::fs::symlink_metadata(file).is_err());
+        let (files, is_new) = (RunFiles::of(path), !stands(path));
         if !is_new {
             if !resume {
                 let remedy = Remedy::from("add ").name(setting::RESUME).and(" to go on with it, or choose another ");
                 let remedy = remedy.name(setting::OUTPUT);
                 return Err(Error::input(path, "there is a run in this directory already", remedy));
             }
-            agree(&Plan::read(path)?, plan, path)?;
+            agree(&Self::plan(path)?.ok_or_else(|| nothing(path))?.0, plan, path)?;
         }
         let text = serde_json::to_string_pretty(plan).expect("a plan is plain data") + "\n";
         let begin = || {
             write_whole(&files.plan, text.as_bytes())?;
-            let (ledger, recovered) = Ledger::open(path, &plan.hash())?;
+            let (mut ledger, recovered) = Ledger::open(path, &plan.hash())?;
+            ledger.note(plan)?;
             let records = AppendedLines::open_again(files.records.clone())?;
             Ok((ledger, recovered, records, AppendedLines::open_again(files.rejects.clone())?))
         };
@@ -83,6 +81,26 @@ impl RunDirectory {
             is_forsaken: false,
             _lock: lock,
         })
+    }
+
+    /// The plan of the run at `path`, and whether its lock file was lost or changed, so that the plan is the one which the
+    /// ledger noted; none where no run stands.
+    ///
+    /// # Errors
+    /// When it cannot be read, and the ledger notes none.
+    pub(crate) fn plan(path: &Path) -> Result<Option<(Plan, bool)>> {
+        if !stands(path) {
+            return Ok(None);
+        }
+        match (Plan::read(path), Scan::plan(path)?) {
+            (Ok(plan), None) => Ok(Some((plan, false))),
+            (lock, Some(noted)) => {
+                let is_mended = lock.as_ref().ok() != Some(&noted);
+                Ok(Some((noted, is_mended)))
+            }
+            (Err(cause), None) if RunFiles::of(path).plan.exists() => Err(cause),
+            (Err(_), None) => Err(nothing(path)),
+        }
     }
 
     /// The first of `base-001`, `base-002`, … that does not exist.
@@ -176,6 +194,20 @@ pub(crate) fn lock(path: &Path) -> Result<File> {
         }
     }
     Ok(lock)
+}
+
+/// Whether there is any sign of a run.
+fn stands(path: &Path) -> bool {
+    let files = RunFiles::of(path);
+    let signs = [&files.plan, &files.records, &files.rejects, &files.ledger];
+    // A link to nowhere is a sign as well.
+    signs.into_iter().any(|file| std::fs::symlink_metadata(file).is_ok())
+}
+
+/// What is said of a run whose plan stands nowhere.
+fn nothing(path: &Path) -> Error {
+    let what = "the plan of the run that stands here is lost (no run.lock.json)";
+    Error::input(path, what, "restore the file, or begin another run elsewhere")
 }
 
 /// Refuses to go on with a run that was planned otherwise.

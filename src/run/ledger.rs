@@ -1,6 +1,7 @@
 //! Attempts as they end, a line each: what a run has paid for is never paid again.
 //!
-//! `ledger.jsonl` begins with the plan's hash; every line ends with a checksum of itself. A line that was
+//! `ledger.jsonl` begins with the plan's hash, and holds the plan, again where it grew; every line ends with a checksum
+//! of itself. A line that was
 //! torn or changed is left out when the ledger is opened, and its attempt is made again: it is a function of
 //! the plan. Attempts stand in the order in which they ended; only what is true of a row by itself is kept,
 //! so that decisions between rows can be taken again, in row order.
@@ -16,6 +17,7 @@ use serde_json::json;
 
 use crate::disk::{AppendedLines, check_plain};
 use crate::error::{Error, Remedy, Result, setting};
+use crate::plan::Plan;
 use crate::row::{Attempt, Reason, RunFiles};
 
 /// Longest line that is read; a longer one is no attempt.
@@ -55,6 +57,8 @@ pub struct Scan {
     /// Where each attempt's line begins, and its length in bytes.
     places: HashMap<(u32, u16), (u64, u32)>,
     recovered: Recovered,
+    /// The plan, as it was noted last.
+    plan: Option<Plan>,
     /// Where the last whole line ends.
     end: u64,
 }
@@ -66,7 +70,8 @@ impl Scan {
     /// When it belongs to another plan, or cannot be read.
     pub fn read(folder: &Path, plan_hash: &str) -> Result<Self> {
         let path = RunFiles::of(folder).ledger;
-        let mut scan = Self { path, file: None, places: HashMap::new(), recovered: Recovered::default(), end: 0 };
+        let mut scan =
+            Self { path, file: None, places: HashMap::new(), recovered: Recovered::default(), plan: None, end: 0 };
         check_plain(&scan.path)?;
         let file = match File::open(&scan.path) {
             Ok(file) => file,
@@ -88,6 +93,8 @@ impl Scan {
             } else if let Some(entry) = body.and_then(|body| serde_json::from_slice::<Entry>(body).ok()) {
                 scan.places.insert((entry.row, entry.number), (at, length as u32));
                 scan.recovered.kept += 1;
+            } else if let Some(plan) = body.and_then(noted) {
+                scan.plan = Some(plan);
             } else {
                 scan.recovered.dropped += 1;
             }
@@ -98,6 +105,28 @@ impl Scan {
         }
         scan.file = Some(file);
         Ok(scan)
+    }
+
+    /// The plan that a run's ledger notes; none where there is no ledger, or one of a version that noted none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn plan(folder: &Path) -> Result<Option<Plan>> {
+        let path = RunFiles::of(folder).ledger;
+        check_plain(&path)?;
+        let fail = |cause| Error::io("read", &path, cause);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(fail(cause)),
+        };
+        let (mut reader, mut line, mut plan) = (BufReader::with_capacity(1 << 18, file), Vec::new(), None);
+        while read_line(&mut reader, &mut line).map_err(fail)? > 0 {
+            if line.starts_with(NOTED.as_bytes()) {
+                plan = unseal(line.trim_ascii_end()).and_then(noted).or(plan);
+            }
+        }
+        Ok(plan)
     }
 
     /// What reading it found.
@@ -156,6 +185,19 @@ impl Ledger {
         }
         let recovered = scan.recovered;
         Ok((Self { scan, lines, synced: Instant::now() }, recovered))
+    }
+
+    /// Notes the plan, unless it is the one that was noted last.
+    ///
+    /// # Errors
+    /// When it cannot be written; the file then still ends with a whole line.
+    pub(crate) fn note(&mut self, plan: &Plan) -> Result<()> {
+        if self.scan.plan.as_ref() != Some(plan) {
+            let text = serde_json::to_string(plan).expect("a plan is plain data");
+            self.lines.append(&seal(&format!("{NOTED}{text}}}")))?;
+            self.scan.plan = Some(plan.clone());
+        }
+        Ok(())
     }
 
     /// Appends an attempt; it survives the end of the process from here on.
@@ -218,6 +260,21 @@ fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<u
 fn planned(body: &[u8]) -> Option<String> {
     let header: serde_json::Value = serde_json::from_slice(body).ok()?;
     Some(header["plan"].as_str()?.to_owned())
+}
+
+/// How a line begins that holds the plan.
+const NOTED: &str = "{\"instil\":\"plan\",\"is\":";
+
+/// The plan in a line of the ledger.
+fn noted(body: &[u8]) -> Option<Plan> {
+    let line = body.starts_with(NOTED.as_bytes()).then(|| serde_json::from_slice::<Noted>(body).ok())??;
+    Some(line.is)
+}
+
+/// A line that holds the plan.
+#[derive(Deserialize)]
+struct Noted {
+    is: Plan,
 }
 
 fn check_plan(found: &str, wanted: &str, path: &Path) -> Result<()> {

@@ -154,7 +154,8 @@ fn a_ledger_torn_at_any_write_goes_on_where_it_was() {
     let ledger = fs::read(place.at("whole/ledger.jsonl")).expect("a ledger");
     let mut whole = Scan::read(&place.at("whole"), &plan.hash()).expect("a ledger");
     let ends: Vec<usize> = (1..=ledger.len()).filter(|&end| ledger[end - 1] == b'\n').collect();
-    // The attempts in the order in which they were written.
+    // The attempts in the order in which they were written, after the hash and the plan.
+    let ends = &ends[1..];
     let header = ends[0];
     let entries: Vec<Entry> = ends.windows(2).map(|pair| entry(&ledger[pair[0]..pair[1]])).collect();
     assert_eq!(whole.attempts().len(), entries.len());
@@ -293,12 +294,38 @@ fn a_run_whose_files_were_changed_is_told_or_mended() {
     let (plan, ledger) = (read("run/run.lock.json"), read("run/ledger.jsonl"));
     let text = String::from_utf8(ledger.clone()).expect("text");
     let resume = || place.run(&["generate", "--resume", "-o", "run"]);
-    // A plan that is none, or is another one.
+    let records = read("run/records.jsonl");
+    // A plan that is none, is another one, wants other rows, or is lost: the ledger knows it.
+    let plan_text = String::from_utf8(plan.clone()).expect("text");
+    let mut flipped = plan.clone();
+    flipped[plan.len() / 3] |= 0x80;
+    for bad in [
+        Some(plan[..plan.len() / 2].to_vec()),
+        Some(flipped),
+        Some(plan_text.replace("bakers", "bankers").into_bytes()),
+        Some(plan_text.replace("\"rows\": 8", "\"rows\": 9").into_bytes()),
+        None,
+    ] {
+        match bad {
+            Some(bytes) => place.write("run/run.lock.json", bytes),
+            None => fs::remove_file(place.at("run/run.lock.json")).expect("removed"),
+        }
+        let told = resume().succeeded().stderr;
+        assert!(told.contains("written again from the ledger"), "{told}");
+        assert_eq!((read("run/run.lock.json"), read("run/records.jsonl")), (plan.clone(), records.clone()));
+        assert_eq!(read("run/ledger.jsonl"), ledger);
+    }
+    // A ledger that notes no plan is none the wiser.
+    let (first, rest) = text.split_once('\n').expect("lines");
+    let (_, entries) = rest.split_once('\n').expect("lines");
+    place.write("run/ledger.jsonl", format!("{first}\n{entries}"));
+    fs::remove_file(place.at("run/run.lock.json")).expect("removed");
+    place.run(&["report", "run"]).succeeded();
+    resume().refused(3, &["the plan of the run that stands here is lost"]);
     place.write("run/run.lock.json", &plan[..plan.len() / 2]);
-    resume().refused(3, &["run/run.lock.json: line ", "is not a plan", "; restore it, or start a new run"]);
-    place.write("run/run.lock.json", String::from_utf8(plan.clone()).expect("text").replace("bakers", "bankers"));
-    resume().refused(3, &["run/ledger.jsonl: ", "; "]);
+    resume().refused(3, &["run/run.lock.json: line ", "is not a plan"]);
     place.write("run/run.lock.json", &plan);
+    resume().succeeded();
     // A line that was edited by hand is made again.
     let edited = text.replacen("needs patience", "needs little", 1);
     assert_ne!(edited, text);
