@@ -31,6 +31,15 @@ pub struct Violation {
     pub pointer: String,
     /// What is wrong there.
     pub what: String,
+    /// The keyword that it breaks.
+    pub(crate) keyword: String,
+}
+
+impl Violation {
+    /// Whether the value is of the right kind, and only too short, too long, or of another pattern.
+    pub(crate) fn is_of_bounds(&self) -> bool {
+        matches!(self.keyword.as_str(), "minLength" | "maxLength" | "pattern" | "minItems" | "maxItems")
+    }
 }
 
 impl Validator {
@@ -58,6 +67,7 @@ impl Validator {
     pub fn violations(&self, value: &Value) -> Vec<Violation> {
         let violation = |error: jsonschema::ValidationError| Violation {
             pointer: error.instance_path().as_str().to_owned(),
+            keyword: error.schema_path().as_str().rsplit('/').next().unwrap_or_default().to_owned(),
             what: error.to_string(),
         };
         self.inner.iter_errors(value).map(violation).collect()

@@ -220,6 +220,11 @@ pub(super) fn say(text: &str) {
     write_line(&terminal::harmless(text));
 }
 
+/// The same, of a text with colours in which all that is not the program's own was made [`terminal::harmless`].
+pub(super) fn say_painted(text: &str) {
+    write_line(text);
+}
+
 fn write_line(text: &str) {
     // Who closes stderr wants to hear nothing.
     let _ = writeln!(std::io::stderr(), "{text}");

@@ -29,6 +29,7 @@ mod masks;
 mod merge;
 mod models;
 mod options;
+mod person;
 mod pipeline;
 mod preview;
 mod report;

@@ -54,8 +54,11 @@ pub(super) fn run(arguments: &ReportArguments, console: &Console) -> Result<Answ
     bar.finish_and_clear();
     let report = report?;
     let json = serde_json::to_string_pretty(&report).expect("a report is plain data") + "\n";
-    if let Some(files) = &sources.run {
-        write_whole(&files.report, json.as_bytes())?;
-    }
-    Ok(Answer::written(table(&report), json))
+    let answer = Answer::written(table(&report), json.clone());
+    // A report is read here; the copy in the run's directory is for later, and not worth an error.
+    let kept = sources.run.as_ref().map_or(Ok(()), |files| write_whole(&files.report, json.as_bytes()));
+    Ok(match kept {
+        Ok(()) => answer,
+        Err(cause) => answer.and_note(format!("no report.json is kept: {cause}")),
+    })
 }

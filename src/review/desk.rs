@@ -1,4 +1,4 @@
-//! The decisions of one run while a person works on them: what waits, what is decided, what is written.
+//! The decisions on one run or file of rows while a person works on them: what waits, what is decided, what is written.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -12,18 +12,25 @@ use super::queue::{Waiting, urgency};
 use crate::disk::{AppendedLines, Lines, WholeFile};
 use crate::error::{Error, Remedy, Result, setting};
 use crate::plan::Plan;
-use crate::row::{Applied, Decision, Decisions, RunFiles, Tally, Verdict, fields_of, hash_of, id_of, parse};
+use crate::row::{Applied, Decision, Decisions, RunFiles, Tally, Verdict, fields_of, hash_of, key_of, parse};
 use crate::validator::Validator;
 
-/// A run directory open for review.
+/// Rows open for review.
 pub(crate) struct Desk {
-    files: RunFiles,
+    /// The rows: a file of JSON Lines.
+    rows: PathBuf,
+    /// Rows that wait, to be filled in.
+    queue: PathBuf,
+    /// Where decisions stand.
+    file: PathBuf,
     decisions: Decisions,
     /// How much of the file of decisions is whole lines.
     length: u64,
     /// Open from the first decision on.
     written: Option<AppendedLines>,
     validator: Option<Validator>,
+    /// Edits are taken whatever the schema says.
+    force: bool,
     /// Held for as long as the desk is open.
     _lock: File,
 }
@@ -39,23 +46,52 @@ pub(crate) struct Taken {
     pub undecided: u64,
     /// Decisions that were not taken: identifier of the row, and why.
     pub not_taken: Vec<(String, String)>,
+    /// Edits that were taken though they break a bound of the schema: identifier of the row, and which.
+    pub beyond_bounds: Vec<(String, String)>,
+}
+
+/// What stands against edited fields.
+pub(crate) enum Against {
+    /// They are of another kind than the schema asks for.
+    Schema(String),
+    /// They are shorter or longer than it asks for, or of another pattern: a person may say so.
+    Bounds(String),
 }
 
 impl Desk {
-    /// Opens the run at `run`.
+    /// Opens the run at `path`, or a file of JSON Lines; the queue and the decisions lie in the directory `place`, beside
+    /// the rows when there is none. With `force`, edits are taken whatever the schema says.
     ///
     /// # Errors
-    /// When there is no run, its decisions cannot be read, or another process reviews it.
-    pub(crate) fn open(run: &Path) -> Result<Self> {
-        let files = RunFiles::of(run);
-        if !files.records.is_file() {
-            return Err(Error::input(run, "there is no records.jsonl in this directory", "give a run directory"));
+    /// When there are no rows, the decisions cannot be read, or another process reviews them.
+    pub(crate) fn open(path: &Path, place: Option<&Path>, force: bool) -> Result<Self> {
+        let run = path.is_dir().then(|| RunFiles::of(path));
+        let rows = run.as_ref().map_or(path, |run| &run.records).to_owned();
+        if !rows.is_file() {
+            let what = if path.is_dir() { "there is no records.jsonl in this directory" } else { "is not there" };
+            return Err(Error::input(path, what, "give a run directory, or a file of JSON Lines"));
         }
-        let lock = lock(run, &files.review_lock)?;
-        let (decisions, length) = Decisions::load(&files.decisions)?;
-        let plan = if files.plan.exists() { Some(Plan::read(run)?) } else { None };
+        let (queue, file, lock_file) = match &run {
+            Some(run) => (run.review.clone(), run.decisions.clone(), run.review_lock.clone()),
+            None => (
+                RunFiles::named(&rows, "", ".review.jsonl"),
+                RunFiles::decisions_on(&rows),
+                RunFiles::named(&rows, ".", ".review.lock"),
+            ),
+        };
+        let placed = |file: PathBuf| match place {
+            Some(place) => place.join(file.file_name().unwrap_or_default()),
+            None => file,
+        };
+        if let Some(place) = place {
+            std::fs::create_dir_all(place).map_err(|cause| Error::io("create", place, cause))?;
+        }
+        let lock = lock(path, &placed(lock_file))?;
+        let file = placed(file);
+        let (decisions, length) = Decisions::load(&file)?;
+        let plan = run.filter(|run| run.plan.exists()).map(|_| Plan::read(path)).transpose()?;
         let validator = plan.map(|plan| Validator::new(&plan.schema)).transpose()?;
-        Ok(Self { files, decisions, length, written: None, validator, _lock: lock })
+        Ok(Self { rows, queue: placed(queue), file, decisions, length, written: None, validator, force, _lock: lock })
     }
 
     /// How many rows are decided, and how.
@@ -72,7 +108,7 @@ impl Desk {
     }
 
     /// Where the undecided rows lie in the file, the most urgent first.
-    fn undecided(&self) -> Result<Vec<u64>> {
+    pub(crate) fn undecided(&self) -> Result<Vec<u64>> {
         let mut waiting: Vec<(f64, u64)> = Vec::new();
         self.each_row(&mut |offset, mut row| {
             let urgency = urgency(&row).value;
@@ -85,36 +121,27 @@ impl Desk {
         Ok(waiting.into_iter().map(|(_, offset)| offset).collect())
     }
 
-    /// Gives the undecided rows to `on_row` until it says that it is enough, the most urgent first; at most
-    /// `most` of them. It also gets the place of the row among them, from 1, and their number.
+    /// The row that lies at `offset` of its file.
     ///
     /// # Errors
-    /// When the rows cannot be read, or `on_row` fails.
-    pub(crate) fn each_waiting(
-        &mut self,
-        most: usize,
-        on_row: &mut dyn FnMut(&mut Self, Waiting, (usize, usize)) -> Result<bool>,
-    ) -> Result<()> {
-        let mut offsets = self.undecided()?;
-        offsets.truncate(most);
-        let mut lines = Lines::open(&self.files.records)?;
-        for (at, offset) in offsets.iter().enumerate() {
-            let line = lines.at(*offset)?;
-            let row = parse(&line).map_err(|what| Error::input(&self.files.records, what, "resume the run"))?;
-            let fields = fields_of(&row);
-            let waiting = Waiting {
-                id: id_of(&row).unwrap_or_default(),
-                decision: None,
-                comment: String::new(),
-                why: urgency(&row).why,
-                hash: hash_of(&fields),
-                fields,
-            };
-            if !on_row(self, waiting, (at + 1, offsets.len()))? {
-                break;
-            }
-        }
-        Ok(())
+    /// When it cannot be read.
+    pub(crate) fn row(&self, offset: u64) -> Result<Waiting> {
+        let line = Lines::open(&self.rows)?.at(offset)?;
+        let row = parse(&line).map_err(|what| Error::input(&self.rows, what, "resume the run"))?;
+        let fields = fields_of(&row);
+        Ok(Waiting {
+            id: key_of(&row),
+            decision: None,
+            comment: String::new(),
+            why: urgency(&row).why,
+            hash: hash_of(&fields),
+            fields,
+        })
+    }
+
+    /// What was decided on a row.
+    pub(crate) fn decided(&self, row: &Waiting) -> Option<&Decision> {
+        self.decisions.get(&row.id).filter(|decision| decision.hash == row.hash)
     }
 
     /// Writes `review.jsonl`: at most `most` undecided rows. Returns where it lies and how many rows it has.
@@ -123,34 +150,32 @@ impl Desk {
     /// When the file that stands there holds decisions which were not applied, or it cannot be written.
     pub(crate) fn write_queue(&mut self, most: usize) -> Result<(PathBuf, usize)> {
         self.keep_what_was_filled_in()?;
-        let (path, mut rows) = (self.files.review.clone(), 0);
-        let mut file = WholeFile::create(&path)?;
-        self.each_waiting(most, &mut |_, waiting, _| {
-            rows += 1;
+        let mut offsets = self.undecided()?;
+        offsets.truncate(most);
+        let mut file = WholeFile::create(&self.queue)?;
+        for offset in &offsets {
+            let waiting = self.row(*offset)?;
             file.append((serde_json::to_string(&waiting).expect("a row is plain data") + "\n").as_bytes())?;
-            Ok(true)
-        })?;
+        }
         file.finish()?;
-        Ok((path, rows))
+        Ok((self.queue.clone(), offsets.len()))
     }
 
     /// Refuses to write over decisions that nobody has applied yet.
     fn keep_what_was_filled_in(&self) -> Result<()> {
-        if !self.files.review.exists() {
+        if !self.queue.exists() {
             return Ok(());
         }
         let mut bad = BadLines::default();
-        let found = filled::read(&self.files.review, &mut bad)?;
+        let found = filled::read(&self.queue, &mut bad)?;
         let remedy = Remedy::from("take them with ").name(setting::APPLY).and(", or remove the file");
-        if bad.check(&self.files.review).is_err() {
-            return Err(Error::input(&self.files.review, "holds lines that were changed and not applied", remedy));
+        if bad.check(&self.queue).is_err() {
+            return Err(Error::input(&self.queue, "holds lines that were changed and not applied", remedy));
         }
         let open = found.decisions.iter().filter(|(_, decision)| self.decisions.get(&decision.id) != Some(decision));
         match open.count() {
             0 => Ok(()),
-            count => {
-                Err(Error::input(&self.files.review, format!("holds {count} decisions that were not applied"), remedy))
-            }
+            count => Err(Error::input(&self.queue, format!("holds {count} decisions that were not applied"), remedy)),
         }
     }
 
@@ -160,7 +185,7 @@ impl Desk {
     /// # Errors
     /// When a line is bad, with its number, or a file cannot be read or written.
     pub(crate) fn apply(&mut self, file: Option<&Path>) -> Result<Taken> {
-        let path = file.unwrap_or(&self.files.review).to_owned();
+        let path = file.unwrap_or(&self.queue).to_owned();
         if file.is_none() && !path.exists() {
             return Err(Error::input(&path, "is not there", "write it first: instil review DIR"));
         }
@@ -171,15 +196,19 @@ impl Desk {
             filled.decisions.iter().map(|entry| (entry.1.id.as_str(), entry)).collect();
         let mut decisions = self.decisions.clone();
         self.each_row(&mut |_, row| {
-            let Some((line, decision)) = id_of(&row).and_then(|id| by_row.remove(id.as_str())) else { return Ok(()) };
+            let Some((line, decision)) = by_row.remove(key_of(&row).as_str()) else { return Ok(()) };
             let fields = fields_of(&row);
+            let against = |decision: &Decision| self.against(&fields, decision.fields.as_ref()?);
             if hash_of(&fields) != decision.hash {
                 taken.not_taken.push((decision.id.clone(), "the row has changed since".into()));
-            } else if let Some(what) = decision.fields.as_ref().and_then(|edited| self.breaks_schema(&fields, edited)) {
+            } else if let Some(Against::Schema(what)) = against(decision) {
                 bad.add(*line, what);
             } else if decisions.get(&decision.id) == Some(decision) {
                 taken.known += 1;
             } else {
+                if let Some(Against::Bounds(what)) = against(decision) {
+                    taken.beyond_bounds.push((decision.id.clone(), what));
+                }
                 decisions.insert(decision.clone());
                 taken.new += 1;
             }
@@ -195,17 +224,21 @@ impl Desk {
         Ok(taken)
     }
 
-    /// Why edited fields cannot stand for a row: they break the run's schema, and its own fields do not.
-    pub(crate) fn breaks_schema(&self, fields: &Map<String, Value>, edited: &Map<String, Value>) -> Option<String> {
+    /// What stands against edited fields of a row, where the run's schema does not turn down its own fields as well.
+    pub(crate) fn against(&self, fields: &Map<String, Value>, edited: &Map<String, Value>) -> Option<Against> {
         let validator = self.validator.as_ref()?;
-        let first =
-            |fields: &Map<String, Value>| validator.violations(&Value::Object(fields.clone())).into_iter().next();
-        let violation = first(edited)?;
-        if first(fields).is_some() {
+        let violations = |fields: &Map<String, Value>| validator.violations(&Value::Object(fields.clone()));
+        let found = violations(edited);
+        let worst = found.iter().find(|violation| !violation.is_of_bounds()).or(found.first())?;
+        if !violations(fields).is_empty() {
             return None;
         }
-        let at = if violation.pointer.is_empty() { "the row" } else { &violation.pointer };
-        Some(format!("the edited fields break the run's schema: {at}: {}", violation.what))
+        let at = if worst.pointer.is_empty() { "the row" } else { &worst.pointer };
+        Some(if worst.is_of_bounds() || self.force {
+            Against::Bounds(format!("the edited fields go beyond the run's schema: {at}: {}", worst.what))
+        } else {
+            Against::Schema(format!("the edited fields break the run's schema: {at}: {}", worst.what))
+        })
     }
 
     /// Takes one decision; it is on the disk when this returns.
@@ -223,7 +256,7 @@ impl Desk {
         let decision = Decision { id: row.id.clone(), decision, hash: row.hash.clone(), comment, fields };
         let written = match &mut self.written {
             Some(written) => written,
-            none => none.insert(AppendedLines::open_at(self.files.decisions.clone(), self.length)?),
+            none => none.insert(AppendedLines::open_at(self.file.clone(), self.length)?),
         };
         written.append(&serde_json::to_string(&decision).expect("a decision is plain data"))?;
         written.sync()?;
@@ -232,25 +265,33 @@ impl Desk {
         Ok(())
     }
 
+    /// Takes the decision on a row back.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn withdraw(&mut self, id: &str) -> Result<()> {
+        let mut decisions = self.decisions.clone();
+        decisions.remove(id);
+        self.replace(decisions)
+    }
+
     /// Writes all decisions anew: all of them appear at once.
     fn replace(&mut self, decisions: Decisions) -> Result<()> {
-        let length = decisions.write(&self.files.decisions)?;
+        let length = decisions.write(&self.file)?;
         (self.written, self.length, self.decisions) = (None, length, decisions);
         Ok(())
     }
 
     /// Gives each row of the run with its place in the file.
     fn each_row(&self, on_row: &mut dyn FnMut(u64, Map<String, Value>) -> Result<()>) -> Result<()> {
-        let path = &self.files.records;
+        let path = &self.rows;
         let mut lines = Lines::open(path)?;
         while let Some(line) = lines.one().map_err(|cause| Error::io("read", path, cause))? {
-            let fail = |what: String| {
-                Error::input(path, format!("line {}: {what}", line.number), "resume the run to restore it")
-            };
-            let row = parse(&line.bytes).map_err(fail)?;
-            if id_of(&row).is_none() {
-                return Err(fail("the row has no id".into()));
-            }
+            let row = parse(&line.bytes).map_err(|what| {
+                let remedy = "resume the run to restore it; other files need be JSON Lines, as `instil export --format \
+                              jsonl` writes them";
+                Error::input(path, format!("line {}: {what}", line.number), remedy)
+            })?;
             on_row(line.offset, row)?;
         }
         Ok(())
@@ -259,11 +300,17 @@ impl Desk {
 
 fn lock(run: &Path, path: &Path) -> Result<File> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
-    let file = file.map_err(|cause| Error::io("create", path, cause))?;
+    let file = file.map_err(|cause| match cause.kind() {
+        std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
+            let remedy = Remedy::from("say where decisions are to go, with ").name(setting::OUTPUT).and(" DIR");
+            Error::input(run, format!("nothing can be written beside these rows ({cause})"), remedy)
+        }
+        _ => Error::io("create", path, cause),
+    })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            Err(Error::input(run, "another process is reviewing this run", "finish there first"))
+            Err(Error::input(run, "another process is reviewing these rows", "finish there first"))
         }
         Err(TryLockError::Error(cause)) => Err(Error::io("lock", path, cause)),
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{ID, META, RunFiles, fields_of, hash_of, id_of, parse};
+use super::{ID, META, RunFiles, fields_of, hash_of, id_of, key_of, parse};
 use crate::disk::{Lines, WholeFile};
 use crate::error::{Error, Result};
 
@@ -122,13 +122,13 @@ pub(crate) struct Decisions {
 }
 
 impl Decisions {
-    /// The decisions that hold for a file of rows: those beside it, when it is a run's `records.jsonl`.
+    /// The decisions that hold for a file of rows: those beside it.
     ///
     /// # Errors
     /// As [`Decisions::load`].
     pub(crate) fn beside(records: &Path) -> Result<Option<Self>> {
-        let path = RunFiles::beside(records).map(|files| files.decisions).filter(|path| path.exists());
-        path.map(|path| Ok(Self::load(&path)?.0)).transpose()
+        let path = RunFiles::decisions_on(records);
+        if path.exists() { Ok(Some(Self::load(&path)?.0)) } else { Ok(None) }
     }
 
     /// Reads a file of decisions, none when there is none; and the length of its whole lines, in bytes.
@@ -234,6 +234,11 @@ impl Decisions {
         self.by_row.insert(decision.id.clone(), decision);
     }
 
+    /// Takes the decision on a row back.
+    pub(crate) fn remove(&mut self, id: &str) {
+        self.by_row.remove(id);
+    }
+
     /// The decision on a row.
     pub(crate) fn get(&self, id: &str) -> Option<&Decision> {
         self.by_row.get(id)
@@ -246,7 +251,7 @@ impl Decisions {
 
     /// Changes a row into what a person made of it.
     pub(crate) fn apply(&self, row: &mut Map<String, Value>) -> Applied {
-        let Some(decision) = id_of(row).and_then(|id| self.by_row.get(&id)) else { return Applied::Undecided };
+        let Some(decision) = self.by_row.get(&key_of(row)) else { return Applied::Undecided };
         if hash_of(&fields_of(row)) != decision.hash {
             return Applied::Changed;
         }

@@ -55,6 +55,23 @@ impl RunFiles {
         }
     }
 
+    /// Where people's decisions on a file of rows stand: a run's have a name of their own, those on `rows.jsonl` stand in
+    /// `rows.jsonl.decisions.jsonl`.
+    pub(crate) fn decisions_on(rows: &Path) -> PathBuf {
+        match Self::beside(rows) {
+            Some(files) => files.decisions,
+            None => Self::named(rows, "", ".decisions.jsonl"),
+        }
+    }
+
+    /// A file beside another one, by its name with something before and behind.
+    pub(crate) fn named(path: &Path, before: &str, behind: &str) -> PathBuf {
+        let mut name = std::ffi::OsString::from(before);
+        name.push(path.file_name().unwrap_or_default());
+        name.push(behind);
+        path.with_file_name(name)
+    }
+
     /// Those of the run that a file of rows belongs to; `None` unless it is a run's file of accepted rows by its name.
     pub(crate) fn beside(records: &Path) -> Option<Self> {
         let directory = records.parent().filter(|_| records.file_name().is_some_and(|name| name == Self::RECORDS));

@@ -57,6 +57,11 @@ pub(crate) fn id_of(row: &Map<String, Value>) -> Option<String> {
     }
 }
 
+/// What a decision on a row is filed under: its identifier, else what stands for its content.
+pub(crate) fn key_of(row: &Map<String, Value>) -> String {
+    id_of(row).unwrap_or_else(|| hash_of(&fields_of(row)))
+}
+
 /// The fields of a row: all but its identifier and how it was made.
 pub(crate) fn fields_of(row: &Map<String, Value>) -> Map<String, Value> {
     row.iter().filter(|(name, _)| !is_reserved(name)).map(|(name, value)| (name.clone(), value.clone())).collect()

@@ -169,6 +169,24 @@ impl RunDirectory {
     }
 }
 
+/// The same for a run that is only read: on a disk that cannot be written nobody writes it.
+///
+/// # Errors
+/// When another process writes it.
+pub(super) fn lock_to_read(path: &Path) -> Result<Option<File>> {
+    match lock(path) {
+        Err(Error::Io { source, .. })
+            if matches!(
+                source.kind(),
+                std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            Ok(None)
+        }
+        locked => locked.map(Some),
+    }
+}
+
 /// Takes the OS lock of a run for as long as the file is open.
 ///
 /// # Errors

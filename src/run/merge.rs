@@ -48,7 +48,7 @@ pub(crate) fn merge(
     let mut locks = Vec::new();
     let mut scans = Vec::new();
     for part in parts {
-        locks.push(directory::lock(part)?);
+        locks.push(directory::lock_to_read(part)?);
         let other = Plan::read(part)?;
         if other.hash() != hash {
             let differences = plan.differences(&other, 3).join("; ");

@@ -74,7 +74,7 @@ fn the_least_sure_rows_wait_first_and_decisions_are_taken() {
     outcome.refused(3, &["review.jsonl", "holds 3 decisions that were not applied", "--apply"]);
     let outcome = place.run(&["review", "run", "--apply", "--json"]).succeeded();
     let summary: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
-    assert_eq!(summary["applied"], json!({"new": 3, "known": 0, "undecided": 1, "not_taken": []}));
+    assert_eq!(summary["applied"], json!({"new": 3, "known": 0, "undecided": 1, "not_taken": [], "beyond_bounds": []}));
     let told = json!({"accepted": 1, "edited": 1, "rejected": 1, "undecided": 1, "changed": 0});
     assert_eq!(summary["review"], told);
     // Again changes nothing; the queue then holds what is left.
@@ -152,7 +152,6 @@ fn bad_lines_are_told_and_nothing_is_applied() {
     refused(&[fine, ("1-000001", "yes", None)], &["mine.jsonl", "line 3", "\"yes\" is none of", "nothing was applied"]);
     refused(&[fine, ("1-000001", "accept", Some("Other."))], &["line 3", "write \"edit\""]);
     refused(&[fine, ("1-000001", "edit", None)], &["line 3", "no field was changed"]);
-    refused(&[fine, ("1-000001", "edit", Some("No."))], &["line 3", "break the run's schema: /instruction"]);
     place.write("mine.jsonl", place.read("run/review.jsonl") + "{\"id\": \"x\"\n");
     place.run(&["review", "run", "--apply", "mine.jsonl"]).refused(3, &["line 5", "not a queued row"]);
     place.write("mine.jsonl", place.read("run/review.jsonl").repeat(2));
@@ -162,7 +161,7 @@ fn bad_lines_are_told_and_nothing_is_applied() {
     place.run(&["review", "run", "--apply", "none.jsonl"]).refused(4, &["none.jsonl"]);
     std::fs::remove_file(place.at("run/review.jsonl")).expect("removed");
     place.run(&["review", "run", "--apply"]).refused(3, &["review.jsonl", "instil review DIR"]);
-    place.run(&["review", "none"]).refused(3, &["none", "records.jsonl"]);
+    place.run(&["review", "none"]).refused(3, &["none: is not there", "a run directory"]);
     place.write("run/decisions.jsonl", "{}\n");
     for arguments in
         [&["review", "run"][..], &["report", "run"], &["export", "run", "--format", "alpaca", "-o", "data"]]
@@ -193,7 +192,7 @@ fn rows_are_decided_one_by_one() {
     {
         assert!(outcome.stderr.contains(part), "{part} is not in {}", outcome.stderr);
     }
-    assert!(outcome.stderr.contains("It is  [2Jso.") && !outcome.stderr.contains('\u{1b}'), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("It is \\u{1b}[2Jso.") && !outcome.stderr.contains('\u{1b}'), "{}", outcome.stderr);
     let decisions = place.lines("run/decisions.jsonl");
     assert_eq!(ids(&decisions), ["1-000002", "1-000003"]);
     assert_eq!((&decisions[0]["decision"], &decisions[0]["comment"]), (&json!("reject"), &json!("too short")));
@@ -202,7 +201,7 @@ fn rows_are_decided_one_by_one() {
     place.write("run/decisions.jsonl", place.read("run/decisions.jsonl") + "{\"id\": \"1-0");
     let outcome = answer(&place, "false", "e\ns\na\n").succeeded();
     assert!(
-        outcome.stderr.contains("1 of 2  1-000001") && outcome.stderr.contains("still undecided"),
+        outcome.stderr.contains("1 of 2  1-000001") && outcome.stderr.contains("the row is as it was"),
         "{}",
         outcome.stderr
     );
@@ -212,6 +211,65 @@ fn rows_are_decided_one_by_one() {
     // The end of the input is the end of the session.
     let outcome = answer(&place, "false", "").succeeded();
     assert!(outcome.stderr.contains("3 of 4 rows reviewed (75 %)"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_person_goes_back_takes_back_and_jumps() {
+    let place = Place::new();
+    run_of_rows(&place);
+    // Rows wait in the order 2, 3, 1, 0.
+    answer(&place, "false", "a\nr\nb\na\ng 4\nr wrong\nu\ng 9\nq\n").succeeded();
+    let decided = |place: &Place| {
+        let lines = place.lines("run/decisions.jsonl");
+        lines.iter().map(|line| (line["id"].clone(), line["decision"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        decided(&place),
+        [(json!("1-000002"), json!("accept")), (json!("1-000003"), json!("accept"))],
+        "the second row was rejected, gone back to and accepted; the fourth rejected and taken back"
+    );
+}
+
+#[test]
+fn an_edit_beyond_bounds_is_taken_with_a_word_and_one_of_another_kind_with_force() {
+    let place = Place::new();
+    run_of_rows(&place);
+    place.run(&["review", "run"]).succeeded();
+    fill_in(&place, "mine.jsonl", &[("1-000001", "edit", Some("No."))]);
+    let told = place.run(&["review", "run", "--apply", "mine.jsonl"]).succeeded().stderr;
+    assert!(told.contains("taken: 1-000001: the edited fields go beyond the run's schema: /instruction"), "{told}");
+    fill_in(&place, "mine.jsonl", &[("1-000002", "edit", Some("NUMBER"))]);
+    place.write("mine.jsonl", place.read("mine.jsonl").replace("\"NUMBER\"", "7"));
+    let apply = ["review", "run", "--apply", "mine.jsonl", "--force"];
+    place.run(&apply[..4]).refused(3, &["break the run's schema: /instruction"]);
+    place.run(&apply).succeeded();
+    assert_eq!(place.lines("run/decisions.jsonl").len(), 2);
+}
+
+#[test]
+fn rows_of_any_maker_are_reviewed_with_decisions_beside_them() {
+    let place = Place::new();
+    place.write(
+        "rows.jsonl",
+        "{\"q\": \"a\", \"a\": \"b\"}\n{\"id\": 7, \"q\": \"c\", \"a\": \"d\"}\n{\"q\": \"e\", \"a\": \"f\"}\n",
+    );
+    let mut command = place.command(&["review", "rows.jsonl", "-i"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().expect("the program starts");
+    child.stdin.take().expect("a pipe").write_all(b"r\na\nq\n").expect("read");
+    assert!(child.wait_with_output().expect("it ends").status.success());
+    assert_eq!(place.lines("rows.jsonl.decisions.jsonl").len(), 2);
+    let pair = ["--prompt-field", "q", "--response-field", "a"];
+    place.run(&[&["export", "rows.jsonl", "--format", "alpaca", "-o", "data"][..], &pair].concat()).succeeded();
+    assert_eq!(place.lines("data/train.jsonl").len(), 2);
+    // The decision holds for the row, wherever it stands in the file.
+    place.write("rows.jsonl", "{\"q\": \"e\", \"a\": \"f\"}\n{\"q\": \"a\", \"a\": \"b\"}\n");
+    let told = place.run(&["review", "rows.jsonl"]).succeeded().stderr;
+    assert!(told.contains("1 rows to decide on: rows.jsonl.review.jsonl"), "{told}");
+    place.write("table.csv", "q,a\nb,c\n");
+    place.run(&["review", "table.csv"]).refused(3, &["table.csv: line 1", "JSON Lines"]);
+    // Elsewhere, as for rows on a disk that cannot be written.
+    place.run(&["review", "rows.jsonl", "-o", "desk"]).succeeded();
+    assert_eq!(place.lines("desk/rows.jsonl.review.jsonl").len(), 2);
 }
 
 #[test]
