@@ -48,7 +48,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::Result;
+use crate::{Error, Result};
 use console::{Answer, Console};
 use exit::Exit;
 
@@ -109,7 +109,7 @@ pub fn main() -> ExitCode {
     terminal::start_logging(arguments.verbose, arguments.quiet);
     let console = Console::new(arguments.quiet, arguments.json);
     watch_interrupts(&console);
-    match run(arguments.command, &console).and_then(|answer| console.give(answer)) {
+    match start_threads().and_then(|()| run(arguments.command, &console)).and_then(|answer| console.give(answer)) {
         Ok(()) => ExitCode::from(Exit::Success as u8),
         Err(error) => {
             let exit = Exit::from(&error);
@@ -141,6 +141,24 @@ fn run(command: Command, console: &Console) -> Result<Answer> {
         Command::Bench(arguments) => bench::run(&arguments, console),
         Command::Completions(arguments) => Ok(completions::run(&arguments)),
     }
+}
+
+/// Threads that `--threads` may ask for: more than any machine has processors for.
+const MOST_THREADS: usize = 1024;
+
+/// Starts the threads that work on rows and candidates: one a processor, or as many as `RAYON_NUM_THREADS` says.
+fn start_threads() -> Result<()> {
+    let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|text| text.trim().parse().ok());
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    // Threads without work look for some, and hundreds of them on a few processors do nothing else.
+    let count = asked.filter(|count| *count > 0).unwrap_or(processors).min(4 * processors);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(count);
+    // One thread is the one that is there.
+    let pool = if count == 1 { pool.use_current_thread() } else { pool };
+    pool.build_global().map_err(|cause| {
+        let remedy = "set RAYON_NUM_THREADS=1, or lift the limit on memory or processes (ulimit -v, -u)";
+        Error::unavailable(format!("{count} threads cannot be started: {cause}"), remedy)
+    })
 }
 
 /// How long a command that looks whether it is to stop may take until it looks, and one that does not.

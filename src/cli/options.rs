@@ -7,10 +7,13 @@ use crate::recipe::DrawsOverride;
 use crate::validator::{self, Validator};
 use crate::{Error, Result, disk};
 use clap::Args;
+
 use instil_grammar::constraint::{KeyOrder, Settings, Whitespace};
 use instil_grammar::grammar::{self, GrammarSource, Program};
 use instil_model::decode::Capacity;
 use instil_model::model::{LoadOptions, Model};
+
+use super::MOST_THREADS;
 
 /// Which model, where.
 #[derive(Debug, Clone, Default, Args)]
@@ -57,12 +60,24 @@ fn parse_size(text: &str) -> std::result::Result<usize, String> {
     }
 }
 
-/// Half of the memory that the system says is available.
+/// Half of the memory that this process may still take.
 fn half_of_free_memory() -> Option<usize> {
-    let told = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = told.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kibibytes: usize = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    Some(kibibytes * 1024 / 2)
+    // Of the machine, of its control group (a container's limit), and of the process itself.
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let number = |text: &str| text.trim().trim_end_matches("kB").trim().parse::<usize>().ok();
+    let line = |text: &str, name: &str| Some(text.lines().find_map(|line| line.strip_prefix(name))?.to_owned());
+    let machine = read("/proc/meminfo").and_then(|told| Some(number(&line(&told, "MemAvailable:")?)? * 1024));
+    let group = || {
+        let most = number(&read("/sys/fs/cgroup/memory.max")?)?;
+        Some(most.saturating_sub(number(&read("/sys/fs/cgroup/memory.current")?)?))
+    };
+    let process = || {
+        let most = line(&read("/proc/self/limits")?, "Max address space")?;
+        let most = number(most.split_whitespace().next()?)?;
+        let used = number(&line(&read("/proc/self/status")?, "VmSize:")?)? * 1024;
+        Some(most.saturating_sub(used))
+    };
+    [machine, group(), process()].into_iter().flatten().min().map(|free| free / 2)
 }
 
 impl ModelOptions {
@@ -80,6 +95,9 @@ impl ModelOptions {
     pub(super) fn check(&self) -> Result<()> {
         if self.batch == Some(0) {
             return Err(Error::usage("--batch is 0", "use 1 or more"));
+        }
+        if let Some(threads) = self.threads.filter(|threads| threads.get() > MOST_THREADS) {
+            return Err(Error::usage(format!("--threads is {threads}"), format!("use {MOST_THREADS} at most")));
         }
         Ok(())
     }

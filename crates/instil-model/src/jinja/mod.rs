@@ -11,14 +11,15 @@ mod scan;
 use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 
-/// Stack of a thread that parses or renders. Of what is not touched no memory is taken.
-const STACK_BYTES: usize = 256 << 20;
+/// Stack of a thread that parses or renders: the first that the system gives. Of what is not touched no memory is taken;
+/// where addresses are limited, a smaller one holds all but templates that were made to overflow it.
+const STACK_BYTES: [usize; 3] = [256 << 20, 32 << 20, 4 << 20];
 /// Steps that a rendering may take, besides those for the bytes of its values; one is also 64 bytes of memory. Real
 /// chat templates take some thousands.
 const STEPS: u64 = 300_000;
@@ -188,13 +189,25 @@ impl fmt::Debug for Jinja {
 fn on_own_stack<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
     let (sender, receiver) = mpsc::channel();
     let wrong = |what: String| Fault::Wrong { what, line: None, undefined: false };
-    // Nobody may wait for the answer any more.
-    let work = move || drop(sender.send(work()));
-    std::thread::Builder::new()
-        .name("template".into())
-        .stack_size(STACK_BYTES)
-        .spawn(work)
-        .map_err(|cause| wrong(format!("there is no thread for it: {cause}")))?;
+    let work = Arc::new(Mutex::new(Some((work, sender))));
+    let begun = STACK_BYTES.into_iter().try_fold(None, |_, bytes| {
+        let work = Arc::clone(&work);
+        let run = move || {
+            let taken = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some((work, sender)) = taken {
+                // Nobody may wait for the answer any more.
+                drop(sender.send(work()));
+            }
+        };
+        match std::thread::Builder::new().name("template".into()).stack_size(bytes).spawn(run) {
+            Ok(_) => Err(()),
+            Err(cause) => Ok(Some(cause)),
+        }
+    });
+    drop(work);
+    if let Ok(Some(cause)) = begun {
+        return Err(wrong(format!("there is no thread for it: {cause}")));
+    }
     receiver.recv_timeout(PATIENCE).map_err(|cause| match cause {
         mpsc::RecvTimeoutError::Timeout => Fault::Excess(format!("takes longer than {} s", PATIENCE.as_secs())),
         mpsc::RecvTimeoutError::Disconnected => wrong("the template engine failed on it".into()),
