@@ -29,7 +29,7 @@ const ANSWERS: &[&str] = &[
     "A short list is enough for most people. Write it down and look at it often.",
     "This one stops in the middle of a clause and",
 ];
-const DERIVED: [&str; 2] = ["records.jsonl", "rejects.jsonl"];
+pub(super) const DERIVED: [&str; 2] = ["records.jsonl", "rejects.jsonl"];
 
 /// Rows of the long runs.
 fn size() -> u32 {
@@ -37,16 +37,16 @@ fn size() -> u32 {
 }
 
 /// Deterministic noise.
-struct Noise(u64);
+pub(super) struct Noise(pub(super) u64);
 
 impl Noise {
-    fn below(&mut self, count: u64) -> u64 {
+    pub(super) fn below(&mut self, count: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % count.max(1)
     }
 }
 
-fn place(pause_micros: u64) -> Place {
+pub(super) fn place(pause_micros: u64) -> Place {
     let place = Place::new();
     place.write("recipe.yaml", RECIPE);
     model(&place, pause_micros);
@@ -54,24 +54,24 @@ fn place(pause_micros: u64) -> Place {
 }
 
 /// The pause is no part of the plan.
-fn model(place: &Place, pause_micros: u64) {
+pub(super) fn model(place: &Place, pause_micros: u64) {
     let answers = ANSWERS.iter().map(|&answer| answer.to_owned()).collect();
     place.model("model.toml", pause_micros, &[("assistant: ", answers), ("Instruction:", vec!["none".into()])]);
 }
 
-fn generate<'a>(rows: &'a str, output: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
+pub(super) fn generate<'a>(rows: &'a str, output: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
     let plan = ["generate", "-q", "--model", "model.toml", "--recipe", "recipe.yaml", "--seed", "5"];
     [&plan[..], &["-n", rows, "-o", output], rest].concat()
 }
 
-fn same(place: &Place, one: &str, other: &str) {
+pub(super) fn same(place: &Place, one: &str, other: &str) {
     for file in DERIVED {
         let equal = place.read(&format!("{one}/{file}")) == place.read(&format!("{other}/{file}"));
         assert!(equal, "{file} of {other} is not that of {one}");
     }
 }
 
-fn bytes(place: &Place, name: &str) -> u64 {
+pub(super) fn bytes(place: &Place, name: &str) -> u64 {
     fs::metadata(place.at(name)).map_or(0, |file| file.len())
 }
 
@@ -201,7 +201,7 @@ fn entry(line: &[u8]) -> Entry {
 /// Runs the program with files bounded to `blocks` of 512 bytes. When the bound is not caught, the kernel writes
 /// up to it and kills the program in the middle of a write.
 #[cfg(unix)]
-fn bounded(place: &Place, blocks: u64, caught: bool, arguments: &[&str]) -> Outcome {
+pub(super) fn bounded(place: &Place, blocks: u64, caught: bool, arguments: &[&str]) -> Outcome {
     let trap = if caught { "trap '' XFSZ; " } else { "" };
     let script = format!("{trap}ulimit -f {blocks}; exec \"$0\" \"$@\"");
     let mut command = Command::new("sh");

@@ -10,7 +10,7 @@ use super::{Place, combine, fixture, wait_until};
 const DERIVED: &[&str] = &["records.jsonl", "rejects.jsonl"];
 
 /// A model that evolves, with some replies that the rules turn down.
-fn evolving_model(place: &Place, pause_micros: u64) {
+pub(super) fn evolving_model(place: &Place, pause_micros: u64) {
     let clauses = combine(&[
         &[" Say why", " Say how", " Tell when"],
         &[" it grows", " it is used", " people like it"],
