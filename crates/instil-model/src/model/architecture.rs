@@ -50,6 +50,15 @@ struct Family {
     scales_logits: bool,
     /// How rows are dealt to experts, where a file has some; `None` where the family has none.
     routing: Option<Routing>,
+    attention_gate: bool,
+    recurrence: Option<Recurrent>,
+}
+
+/// What the recurrent layers of a family are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recurrent {
+    ShortConvolution,
+    DeltaNet,
 }
 
 /// How rows are dealt to experts, where the file does not say.
@@ -112,6 +121,8 @@ const COMMON: Family = Family {
     caps: (0.0, 0.0),
     scales_logits: false,
     routing: None,
+    attention_gate: false,
+    recurrence: None,
 };
 
 const FAMILIES: &[Family] = &[
@@ -128,6 +139,36 @@ const FAMILIES: &[Family] = &[
     Family { name: "qwen3", query_key_norm: Some(NormSpan::Head), ..COMMON },
     Family { name: "qwen2moe", routing: Some(Routing { weighs_shared: true, ..SHARES }), ..COMMON },
     Family { name: "qwen3moe", query_key_norm: Some(NormSpan::Head), routing: Some(SHARES_OF_CHOSEN), ..COMMON },
+    Family {
+        name: "qwen35",
+        second_norm: SecondNorm::NamedAfterAttention,
+        query_key_norm: Some(NormSpan::Head),
+        attention_gate: true,
+        recurrence: Some(Recurrent::DeltaNet),
+        ..COMMON
+    },
+    Family {
+        name: "qwen35moe",
+        second_norm: SecondNorm::NamedAfterAttention,
+        query_key_norm: Some(NormSpan::Head),
+        attention_gate: true,
+        recurrence: Some(Recurrent::DeltaNet),
+        routing: Some(Routing { weighs_shared: true, ..SHARES_OF_CHOSEN }),
+        ..COMMON
+    },
+    Family {
+        name: "lfm2",
+        query_key_norm: Some(NormSpan::Head),
+        recurrence: Some(Recurrent::ShortConvolution),
+        ..COMMON
+    },
+    Family {
+        name: "lfm2moe",
+        query_key_norm: Some(NormSpan::Head),
+        recurrence: Some(Recurrent::ShortConvolution),
+        routing: Some(SHARES_OF_CHOSEN),
+        ..COMMON
+    },
     Family { name: "olmoe", query_key_norm: Some(NormSpan::Projection), routing: Some(SHARES), ..COMMON },
     Family { name: "smollm3", rotary_interleaved: true, rotary_skipped_every: 4, ..COMMON },
     Family { name: "granite", rotary_interleaved: true, rotary_switch: true, ..COMMON },
@@ -278,6 +319,14 @@ pub struct Architecture {
     /// Whether each head has a score that takes part in the softmax and brings no value (Xiao et al., "Efficient
     /// streaming language models with attention sinks", 2023).
     pub sinks: bool,
+    /// Whether each head's queries come with a gate of what it attends to, `1 / (1 + e^−x)` of it.
+    pub attention_gate: bool,
+    /// What the recurrent layers compute; `None` where all layers attend.
+    pub recurrence: Option<Recurrence>,
+    /// For each layer, whether it is recurrent.
+    pub recurrent_layers: Vec<bool>,
+    /// Blocks after the layers that guess further tokens: nothing is computed with them.
+    pub prediction_layers: usize,
     /// Factor of the token embeddings.
     pub embedding_scale: f32,
     /// Factor of queries: `1 / sqrt(head_dim)` unless the file says otherwise.
@@ -292,6 +341,44 @@ pub struct Architecture {
     pub logit_scale: f32,
     /// Logits, scaled, become `cap · tanh(logit / cap)`.
     pub logit_cap: Option<f32>,
+}
+
+/// What recurrent layers compute instead of attention, from a state of fixed size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recurrence {
+    /// Three parts of a projection, b, c and x: `W_o · (c ∘ conv(b ∘ x))`, with a causal convolution of each channel
+    /// (Liquid AI, "LFM2 technical report", 2025).
+    ShortConvolution {
+        /// Positions that the convolution sees, its own included.
+        taps: usize,
+    },
+    /// A memory that each position corrects (Yang et al., "Gated delta networks", 2024).
+    DeltaNet(DeltaNet),
+}
+
+/// Sizes of a gated delta network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeltaNet {
+    /// Positions that the convolution of queries, keys and values sees, its own included.
+    pub taps: usize,
+    /// Heads of queries and keys; head `h` of the values goes with head `h mod key_heads` of these.
+    pub key_heads: usize,
+    /// Heads of values; a multiple of `key_heads`.
+    pub heads: usize,
+    /// Width of a head.
+    pub width: usize,
+}
+
+impl DeltaNet {
+    /// Width of the values of all heads.
+    pub fn inner(&self) -> usize {
+        self.heads * self.width
+    }
+
+    /// Queries, keys and values, which the convolution goes over.
+    pub fn channels(&self) -> usize {
+        2 * self.key_heads * self.width + self.inner()
+    }
 }
 
 /// Networks of which each row goes through a few (Shazeer et al., "Outrageously large neural networks", 2017).
@@ -436,6 +523,41 @@ pub struct Temperature {
 }
 
 impl Architecture {
+    /// Whether a layer is recurrent; it attends otherwise.
+    pub fn is_recurrent(&self, layer: usize) -> bool {
+        self.recurrent_layers.get(layer).is_some_and(|&recurrent| recurrent)
+    }
+
+    /// How many layers of a layer's kind, recurrent or not, come before it; for the number of layers, of those that attend.
+    pub(crate) fn kind_index(&self, layer: usize) -> usize {
+        (0..layer).filter(|&other| self.is_recurrent(other) == self.is_recurrent(layer)).count()
+    }
+
+    /// Positions that the convolutions of recurrent layers see, and the channels that they go over; 1 and 0 where there
+    /// are none.
+    pub(crate) fn convolution(&self) -> (usize, usize) {
+        match self.recurrence {
+            None => (1, 0),
+            Some(Recurrence::ShortConvolution { taps }) => (taps, self.hidden),
+            Some(Recurrence::DeltaNet(net)) => (net.taps, net.channels()),
+        }
+    }
+
+    /// Floats of one recurrent layer's state: the last inputs of its convolution, oldest first, then its heads.
+    pub(crate) fn state_elements(&self) -> usize {
+        let (taps, channels) = self.convolution();
+        let heads = match self.recurrence {
+            Some(Recurrence::DeltaNet(net)) => net.inner() * net.width,
+            _ => 0,
+        };
+        (taps - 1) * channels + heads
+    }
+
+    /// Layers that are recurrent.
+    pub(crate) fn recurrent_count(&self) -> usize {
+        self.recurrent_layers.iter().filter(|&&recurrent| recurrent).count()
+    }
+
     /// Whether a layer's queries and keys are turned by their positions.
     pub fn is_rotary(&self, layer: usize) -> bool {
         let is_skipped = self.rotary_skipped_every > 0 && (layer + 1).is_multiple_of(self.rotary_skipped_every);

@@ -153,7 +153,9 @@ impl CudaDecoder {
     pub fn supports(a: &Architecture, file: &dyn Checkpoint) -> bool {
         let layout = Layout { architecture: a, file };
         let biased = |section: Section, role| section.map(role).bias.is_some();
-        Kernels::fit(a.head_dim, a.heads / a.kv_heads)
+        a.recurrence.is_none()
+            && !a.attention_gate
+            && Kernels::fit(a.head_dim, a.heads / a.kv_heads)
             && a.pre_norms
             && !(a.is_parallel() || a.centred || a.sinks || a.norm_after_rotary)
             && matches!(a.activation, Activation::Silu | Activation::GeluTanh)
@@ -373,6 +375,7 @@ impl Model for CudaDecoder {
         KeyValueMemory {
             block_positions: POSITIONS,
             block_bytes: self.memory.block_bytes(),
+            state_bytes: 0,
             used_bytes: self.memory.size_bytes(),
         }
     }

@@ -18,7 +18,7 @@ use super::layout::{Layout, Role};
 use super::linear::{Linear, PIECE};
 use super::profile::{Part, Profile};
 use super::rotary::Rotary;
-use super::stages::{Bank, Layer, Network, Pass, Setting, Workspace};
+use super::stages::{Attention, Mixer, Recurrent, RunRows, Bank, Layer, Network, Pass, Setting, Workspace};
 use super::weights::{Weights, device_error};
 use super::{Arithmetic, KeyValueMemory, Logits, Model, ModelInfo, Segment, Sequences};
 use crate::error::{Error, Result};
@@ -53,6 +53,7 @@ impl Decoder {
         let is_whole = |width: usize| width.is_multiple_of(PIECE);
         let experts = architecture.experts.as_ref();
         architecture.head_dim.is_multiple_of(LANES)
+            && Recurrent::supports(architecture)
             && experts.is_none_or(|experts| is_whole(experts.width) && is_whole(architecture.hidden))
     }
 
@@ -87,11 +88,17 @@ impl Decoder {
                 let norm = |role| at.vector(role).map(|slice| weights.vector(&slice)).transpose();
                 Ok(Layer {
                     attention_norm: norm(Role::AttentionNorm)?,
-                    query_key_value: map(&[Role::Query, Role::Key, Role::Value])?,
-                    query_norm: norm(Role::QueryNorm)?,
-                    key_norm: norm(Role::KeyNorm)?,
-                    sinks: norm(Role::Sinks)?,
-                    attention_output: map(&[Role::AttentionOutput])?,
+                    mixer: if a.is_recurrent(index) {
+                        Mixer::Recurrent(Recurrent::load(&weights, at, a)?)
+                    } else {
+                        Mixer::Attention(Attention {
+                            query_key_value: map(&[Role::Query, Role::Key, Role::Value])?,
+                            query_norm: norm(Role::QueryNorm)?,
+                            key_norm: norm(Role::KeyNorm)?,
+                            sinks: norm(Role::Sinks)?,
+                            output: map(&[Role::AttentionOutput])?,
+                        })
+                    },
                     attention_post_norm: norm(Role::AttentionPostNorm)?,
                     feed_forward_norm: norm(Role::FeedForwardNorm)?,
                     network: layout
@@ -119,7 +126,11 @@ impl Decoder {
             embedding,
             output_norm,
             rotary: Rotary::load(layout, &weights)?,
-            memory: Memory::new(Host, a.layers * a.attention_layout().layer_elements()),
+            memory: Memory::with_states(
+                Host,
+                (a.layers - a.recurrent_count()) * a.attention_layout().layer_elements(),
+                a.recurrent_count() * a.state_elements(),
+            ),
             workspace: Workspace::new(a, threads.max(1), &layers, &head),
             layers,
             head,
@@ -136,12 +147,19 @@ impl Decoder {
         let mut wanted: Vec<usize> = Vec::new();
         let mut tables: Vec<Vec<*mut u16>> = Vec::with_capacity(segments.len());
         let mut views: Vec<View> = Vec::new();
+        let (mut known, mut runs): (Vec<bool>, Vec<RunRows>) = (Vec::new(), Vec::new());
         for segment in segments {
             let start = self.memory.length(segment.sequence);
             let count = segment.tokens.len();
+            let first_row = tokens.len();
+            tokens.extend_from_slice(self.memory.missing(segment.sequence));
+            let again = tokens.len() - first_row;
             tables.push(self.memory.grow(segment.sequence, count)?);
+            let run = self.memory.advance(segment.sequence, segment.tokens, start + count);
+            runs.push(RunRows { run, first_row, count: again + count });
             let blocks = tables.last().expect("just pushed").as_ptr();
-            views.extend((start..start + count).map(|position| View { blocks, position }));
+            views.extend((start - again..start + count).map(|position| View { blocks, position }));
+            known.extend((0..again + count).map(|row| row < again));
             self.rotary.reach(start + count);
             wanted.extend(segment.wanted().map(|at| tokens.len() + at));
             tokens.extend_from_slice(segment.tokens);
@@ -149,11 +167,21 @@ impl Decoder {
         if let Ok(profile) = self.workspace.profile.get_mut() {
             profile.lap(Part::Prepare);
         }
-        let setting = Setting { architecture: &self.architecture, isa: self.isa, rotary: &self.rotary, views: &views };
+        let setting = Setting {
+            architecture: &self.architecture,
+            isa: self.isa,
+            rotary: &self.rotary,
+            views: &views,
+            known: &known,
+            runs: &runs,
+        };
         let mut pass = Pass { setting, workspace: &mut self.workspace };
         let mut hidden = pass.embed(&tokens, self.embedding.as_ref().unwrap_or(&self.head));
         for (index, layer) in self.layers.iter().enumerate() {
-            pass.attention(layer, index, &mut hidden);
+            match &layer.mixer {
+                Mixer::Attention(attention) => pass.attention(layer, attention, index, &mut hidden),
+                Mixer::Recurrent(recurrent) => pass.recur(layer, recurrent, index, &mut hidden),
+            }
             match &layer.experts {
                 Some(bank) => pass.experts(layer, bank, &mut hidden),
                 None => pass.feed_forward(layer, &mut hidden),
@@ -183,6 +211,7 @@ impl Model for Decoder {
         KeyValueMemory {
             block_positions: super::kernels::attention::POSITIONS,
             block_bytes: self.memory.block_bytes(),
+            state_bytes: self.memory.state_bytes(),
             used_bytes: self.memory.size_bytes(),
         }
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::kernels::attention::POSITIONS;
 use super::sequences::{SequenceId, Sequences, Slots};
+use super::states::{Past, Run, States};
 use crate::error::Result;
 
 type Candle<T> = std::result::Result<T, candle_core::Error>;
@@ -53,17 +54,47 @@ pub(super) struct Memory<S: Store = Host> {
     free: Vec<S::Block>,
     /// Blocks made so far: each is free, or held by a sequence or several.
     made: usize,
+    /// Of recurrent layers.
+    states: States,
 }
 
 struct Sequence<S: Store> {
     blocks: Vec<Arc<S::Block>>,
     length: usize,
+    past: Past,
 }
 
 impl<S: Store> Memory<S> {
     /// Blocks of so many halves in `store`.
     pub(super) fn new(store: S, block_elements: usize) -> Self {
-        Self { store, block_elements, sequences: Slots::new(), free: Vec::new(), made: 0 }
+        Self::with_states(store, block_elements, 0)
+    }
+
+    /// The same, and states of so many floats beside them.
+    pub(super) fn with_states(store: S, block_elements: usize, state_elements: usize) -> Self {
+        let states = States::new(state_elements);
+        Self { store, block_elements, sequences: Slots::new(), free: Vec::new(), made: 0, states }
+    }
+
+    /// The last tokens of a sequence, as many as its state has not seen: a pass reads them again before others, of
+    /// which keys and values are there.
+    pub(super) fn missing(&self, sequence: SequenceId) -> &[u32] {
+        self.sequences[sequence].past.missing()
+    }
+
+    /// Takes a sequence's state on to `end` tokens, the last of which are new.
+    pub(super) fn advance(&mut self, sequence: SequenceId, tokens: &[u32], end: usize) -> Run {
+        self.states.advance(&mut self.sequences[sequence].past, tokens, end)
+    }
+
+    /// Memory of a sequence's state.
+    pub(super) fn state_bytes(&self) -> usize {
+        self.states.state_bytes()
+    }
+
+    /// Where the blocks of a sequence lie; the pointers hold until it changes.
+    pub(super) fn blocks(&self, sequence: SequenceId) -> Vec<*mut u16> {
+        self.sequences[sequence].blocks.iter().map(|block| S::address(block)).collect()
     }
 
     /// Keeps the blocks whose last reference goes for sequences to come.
@@ -114,9 +145,9 @@ impl<S: Store> Memory<S> {
         Ok(sequence.blocks.iter().map(|block| S::address(block)).collect())
     }
 
-    /// Memory of all blocks that sequences hold, each counted once.
+    /// Memory of all blocks and states that sequences hold, each counted once.
     pub(super) fn size_bytes(&self) -> usize {
-        (self.made - self.free.len()) * self.block_bytes()
+        (self.made - self.free.len()) * self.block_bytes() + self.states.size_bytes()
     }
 
     /// Memory of a block.
@@ -127,19 +158,25 @@ impl<S: Store> Memory<S> {
 
 impl<S: Store> Sequences for Memory<S> {
     fn create(&mut self) -> SequenceId {
-        self.sequences.insert(Sequence { blocks: Vec::new(), length: 0 })
+        self.sequences.insert(Sequence { blocks: Vec::new(), length: 0, past: Past::default() })
     }
 
     fn fork(&mut self, parent: SequenceId, length: usize) -> Result<SequenceId> {
         let blocks = self.sequences[parent].blocks[..length.div_ceil(POSITIONS)].to_vec();
-        Ok(self.sequences.insert(Sequence { blocks, length }))
+        let past = self.states.fork(&self.sequences[parent].past, length);
+        Ok(self.sequences.insert(Sequence { blocks, length, past }))
     }
 
     fn truncate(&mut self, sequence: SequenceId, length: usize) {
         let sequence = &mut self.sequences[sequence];
         sequence.length = sequence.length.min(length);
+        self.states.truncate(&mut sequence.past, sequence.length);
         let rest = sequence.blocks.split_off(sequence.length.div_ceil(POSITIONS));
         self.release(rest);
+    }
+
+    fn keep(&mut self, sequence: SequenceId, length: usize) {
+        self.states.keep(&mut self.sequences[sequence].past, length);
     }
 
     fn length(&self, sequence: SequenceId) -> usize {
@@ -149,6 +186,7 @@ impl<S: Store> Sequences for Memory<S> {
     fn free(&mut self, sequence: SequenceId) {
         if let Some(sequence) = self.sequences.remove(sequence) {
             self.release(sequence.blocks);
+            self.states.release(sequence.past);
         }
     }
 }

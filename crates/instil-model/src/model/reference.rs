@@ -6,6 +6,8 @@
 //! query and key projections that a file stores interleaved are re-ordered once, at load, which
 //! leaves every attention score as it was.
 
+mod recurrent;
+
 use std::cell::Cell;
 
 use candle_core::{DType, Device, Tensor};
@@ -18,6 +20,7 @@ use super::layout::{Layout, Map, Role, Section, Slice};
 use super::rotary::Rotary;
 use super::routing::{Choice, Scratch, choose};
 use super::sequences::{SequenceId, Sequences, Slots};
+use super::states::{Past, Run, States};
 use super::weights::{Weights, device_error};
 use super::{Arithmetic, Logits, Model, ModelInfo, Segment};
 use crate::error::Result;
@@ -44,8 +47,13 @@ impl Linear {
     }
 }
 
-struct Layer {
-    attention_norm: Option<Tensor>,
+/// What a layer learns of other positions by.
+enum Mixer {
+    Attention(Attention),
+    Recurrent(recurrent::Recurrent),
+}
+
+struct Attention {
     query: Linear,
     key: Linear,
     value: Linear,
@@ -53,7 +61,12 @@ struct Layer {
     key_norm: Option<Tensor>,
     /// `(heads)`
     sinks: Option<Tensor>,
-    attention_output: Linear,
+    output: Linear,
+}
+
+struct Layer {
+    attention_norm: Option<Tensor>,
+    mixer: Mixer,
     attention_post_norm: Option<Tensor>,
     feed_forward_norm: Option<Tensor>,
     network: Option<Network>,
@@ -139,13 +152,14 @@ impl Bank {
     }
 }
 
-/// Keys and values of one sequence: a pair a layer, each `(kv_heads, capacity, head_dim)`.
+/// Keys and values of one sequence, a pair a layer that attends, each `(kv_heads, capacity, head_dim)`.
 ///
 /// Buffers are written in place, so they are never shared between sequences: a fork copies.
 struct Memory {
     layers: Vec<(Tensor, Tensor)>,
     length: usize,
     capacity: usize,
+    past: Past,
 }
 
 impl Memory {
@@ -188,12 +202,14 @@ struct Memories {
     slots: Slots<Memory>,
     /// `(kv_heads, 0, head_dim)`: keys or values of nothing.
     nothing: Tensor,
+    /// Layers that attend.
     layers: usize,
+    states: States,
 }
 
 impl Memories {
     fn empty(&self) -> Memory {
-        Memory { layers: vec![(self.nothing.clone(), self.nothing.clone()); self.layers], length: 0, capacity: 0 }
+        Memory { layers: vec![(self.nothing.clone(), self.nothing.clone()); self.layers], length: 0, capacity: 0, past: Past::default() }
     }
 }
 
@@ -205,12 +221,18 @@ impl Sequences for Memories {
     fn fork(&mut self, parent: SequenceId, length: usize) -> Result<SequenceId> {
         let mut child = self.empty();
         self.slots[parent].copy_to(&mut child, length).map_err(device_error)?;
+        child.past = self.states.fork(&self.slots[parent].past, length);
         Ok(self.slots.insert(child))
     }
 
     fn truncate(&mut self, sequence: SequenceId, length: usize) {
         let memory = &mut self.slots[sequence];
         memory.length = memory.length.min(length);
+        self.states.truncate(&mut memory.past, memory.length);
+    }
+
+    fn keep(&mut self, sequence: SequenceId, length: usize) {
+        self.states.keep(&mut self.slots[sequence].past, length);
     }
 
     fn length(&self, sequence: SequenceId) -> usize {
@@ -218,7 +240,9 @@ impl Sequences for Memories {
     }
 
     fn free(&mut self, sequence: SequenceId) {
-        self.slots.remove(sequence);
+        if let Some(memory) = self.slots.remove(sequence) {
+            self.states.release(memory.past);
+        }
     }
 }
 
@@ -261,13 +285,19 @@ impl Reference {
                 let norm = |role| at.vector(role).map(|slice| reader.tensor(&slice)).transpose();
                 Ok(Layer {
                     attention_norm: norm(Role::AttentionNorm)?,
-                    query: map(Role::Query)?,
-                    key: map(Role::Key)?,
-                    value: map(Role::Value)?,
-                    query_norm: norm(Role::QueryNorm)?,
-                    key_norm: norm(Role::KeyNorm)?,
-                    sinks: norm(Role::Sinks)?,
-                    attention_output: map(Role::AttentionOutput)?,
+                    mixer: if a.is_recurrent(index) {
+                        Mixer::Recurrent(recurrent::Recurrent::load(&reader, at, a)?)
+                    } else {
+                        Mixer::Attention(Attention {
+                            query: map(Role::Query)?,
+                            key: map(Role::Key)?,
+                            value: map(Role::Value)?,
+                            query_norm: norm(Role::QueryNorm)?,
+                            key_norm: norm(Role::KeyNorm)?,
+                            sinks: norm(Role::Sinks)?,
+                            output: map(Role::AttentionOutput)?,
+                        })
+                    },
                     attention_post_norm: norm(Role::AttentionPostNorm)?,
                     feed_forward_norm: norm(Role::FeedForwardNorm)?,
                     network: layout.dense(index).map(|at| reader.network(at, a.activation(index))).transpose()?,
@@ -294,7 +324,12 @@ impl Reference {
             head,
             rotary,
             weight_bytes: reader.bytes.get(),
-            memories: Memories { slots: Slots::new(), nothing, layers: a.layers },
+            memories: Memories {
+                slots: Slots::new(),
+                nothing,
+                layers: a.layers - a.recurrent_count(),
+                states: States::new(a.recurrent_count() * a.state_elements()),
+            },
             architecture,
         })
     }
@@ -304,13 +339,20 @@ impl Reference {
         let mut ids: Vec<u32> = Vec::new();
         let mut positions: Vec<u32> = Vec::new();
         let mut wanted_rows: Vec<u32> = Vec::new();
+        // Of each segment, the state that it takes on, and its rows: those that the state has to see again come first.
+        let mut runs: Vec<(Run, usize)> = Vec::new();
         for segment in segments {
-            let memory = &mut self.memories.slots[segment.sequence];
-            let start = memory.length;
-            memory.reserve(start + segment.tokens.len())?;
+            let Memories { slots, states, .. } = &mut self.memories;
+            let memory = &mut slots[segment.sequence];
+            let end = memory.length + segment.tokens.len();
+            memory.reserve(end)?;
+            let first_row = ids.len();
+            ids.extend_from_slice(memory.past.missing());
             wanted_rows.extend(segment.wanted().map(|at| (ids.len() + at) as u32));
             ids.extend_from_slice(segment.tokens);
-            positions.extend((start..start + segment.tokens.len()).map(|p| p as u32));
+            let count = ids.len() - first_row;
+            positions.extend((end - count..end).map(|p| p as u32));
+            runs.push((states.advance(&mut memory.past, segment.tokens, end), count));
         }
         let rows = ids.len();
         self.rotary.reach(positions.iter().max().map_or(0, |&last| last as usize + 1));
@@ -336,6 +378,11 @@ impl Reference {
             };
             let normed_input = |x: &Tensor, norm| normed(&centred(x, a.centred)?, norm);
             let input = normed_input(&hidden, layer.attention_norm.as_ref())?;
+            let output = match &layer.mixer {
+                Mixer::Recurrent(recurrent) => {
+                    recurrent.forward(&a, &input, &runs, a.kind_index(index) * a.state_elements())?
+                }
+                Mixer::Attention(attention) => {
             let (cosines, sines) = if a.is_local(index) { &local } else { &global };
             let heads = |projected: Tensor, count: usize, norm: Option<&Tensor>| -> Candle<Tensor> {
                 let span = norm.map_or(Ok(a.head_dim), |norm| norm.dim(0))?;
@@ -356,22 +403,32 @@ impl Reference {
                 }
                 after(Tensor::cat(&[turned, projected.narrow(2, a.rotary_dims, a.head_dim - a.rotary_dims)?], 2)?)
             };
-            let query = heads(layer.query.forward(&input)?, a.heads, layer.query_norm.as_ref())?;
+            let query_width = a.heads * a.head_dim;
+            let projected = attention.query.forward(&input)?;
+            let query = heads(projected.narrow(1, 0, query_width)?, a.heads, attention.query_norm.as_ref())?;
             let query = query.broadcast_mul(&scales)?;
-            let key = heads(layer.key.forward(&input)?, a.kv_heads, layer.key_norm.as_ref())?;
-            let value = layer.value.forward(&input)?.reshape((rows, a.kv_heads, a.head_dim))?;
+            let key = heads(attention.key.forward(&input)?, a.kv_heads, attention.key_norm.as_ref())?;
+            let value = attention.value.forward(&input)?.reshape((rows, a.kv_heads, a.head_dim))?;
             let mut attended = Vec::with_capacity(segments.len());
             let mut row = 0;
-            for segment in segments {
-                let count = segment.tokens.len();
+            for (segment, &(_, count)) in segments.iter().zip(&runs) {
                 let part = |t: &Tensor| t.narrow(0, row, count)?.transpose(0, 1)?.contiguous();
                 let memory = &self.memories.slots[segment.sequence];
                 let new = [part(&query)?, part(&key)?, part(&value)?];
-                attended.push(attend(&a, memory, index, layer.sinks.as_ref(), &new)?);
+                let first = positions[row] as usize;
+                attended.push(attend(&a, memory, (index, first), attention.sinks.as_ref(), &new)?);
                 row += count;
             }
             let attended = if attended.len() == 1 { attended.remove(0) } else { Tensor::cat(&attended, 0)? };
-            let output = normed(&layer.attention_output.forward(&attended)?, layer.attention_post_norm.as_ref())?;
+            let attended = if a.attention_gate {
+                (attended * sigmoid(&projected.narrow(1, query_width, query_width)?.contiguous()?)?)?
+            } else {
+                attended
+            };
+            attention.output.forward(&attended)?
+                }
+            };
+            let output = normed(&output, layer.attention_post_norm.as_ref())?;
             hidden = (hidden + (output * f64::from(a.residual_scale))?)?;
             let input = if a.is_parallel() { input } else { normed_input(&hidden, layer.feed_forward_norm.as_ref())? };
             let output = match (&layer.network, layer.experts.as_ref().zip(a.experts(index))) {
@@ -408,7 +465,14 @@ impl Model for Reference {
 
     fn forward(&mut self, segments: &[Segment]) -> Result<Logits> {
         self.info.check(segments, |sequence| self.memories.length(sequence))?;
-        self.run(segments).map_err(device_error)
+        self.run(segments).map_err(|cause| {
+            for segment in segments {
+                let Memories { slots, states, .. } = &mut self.memories;
+                let memory = &mut slots[segment.sequence];
+                states.forget(&mut memory.past, memory.length);
+            }
+            device_error(cause)
+        })
     }
 
     fn weight_bytes(&self) -> usize {
@@ -416,22 +480,22 @@ impl Model for Reference {
     }
 }
 
-/// Attention of one sequence's new rows over everything it holds, themselves included.
+/// Attention of one sequence's rows from position `first` on over everything it holds, themselves included.
 ///
 /// `query` is `(heads, rows, head_dim)`, already scaled; `key` and `value` are
 /// `(kv_heads, rows, head_dim)` and are stored first. Returns `(rows, heads × head_dim)`.
 fn attend(
     a: &Architecture,
     memory: &Memory,
-    layer: usize,
+    (layer, first): (usize, usize),
     sinks: Option<&Tensor>,
     [query, key, value]: &[Tensor; 3],
 ) -> Candle<Tensor> {
     let (_, rows, _) = query.dims3()?;
-    let (keys, values) = &memory.layers[layer];
-    keys.slice_set(key, 1, memory.length)?;
-    values.slice_set(value, 1, memory.length)?;
-    let total = memory.length + rows;
+    let (keys, values) = &memory.layers[a.kind_index(layer)];
+    keys.slice_set(key, 1, first)?;
+    values.slice_set(value, 1, first)?;
+    let total = first + rows;
     let (keys, values) = (keys.narrow(1, 0, total)?, values.narrow(1, 0, total)?);
     // Query heads that share a key head stand next to each other, so a group is a taller matrix.
     let group = a.heads / a.kv_heads;
@@ -488,6 +552,12 @@ impl Reader<'_> {
         let tensor = self.weights.tensor(slice)?;
         self.bytes.set(self.bytes.get() + tensor.elem_count() * size_of::<f32>());
         tensor.to_device(self.device).map_err(device_error)
+    }
+
+    /// All values of a slice, on the processor.
+    fn floats(&self, slice: &Slice) -> Result<Vec<f32>> {
+        let values = self.tensor(slice)?.flatten_all().and_then(|values| values.to_vec1());
+        values.map_err(device_error)
     }
 
     fn linear(&self, map: Map) -> Result<Linear> {

@@ -19,6 +19,9 @@ pub trait Sequences {
     fn fork(&mut self, parent: SequenceId, length: usize) -> Result<SequenceId>;
     /// Drops all but the first `length` tokens.
     fn truncate(&mut self, sequence: SequenceId, length: usize);
+    /// Says that a sequence will be cut back to `length` tokens: what that needs is kept from there on, or from when the
+    /// sequence comes by. Without it a cut is as right, but may take longer.
+    fn keep(&mut self, _sequence: SequenceId, _length: usize) {}
     /// Number of tokens in a sequence.
     fn length(&self, sequence: SequenceId) -> usize;
     /// Forgets a sequence.

@@ -4,7 +4,7 @@
 //! key of the family that is not known here ends the reading unless it switches something off.
 
 use super::{
-    Activation, Architecture, Experts, FAMILIES, Family, LocalRotary, RotaryForm, RotaryScaling, Scoring, Sliding,
+    Activation, Architecture, DeltaNet, Experts, FAMILIES, Family, LocalRotary, Recurrence, Recurrent, RotaryForm, RotaryScaling, Scoring, Sliding,
     Temperature, Xielu,
 };
 use crate::error::{Error, Result};
@@ -66,6 +66,20 @@ const READ: &[&str] = &[
     "rope.scaling.yarn_beta_slow",
     "rope.scaling.yarn_ext_factor",
     "rope.scaling.yarn_log_multiplier",
+];
+
+/// Those of recurrent families alone. Sections of the rotary dimensions differ in pictures, not in texts.
+const READ_RECURRENT: &[&str] = &[
+    "attention.recurrent_layers",
+    "full_attention_interval",
+    "nextn_predict_layers",
+    "rope.dimension_sections",
+    "shortconv.l_cache",
+    "ssm.conv_kernel",
+    "ssm.group_count",
+    "ssm.inner_size",
+    "ssm.state_size",
+    "ssm.time_step_rank",
 ];
 
 /// Keys that change nothing of what is computed here: the vocabulary's size is that of the embeddings, and
@@ -149,7 +163,8 @@ impl Reader<'_> {
         let prefix = self.key("");
         for (key, value) in self.metadata.iter() {
             let Some(part) = key.strip_prefix(&prefix) else { continue };
-            let known = READ.contains(&part) || IDLE.contains(&part);
+            let recurrent = self.family.recurrence.is_some() && READ_RECURRENT.contains(&part);
+            let known = recurrent || READ.contains(&part) || IDLE.contains(&part);
             let elsewhere = ELSEWHERE.iter().any(|prefix| part.starts_with(prefix));
             let is_off = match value {
                 Value::Unsigned(number) => *number == 0,
@@ -178,10 +193,16 @@ impl Reader<'_> {
 
     fn read(&self) -> Result<Architecture> {
         let family = self.family;
-        let layers = self.size("block_count", MOST_LAYERS)?;
+        let blocks = self.size("block_count", MOST_LAYERS)?;
+        let prediction_layers = self.count("nextn_predict_layers", 0)?;
+        if prediction_layers >= blocks {
+            return Err(self.absurd(&self.key("nextn_predict_layers"), prediction_layers));
+        }
+        let layers = blocks - prediction_layers;
         let hidden = self.size("embedding_length", MOST_WIDTH)?;
         let heads = self.size("attention.head_count", MOST_WIDTH)?;
-        let kv_heads = self.count("attention.head_count_kv", heads)?;
+        let (kv_heads, without_keys) = self.kv_heads(heads, layers)?;
+        let (recurrence, recurrent_layers) = self.recurrence(layers, without_keys)?;
         let head_dim = self.count("attention.key_length", hidden / heads)?;
         if kv_heads == 0 || heads % kv_heads != 0 || head_dim == 0 || head_dim % 2 != 0 || head_dim > MOST_WIDTH {
             return Err(self.refuse(format!("{heads} heads over {kv_heads} of width {head_dim} cannot be computed")));
@@ -264,6 +285,10 @@ impl Reader<'_> {
             query_key_norm: family.query_key_norm,
             norm_after_rotary: family.norm_after_rotary,
             sinks: family.sinks,
+            attention_gate: family.attention_gate,
+            recurrence,
+            recurrent_layers,
+            prediction_layers,
             embedding_scale: self.factor("embedding_scale", embedding_scale)?,
             attention_scale: self.factor("attention.scale", 1.0 / (attention_width.max(1) as f32).sqrt())?,
             temperature: self.temperature()?,
@@ -272,6 +297,65 @@ impl Reader<'_> {
             logit_scale: if family.scales_logits { logit_scale } else { 1.0 / logit_scale },
             logit_cap: self.option("final_logit_softcapping", family.caps.1)?,
         })
+    }
+
+    /// Heads of keys and values; and, where the file tells them layer by layer, which layers have none.
+    fn kv_heads(&self, heads: usize, layers: usize) -> Result<(usize, Option<Vec<bool>>)> {
+        let key = self.key("attention.head_count_kv");
+        if !matches!(self.metadata.get(&key), Some(Value::Array(_))) {
+            return Ok((self.count("attention.head_count_kv", heads)?, None));
+        }
+        let counts = self.metadata.opt_integers(&key)?.unwrap_or_default();
+        if counts.len() < layers {
+            return Err(self.absurd(&format!("{key} (entries)"), counts.len()));
+        }
+        let counts = &counts[..layers];
+        let some = counts.iter().copied().find(|&count| count != 0).unwrap_or(heads as i64);
+        if let Some(other) = counts.iter().find(|&&count| count != 0 && count != some) {
+            return Err(self.refuse(format!("`{key}` has {some} and {other}: only one number of heads is computed")));
+        }
+        let without: Vec<bool> = counts.iter().map(|&count| count == 0).collect();
+        if self.family.recurrence.is_none() && without.contains(&true) {
+            return Err(self.absurd(&key, 0));
+        }
+        Ok((usize::try_from(some).unwrap_or(0), Some(without)))
+    }
+
+    /// What recurrent layers compute, and which they are.
+    fn recurrence(&self, layers: usize, without_keys: Option<Vec<bool>>) -> Result<(Option<Recurrence>, Vec<bool>)> {
+        let Some(kind) = self.family.recurrence else { return Ok((None, vec![false; layers])) };
+        let taps = |part: &str| match self.size(part, 64)? {
+            1 => Err(self.absurd(&self.key(part), 1)),
+            taps => Ok(taps),
+        };
+        if kind == Recurrent::ShortConvolution {
+            let recurrent = without_keys.unwrap_or_else(|| vec![false; layers]);
+            return Ok((Some(Recurrence::ShortConvolution { taps: taps("shortconv.l_cache")? }), recurrent));
+        }
+        let heads = self.size("ssm.time_step_rank", MOST_WIDTH)?;
+        let key_heads = self.size("ssm.group_count", heads)?;
+        let width = self.size("ssm.state_size", 1 << 12)?;
+        let inner = self.size("ssm.inner_size", MOST_WIDTH)?;
+        if heads % key_heads != 0 || heads * width != inner {
+            let what = format!("{heads} heads over {key_heads} of width {width} in {inner} cannot be computed");
+            return Err(self.refuse(what));
+        }
+        let key = self.key("attention.recurrent_layers");
+        let recurrent: Vec<bool> = match self.metadata.get(&key) {
+            Some(Value::Array(Array::Bool(flags))) => flags.clone(),
+            Some(_) => {
+                self.metadata.opt_integers(&key)?.unwrap_or_default().into_iter().map(|flag| flag != 0).collect()
+            }
+            None => {
+                let every = self.count("full_attention_interval", 4)?.max(1);
+                (1..=layers).map(|layer| layer % every != 0).collect()
+            }
+        };
+        if recurrent.len() < layers {
+            return Err(self.absurd(&format!("{key} (entries)"), recurrent.len()));
+        }
+        let net = DeltaNet { taps: taps("ssm.conv_kernel")?, key_heads, heads, width };
+        Ok((Some(Recurrence::DeltaNet(net)), recurrent[..layers].to_vec()))
     }
 
     /// The functions of the layers' networks, where they differ.

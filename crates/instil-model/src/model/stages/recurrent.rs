@@ -1,0 +1,268 @@
+//! Recurrent layers on the CPU: a short convolution, or a delta network, in place of attention.
+//!
+//! What a row brings is computed by rows; the states are then taken on position by position, each head by one member.
+
+use super::super::architecture::{Architecture, DeltaNet, Recurrence};
+use super::super::kernels::lanes::LANES;
+use super::super::kernels::pointwise::rms_norm;
+use super::super::kernels::recurrence::{Step, convolve, correct, let_through, make_unit};
+use super::super::layout::{Role, Section};
+use super::super::linear::Linear;
+use super::super::profile::Part;
+use super::super::states::Run;
+use super::super::weights::{Weights, device_error};
+use super::{Layer, Pass, Setting, Table, Workspace, into};
+use crate::error::Result;
+
+/// Weights of a recurrent layer.
+pub(crate) struct Recurrent {
+    /// Of a delta network queries, keys and values, gates, corrections and decays; of a short convolution b, c and x.
+    pub input: Linear,
+    /// `(taps, channels)`
+    taps: Vec<f32>,
+    net: Option<Net>,
+    pub output: Linear,
+}
+
+struct Net {
+    decay_bias: Vec<f32>,
+    decay_rate: Vec<f32>,
+    norm: Vec<f32>,
+}
+
+/// Rows of a sequence in a pass, one after the other, and the state that they take on.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows {
+    pub run: Run,
+    pub first_row: usize,
+    pub count: usize,
+}
+
+impl Recurrent {
+    /// Whether the kernels compute the recurrent layers of an architecture.
+    pub(crate) fn supports(a: &Architecture) -> bool {
+        match a.recurrence {
+            Some(Recurrence::DeltaNet(net)) => net.width.is_multiple_of(LANES),
+            Some(Recurrence::ShortConvolution { .. }) => a.hidden.is_multiple_of(LANES),
+            None => true,
+        }
+    }
+
+    pub(crate) fn load(weights: &Weights, at: Section, a: &Architecture) -> Result<Self> {
+        let floats = |role| weights.vector(&at.vector(role).expect("a place in the table for it"));
+        let (roles, net): (&[Role], _) = match a.recurrence {
+            Some(Recurrence::DeltaNet(_)) => (
+                &[Role::Mixed, Role::MixedGate, Role::Correction, Role::Decay],
+                Some(Net {
+                    decay_bias: floats(Role::DecayBias)?,
+                    decay_rate: floats(Role::DecayRate)?,
+                    norm: floats(Role::MixedNorm)?,
+                }),
+            ),
+            _ => (&[Role::Mixed], None),
+        };
+        let taps = weights.tensor(&at.map(Role::Taps).weight)?;
+        let taps = taps.t().and_then(|taps| taps.flatten_all()?.to_vec1()).map_err(device_error)?;
+        Ok(Self {
+            input: Linear::load(weights, &roles.iter().map(|&role| at.map(role)).collect::<Vec<_>>())?,
+            taps,
+            net,
+            output: Linear::load(weights, &[at.map(Role::MixedOutput)])?,
+        })
+    }
+
+    pub(crate) fn maps(&self) -> impl Iterator<Item = &Linear> {
+        [&self.input, &self.output].into_iter()
+    }
+
+    /// Memory of what are no maps.
+    pub(crate) fn other_bytes(&self) -> usize {
+        let net = self.net.iter().flat_map(|net| [&net.decay_bias, &net.decay_rate, &net.norm]);
+        net.chain([&self.taps]).map(|values| size_of_val(values.as_slice())).sum()
+    }
+}
+
+impl Pass<'_> {
+    /// As [`Pass::attention`], for layer `index`, which is recurrent.
+    pub(crate) fn recur(&mut self, layer: &Layer, recurrent: &Recurrent, index: usize, hidden: &mut [f32]) {
+        let setting = self.setting;
+        let a = setting.architecture;
+        let Workspace { team, profile, members, normed, projected, attended, convolved, mixed, controls, branch, .. } =
+            &mut *self.workspace;
+        let rows = setting.views.len();
+        let hidden = Table::over(hidden, rows, a.hidden);
+        let (taps, channels) = a.convolution();
+        let net = match a.recurrence {
+            Some(Recurrence::DeltaNet(net)) => Some(net),
+            _ => None,
+        };
+        let inner = net.map_or(a.hidden, |net| net.inner());
+        let heads = net.map_or(0, |net| net.heads);
+        let projected = Table::of(projected, rows, recurrent.input.outputs());
+        let convolved = Table::of(convolved, rows, channels);
+        let said = Table::of(attended, rows, inner);
+        let controls = Table::of(controls, rows, 2 * heads);
+        let post_norm = layer.attention_post_norm.as_deref();
+        let (sum, branch) = into(hidden, post_norm, branch, rows, a.residual_scale);
+        let (normed, mixed) = (normed.rows(rows), mixed.rows(rows));
+        let offset = a.kind_index(index) * a.state_elements();
+        let before = (taps - 1) * channels;
+        // The convolution's input `back` positions before a row: of the pass, or of the state.
+        let input = |rows: &Rows, row: usize, back: usize| -> *const f32 {
+            // SAFETY: the row is one of the run's, or the state has one for each tap but the last.
+            unsafe {
+                if row >= back {
+                    projected.at.add((rows.first_row + row - back) * projected.width)
+                } else {
+                    rows.run.state.add(offset + (taps - 1 + row - back) * channels)
+                }
+            }
+        };
+        team.run(&|member| {
+            let mut own = members[member.index].lock().expect("a member locks its own memory once");
+            // SAFETY (here and below): phases touch disjoint rows, pieces or heads, as `Table` says, every buffer was
+            // made for `rows` rows, and every state belongs to one run.
+            let from = |row: usize| unsafe { hidden.row(row) }.as_ptr();
+            setting.norm(member, &mut own, rows, &from, layer.attention_norm.as_deref(), &normed);
+            Setting::lap(member, profile, Part::Norm);
+            member.share(1, recurrent.input.pieces(), |piece| unsafe {
+                recurrent.input.piece(setting.isa, &normed, rows, piece, projected.to());
+            });
+            Setting::lap(member, profile, Part::QueryKeyValue);
+            if net.is_none() {
+                member.share(2, rows, |row| {
+                    let (b, rest) = unsafe { projected.row(row) }.split_at_mut(channels);
+                    b.iter_mut().zip(&rest[channels..]).for_each(|(b, x)| *b *= x);
+                });
+            }
+            member.share(3, rows, |row| {
+                let at = setting.runs.partition_point(|rows| rows.first_row + rows.count <= row);
+                let run = &setting.runs[at];
+                own.inputs.clear();
+                own.inputs.extend((0..taps).rev().map(|back| input(run, row - run.first_row, back)));
+                let out = unsafe { convolved.row(row) };
+                unsafe { convolve(setting.isa, &own.inputs, &recurrent.taps, net.is_some(), out) };
+                if let (Some(sizes), Some(net)) = (net, &recurrent.net) {
+                    // The convolution's part of the row is being read by others.
+                    let controlled = unsafe {
+                        std::slice::from_raw_parts(projected.at.add(row * projected.width + channels + inner), 2 * heads)
+                    };
+                    net.prepare(setting, sizes, out, controlled, unsafe { controls.row(row) });
+                } else {
+                    let c = unsafe {
+                        std::slice::from_raw_parts(projected.at.add(row * projected.width + channels), channels)
+                    };
+                    out.iter_mut().zip(c).for_each(|(x, c)| *x *= c);
+                    unsafe { mixed.write(setting.isa, row, 0, out) };
+                }
+            });
+            Setting::lap(member, profile, Part::Rotate);
+            // Of each run its heads, and the inputs that the next pass will look back to.
+            member.share(4, setting.runs.len() * (heads + 1), |piece| {
+                let run = &setting.runs[piece / (heads + 1)];
+                let head = piece % (heads + 1);
+                if let (Some(sizes), true) = (net, head < heads) {
+                    unsafe { take_on(setting, sizes, run, head, offset + before, (convolved, controls, said)) };
+                    return;
+                }
+                if let Some((at, to)) = run.run.keep {
+                    let seen = at - run.run.first;
+                    for (place, back) in (0..taps - 1).rev().enumerate() {
+                        let to = unsafe { to.add(offset + place * channels) };
+                        unsafe { to.copy_from(input(run, seen - 1, back), channels) };
+                    }
+                }
+                // Oldest first: a place is written after it was read.
+                for (place, back) in (0..taps - 1).rev().enumerate() {
+                    let to = unsafe { run.run.state.add(offset + place * channels) };
+                    if run.count > 0 {
+                        unsafe { to.copy_from(input(run, run.count - 1, back), channels) };
+                    }
+                }
+            });
+            Setting::lap(member, profile, Part::Attend);
+            if let (Some(sizes), Some(net)) = (net, &recurrent.net) {
+                member.share(5, rows, |row| {
+                    let said = unsafe { said.row(row) };
+                    own.normed.resize(sizes.width, 0.0);
+                    for head in said.chunks_exact_mut(sizes.width) {
+                        rms_norm(setting.isa, head, &net.norm, a.norm_epsilon, &mut own.normed);
+                        head.copy_from_slice(&own.normed);
+                    }
+                    let_through(setting.isa, said, &unsafe { projected.row(row) }[channels..channels + inner], true);
+                    unsafe { mixed.write(setting.isa, row, 0, said) };
+                });
+                Setting::lap(member, profile, Part::Norm);
+            }
+            member.share(6, recurrent.output.pieces(), |piece| unsafe {
+                recurrent.output.piece(setting.isa, &mixed, rows, piece, sum);
+            });
+            Setting::lap(member, profile, Part::AttentionOutput);
+            if let Some(norm) = post_norm {
+                member.share(7, rows, |row| unsafe {
+                    setting.add_normed(&mut own, branch.row(row), norm, hidden.row(row));
+                });
+            }
+        });
+    }
+}
+
+impl Net {
+    /// Makes queries and keys of `convolved` units, and of a row's corrections and decays what they mean.
+    fn prepare(&self, setting: Setting, net: DeltaNet, convolved: &mut [f32], controlled: &[f32], to: &mut [f32]) {
+        let epsilon = setting.architecture.norm_epsilon;
+        let (queries, rest) = convolved.split_at_mut(net.key_heads * net.width);
+        let scale = 1.0 / (net.width as f32).sqrt();
+        queries.chunks_exact_mut(net.width).for_each(|head| make_unit(setting.isa, head, scale, epsilon));
+        let keys = rest[..net.key_heads * net.width].chunks_exact_mut(net.width);
+        keys.for_each(|head| make_unit(setting.isa, head, 1.0, epsilon));
+        let (corrections, decays) = controlled.split_at(net.heads);
+        let (rates, kept) = to.split_at_mut(net.heads);
+        for head in 0..net.heads {
+            rates[head] = 1.0 / (1.0 + (-corrections[head]).exp());
+            let biased = decays[head] + self.decay_bias[head];
+            let softplus = biased.max(0.0) + (-biased.abs()).exp().ln_1p();
+            kept[head] = (self.decay_rate[head] * softplus).exp();
+        }
+    }
+}
+
+/// Takes one head's state on over all rows of a run.
+///
+/// # Safety
+/// The head's part of the state, and its columns of `said`, are this member's in this phase; nobody writes the others.
+unsafe fn take_on(
+    setting: Setting,
+    net: DeltaNet,
+    rows: &Rows,
+    head: usize,
+    heads_at: usize,
+    (convolved, controls, said): (Table, Table, Table),
+) {
+    let size = net.width * net.width;
+    // SAFETY (all of these): as the caller promises.
+    let state = unsafe { std::slice::from_raw_parts_mut(rows.run.state.add(heads_at + head * size), size) };
+    for (row, seen) in (rows.first_row..rows.first_row + rows.count).zip(rows.run.first + 1..) {
+        let part = |table: Table, at: usize, count: usize| unsafe {
+            std::slice::from_raw_parts(table.at.add(row * table.width + at), count)
+        };
+        let convolved = |at: usize| part(convolved, at * net.width, net.width);
+        let control = |at: usize| part(controls, at, 1)[0];
+        let step = Step {
+            query: convolved(head % net.key_heads),
+            key: convolved(net.key_heads + head % net.key_heads),
+            value: convolved(2 * net.key_heads + head),
+            rate: control(head),
+            decay: control(net.heads + head),
+        };
+        let out = unsafe {
+            std::slice::from_raw_parts_mut(said.at.add(row * said.width + head * net.width), net.width)
+        };
+        correct(setting.isa, state, step, out);
+        if let Some((at, to)) = rows.run.keep
+            && at == seen
+        {
+            unsafe { to.add(heads_at + head * size).copy_from_nonoverlapping(state.as_ptr(), size) };
+        }
+    }
+}
