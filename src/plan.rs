@@ -45,6 +45,14 @@ pub struct Plan {
     pub seeds: Option<SeedsUsed>,
     /// The recipe, with the flags' changes in it.
     pub recipe: Recipe,
+    /// How often the run was gone on with in more room: so often a row that could not be made in less is tried again.
+    #[serde(default, skip_serializing_if = "is_never")]
+    pub retries: u16,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
+fn is_never(times: &u16) -> bool {
+    *times == 0
 }
 
 /// Rows from seeds that are tried at most for each row that is wanted.
@@ -130,6 +138,9 @@ impl Plan {
             std::io::ErrorKind::NotFound => {
                 Error::input(directory, "holds no run (no run.lock.json)", "check the path")
             }
+            std::io::ErrorKind::InvalidData => {
+                Error::input(&file, "is not a plan: it is not UTF-8", "restore it, or start a new run")
+            }
             _ => Error::io("read", &file, cause),
         })?;
         serde_json::from_str(&text).map_err(|cause| {
@@ -138,9 +149,12 @@ impl Plan {
         })
     }
 
-    /// SHA-256, in hex, of everything that decides what stands in a row: the plan without `rows` and `shard`.
+    /// SHA-256, in hex, of everything that decides what stands in a row: the plan without `rows`, `shard` and its room.
     pub fn hash(&self) -> String {
-        sha256_of(self.deciding().to_string().as_bytes())
+        let mut plan = self.clone();
+        plan.recipe.max_attempts = 0;
+        plan.recipe.steps.iter_mut().for_each(|step| step.max_tokens = 0);
+        sha256_of(plan.deciding().to_string().as_bytes())
     }
 
     /// Where `other` would make different rows, as `place: ours, not theirs`; at most `most` places.
@@ -149,6 +163,37 @@ impl Plan {
         differences(&self.deciding(), &other.deciding(), "", &mut found);
         found.truncate(most);
         found
+    }
+
+    /// Whether rows are made from rows of the same run: those stand as they were made, and so does what they were made from.
+    pub(crate) fn has_rounds(&self) -> bool {
+        self.seeds.is_some() && self.recipe.seeds.is_some_and(|seeds| seeds.rounds > 1)
+    }
+
+    /// This plan, as it goes on with the run that stands; with `retry`, rows that were given up get as many attempts
+    /// again.
+    pub(crate) fn going_on(mut self, standing: &Self, retry: bool) -> Self {
+        if standing.retries > 0 {
+            self = self.but_for_room(standing);
+        }
+        if retry {
+            let attempts = standing.recipe.max_attempts;
+            self.recipe.max_attempts = self.recipe.max_attempts.max(attempts.saturating_mul(2));
+        }
+        let has_more = standing.but_for_room(&self).recipe != standing.recipe;
+        self.retries = standing.retries.saturating_add(u16::from(has_more));
+        self
+    }
+
+    /// This plan with the room of another, as far as that has more of it: attempts at a row, and tokens of a step. What
+    /// was made in less room stands.
+    pub(crate) fn but_for_room(&self, other: &Self) -> Self {
+        let mut plan = self.clone();
+        plan.recipe.max_attempts = plan.recipe.max_attempts.max(other.recipe.max_attempts);
+        for (step, other) in plan.recipe.steps.iter_mut().zip(&other.recipe.steps) {
+            step.max_tokens = step.max_tokens.max(other.max_tokens);
+        }
+        plan
     }
 
     /// The rows that this run makes, lowest first.
@@ -181,6 +226,7 @@ impl Plan {
             plan.shift_remove("rows");
             plan.shift_remove("tries");
             plan.shift_remove("shard");
+            plan.shift_remove("retries");
         }
         if let Some(seeds) = plan.get_mut("seeds").and_then(Value::as_object_mut) {
             seeds.shift_remove("path");
@@ -240,6 +286,7 @@ impl Plan {
             schema: Value::Bool(true),
             seeds: None,
             recipe: crate::recipe::builtin::recipe("instruction-response").expect("it is built in"),
+            retries: 0,
         }
     }
 }

@@ -202,6 +202,16 @@ impl Manifest {
         }
     }
 
+    /// The same for a model that lies in several files of one folder, of which the user pointed at `path`.
+    #[must_use]
+    pub(crate) fn for_parts(path: &Path, parts: &[PathBuf]) -> Self {
+        let name =
+            |part: &PathBuf| part.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let files = parts.iter().map(|part| FileEntry { role: Role::Weights, name: name(part), check: None }).collect();
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Self { files, sources: vec![Source::Path { path: folder.to_owned() }], ..Self::for_weights(path) }
+    }
+
     /// Sum of the sizes of all files, in bytes, as far as they are known.
     #[must_use]
     pub(crate) fn size_bytes(&self) -> u64 {

@@ -13,6 +13,7 @@ use self::manifest::{Manifest, Origin};
 use self::source::Places;
 use crate::error::nearest;
 use crate::{Error, Result};
+use instil_model::gguf::parts_of;
 
 /// Name of the model that is used when none is named.
 pub const DEFAULT_MODEL: &str = "smollm2-135m-instruct";
@@ -108,7 +109,7 @@ impl Catalog {
             return resolve_directory(path);
         }
         match extension {
-            "gguf" => Ok(Manifest::for_weights(path)),
+            "gguf" => weights(path),
             "toml" => Manifest::read(path),
             "safetensors" => Err(safetensors(path)),
             _ if starts_as_gguf(path) => Ok(Manifest::for_weights(path)),
@@ -136,7 +137,8 @@ fn resolve_directory(directory: &Path) -> Result<Manifest> {
         }
     }
     match gguf.as_slice() {
-        [one] => Ok(Manifest::for_weights(one)),
+        [one] => weights(one),
+        [one, ..] if parts_of(one).is_some_and(|parts| gguf.iter().all(|path| parts.contains(path))) => weights(one),
         [] if has_safetensors => Err(safetensors(directory)),
         [] => Err(Error::model(directory.display().to_string(), "is a directory without a GGUF file", REMEDY)),
         several => {
@@ -144,6 +146,17 @@ fn resolve_directory(directory: &Path) -> Result<Manifest> {
             Err(Error::model(directory.display().to_string(), what, "give the path of one of them"))
         }
     }
+}
+
+/// The manifest of a GGUF file, or of all parts of a model that lies in several.
+fn weights(path: &Path) -> Result<Manifest> {
+    let Some(parts) = parts_of(path) else { return Ok(Manifest::for_weights(path)) };
+    if let Some(missing) = parts.iter().find(|part| !part.exists()) {
+        let missing = missing.file_name().unwrap_or_default().to_string_lossy();
+        let what = format!("is a part of a model in {} files, and {missing} is missing", parts.len());
+        return Err(Error::input(path, what, "get it, and put it beside this one"));
+    }
+    Ok(Manifest::for_parts(path, &parts))
 }
 
 fn safetensors(path: &Path) -> Error {

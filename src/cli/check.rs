@@ -94,7 +94,7 @@ pub(super) fn run(arguments: &CheckArguments, _: &Console) -> Result<Answer> {
     };
     let cost = match backend {
         Backend::Instil => match cost::vocabulary(arguments.tokenizer.as_deref(), &arguments.model)? {
-            Some((name, vocab)) => Some(cost::measure(&schema, name, vocab, &arguments.layout)?),
+            Some((name, vocab)) => Some(cost::measure(&schema, name, vocab, arguments.layout)?),
             None => None,
         },
         Backend::Outlines => None,

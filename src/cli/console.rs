@@ -97,6 +97,13 @@ impl Console {
         }
     }
 
+    /// The same, of a text with colours in which all that is not the program's own was made [`terminal::harmless`].
+    pub(super) fn note_painted(&self, text: &str) {
+        if !self.quiet {
+            write_line(text);
+        }
+    }
+
     /// A bar with ETA on a terminal; hidden elsewhere and when quiet.
     pub(super) fn bar(&self, length: u64, template: &str) -> ProgressBar {
         terminal::bar(length, template, !self.quiet && is_terminal())
@@ -135,6 +142,7 @@ impl Console {
             return Ok(());
         }
         let mut out = std::io::stdout().lock();
+        let text = if out.is_terminal() { terminal::harmless(text) } else { text.into() };
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Err(cause) if cause.kind() == std::io::ErrorKind::BrokenPipe => {
                 self.closed.store(true, Ordering::Relaxed);
@@ -199,6 +207,10 @@ impl Answer {
 
 /// A line on stderr whatever the flags say: what a person is asked, or has just pressed.
 pub(super) fn say(text: &str) {
+    write_line(&terminal::harmless(text));
+}
+
+fn write_line(text: &str) {
     // Who closes stderr wants to hear nothing.
     let _ = writeln!(std::io::stderr(), "{text}");
 }
@@ -208,7 +220,7 @@ pub(crate) fn tell(error: &Error) {
     let (on, off) = if terminal::colour() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     // Texts from files and servers may hold line ends; an error is one line.
     let text = error.to_string().replace(['\n', '\r'], " ");
-    say(&format!("{on}error:{off} {text}"));
+    write_line(&format!("{on}error:{off} {}", terminal::harmless(&text)));
 }
 
 fn is_terminal() -> bool {

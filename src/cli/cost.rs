@@ -18,6 +18,7 @@ use instil_model::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
 use super::options::LayoutOptions;
+use super::setup;
 
 /// Texts that are walked, and most tokens of each past the least.
 const WALKS: u32 = 12;
@@ -65,13 +66,11 @@ pub(super) fn vocabulary(tokenizer: Option<&Path>, model: &str) -> Result<Option
     }
     let options = FetchOptions { offline: true, ..FetchOptions::from_environment() };
     let Ok(located) = source::fetch(&manifest, &places, &options, &mut |_| ()) else { return Ok(None) };
-    let Some(weights) = located.weights() else { return Ok(None) };
-    let tokenizer = Tokenizer::from_gguf(Gguf::open(&weights.path)?.metadata(), &manifest.name)?;
-    Ok(Some((manifest.name.clone(), tokenizer.vocab().clone())))
+    Ok(Some((manifest.name.clone(), setup::tokenizer(&manifest, &located)?.vocab().clone())))
 }
 
 /// Compiles the schema and walks over it.
-pub(super) fn measure(schema: &Value, vocabulary: String, vocab: Arc<Vocab>, layout: &LayoutOptions) -> Result<Cost> {
+pub(super) fn measure(schema: &Value, vocabulary: String, vocab: Arc<Vocab>, layout: LayoutOptions) -> Result<Cost> {
     let settings = layout.settings();
     let tokens = vocab.len();
     let tables = Tables::new(vocab);

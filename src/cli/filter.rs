@@ -237,7 +237,7 @@ fn filters(arguments: &FilterArguments) -> Result<Filters> {
         filters.empty = fields.each(|field| Empty { field })?;
     }
     if single.sentence_end {
-        filters.sentence_end = fields.each(|field| SentenceEnd { field })?;
+        filters.sentence_end = fields.each(SentenceEnd::of)?;
     }
     if single.loops {
         filters.loops = fields.each(|field| Loops { field })?;

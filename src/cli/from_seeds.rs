@@ -54,12 +54,18 @@ impl FromSeeds {
         let mut source = self.run.source(&ShapeOptions::default(), Some(recipe))?;
         let output = self.making.output.clone().or_else(|| source.file.output.clone());
         let shape = ShapeOptions::default();
-        let decides = change.is_asked || self.prompt_field.is_some() || self.run.decide_rows(&shape)?;
+        let decides = change.is_asked || self.prompt_field.is_some() || self.run.decide_rows(&shape);
         if !decides
             && self.data.is_none()
             && let Some(standing) = self.making.standing(output.as_deref(), &self.run)?
         {
             return make(standing, output, &self.making, console);
+        }
+        if self.data.is_none() && self.making.standing(output.as_deref(), &self.run)?.is_some() {
+            let what = "a run is gone on with as it was planned, and a flag asks for something else";
+            let remedy = "change its room alone (--max-tokens, --set max_attempts=N, --retry, -n), or name the data set \
+                          again with another -o";
+            return Err(Error::usage(what, remedy));
         }
         let Some(data) = &self.data else {
             return Err(Error::usage("no data set is named", "give a file of rows, or --resume -o DIR to go on"));

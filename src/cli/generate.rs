@@ -51,7 +51,7 @@ pub(crate) struct GenerateArguments {
 pub(super) fn run(arguments: &GenerateArguments, console: &Console) -> Result<Answer> {
     let mut source = arguments.run.source(&arguments.shape, None)?;
     let output = arguments.making.output.clone().or_else(|| source.file.output.clone());
-    let decides = arguments.run.decide_rows(&arguments.shape)? || arguments.fill.is_some();
+    let decides = arguments.run.decide_rows(&arguments.shape) || arguments.fill.is_some();
     let standing = if decides { None } else { arguments.making.standing(output.as_deref(), &arguments.run)? };
     if let Some(data) = &arguments.fill {
         fill(&mut source, data, console)?;

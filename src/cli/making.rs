@@ -30,6 +30,8 @@ const ROWS_SHOWN: u32 = 8;
 const SHOWN_EVERY: Duration = Duration::from_millis(100);
 /// Rules named in it.
 const RULES_SHOWN: usize = 3;
+/// Cells that fell short, named where a run ends.
+const CELLS_SHOWN: usize = 4;
 
 /// Where a run goes.
 #[derive(Debug, Default, Args)]
@@ -40,6 +42,9 @@ pub(crate) struct MakingOptions {
     /// Go on with the run in the directory; begin one where there is none.
     #[arg(long)]
     pub resume: bool,
+    /// Go on with the run in the directory, and give rows that were given up as many attempts again.
+    #[arg(long)]
+    pub retry: bool,
     /// Constraint engine [default: instil].
     #[arg(long, value_enum)]
     pub engine: Option<Engine>,
@@ -49,12 +54,17 @@ pub(crate) struct MakingOptions {
 }
 
 impl MakingOptions {
+    /// Whether a run that stands is gone on with.
+    fn goes_on(&self) -> bool {
+        self.resume || self.retry
+    }
+
     /// What the run at `output` still wants, if the flags ask to go on with it.
     ///
     /// # Errors
     /// When its plan cannot be read.
     pub(crate) fn standing(&self, output: Option<&Path>, run: &RunOptions) -> Result<Option<Wanted>> {
-        let path = output.filter(|path| self.resume && RunFiles::of(path).plan.exists());
+        let path = output.filter(|path| self.goes_on() && RunFiles::of(path).plan.exists());
         path.map(|path| Wanted::standing(Plan::read(path)?, run, self)).transpose()
     }
 }
@@ -71,6 +81,9 @@ pub(super) fn make(
     console: &Console,
 ) -> Result<(PathBuf, Answer)> {
     validator(&wanted.schema)?;
+    if options.retry && output.as_ref().is_none_or(|path| !RunFiles::of(path).plan.exists()) {
+        return Err(Error::usage("--retry is for a run that stands already", "name it with -o DIR"));
+    }
     let output = output.unwrap_or_else(|| RunDirectory::next_free(&PathBuf::from("runs").join(&wanted.recipe.name)));
     let model = wanted.model.clone();
     model.check()?;
@@ -89,7 +102,19 @@ pub(super) fn make(
         judge: judge.as_ref().map(|judge| judge.used.clone()),
         embedder: used,
     });
-    let mut directory = RunDirectory::open(&output, &plan, options.resume)?;
+    let plan = match Plan::read(&output) {
+        Ok(standing) if options.goes_on() => {
+            let plan = plan.going_on(&standing, options.retry);
+            if plan.has_rounds() && plan.retries > standing.retries {
+                let what = "a run of several rounds is gone on with in the room that it began with: rows of later rounds \
+                            were made from what stands";
+                return Err(Error::usage(what, "begin another run with the room that it needs"));
+            }
+            plan
+        }
+        _ => plan,
+    };
+    let mut directory = RunDirectory::open(&output, &plan, options.goes_on())?;
     tell_recovery(&directory, console);
     let template = "{wide_bar} {pos}/{len} rows  {msg}  ETA {eta}";
     let bar = console.bar(u64::from(plan.row_count()), template);
@@ -106,7 +131,7 @@ pub(super) fn make(
             }
             new_rows += 1;
             if console.is_watched() && row < ROWS_SHOWN {
-                bar.suspend(|| console.note(&shown_row(row, fields)));
+                bar.suspend(|| console.note_painted(&shown_row(row, fields)));
             }
         }
         Event::Rejected { reason } => *rejected.entry(reason.rule).or_default() += 1,
@@ -169,7 +194,8 @@ fn shown_row(row: u32, fields: &Map<String, Value>) -> String {
     let mut told = format!("{on}row {row}{off}\n");
     for (name, value) in fields {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+        let (name, text) = (terminal::harmless(name), terminal::harmless(&text));
+        let (first, rest) = text.split_once('\n').unwrap_or((text.as_ref(), ""));
         told += &format!("  {on}{name}{off}: {first}\n");
         rest.lines().for_each(|line| told += &format!("    {line}\n"));
     }
@@ -274,6 +300,9 @@ fn summary_json(summary: &Summary, memory: &[ModelMemory], plan: &Plan, director
         "accepted": summary.accepted,
         "rejected": summary.rejected,
         "given_up": summary.given_up,
+        "lacking": summary.lacking.iter().map(|(cell, (rows, rules))| {
+            json!({"cell": cell, "rows": rows, "by": rules})
+        }).collect::<Vec<_>>(),
         "unfit": summary.unfit,
         "decoded": summary.decoded,
         "interrupted": summary.interrupted,
@@ -310,19 +339,59 @@ pub(crate) fn verdict(summary: &Summary, plan: &Plan, path: &Path) -> Result<()>
         });
     }
     let most = summary.rejected.iter().max_by_key(|(_, count)| **count);
+    let again = if plan.has_rounds() {
+        "begin another run with more attempts (--set max_attempts=N)".to_owned()
+    } else {
+        format!("give them more attempts with --retry -o {path}")
+    };
+    let wider = if plan.has_rounds() {
+        "begin another run with a greater --max-tokens".to_owned()
+    } else {
+        format!("go on with a greater --max-tokens and --resume -o {path}")
+    };
     let (rule, advice) = match most.map(|(rule, _)| rule.as_str()) {
-        Some(rule @ ("token_limit" | "closed_by_budget")) => (rule, "raise --max-tokens"),
-        Some(rule @ ("duplicate" | "near_duplicate" | "rouge_l" | "semantic_duplicate")) => {
-            (rule, "give more topics, or a higher --temperature")
+        Some(rule @ ("token_limit" | "closed_by_budget")) => (rule, wider),
+        Some(rule @ ("impossible" | "too_long")) => {
+            (rule, format!("see {path}/rejects.jsonl; {wider} where texts are too long for it, or correct the recipe"))
         }
-        Some(rule) => (rule, "raise max_attempts, or use a larger model"),
-        None => ("none", "raise max_attempts"),
+        Some(rule @ ("duplicate" | "near_duplicate" | "rouge_l" | "semantic_duplicate")) => {
+            (rule, format!("{again}, or begin another run with more topics or a higher --temperature"))
+        }
+        Some(rule) => (rule, format!("{again}, or begin another run with a larger model")),
+        None => ("none", again),
     };
     Err(Error::Unmet {
         what: format!(
-            "only {} of {rows} rows were accepted into {path}; most attempts failed by {rule}",
-            summary.accepted
+            "only {} of {rows} rows were accepted into {path}; most attempts failed by {rule}{}{}",
+            summary.accepted,
+            summary
+                .cause
+                .as_ref()
+                .filter(|_| rule == "impossible")
+                .map(|cause| format!(" ({cause})"))
+                .unwrap_or_default(),
+            lacking(summary)
         ),
         remedy: advice.into(),
     })
+}
+
+/// The cells that fell short, most first, each with the rule that turned down the most of its last attempts.
+fn lacking(summary: &Summary) -> String {
+    let mut cells: Vec<_> = summary.lacking.iter().filter(|(cell, _)| !cell.is_empty()).collect();
+    cells.sort_by_key(|(_, (rows, _))| std::cmp::Reverse(*rows));
+    let told: Vec<String> = cells
+        .iter()
+        .take(CELLS_SHOWN)
+        .map(|(cell, (rows, rules))| {
+            let rule = rules.iter().max_by_key(|(_, count)| **count).map_or("none", |(rule, _)| rule);
+            format!("{rows} of {cell} by {rule}")
+        })
+        .collect();
+    let more = cells.len().saturating_sub(CELLS_SHOWN);
+    match told.len() {
+        0 => String::new(),
+        _ if more > 0 => format!("; short are {}, and {more} more cells", told.join("; ")),
+        _ => format!("; short are {}", told.join("; ")),
+    }
 }

@@ -11,13 +11,17 @@ use indicatif::DecimalBytes;
 use serde_json::{Value, json};
 
 use super::console::{Answer, Console};
-use super::download;
+use super::logits::LogitsArguments;
+use super::tokenize::TokenizeArguments;
+use super::{download, logits, tokenize};
 
 const EXAMPLES: &str = "\
 Examples:
   instil models list
   instil models pull smollm2-135m-instruct
   instil decode --model \"$(instil models path smollm2-135m-instruct)\" --choice yes,no
+  instil models tokenize smollm2-135m-instruct 'Two words' --chat
+  instil models logits ./model.gguf --ids ids.json -o out.f32
 
 Your own manifests go to $XDG_CONFIG_HOME/instil/models/*.toml. HF_HOME, HF_TOKEN, HF_ENDPOINT and
 HF_HUB_OFFLINE hold for the hub, pip's own settings for Python packages.";
@@ -54,6 +58,8 @@ enum ModelsCommand {
         #[arg(default_value = crate::catalog::DEFAULT_MODEL)]
         name: String,
     },
+    Tokenize(TokenizeArguments),
+    Logits(LogitsArguments),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -68,6 +74,8 @@ pub(super) fn run(arguments: &ModelsArguments, console: &Console) -> Result<Answ
     let places = Places::from_environment();
     let catalog = Catalog::load(&places)?;
     match &arguments.command {
+        ModelsCommand::Tokenize(arguments) => tokenize::run(arguments, console),
+        ModelsCommand::Logits(arguments) => logits::run(arguments, console),
         ModelsCommand::List => list(&catalog, &places),
         ModelsCommand::Show { name } => show(&catalog.resolve(name)?, &places),
         ModelsCommand::Pull { name, source } => {

@@ -13,7 +13,7 @@ use instil_model::decode::Capacity;
 use instil_model::model::{LoadOptions, Model};
 
 /// Which model, where.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelOptions {
     /// Name of a model (see `instil models list`), a GGUF file, or a manifest.

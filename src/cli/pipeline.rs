@@ -177,5 +177,6 @@ fn plan(rows: u32) -> Result<Plan> {
         schema: serde_json::from_str(schema).expect("it is bundled"),
         seeds: None,
         recipe,
+        retries: 0,
     })
 }

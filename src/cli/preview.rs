@@ -1,9 +1,12 @@
 //! `instil preview`: a few real rows with the prompts that they come from, kept nowhere.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
+use crate::export::form::Pair;
 use crate::run::driver::Workshop;
+use crate::run::seeds::Seeds;
 use crate::run::{Event, RunDirectory};
 use crate::{Error, Result};
 use clap::Args;
@@ -24,12 +27,15 @@ const EXAMPLES: &str = "\
 Examples:
   instil preview
   instil preview -c run.yaml -n 2
+  instil preview --recipe evolve seeds.jsonl -n 3
   instil preview --recipe my-recipe.yaml --json | jq -r .prompts.response";
 
 /// Show a few rows with their prompts, without writing a run.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct PreviewArguments {
+    /// The data set, for a recipe that makes rows from rows (evolve, vary, answer, preference, judge).
+    data: Option<PathBuf>,
     #[command(flatten)]
     shape: ShapeOptions,
     #[command(flatten)]
@@ -39,6 +45,7 @@ pub(crate) struct PreviewArguments {
 /// A row as it comes: its prompts by field, of the latest attempt.
 #[derive(Default)]
 struct Shown {
+    attempt: u16,
     prompts: Map<String, Value>,
 }
 
@@ -46,14 +53,14 @@ struct Shown {
 pub(super) fn run(arguments: &PreviewArguments, console: &Console) -> Result<Answer> {
     let source = arguments.run.source(&arguments.shape, None)?;
     let wanted = Wanted::planned(&arguments.run, &MakingOptions::default(), &source)?;
-    wanted.check_seeds()?;
+    let wanted = from_data(wanted, arguments)?;
     validator(&wanted.schema)?;
     let model = wanted.model.clone();
     let mut loaded = setup::load(&model, console)?;
     let compiler = setup::compiler(&loaded.tokenizer, Engine::Instil, Settings::default());
     let (embedder, used) = setup::embedder(wanted.recipe.filters.semantic.as_ref(), console)?.unzip();
     let models = Models { model: loaded.used.clone(), embedder: used, ..Models::default() };
-    let plan = Wanted { rows: arguments.run.rows().unwrap_or(ROWS), ..wanted }.plan(models);
+    let plan = wanted.plan(models);
     let folder = tempfile::tempdir().map_err(|cause| Error::io("create", std::env::temp_dir(), cause))?;
     let mut directory = RunDirectory::open(folder.path(), &plan, false)?;
     let vocab = loaded.tokenizer.vocab().clone();
@@ -63,8 +70,8 @@ pub(super) fn run(arguments: &PreviewArguments, console: &Console) -> Result<Ans
         Event::Requested { key, field, prefix, prompt } => {
             let text = vocab.decode(prefix).into_iter().chain(vocab.decode(prompt)).collect::<Vec<u8>>();
             let shown = rows.entry(key.row).or_default();
-            if key.step == 0 {
-                shown.prompts.clear();
+            if key.attempt != shown.attempt {
+                *shown = Shown { attempt: key.attempt, ..Shown::default() };
             }
             shown.prompts.insert(field.to_owned(), json!(String::from_utf8_lossy(&text)));
         }
@@ -101,6 +108,25 @@ pub(super) fn run(arguments: &PreviewArguments, console: &Console) -> Result<Ans
         console.note(&format!("{rejected} attempts rejected ({})", reasons.join(", ")));
     }
     Ok(Answer::done().ending(verdict(&summary, &plan, std::path::Path::new("the preview"))))
+}
+
+/// With the number of rows to show, and the data set that they are made from where the recipe asks for one.
+fn from_data(wanted: Wanted, arguments: &PreviewArguments) -> Result<Wanted> {
+    let rows = arguments.run.rows().unwrap_or(ROWS);
+    let Some(data) = &arguments.data else {
+        wanted.check_seeds().map_err(|error| match error {
+            Error::Usage { what, .. } => Error::usage(what, "name one: `instil preview --recipe … DATA`"),
+            other => other,
+        })?;
+        return Ok(Wanted { rows, ..wanted });
+    };
+    let Some(from) = wanted.recipe.seeds else {
+        let what = format!("the recipe {} makes its rows from nothing", wanted.recipe.name);
+        return Err(Error::usage(what, "leave the data set out, or add a `seeds:` key to the recipe"));
+    };
+    let (seeds, used, _) = Seeds::read(data, &Pair::default(), false)?;
+    let rows = rows.min(seeds.len().saturating_mul(from.rounds.into()));
+    Ok(Wanted { rows, tries: true, seeds: Some(used), ..wanted })
 }
 
 fn describe(row: u32, shown: &Shown, fields: &Map<String, Value>) -> String {

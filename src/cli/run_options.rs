@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::recipe::Attribute;
+use crate::recipe::{Attribute, Recipe};
 use crate::run::file::{RecipeChoice, RunFile, Source};
 use crate::{Error, Result};
 use clap::Args;
@@ -47,12 +47,44 @@ pub(crate) struct ShapeOptions {
 }
 
 impl RunOptions {
-    /// Whether anything was said that decides what stands in a row.
+    /// Whether anything was said that decides what stands in a row; what cannot be said without a run file does.
+    pub(crate) fn decide_rows(&self, shape: &ShapeOptions) -> bool {
+        self.config.is_some() || self.said(shape).map_or(true, |said| said.decides_rows())
+    }
+
+    /// What the flags alone say.
+    fn said(&self, shape: &ShapeOptions) -> Result<RunFile> {
+        let mut source = Source::default();
+        for assignment in &self.set {
+            source.set(assignment)?;
+        }
+        source.lay_over(&self.overlay(shape)?);
+        Ok(source.file)
+    }
+
+    /// Gives the recipe of a run that is gone on with the room that the flags ask for.
     ///
     /// # Errors
-    /// As [`RunOptions::source`].
-    pub(crate) fn decide_rows(&self, shape: &ShapeOptions) -> Result<bool> {
-        Ok(self.config.is_some() || !self.set.is_empty() || self.overlay(shape)?.decides_rows())
+    /// When that is less than it has.
+    pub(crate) fn give_room(&self, recipe: &mut Recipe) -> Result<()> {
+        let said = self.said(&ShapeOptions::default())?;
+        if let Some(tokens) = said.max_tokens {
+            let most = recipe.steps.iter().map(|step| step.max_tokens).max().unwrap_or(0);
+            if recipe.steps.iter().all(|step| step.max_tokens > tokens) {
+                let what = format!("the run that stands here gives its texts {most} tokens, and {tokens} is less");
+                return Err(Error::usage(what, format!("use --max-tokens {most} or more, or leave it out")));
+            }
+            recipe.steps.iter_mut().for_each(|step| step.max_tokens = step.max_tokens.max(tokens));
+        }
+        if let Some(attempts) = said.max_attempts {
+            if attempts < recipe.max_attempts {
+                let most = recipe.max_attempts;
+                let what = format!("the run that stands here tries a row {most} times, and {attempts} is less");
+                return Err(Error::usage(what, format!("use max_attempts={most} or more, or leave it out")));
+            }
+            recipe.max_attempts = attempts;
+        }
+        Ok(())
     }
 
     /// How many rows the flags ask for.

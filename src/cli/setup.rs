@@ -11,7 +11,7 @@ use crate::filter::semantic::Semantic;
 use crate::plan::ModelUsed;
 use crate::{Error, Result};
 use instil_grammar::constraint::{Compiler, Settings};
-use instil_model::gguf::Gguf;
+use instil_model::model::checkpoint;
 use instil_model::model::device::DeviceChoice;
 use instil_model::model::embedder::Embedder;
 use instil_model::model::scripted::{Script, Scripted};
@@ -62,6 +62,7 @@ pub(super) fn load(options: &ModelOptions, console: &Console) -> Result<Loaded> 
         bytes => format!(", {} of weights", terminal::size(bytes)),
     };
     console.note(&format!("{} loaded on {} in {seconds:.1} s{weights}", manifest.name, device_name(&device)));
+    tokenizer.notes().iter().for_each(|note| console.note(&format!("{}: {note}", manifest.name)));
     let used = used(&manifest, sha256, model.info().arithmetic);
     Ok(Loaded { model, tokenizer, used, weight_bytes })
 }
@@ -154,14 +155,28 @@ fn candle(
     device: &candle_core::Device,
     options: LoadOptions,
 ) -> Result<(Box<dyn Model>, Arc<Tokenizer>)> {
-    let weights: &Path = &located
-        .weights()
-        .ok_or_else(|| Error::model(&manifest.name, "the manifest names no weights", "add a [[files]] entry"))?
-        .path;
-    let file = Gguf::open(weights)?;
-    let tokenizer = Arc::new(Tokenizer::from_gguf(file.metadata(), &manifest.name)?);
-    let model = model::load(&manifest.name, &file, device, options)?;
+    let file = checkpoint::open(weights(manifest, located)?)?;
+    let tokenizer = Arc::new(file.tokenizer(&manifest.name)?);
+    let model = model::load(&manifest.name, &*file, device, options)?;
     Ok((model, tokenizer))
+}
+
+fn weights<'a>(manifest: &Manifest, located: &'a Located) -> Result<&'a Path> {
+    let weights = located.weights();
+    let weights = weights.ok_or_else(|| Error::model(&manifest.name, "names no weights", "add a [[files]] entry"))?;
+    Ok(&weights.path)
+}
+
+/// The tokenizer of a model whose files are here.
+pub(super) fn tokenizer(manifest: &Manifest, located: &Located) -> Result<Arc<Tokenizer>> {
+    match manifest.kind {
+        Kind::Scripted => scripted(manifest).map(|(_, tokenizer)| tokenizer),
+        Kind::Candle => Ok(Arc::new(checkpoint::open(weights(manifest, located)?)?.tokenizer(&manifest.name)?)),
+        Kind::Embedder => {
+            let what = "is a sentence embedder and writes no text";
+            Err(Error::model(&manifest.name, what, "`instil models list` shows the models that do"))
+        }
+    }
 }
 
 fn device_name(device: &candle_core::Device) -> &'static str {

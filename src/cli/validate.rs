@@ -13,7 +13,6 @@ use crate::run::seeds::Seeds;
 use crate::run::steps::{Reader, Steps};
 use clap::Args;
 use instil_grammar::constraint::Settings;
-use instil_model::gguf::Gguf;
 use instil_model::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
@@ -116,9 +115,7 @@ fn tokenizer(options: &ModelOptions) -> Result<Option<Arc<Tokenizer>>> {
         return setup::scripted(&manifest).map(|(_, tokenizer)| Some(tokenizer));
     }
     let Presence::Present(located) = locate(&manifest, &places)? else { return Ok(None) };
-    let Some(weights) = located.weights() else { return Ok(None) };
-    let file = Gguf::open(&weights.path)?;
-    Ok(Some(Arc::new(Tokenizer::from_gguf(file.metadata(), &manifest.name)?)))
+    setup::tokenizer(&manifest, &located).map(Some)
 }
 
 fn describe(plan: &Plan, cells: &[(Value, f64)], estimate: Option<&Estimate>) -> String {

@@ -85,7 +85,8 @@ impl Wanted {
     ///
     /// # Errors
     /// When the plan names an engine that is not there.
-    pub(crate) fn standing(plan: Plan, run: &RunOptions, making: &MakingOptions) -> Result<Self> {
+    pub(crate) fn standing(mut plan: Plan, run: &RunOptions, making: &MakingOptions) -> Result<Self> {
+        run.give_room(&mut plan.recipe)?;
         let flags = run.model_flags().clone();
         let model = ModelOptions {
             model: Some(plan.model.reference().into_owned()),
@@ -116,8 +117,9 @@ impl Wanted {
         if self.recipe.seeds.is_none() || self.seeds.is_some() {
             return Ok(());
         }
-        let what = format!("the recipe {} makes its rows from those of a data set", self.recipe.name);
-        Err(Error::usage(what, "name one: `instil evolve DATA --recipe …` (or answer, judge)"))
+        let name = &self.recipe.name;
+        let what = format!("the recipe {name} makes its rows from those of a data set");
+        Err(Error::usage(what, format!("name one: `instil {} DATA --recipe …`", self.recipe.verb())))
     }
 
     /// The plan of it with `models`.
@@ -135,6 +137,7 @@ impl Wanted {
             schema: self.schema,
             seeds: self.seeds,
             recipe: self.recipe,
+            retries: 0,
         }
     }
 }

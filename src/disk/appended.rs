@@ -2,9 +2,22 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result, setting};
+
+/// Refuses what stands at `path` if it is no plain file: a link would be followed to where nobody sent the lines, and a
+/// pipe would be waited for.
+///
+/// # Errors
+/// When something else stands there.
+pub(crate) fn check_plain(path: &Path) -> Result<()> {
+    if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        let remedy = Remedy::from("remove it, or choose another ").name(setting::OUTPUT);
+        return Err(Error::input(path, "is no plain file, and is not written to", remedy));
+    }
+    Ok(())
+}
 
 /// A file that grows by lines; a line that cannot be written whole is taken back.
 #[derive(Debug)]
@@ -22,6 +35,7 @@ impl AppendedLines {
     /// # Errors
     /// When it cannot be written.
     pub(crate) fn open_at(path: PathBuf, length: u64) -> Result<Self> {
+        check_plain(&path)?;
         let fail = |cause| Error::io("write", &path, cause);
         let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(fail)?;
         file.set_len(length).map_err(fail)?;
@@ -35,6 +49,7 @@ impl AppendedLines {
     /// # Errors
     /// When it cannot be read or written.
     pub(crate) fn open_again(path: PathBuf) -> Result<Self> {
+        check_plain(&path)?;
         let fail = |cause| Error::io("write", &path, cause);
         let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(fail)?;
         let reader = File::open(&path).map_err(fail)?;
@@ -64,6 +79,10 @@ impl AppendedLines {
             }
             self.finish()?;
         }
+        // Written on, a file that was cut would have a hole.
+        if self.file.metadata().is_ok_and(|held| held.len() < self.length) {
+            return Err(self.changed());
+        }
         if let Err(cause) = self.file.write_all(&bytes) {
             // Best effort: the error that is reported is the first one.
             let _ = self.file.set_len(self.length);
@@ -91,15 +110,55 @@ impl AppendedLines {
     /// Waits until all lines are on the disk.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the disk refuses, or the file at its path is no longer what was written.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.file.sync_all().map_err(|cause| Error::io("write", &self.path, cause))
+        self.file.sync_all().map_err(|cause| Error::io("write", &self.path, cause))?;
+        let found = std::fs::metadata(&self.path).map_or(0, |found| found.len());
+        let held = self.file.metadata().map_or(0, |held| held.len());
+        if self.standing.is_none() && (found != self.length || held != self.length) {
+            return Err(self.changed());
+        }
+        Ok(())
+    }
+
+    fn changed(&self) -> Error {
+        let what = "was removed or changed while the run was writing it";
+        let remedy = Remedy::from("add ").name(setting::RESUME).and(" to go on; what is missing is made again");
+        Error::input(&self.path, what, remedy)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_was_taken_away_or_cut_is_seen() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("a.jsonl");
+        let mut lines = AppendedLines::open_at(path.clone(), 0).expect("it opens");
+        lines.append("a").expect("written");
+        lines.sync().expect("as it was written");
+        std::fs::write(&path, "").expect("cut");
+        assert!(lines.append("b").expect_err("cut").to_string().contains("removed or changed"));
+        assert!(lines.sync().expect_err("cut").to_string().contains("removed or changed"));
+        let mut lines = AppendedLines::open_again(path.clone()).expect("it opens");
+        lines.append("a").expect("written");
+        std::fs::remove_file(&path).expect("removed");
+        assert!(lines.sync().expect_err("removed").to_string().contains("removed or changed"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_not_followed() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        std::fs::write(&target, "mine\n").expect("written");
+        std::os::unix::fs::symlink(&target, &link).expect("linked");
+        assert!(AppendedLines::open_at(link.clone(), 0).is_err());
+        assert!(AppendedLines::open_again(link).is_err());
+        assert_eq!(std::fs::read_to_string(&target).expect("there"), "mine\n");
+    }
 
     #[test]
     fn writing_again_keeps_what_agrees_and_replaces_the_rest() {

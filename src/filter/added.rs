@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::condition::fits;
 use super::text::text;
 use super::{FieldRead, Filter, Reason, Rule};
+use instil_grammar::grammar::speech::word_count;
 
 /// Bounds on the words that a field has more than another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -40,7 +41,7 @@ impl Rule for Added {
 
 impl Filter for Added {
     fn check(&self, row: &Map<String, Value>) -> Option<Reason> {
-        let count = |field: &str| text(row, field).split_whitespace().count() as i64;
+        let count = |field: &str| word_count(&text(row, field)) as i64;
         let (least, most) = self.words;
         let added = count(&self.field) - self.over.as_deref().map_or(0, count);
         (fits(&self.when, row) && !(least..=most).contains(&added))

@@ -66,7 +66,7 @@ rules_in_order! {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         pub length: Vec<Length>,
         /// Fields that must end as a sentence ends.
-        #[schemars(with = "Vec<String>")]
+        #[schemars(with = "Vec<super::sentence_end::Either>")]
         pub sentence_end: Vec<SentenceEnd>,
         /// Fields that must not loop.
         #[schemars(with = "Vec<String>")]
@@ -211,7 +211,7 @@ mod tests {
 length:
   - {field: a, words: [3, 90]}
   - {field: a, chars: [10, 900]}
-sentence_end: [a]
+sentence_end: [a, {field: b, allow: [list]}]
 loops: [a]
 echo: [a, b]
 refusal: [b]
@@ -237,7 +237,7 @@ semantic: {fields: [a]}
 ",
         )
         .expect("readable");
-        assert_eq!(filters.chain().len(), 17);
+        assert_eq!(filters.chain().len(), 18);
         assert_eq!(filters.problem(), None);
         assert_eq!(filters.rouge_l.as_ref().map(|rule| rule.threshold), Some(0.7));
         let semantic = filters.semantic.as_ref().map(|rule| (rule.threshold, rule.model.as_str()));

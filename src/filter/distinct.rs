@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::text::plain_form;
 use super::{FieldRead, Other, Reason, Rule, words};
 
 /// The rule `distinct`: the field in which no two rows may be alike.
@@ -90,7 +91,7 @@ pub(crate) fn print(text: &str) -> Print {
     let words = words(text);
     let mut digest = Sha256::new();
     if words.is_empty() {
-        digest.update(text.trim().as_bytes());
+        digest.update(plain_form(text).trim().as_bytes());
     }
     for word in words {
         digest.update(word.as_bytes());

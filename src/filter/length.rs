@@ -4,8 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::text::{text, words};
+use super::text::text;
 use super::{FieldRead, Filter, Problem, Reason, Rule};
+use instil_grammar::grammar::speech::word_count;
 
 /// Turns down a row whose field is shorter or longer than its bounds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -13,10 +14,12 @@ use super::{FieldRead, Filter, Problem, Reason, Rule};
 pub struct Length {
     /// The field.
     pub field: String,
-    /// `[least, most]` words, both allowed; see [`words`] for what counts as one.
+    /// `[least, most]` words, both allowed. A word begins at the first letter or digit behind white space, and
+    /// at every letter of a script that is written without spaces (Chinese, Japanese, Thai, …), as in bounds of a `text`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub words: Option<(usize, usize)>,
-    /// `[least, most]` characters (Unicode scalar values), both allowed.
+    /// `[least, most]` characters, both allowed: Unicode scalar values, as in bounds of a `text`, so that an accent that
+    /// is written apart, or the parts of an emoji, count one each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chars: Option<(usize, usize)>,
 }
@@ -47,7 +50,7 @@ impl Filter for Length {
                 .then(|| Reason::new("length", format!("{} has {count} {unit}, not {least} to {most}", self.field)))
         };
         judge(self.chars, &|| text.chars().count(), "characters")
-            .or_else(|| judge(self.words, &|| words(&text).len(), "words"))
+            .or_else(|| judge(self.words, &|| word_count(&text), "words"))
     }
 }
 

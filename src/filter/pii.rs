@@ -1,5 +1,5 @@
 //! Personal data and secrets in a text: e-mail addresses, phone numbers, payment cards (with their
-//! check digit), bank accounts (IBAN, mod 97), IP addresses, access keys.
+//! check digit), bank accounts (IBAN, mod 97), IP addresses, access keys, numbers of persons (USA, China).
 //!
 //! Shapes, not understanding: names and postal addresses are not found.
 
@@ -49,9 +49,14 @@ pub enum Kind {
     Email,
     /// Bank accounts, with their check digits right.
     Iban,
+    /// Numbers of persons: of US social security as 000-00-0000, and of Chinese identity cards with their check digit
+    /// right.
+    Id,
     /// Payment card numbers, with their check digit right.
     Card,
-    /// Phone numbers written with a country code, or in the North American way.
+    /// Phone numbers written with a country code, in the North American way, with a leading 0 in groups (030/123456,
+    /// 0800 555 1234, 01 23 45 67 89), or as Chinese mobile numbers; other numbers without a country code are taken for
+    /// plain numbers.
     Phone,
     /// Public IPv4 addresses.
     Ipv4,
@@ -59,7 +64,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which they are looked for: what one finds the next ones leave.
-    const ALL: [Self; 6] = [Self::Key, Self::Email, Self::Iban, Self::Card, Self::Phone, Self::Ipv4];
+    const ALL: [Self; 7] = [Self::Key, Self::Email, Self::Iban, Self::Id, Self::Card, Self::Phone, Self::Ipv4];
 
     fn usual() -> Vec<Self> {
         Self::ALL.to_vec()
@@ -70,6 +75,7 @@ impl Kind {
             Self::Key => "key",
             Self::Email => "email",
             Self::Iban => "iban",
+            Self::Id => "id",
             Self::Card => "card",
             Self::Phone => "phone",
             Self::Ipv4 => "ipv4",
@@ -77,7 +83,7 @@ impl Kind {
     }
 
     fn pattern(self) -> &'static Regex {
-        static PATTERNS: LazyLock<[Regex; 6]> = LazyLock::new(|| {
+        static PATTERNS: LazyLock<[Regex; 7]> = LazyLock::new(|| {
             let patterns = [
                 concat!(
                     r"\b(?:sk-(?:[a-z]+-)?[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,}",
@@ -88,10 +94,13 @@ impl Kind {
                 ),
                 r"(?i)\b[a-z0-9][a-z0-9._%+-]{0,63}@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}\b",
                 r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b",
+                r"(?-u:\b)(?:[0-9]{3}-[0-9]{2}-[0-9]{4}|[1-9][0-9]{16}[0-9Xx])(?-u:\b)",
                 r"\b[0-9](?:[ -]?[0-9]){12,18}\b",
                 concat!(
                     r"\+[1-9][0-9]{0,2}(?:[ .-]?\(?[0-9]{1,4}\)?){2,6}\b",
                     r"|(?:\([2-9][0-9]{2}\) ?|\b[2-9][0-9]{2}[-. ])[2-9][0-9]{2}[-. ][0-9]{4}\b",
+                    r"|\b0[1-9][0-9]{1,4}/[0-9]{5,8}\b|\b0[1-9][0-9]{1,3}[ -][0-9]{3,4}[ -][0-9]{3,4}\b",
+                    r"|\b0[1-9](?:[ .][0-9]{2}){4}\b|(?-u:\b)1[3-9][0-9]{9}(?-u:\b)",
                 ),
                 r"\b(?:[0-9]{1,3}\.){3}[0-9]{1,3}\b",
             ];
@@ -114,10 +123,17 @@ impl Kind {
                     && ![".example", ".invalid", ".test", ".localhost"].iter().any(|end| domain.ends_with(end))
             }
             Self::Iban => return iban(text, found),
+            Self::Id => {
+                let joined = |c: Option<char>| c.is_some_and(|c| c == '-' || c == '.');
+                let number = &text[found.clone()];
+                let apart = !joined(text[..found.start].chars().next_back())
+                    && !text[found.end..].strip_prefix('-').is_some_and(|rest| rest.starts_with(char::is_alphanumeric));
+                apart && (is_social_security(number) || is_chinese_identity(number))
+            }
             Self::Card => is_card(&text[found.clone()]),
             Self::Phone => {
                 (8..=15).contains(&digits(&text[found.clone()]))
-                    && !text[..found.start].ends_with(|c: char| c.is_alphanumeric() || c == '-')
+                    && !text[..found.start].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '-')
             }
             Self::Ipv4 => is_public_address(text, &found),
         };
@@ -247,6 +263,27 @@ fn is_card(text: &str) -> bool {
     matches!(digits.first(), Some(2..=6)) && sum.is_multiple_of(10)
 }
 
+/// A number that US social security gives: no part of zeros, no area 666 or from 900 on.
+fn is_social_security(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let [area, group, serial] = parts[..] else { return false };
+    area != "000" && area != "666" && !area.starts_with('9') && group != "00" && serial != "0000"
+}
+
+/// A Chinese identity number (GB 11643-1999): a day of birth, and the check digit mod 11.
+fn is_chinese_identity(text: &str) -> bool {
+    const WEIGHTS: [u32; 17] = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
+    let digits: Vec<u32> = text.chars().take(17).filter_map(|c| c.to_digit(10)).collect();
+    if digits.len() != 17 || text.len() != 18 {
+        return false;
+    }
+    let number = |from: usize, to: usize| digits[from..to].iter().fold(0, |number, digit| number * 10 + digit);
+    let born = (1850..2100).contains(&number(6, 10)) && (1..=12).contains(&number(10, 12));
+    let sum: u32 = digits.iter().zip(WEIGHTS).map(|(digit, weight)| digit * weight).sum();
+    let check = b"10X98765432"[(sum % 11) as usize];
+    born && (1..=31).contains(&number(12, 14)) && text.as_bytes()[17].to_ascii_uppercase() == check
+}
+
 /// The longest beginning of a match that is an account number: ISO 13616, check digits mod 97.
 fn iban(text: &str, found: Range<usize>) -> Option<Range<usize>> {
     let candidate = &text[found.clone()];
@@ -301,11 +338,18 @@ mod tests {
 
     #[test]
     fn finds_each_kind() {
-        let cases: [(&str, &str, Kind); 14] = [
+        let cases: [(&str, &str, Kind); 21] = [
             ("Write to jo.doe+x@mail.uni-bonn.de today.", "jo.doe+x@mail.uni-bonn.de", Kind::Email),
             ("Call +49 228 123 4567.", "+49 228 123 4567", Kind::Phone),
             ("Call (415) 555-2671 now", "(415) 555-2671", Kind::Phone),
             ("Call 415-555-2671 now", "415-555-2671", Kind::Phone),
+            ("Ruf 030/123456 an", "030/123456", Kind::Phone),
+            ("call 0800 555 1234", "0800 555 1234", Kind::Phone),
+            ("au 01 23 45 67 89.", "01 23 45 67 89", Kind::Phone),
+            ("电话13800138000。", "13800138000", Kind::Phone),
+            ("SSN 078-05-1120.", "078-05-1120", Kind::Id),
+            ("号码11010519491231002X。", "11010519491231002X", Kind::Id),
+            ("440524188001010014", "440524188001010014", Kind::Id),
             ("card 4111 1111 1111 1111, thanks", "4111 1111 1111 1111", Kind::Card),
             ("card 378282246310005", "378282246310005", Kind::Card),
             ("pay to DE89 3704 0044 0532 0130 00 TODAY", "DE89 3704 0044 0532 0130 00", Kind::Iban),
@@ -333,6 +377,9 @@ mod tests {
             "3.14159265358979, 1234567890123456, 2024-01-02, 10,000,000",
             "an @ sign, a-b-c, x_1, sk-short, pages 100-200",
             "The sum of 123 456 7890 and 1.",
+            "000-12-3456, 666-12-3456, 912-12-3456 and 078-05-1120-3",
+            "110105194912310021 has a wrong check digit",
+            "23800138000 and 138001380001, 0.123 456 789, 05/12/2023",
             "a+b=12345678",
             "",
         ] {

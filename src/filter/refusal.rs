@@ -1,50 +1,39 @@
 //! An answer must answer: no refusal, no talk of being a language model.
+//!
+//! The phrases of eleven languages are data: `refusals.yaml` beside this file. An apology alone is no refusal.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::text::text;
+use super::text::{plain_form, text};
 use super::{FieldRead, Filter, Reason, Rule};
 
-/// What a refusal opens with.
-const OPENINGS: [&str; 17] = [
-    "i'm sorry, but",
-    "i am sorry, but",
-    "i'm sorry, i can",
-    "i'm sorry i can",
-    "sorry, but i can",
-    "sorry, i can",
-    "i apologize, but",
-    "i cannot assist",
-    "i can't assist",
-    "i cannot help",
-    "i can't help",
-    "i cannot provide",
-    "i can't provide",
-    "i cannot fulfill",
-    "i can't fulfill",
-    "i am unable to",
-    "i'm unable to",
-];
-/// What betrays the machine wherever it stands.
-const ANYWHERE: [&str; 12] = [
-    "as an ai language model",
-    "as an ai assistant",
-    "as an ai model",
-    "as an ai, i",
-    "as a language model",
-    "as a large language model",
-    "i am an ai language model",
-    "i'm just an ai",
-    "i am just an ai",
-    "my knowledge cutoff",
-    "i do not have personal opinions",
-    "i don't have personal opinions",
-];
 /// Evol-Instruct's rule: an answer with "sorry" in it and fewer words than this has failed.
 const SORRY_WORDS: usize = 80;
 /// Characters in which a refusal must begin to count as an opening.
 const OPENING_CHARS: usize = 200;
+
+/// How assistants refuse in one language.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Phrases {
+    /// What a sentence that refuses by itself begins with.
+    opens: Vec<String>,
+    /// What an apology begins with.
+    sorry: Vec<String>,
+    /// What refuses in an apology's sentence, or the next.
+    cannot: Vec<String>,
+    /// What betrays the machine wherever it stands.
+    anywhere: Vec<String>,
+}
+
+static LANGUAGES: LazyLock<BTreeMap<String, Phrases>> = LazyLock::new(|| {
+    let list = plain_form(include_str!("refusals.yaml"));
+    serde_saphyr::from_str(&list).expect("the list is read by a test")
+});
 
 /// Turns down a row whose field refuses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,19 +90,40 @@ impl Filter for Sorry {
 
 /// The phrase by which a text refuses, if it does.
 pub(crate) fn refusal(text: &str) -> Option<&'static str> {
-    let plain = text.to_lowercase().replace(['’', '‘'], "'");
-    let opening: String = plain.chars().take(OPENING_CHARS).collect();
+    let plain = plain_form(text).to_lowercase().replace(['’', '‘', 'ʼ'], "'");
+    let opening = plain.char_indices().nth(OPENING_CHARS).map_or(plain.len(), |(end, _)| end);
     // A refusal opens a sentence; the same words inside a story or a quotation do not count.
-    let sentences = || opening.split(['.', '!', '?', '\n']).map(str::trim_start);
-    if let Some(phrase) = OPENINGS.iter().find(|phrase| sentences().any(|sentence| sentence.starts_with(**phrase))) {
-        return Some(phrase);
+    let ends = ['.', '!', '?', '\n', '。', '।', '؟', '۔'];
+    let mut sentences = Vec::new();
+    let mut from = 0;
+    for sentence in plain.split(ends) {
+        if from >= opening {
+            break;
+        }
+        from += sentence.len() + 1;
+        sentences.push(sentence.trim_start());
     }
-    if let Some(phrase) = ANYWHERE.iter().find(|phrase| plain.contains(**phrase)) {
-        return Some(phrase);
-    }
-    let sorry =
-        ["i'm sorry", "i am sorry", "sorry,"].into_iter().find(|phrase| opening.trim_start().starts_with(phrase));
-    sorry.filter(|_| plain.split_whitespace().count() < SORRY_WORDS)
+    let holds = |phrase: &str, text: &str| {
+        if phrase.is_ascii() { super::leak::holds(text, phrase) } else { text.contains(phrase) }
+    };
+    LANGUAGES.values().find_map(|phrases| {
+        let opens = phrases.opens.iter().find(|phrase| sentences.iter().any(|text| text.starts_with(phrase.as_str())));
+        let anywhere = || phrases.anywhere.iter().find(|phrase| holds(phrase, &plain));
+        let sorry = || {
+            sentences.iter().enumerate().find_map(|(at, sentence)| {
+                let begins = |phrase: &&String| {
+                    sentence.strip_prefix(phrase.as_str()).is_some_and(|rest| {
+                        // `sorry` does not begin `sorrysomething`; scripts without spaces go on at once.
+                        !phrase.is_ascii() || !rest.starts_with(char::is_alphanumeric)
+                    })
+                };
+                phrases.sorry.iter().find(begins)?;
+                let near = || sentences[at..].iter().take(2);
+                phrases.cannot.iter().find(|phrase| near().any(|text| holds(phrase, text)))
+            })
+        };
+        opens.or_else(anywhere).or_else(sorry).map(String::as_str)
+    })
 }
 
 #[cfg(test)]
@@ -150,7 +160,54 @@ mod tests {
         ] {
             assert_eq!(refusal(good), None, "{good}");
         }
+        assert_eq!(refusal("I am sorry to hear about your loss. Here is what you can do in the next days."), None);
         let long = format!("I'm sorry to hear of it. {}", "Rest well and drink a lot of water. ".repeat(15));
         assert_eq!(refusal(&long), None);
+        assert!(refusal("Sorry! That is hard. I cannot swim.").is_none(), "too far behind");
+    }
+
+    #[test]
+    fn refusals_of_every_language_are_found_and_apologies_are_not() {
+        assert_eq!(LANGUAGES.len(), 11);
+        for phrases in LANGUAGES.values() {
+            let all = [&phrases.opens, &phrases.sorry, &phrases.cannot, &phrases.anywhere];
+            for phrase in all.into_iter().flatten() {
+                assert_eq!(*phrase, phrase.to_lowercase(), "written as it is compared");
+            }
+        }
+        for bad in [
+            "Es tut mir leid, aber dabei kann ich nicht helfen.",
+            "Leider kann ich Ihnen dabei nicht helfen.",
+            "Lo siento, pero no puedo ayudarte con eso.",
+            "No puedo proporcionar esa información.",
+            "Je suis désolé, mais je ne peux pas répondre à cette question.",
+            "En tant que modèle de langage, je n’ai pas d’avis.",
+            "很抱歉，我无法回答这个问题。",
+            "作为一个人工智能，我没有感情。",
+            "申し訳ありませんが、そのご質問にはお答えできません。",
+            "すみません。それはできません。",
+            "मुझे खेद है, लेकिन मैं इसमें आपकी मदद नहीं कर सकता।",
+            "عذرًا، لا أستطيع مساعدتك في هذا الطلب.",
+            "দুঃখিত, আমি এই প্রশ্নের উত্তর দিতে পারব না।",
+            "Desculpe, mas não posso ajudar com isso.",
+            "К сожалению, я не могу ответить на этот вопрос.",
+        ] {
+            assert!(refusal(bad).is_some(), "{bad}");
+        }
+        for good in [
+            "Es tut mir leid, das zu hören. Hier ist, was Sie tun können.",
+            "Siento mucho tu pérdida. Aquí tienes algunas ideas.",
+            "Lo siento mucho por tu pérdida. Estas son algunas ideas.",
+            "Je suis désolé pour votre perte. Voici ce que vous pouvez faire.",
+            "听到这个消息我很抱歉。你可以先休息一下。",
+            "お悔やみ申し上げます。まずゆっくり休んでください。",
+            "मुझे आपके नुकसान का खेद है। आप यह कर सकते हैं।",
+            "أنا آسف لسماع ذلك. إليك ما يمكنك فعله.",
+            "আপনার ক্ষতির কথা শুনে আমি দুঃখিত। আপনি এটি করতে পারেন।",
+            "Sinto muito pela sua perda. Veja o que você pode fazer.",
+            "Мне очень жаль это слышать. Вот что можно сделать.",
+        ] {
+            assert_eq!(refusal(good), None, "{good}");
+        }
     }
 }

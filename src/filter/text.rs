@@ -5,7 +5,10 @@
 
 use std::borrow::Cow;
 
+use instil_grammar::grammar::speech::is_unspaced;
 use serde_json::{Map, Value};
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
 
 /// The text of a field; empty when it is absent or holds no text.
 ///
@@ -58,9 +61,10 @@ fn role_of(message: &Value) -> Option<&str> {
     })
 }
 
-/// Lower-cased runs of letters and digits: what two texts are compared by.
+/// Lower-cased runs of letters and digits, with their accents and marks: what two texts are compared by.
 ///
-/// In scripts that are written without spaces every character is a word of its own.
+/// Spellings of the same characters (NFC and NFD, full and half width) have the same words, and what cannot be seen does
+/// not count. In scripts that are written without spaces every letter is a word of its own.
 pub fn words(text: &str) -> Vec<String> {
     if text.is_ascii() {
         // Most texts are, and need no tables of letters.
@@ -73,14 +77,21 @@ pub fn words(text: &str) -> Vec<String> {
 fn words_of_any_script(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
-    for c in text.chars() {
+    for c in plain_form(text).chars() {
+        let mark = is_combining_mark(c) || c == '\u{30fc}';
         let alone = is_unspaced(c);
-        if (alone || !c.is_alphanumeric()) && !word.is_empty() {
+        if mark {
+            // A mark belongs to its letter, and is nothing without one.
+            if !word.is_empty() {
+                word.push(c);
+            }
+            continue;
+        }
+        let apart = alone || !c.is_alphanumeric() || word.chars().next().is_some_and(is_unspaced);
+        if apart && !word.is_empty() {
             words.push(std::mem::take(&mut word));
         }
-        if alone {
-            words.push(c.to_string());
-        } else if c.is_alphanumeric() {
+        if c.is_alphanumeric() {
             word.extend(c.to_lowercase());
         }
     }
@@ -90,12 +101,16 @@ fn words_of_any_script(text: &str) -> Vec<String> {
     words
 }
 
-/// Letters of Han, Hiragana, Katakana, Thai, Lao, Khmer and Myanmar.
-fn is_unspaced(c: char) -> bool {
-    matches!(c,
-        '\u{0e01}'..='\u{0eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17b3}' | '\u{3041}'..='\u{30ff}'
-        | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
-        && c.is_alphanumeric()
+/// A text in compatibility composition (NFKC), without characters that cannot be seen: equal for texts that look alike.
+pub(crate) fn plain_form(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return Cow::Borrowed(text);
+    }
+    let unseen = |c: char| {
+        matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
+    };
+    Cow::Owned(text.chars().filter(|c| !unseen(*c)).nfkc().collect())
 }
 
 /// Hashes of the words of a text, in order.
@@ -133,7 +148,24 @@ mod tests {
         assert_eq!(words("Don't  STOP_it, 3rd!"), ["don", "t", "stop", "it", "3rd"]);
         assert_eq!(words("用 Rust写代码。"), ["用", "rust", "写", "代", "码"]);
         assert_eq!(words("Ünïcode ÉTÉ"), ["ünïcode", "été"]);
+        assert_eq!(words("नमस्ते दुनिया।"), ["नमस्ते", "दुनिया"]);
+        assert_eq!(words("ที่นี่"), ["ที่", "นี่"]);
         assert!(words(" ,.;\n").is_empty());
+    }
+
+    #[test]
+    fn texts_that_look_alike_have_the_same_words() {
+        for (one, other) in [
+            ("Café", "Cafe\u{301}"),
+            ("ＡＢＣ １２", "ABC 12"),
+            ("ｶﾞ", "ガ"),
+            ("zero\u{200b}width", "zerowidth"),
+            ("می\u{200c}روم", "میروم"),
+            ("한글", "\u{1112}\u{1161}\u{11ab}\u{1100}\u{1173}\u{11af}"),
+        ] {
+            assert_eq!(words(one), words(other), "{one}");
+            assert!(!words(one).is_empty());
+        }
     }
 
     #[test]

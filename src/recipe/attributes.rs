@@ -43,6 +43,9 @@ pub struct Attribute {
     /// Other values where attributes above this one have certain values; the first that fits holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub when: Vec<Case>,
+    /// Nothing has to read it: it is planned and balanced, and stands in a row's `meta` alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_planned: bool,
     /// It makes no cells: its values keep their shares and go round within the cells of the other attributes,
     /// however many rows there are to a cell.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

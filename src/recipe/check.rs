@@ -63,7 +63,8 @@ impl Recipe {
         if !keeps && !self.steps.iter().any(fills) {
             return fault("/steps", "every step is `aside`, so rows have no fields", "let one step fill a field");
         }
-        self.check_filters()
+        self.check_filters()?;
+        self.check_reach()
     }
 
     /// A rule on a field that no row has would pass every row.
@@ -177,7 +178,17 @@ impl Recipe {
                 let what = if texts.is_empty() { "there is nothing to choose from" } else { "a choice is empty" };
                 return Err(Fault::new(format!("{at}/output/choice"), what, "list the texts to choose from"));
             }
-            Output::Choice(texts) => GrammarSource::Choice(texts.clone()),
+            Output::Choice(texts) => {
+                for (index, text) in texts.iter().enumerate() {
+                    let place = format!("{at}/output/choice/{index}");
+                    templates.check(text, known).map_err(|(what, remedy)| Fault::new(place, what, remedy))?;
+                }
+                // As with a regex below.
+                if texts.iter().any(|text| is_template(text)) {
+                    return Ok(());
+                }
+                GrammarSource::Choice(texts.clone())
+            }
             Output::Text(text) => {
                 let mut varies = false;
                 for (key, template) in text.templates() {
@@ -258,7 +269,7 @@ filters:
         json!({
             "empty": ["instruction", "response"],
             "length": [{"field": "instruction", "words": [1, 9], "chars": [1, 99]}],
-            "sentence_end": ["response"],
+            "sentence_end": [{"field": "response", "allow": ["list"]}, "instruction"],
             "loops": ["response"],
             "echo": ["instruction", "response"],
             "refusal": ["response"],

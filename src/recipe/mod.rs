@@ -14,6 +14,7 @@ pub(crate) mod label;
 pub(crate) mod likelihood;
 pub(crate) mod needs;
 pub(crate) mod prompt;
+mod reach;
 pub(crate) mod scale;
 pub(crate) mod text_output;
 
@@ -234,7 +235,7 @@ pub struct Turn {
 pub enum Output {
     /// Text that matches a regex of the project's dialect, in full.
     Regex(String),
-    /// One of these texts.
+    /// One of these texts; each is a template.
     Choice(Vec<String>),
     /// Free text within bounds.
     Text(TextOutput),
@@ -263,7 +264,8 @@ impl Step {
                 templates.push(&likelihood.text);
                 templates.extend(likelihood.without.as_deref());
             }
-            Output::Choice(_) | Output::Schema => {}
+            Output::Choice(texts) => templates.extend(texts.iter().map(String::as_str)),
+            Output::Schema => {}
         }
         templates
     }
@@ -280,7 +282,8 @@ impl Output {
         match self {
             Self::Regex(pattern) => prompt::is_template(pattern),
             Self::Text(text) => text.templates().any(|(_, template)| prompt::is_template(template)),
-            Self::Choice(_) | Self::Schema => false,
+            Self::Choice(texts) => texts.iter().any(|text| prompt::is_template(text)),
+            Self::Schema => false,
             // None of these has a grammar.
             Self::Template(_) | Self::Score(_) | Self::Likelihood(_) | Self::Number(_) => false,
         }

@@ -3,22 +3,20 @@
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet};
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, ErrorKind, UndefinedBehavior};
+use instil_model::jinja::{Fault, Jinja};
+use minijinja::value::Serde;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result, nearest};
 
-/// Instructions a template may take before it is stopped.
-const FUEL: u64 = 1_000_000;
 /// Functions that every template has.
 const GLOBALS: &[&str] = &["range", "dict", "namespace", "debug"];
 
 /// Renders templates of recipes: strict about unknown names, bounded in time.
 pub(crate) struct Templates {
     /// Keeps what was parsed, by the text: a recipe has few templates, and every row renders them.
-    environment: RefCell<Environment<'static>>,
+    jinja: RefCell<Jinja>,
 }
 
 /// Whether a text changes when it is rendered.
@@ -28,15 +26,9 @@ pub(crate) fn is_template(text: &str) -> bool {
 
 impl Default for Templates {
     fn default() -> Self {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build();
-        environment.set_syntax(syntax.expect("the usual delimiters are distinct"));
-        environment.set_fuel(Some(FUEL));
-        // Methods of Python's texts, lists and maps, as in every template that people know.
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_filter("regex_escape", |text: &str| regex_syntax::escape(text));
-        Self { environment: RefCell::new(environment) }
+        let mut jinja = Jinja::strict();
+        jinja.environment().add_filter("regex_escape", |text: &str| regex_syntax::escape(text));
+        Self { jinja: RefCell::new(jinja) }
     }
 }
 
@@ -49,24 +41,21 @@ impl Templates {
         if !is_template(template) {
             return Ok(template.to_owned());
         }
-        self.rendered(template, values).map_err(|cause| {
-            let known: Vec<&str> = values.keys().map(String::as_str).collect();
-            let mut what = cause.detail().map_or_else(|| cause.kind().to_string(), str::to_owned).replace('\n', " ");
-            if cause.kind() == ErrorKind::UndefinedError
-                && let Some(name) = self.undefined(template, values)
-            {
-                what = format!("`{name}` is not defined");
-            }
-            Error::usage(format!("{place}: {what}"), format!("a template can use: {}", known.join(", ")))
+        self.rendered(template, values).map_err(|fault| {
+            let unknown = match &fault {
+                Fault::Wrong { undefined: true, .. } => self.undefined(template, values),
+                _ => None,
+            };
+            let what = unknown.map_or_else(|| told(&fault), |name| format!("`{name}` is not defined"));
+            Error::usage(format!("{place}: {what}"), can_use("a template", values))
         })
     }
 
-    fn rendered(&self, template: &str, values: &Map<String, Value>) -> Result<String, minijinja::Error> {
-        let parsed = self.environment.borrow().get_template(template).is_ok();
-        if !parsed {
-            self.environment.borrow_mut().add_template_owned(template.to_owned(), template.to_owned())?;
+    fn rendered(&self, template: &str, values: &Map<String, Value>) -> Result<String, Fault> {
+        if !self.jinja.borrow().has(template) {
+            self.jinja.borrow_mut().add(template, template)?;
         }
-        self.environment.borrow().get_template(template)?.render(minijinja::value::Serde(Context(values)))
+        self.jinja.borrow().render(template, minijinja::Value::from(Serde(Context(values))), bytes_of(values))
     }
 
     /// Whether `expression` is true of `values`.
@@ -74,15 +63,9 @@ impl Templates {
     /// # Errors
     /// As [`Templates::render`].
     pub(crate) fn holds(&self, expression: &str, values: &Map<String, Value>, place: &str) -> Result<bool> {
-        let environment = self.environment.borrow();
-        let found = environment
-            .compile_expression(expression)
-            .and_then(|compiled| compiled.eval(minijinja::value::Serde(Context(values))));
-        found.map(|value| value.is_true()).map_err(|cause| {
-            let known: Vec<&str> = values.keys().map(String::as_str).collect();
-            let what = cause.detail().map_or_else(|| cause.kind().to_string(), str::to_owned).replace('\n', " ");
-            Error::usage(format!("{place}: {what}"), format!("an expression can use: {}", known.join(", ")))
-        })
+        let found =
+            self.jinja.borrow().holds(expression, minijinja::Value::from(Serde(Context(values))), bytes_of(values));
+        found.map_err(|fault| Error::usage(format!("{place}: {}", told(&fault)), can_use("an expression", values)))
     }
 
     /// As [`Templates::check`], for an expression without braces.
@@ -90,12 +73,13 @@ impl Templates {
     /// # Errors
     /// That finding.
     pub(crate) fn check_expression(&self, expression: &str, known: &BTreeSet<&str>) -> Result<(), (String, String)> {
-        let environment = self.environment.borrow();
-        let compiled = environment.compile_expression(expression).map_err(|cause| {
-            let what = cause.detail().map_or_else(|| cause.to_string(), str::to_owned).replace('\n', " ");
-            (format!("the expression does not parse: {what}"), "write it as in `not parent.input`".to_owned())
+        let names = self.jinja.borrow().names_of_expression(expression).map_err(|fault| match fault {
+            Fault::Excess(what) => (format!("the expression {what}"), "make it shorter".to_owned()),
+            Fault::Wrong { what, .. } => {
+                (format!("the expression does not parse: {what}"), "write it as in `not parent.input`".to_owned())
+            }
         })?;
-        only_known(compiled.undeclared_variables(false), known)
+        only_known(names, known)
     }
 
     /// Finds what makes `template` fail whatever the values are, as (what, remedy): its syntax, or a name that
@@ -104,30 +88,53 @@ impl Templates {
     /// # Errors
     /// That finding.
     pub(crate) fn check(&self, template: &str, known: &BTreeSet<&str>) -> Result<(), (String, String)> {
-        let environment = self.environment.borrow();
-        let parsed = environment.template_from_str(template).map_err(|cause| {
-            let what = cause.detail().map_or_else(|| cause.to_string(), str::to_owned).replace('\n', " ");
-            (format!("the template does not parse: {what}"), "write names as {{ name }}".to_owned())
+        let names = self.jinja.borrow().names(template, false).map_err(|fault| match fault {
+            Fault::Excess(what) => (format!("the template {what}"), "make it shorter".to_owned()),
+            Fault::Wrong { what, .. } => {
+                (format!("the template does not parse: {what}"), "write names as {{ name }}".to_owned())
+            }
         })?;
-        only_known(parsed.undeclared_variables(false), known)
+        only_known(names, known)
     }
 
     /// Whether `template` uses the value `name`; of one that does not parse, whether it may.
     pub(crate) fn uses(&self, template: &str, name: &str) -> bool {
-        if !is_template(template) {
-            return false;
-        }
-        let environment = self.environment.borrow();
-        environment.template_from_str(template).map_or(true, |parsed| parsed.undeclared_variables(false).contains(name))
+        is_template(template) && self.jinja.borrow().names(template, false).map_or(true, |names| names.contains(name))
     }
 
     /// The first name, in the order of the alphabet, that `template` uses and `values` lacks.
     fn undefined(&self, template: &str, values: &Map<String, Value>) -> Option<String> {
-        let names = self.environment.borrow().template_from_str(template).ok()?.undeclared_variables(true);
+        let names = self.jinja.borrow().names(template, true).ok()?;
         let pointer = |name: &String| format!("/{}", name.replace('.', "/"));
         let values = Value::Object(values.clone());
         names.into_iter().filter(|name| values.pointer(&pointer(name)).is_none()).min()
     }
+}
+
+/// A fault, as the middle of a sentence.
+fn told(fault: &Fault) -> String {
+    match fault {
+        Fault::Excess(what) => format!("the template {what}"),
+        Fault::Wrong { what, .. } => what.clone(),
+    }
+}
+
+fn can_use(what: &str, values: &Map<String, Value>) -> String {
+    let known: Vec<&str> = values.keys().map(String::as_str).collect();
+    format!("{what} can use: {}", known.join(", "))
+}
+
+/// Bytes of the texts in `values`.
+fn bytes_of(values: &Map<String, Value>) -> usize {
+    fn of(value: &Value) -> usize {
+        match value {
+            Value::String(text) => text.len(),
+            Value::Array(list) => list.iter().map(of).sum(),
+            Value::Object(map) => bytes_of(map),
+            _ => 1,
+        }
+    }
+    values.values().map(of).sum()
 }
 
 /// Refuses the first of `names`, in the order of the alphabet, that is not `known`, as (what, remedy).

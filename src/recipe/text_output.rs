@@ -5,8 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use instil_grammar::grammar::TextBounds;
 
-/// Bounds of a free text. Words are what white space parts; a sentence ends with `.`, `!`, `?` or `…` before
-/// white space or the end, and under a bound on sentences the text ends with one.
+/// Bounds of a free text. Characters are Unicode scalar values; a word begins at the first letter or digit behind white
+/// space, and at every letter of a script that is written without spaces. A sentence ends with `.`, `!`, `?` or `…`
+/// before white space or the end, or with a mark of another script (`。`, `।`, `؟`, …); under a bound on sentences the
+/// text ends with one, but for closing quotes, brackets and emoji.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TextOutput {
@@ -115,6 +117,7 @@ impl TextOutput {
             max_sentences: number(max_sentences)?,
             pattern: self.pattern.as_deref().map(|pattern| render(pattern.trim_end())).transpose()?,
             multiline: self.multiline,
+            stop: String::new(),
         })
     }
 

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::Attempt;
+
 /// Why a row was turned down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reason {
@@ -13,6 +15,10 @@ pub struct Reason {
 
 /// Names of rules that more than one place gives.
 pub(crate) mod rule {
+    /// The row cannot be made: a template fails for it, or no text keeps within what it asks for.
+    pub(crate) const IMPOSSIBLE: &str = "impossible";
+    /// The prompt and the longest text are more than the model reads.
+    pub(crate) const TOO_LONG: &str = "too_long";
     /// A person rejected the row.
     pub(crate) const REVIEW: &str = "review";
     /// The row breaks its schema.
@@ -33,6 +39,7 @@ pub(crate) const RULES: &[&str] = &[
     "duplicate",
     "echo",
     "empty",
+    rule::IMPOSSIBLE,
     "judged",
     "language",
     "length",
@@ -53,7 +60,7 @@ pub(crate) const RULES: &[&str] = &[
     "stop_words",
     "tension",
     "token_limit",
-    "too_long",
+    rule::TOO_LONG,
     rule::UNKNOWN,
     rule::UNREADABLE,
 ];
@@ -74,6 +81,11 @@ impl<'de> Deserialize<'de> for Reason {
 }
 
 impl Reason {
+    /// Whether another attempt would fail in the same way: nothing had been drawn yet.
+    pub(crate) fn is_final(&self, attempt: &Attempt) -> bool {
+        [rule::IMPOSSIBLE, rule::TOO_LONG].contains(&self.rule) && attempt.steps.is_empty()
+    }
+
     /// A reason of rule `rule`.
     pub fn new(rule: &'static str, detail: impl Into<String>) -> Self {
         debug_assert!(RULES.contains(&rule), "{rule} is missing from RULES");

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::ledger::{Ledger, Recovered};
-use crate::disk::{AppendedLines, write_whole};
+use crate::disk::{AppendedLines, check_plain, write_whole};
 use crate::error::{Error, Remedy, Result, setting};
 use crate::plan::Plan;
 use crate::row::RunFiles;
@@ -32,6 +32,8 @@ pub struct RunDirectory {
     is_new: bool,
     /// The directory was not there before.
     made: bool,
+    /// No row of it could be made.
+    pub(super) is_forsaken: bool,
     /// Held for as long as the run is open.
     _lock: File,
 }
@@ -47,7 +49,9 @@ impl RunDirectory {
         std::fs::create_dir_all(path).map_err(|cause| Error::io("create", path, cause))?;
         let lock = lock(path)?;
         let files = RunFiles::of(path);
-        let is_new = ![&files.plan, &files.records, &files.ledger].into_iter().any(|file| file.exists());
+        let signs = [&files.plan, &files.records, &files.rejects, &files.ledger];
+        // A link to nowhere is a sign as well.
+        let is_new = signs.into_iter().all(|file| std::fs::symlink_metadata(file).is_err());
         if !is_new {
             if !resume {
                 let remedy = Remedy::from("add ").name(setting::RESUME).and(" to go on with it, or choose another ");
@@ -68,7 +72,17 @@ impl RunDirectory {
                 clear(path, made);
             }
         })?;
-        Ok(Self { path: path.to_owned(), ledger, records, rejects, recovered, is_new, made, _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            ledger,
+            records,
+            rejects,
+            recovered,
+            is_new,
+            made,
+            is_forsaken: false,
+            _lock: lock,
+        })
     }
 
     /// The first of `base-001`, `base-002`, … that does not exist.
@@ -83,9 +97,9 @@ impl RunDirectory {
         &self.path
     }
 
-    /// Takes a run back that this process began and that holds no attempt, so that its place is free again.
+    /// Takes a run back that this process began and that came to nothing, so that its place is free again.
     pub(crate) fn discard_when_empty(self) {
-        if self.ledger.attempts().is_empty() {
+        if self.is_forsaken || self.ledger.attempts().is_empty() {
             self.discard();
         }
     }
@@ -143,6 +157,7 @@ impl RunDirectory {
 /// When another process has it, or the place cannot be written.
 pub(crate) fn lock(path: &Path) -> Result<File> {
     let file = RunFiles::of(path).lock;
+    check_plain(&file)?;
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file);
     let lock = lock.map_err(|cause| Error::io("create", &file, cause))?;
     // A process that is just ending, or was just forked from this one, lets go of the lock in a moment.
@@ -165,7 +180,7 @@ pub(crate) fn lock(path: &Path) -> Result<File> {
 
 /// Refuses to go on with a run that was planned otherwise.
 fn agree(there: &Plan, wanted: &Plan, path: &Path) -> Result<()> {
-    let mut differences = there.differences(wanted, MOST_DIFFERENCES);
+    let mut differences = there.but_for_room(wanted).differences(wanted, MOST_DIFFERENCES);
     if there.shard != wanted.shard {
         let name = |plan: &Plan| plan.shard.map_or("none".into(), |shard| format!("{}/{}", shard.index, shard.count));
         differences.push(format!("shard is {}, not {}", name(there), name(wanted)));

@@ -52,7 +52,7 @@ pub(crate) struct Workshop<'a> {
 /// Makes the rows of `plan` into `directory`, until all are decided or `stop` is set.
 ///
 /// # Errors
-/// When a step cannot be set up, the model fails, or a line cannot be written. What was decoded before stays
+/// When no row can be made, the model fails, or a line cannot be written. What was decoded before stays
 /// on the disk. Rows that were given up are in the summary, not an error.
 pub(crate) fn generate<'a>(
     plan: &'a Plan,
@@ -77,6 +77,7 @@ pub(crate) fn generate<'a>(
     let mut rows = Rows::new(plan, &seeds, directory, workshop.embedder)?;
     let mut decoding: HashMap<(u32, u16), Decoding> = HashMap::new();
     let mut wanted: Vec<Wanted> = Vec::new();
+    let mut first_cause = None;
     while !rows.all_decided() {
         if stop.load(Ordering::Relaxed) {
             rows.summary.interrupted = true;
@@ -94,7 +95,9 @@ pub(crate) fn generate<'a>(
         let mut beginning: VecDeque<Wanted> = wanted.drain(..).collect();
         while let Some(want) = beginning.pop_front() {
             let mut attempt = Decoding::new(want.key, want.attributes, want.set, want.origin);
-            let next = steps.begin(&mut attempt)?;
+            let next = steps.begin(&mut attempt);
+            let (next, cause) = Steps::or_turned_down(&mut attempt, next)?;
+            first_cause = first_cause.or(cause);
             decoding.insert((want.key.row, want.key.attempt), attempt);
             let mut desk =
                 Desk { scheduler: &mut scheduler, judge: judge.as_mut(), rows: &mut rows, decoding: &mut decoding };
@@ -112,7 +115,9 @@ pub(crate) fn generate<'a>(
         {
             let key = completion.key;
             let attempt = decoding.get_mut(&(key.row, key.attempt)).expect("a completion belongs to an attempt");
-            let next = steps.finish(attempt, &completion)?;
+            let next = steps.finish(attempt, &completion);
+            let (next, cause) = Steps::or_turned_down(attempt, next)?;
+            first_cause = first_cause.or(cause);
             let mut desk =
                 Desk { scheduler: &mut scheduler, judge: judge.as_mut(), rows: &mut rows, decoding: &mut decoding };
             wanted.extend(desk.follow(key, next, &steps, on_event)?);
@@ -120,6 +125,15 @@ pub(crate) fn generate<'a>(
         let statistics = scheduler.statistics() + judge.as_ref().map(Scheduler::statistics).unwrap_or_default();
         on_event(Event::Progress { statistics });
     }
+    // Where no row could even be begun, the cause is the plan's and not a row's.
+    if scheduler.statistics().prompt_tokens == 0
+        && rows.summary.accepted == 0
+        && let Some(cause) = first_cause
+    {
+        rows.forsake();
+        return Err(cause);
+    }
+    rows.summary.cause = first_cause.map(|cause| cause.to_string());
     let mut summary = rows.finish()?;
     summary.judging = judge.as_ref().map(Scheduler::statistics);
     summary.statistics = scheduler.statistics() + summary.judging.unwrap_or_default();

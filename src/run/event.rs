@@ -53,7 +53,12 @@ pub(crate) struct Summary {
     pub rejected: BTreeMap<String, u32>,
     /// Rows given up: after `max_attempts`, or because nothing applies to what they would be made from.
     pub given_up: u32,
-    /// Of these, the rows that nothing applies to.
+    /// The cells of rows given up: their attributes, how many rows they lack, and by which rules the last attempts
+    /// were turned down.
+    pub lacking: BTreeMap<String, (u32, BTreeMap<&'static str, u32>)>,
+    /// Why the first of those that could not be made could not.
+    pub cause: Option<String>,
+    /// Of the rows given up, those that nothing applies to.
     pub unfit: u32,
     /// Attempts that were decoded in this session.
     pub decoded: u32,
@@ -69,4 +74,17 @@ pub(crate) struct Summary {
     pub stepping: Duration,
     /// The user stopped the run.
     pub interrupted: bool,
+}
+
+impl Summary {
+    /// Counts a row that was given up.
+    pub(super) fn lacks(&mut self, attributes: &Map<String, Value>, last: Option<&Reason>) {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let cell: Vec<String> = attributes.iter().map(|(name, value)| format!("{name}={}", text(value))).collect();
+        let (rows, rules) = self.lacking.entry(cell.join(", ")).or_default();
+        *rows += 1;
+        if let Some(reason) = last {
+            *rules.entry(reason.rule).or_default() += 1;
+        }
+    }
 }

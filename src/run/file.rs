@@ -73,10 +73,11 @@ pub struct RunFile {
 }
 
 impl RunFile {
-    /// Whether anything is said that decides what stands in a row: all but how many rows there are to be, where, and
-    /// what makes them how many at a time.
+    /// Whether anything is said that decides what stands in a row: all but how many rows there are to be, where, what
+    /// makes them how many at a time, and in how much room.
     pub(crate) fn decides_rows(&self) -> bool {
-        Self { rows: None, output: None, device: None, batch: None, ..self.clone() } != Self::default()
+        let how = Self { rows: None, output: None, device: None, batch: None, ..self.clone() };
+        Self { max_tokens: None, max_attempts: None, ..how } != Self::default()
     }
 }
 
@@ -271,6 +272,10 @@ impl Source {
             let problem = Fault { remedy: "see `instil filter --help`".into(), ..problem };
             return Err(in_file(problem.under("/filters")));
         }
+        // What the file adds is found where the file says it.
+        for (index, attribute) in file.attributes.iter().enumerate() {
+            recipe.check_attribute_reach(&attribute.name, &format!("/attributes/{index}")).map_err(in_file)?;
+        }
         recipe.check().map_err(in_file)?;
         if file.rows == Some(0) {
             return Err(in_file(Fault::new("/rows", "`rows` is 0", "ask for 1 row or more")));
@@ -278,7 +283,13 @@ impl Source {
         if file.batch == Some(0) {
             return Err(in_file(Fault::new("/batch", "`batch` is 0", "use 1 or more")));
         }
-        Ok(Resolved { schema: self.schema(&recipe)?, recipe })
+        let schema = self.schema(&recipe)?;
+        recipe.check_shape(&schema).map_err(|fault| match &file.recipe {
+            Some(RecipeChoice::Here(_)) => in_file(fault.under("/recipe")),
+            Some(RecipeChoice::Named(name)) => fault.into_usage(&format!("the recipe {name}")),
+            None => fault.into_usage(&format!("the recipe {}", recipe.name)),
+        })?;
+        Ok(Resolved { recipe, schema })
     }
 
     /// `cause`, with the line of the file where `value` stands at `pointer`; as it is when a flag gave the value, or
@@ -413,7 +424,7 @@ mod tests {
 
     #[test]
     fn a_run_file_changes_its_recipe() {
-        let text = "rows: 5\nattributes:\n  - name: topic\n    values: [bees]\n  - name: place\n    values: [here, there]\n\
+        let text = "rows: 5\nattributes:\n  - name: topic\n    values: [bees]\n  - name: place\n    values: [here, there]\n    only_planned: true\n\
                     sampling: {top_k: 7}\nmax_tokens: 99\nmax_attempts: 2\n";
         let recipe = source(text).expect("it parses").resolve().expect("it resolves").recipe;
         let names: Vec<&str> = recipe.attributes.iter().map(|attribute| attribute.name.as_str()).collect();
@@ -448,10 +459,10 @@ mod tests {
 
     #[test]
     fn all_but_how_many_and_where_decides_what_rows_say() {
-        for text in ["rows: 5\n", "output: run\ndevice: cpu\nbatch: 4\n"] {
+        for text in ["rows: 5\n", "output: run\ndevice: cpu\nbatch: 4\n", "max_attempts: 3\nmax_tokens: 9\n"] {
             assert!(!source(text).expect("it parses").file.decides_rows(), "{text}");
         }
-        for text in ["seed: 0\n", "model: m\n", "max_attempts: 3\n", "sampling: {top_k: 0}\n", "filters: {}\n"] {
+        for text in ["seed: 0\n", "model: m\n", "sampling: {top_k: 0}\n", "filters: {}\n"] {
             assert!(source(text).expect("it parses").file.decides_rows(), "{text}");
         }
     }

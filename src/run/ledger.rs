@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::disk::AppendedLines;
+use crate::disk::{AppendedLines, check_plain};
 use crate::error::{Error, Remedy, Result, setting};
 use crate::row::{Attempt, Reason, RunFiles};
 
@@ -67,6 +67,7 @@ impl Scan {
     pub fn read(folder: &Path, plan_hash: &str) -> Result<Self> {
         let path = RunFiles::of(folder).ledger;
         let mut scan = Self { path, file: None, places: HashMap::new(), recovered: Recovered::default(), end: 0 };
+        check_plain(&scan.path)?;
         let file = match File::open(&scan.path) {
             Ok(file) => file,
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(scan),
@@ -82,8 +83,8 @@ impl Scan {
             }
             let whole = line.ends_with(b"\n");
             let body = if whole { unseal(&line[..line.len() - 1]) } else { None };
-            if at == 0 && whole {
-                check_header(body, plan_hash, &scan.path)?;
+            if let Some(hash) = body.filter(|_| at == 0).and_then(planned) {
+                check_plan(&hash, plan_hash, &scan.path)?;
             } else if let Some(entry) = body.and_then(|body| serde_json::from_slice::<Entry>(body).ok()) {
                 scan.places.insert((entry.row, entry.number), (at, length as u32));
                 scan.recovered.kept += 1;
@@ -212,17 +213,15 @@ fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<u
     Ok(length)
 }
 
-fn header(body: Option<&[u8]>, path: &Path) -> Result<String> {
-    let header: Option<serde_json::Value> = body.and_then(|body| serde_json::from_slice(body).ok());
-    let hash = header.as_ref().and_then(|header| header["plan"].as_str()).map(str::to_owned);
-    hash.ok_or_else(|| {
-        let what = "line 1: is not the beginning of a ledger, or was changed";
-        Error::input(path, what, Remedy::from("restore it, or start a new run with another ").name(setting::OUTPUT))
-    })
+/// The plan's hash in the first line of a ledger. A first line that was changed is left out as any other: which plan the
+/// attempts belong to stands in `run.lock.json` as well.
+fn planned(body: &[u8]) -> Option<String> {
+    let header: serde_json::Value = serde_json::from_slice(body).ok()?;
+    Some(header["plan"].as_str()?.to_owned())
 }
 
-fn check_header(body: Option<&[u8]>, plan_hash: &str, path: &Path) -> Result<()> {
-    if header(body, path)? == plan_hash {
+fn check_plan(found: &str, wanted: &str, path: &Path) -> Result<()> {
+    if found == wanted {
         return Ok(());
     }
     let remedy = Remedy::from("continue with the run's own plan, or choose another ").name(setting::OUTPUT);
@@ -308,6 +307,10 @@ mod tests {
         let (ledger, recovered) = Ledger::open(folder.path(), "plan").expect("it opens");
         assert_eq!(recovered, Recovered { kept: 3, dropped: 1 });
         assert!(!ledger.has(0, 0));
+        drop(ledger);
+        std::fs::write(&path, text.replacen("ledger", "lodger", 1)).expect("written");
+        let (ledger, recovered) = Ledger::open(folder.path(), "plan").expect("it opens without its first line");
+        assert_eq!(recovered, Recovered { kept: 4, dropped: 1 });
         drop(ledger);
         std::fs::write(&path, &text).expect("written");
         let told = Ledger::open(folder.path(), "other").expect_err("another plan").to_string();

@@ -33,6 +33,8 @@ struct Row {
     /// The attempt at hand.
     number: u16,
     turned_down: Vec<(u16, Attempt, Reason)>,
+    /// Attempts that could not be begun.
+    impossible: u16,
     state: State,
 }
 
@@ -191,7 +193,10 @@ impl<'a> Rows<'a> {
         let Some((index, attributes)) = self.coming.next() else { return Ok(Opened::NoneLeft) };
         let set = self.plan.recipe.example_set_of(self.plan.seed, index);
         let state = State::Waiting;
-        self.open.insert(index, Row { attributes, set, origin: None, number: 0, turned_down: Vec::new(), state });
+        self.open.insert(
+            index,
+            Row { attributes, set, origin: None, number: 0, turned_down: Vec::new(), impossible: 0, state },
+        );
         if self.seeds.before(index).is_none_or(|before| before < self.decided) {
             self.originate(index)?;
         }
@@ -226,7 +231,7 @@ impl<'a> Rows<'a> {
                 let State::Passed { attempt, .. } = std::mem::replace(&mut row.state, State::Wanting) else {
                     unreachable!("it was passed a line ago")
                 };
-                row.turn_down(*attempt, reason);
+                row.turn_down(*attempt, reason, self.plan.retries);
                 wanted.extend(self.go_on(index)?);
                 continue;
             }
@@ -258,7 +263,11 @@ impl<'a> Rows<'a> {
                     self.summary.known += u32::from(*was_known);
                     on_event(Event::Accepted { row: index, fields: &attempt.fields, was_known: *was_known });
                 }
-                State::GivenUp | State::Wanting | State::Waiting => self.summary.given_up += 1,
+                State::GivenUp | State::Wanting | State::Waiting => {
+                    self.summary.given_up += 1;
+                    let last = row.turned_down.last().map(|(_, _, reason)| reason);
+                    self.summary.lacks(&row.attributes, last);
+                }
                 State::Unfit => {
                     self.summary.given_up += 1;
                     self.summary.unfit += 1;
@@ -273,6 +282,11 @@ impl<'a> Rows<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Leaves a run that came to nothing: what was begun in this session may be taken back.
+    pub(crate) fn forsake(self) {
+        self.directory.is_forsaken = true;
     }
 
     /// Ends the files of the run.
@@ -353,7 +367,7 @@ impl<'a> Rows<'a> {
     fn absorb(&mut self, entry: Entry, was_known: bool) {
         let row = self.open.get_mut(&entry.row).expect("only attempts that were wanted come");
         match entry.reason {
-            Some(reason) => row.turn_down(entry.attempt, reason),
+            Some(reason) => row.turn_down(entry.attempt, reason, self.plan.retries),
             None => {
                 let family = row.origin.as_ref().map(Origin::family);
                 let candidate = Candidate { fields: &entry.attempt.fields, family: family.as_deref() };
@@ -365,8 +379,10 @@ impl<'a> Rows<'a> {
 }
 
 impl Row {
-    fn turn_down(&mut self, attempt: Attempt, reason: Reason) {
+    /// One that could not be begun is tried again only in more room, of which there were `retries`.
+    fn turn_down(&mut self, attempt: Attempt, reason: Reason, retries: u16) {
+        self.impossible += u16::from(reason.is_final(&attempt));
         self.turned_down.push((self.number, attempt, reason));
-        self.number += 1;
+        self.number = if self.impossible > retries { u16::MAX } else { self.number + 1 };
     }
 }

@@ -52,6 +52,10 @@ fn families_differ_in_plain_values() {
     let local: Vec<usize> = (0..12).filter(|&layer| gemma3.window(layer) == Some(512)).collect();
     assert_eq!(local, [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]);
     assert_eq!(gemma3.local_rotary, None, "both have the base 10,000 here");
+    let bases = [("rope.global.freq_base", Value::Float(1e6)), ("rope.local.freq_base", Value::Float(20_000.0))];
+    let entries = [&bases[..], &[("attention.sliding_window", Value::Unsigned(512))]].concat();
+    let ollama = read("gemma3", &entries);
+    assert_eq!((ollama.rotary.base, ollama.local_rotary.map(|local| local.base)), (1e6, Some(20_000.0)));
     assert_eq!((gemma3.embedding_scale, gemma3.attention_scale, gemma3.logit_cap), (8.0, 0.25, None));
     let entries = [
         ("attention.sliding_window", Value::Unsigned(512)),

@@ -73,8 +73,24 @@ fn truncation_names_the_tensor_and_both_sizes() {
 }
 
 #[test]
+fn a_file_cut_short_after_it_was_opened_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("short.gguf");
+    std::fs::write(&path, sample()).unwrap();
+    let file = Gguf::open(&path).unwrap();
+    let last = file.tensor("b").unwrap();
+    assert!(file.bytes(last).is_ok());
+    let length = std::fs::metadata(&path).unwrap().len();
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(length - 1).unwrap();
+    let message = file.bytes(last).unwrap_err().to_string();
+    assert!(message.contains("was cut short while it was read: tensor b"), "{message}");
+}
+
+#[test]
 fn other_files_and_versions_are_told_apart() {
     assert!(refusal(b"{\"not\": \"gguf\"}").contains("is not a GGUF file"));
+    assert!(refusal(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n").contains("is a git LFS pointer"));
+    assert!(refusal(b"\n<!DOCTYPE html><html>").contains("is an HTML page"));
     let with_version = |version: [u8; 4]| [b"GGUF".as_slice(), &version, &[0; 16]].concat();
     assert!(refusal(&with_version(1u32.to_le_bytes())).contains("version 1"));
     assert!(refusal(&with_version(9u32.to_le_bytes())).contains("version 9"));
@@ -121,10 +137,10 @@ fn an_unknown_type_is_an_error_only_when_used() {
     let tensor = Tensor { name: "t".into(), dims: vec![4], kind: GgmlType::F32, bytes: vec![0; 16] };
     let mut bytes = to_bytes(&Metadata::new("sample"), &[tensor]);
     // Header 24, name length 8, name 1, dimension count 4, one dimension 8, then the type.
-    bytes[24 + 8 + 1 + 4 + 8] = 23;
+    bytes[24 + 8 + 1 + 4 + 8] = 21;
     let gguf = Gguf::parse(&bytes, "sample").unwrap();
     let message = gguf.bytes(gguf.tensor("t").unwrap()).unwrap_err().to_string();
-    assert!(message.contains("tensor `t` has the type IQ4_XS"), "{message}");
+    assert!(message.contains("tensor `t` has the type IQ3_S"), "{message}");
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`error`] | what can be wrong with a model or its files, and what helps |
 //! | [`gguf`] | the GGUF container: metadata, tensor directory |
+//! | [`jinja`] | templates rendered within bounds, as Python's Jinja renders them |
 //! | [`tokenizer`] | `tokenizer.json` or GGUF metadata → text ↔ ids; chat templates |
 //! | [`model`] | weights, the decoder and its CPU kernels, drawing from logits, the scripted model; the sentence embedder |
 //! | [`decode`] | texts, measurements and the scheduler of a batch: `Request` → `Completion` |
@@ -19,6 +20,7 @@
 pub mod decode;
 pub mod error;
 pub mod gguf;
+pub mod jinja;
 pub mod model;
 pub mod tokenizer;
 

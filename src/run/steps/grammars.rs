@@ -10,7 +10,7 @@ use crate::plan::Plan;
 use crate::recipe::prompt::Templates;
 use crate::recipe::{self, Output, Step};
 use instil_grammar::constraint::{Compiler, Constraint};
-use instil_grammar::grammar::GrammarSource;
+use instil_grammar::grammar::{GrammarSource, TextBounds};
 
 /// Constraints kept compiled; beyond that the ones not in use are forgotten.
 const KEPT: usize = 1024;
@@ -66,17 +66,16 @@ impl<'a> Grammars<'a> {
                 GrammarSource::Regex(format!("(?:{pattern}){}", regex_syntax::escape(&step.stop)))
             }
             Output::Choice(texts) => {
-                GrammarSource::Choice(texts.iter().map(|text| format!("{text}{}", step.stop)).collect())
+                let one = |text: &String| -> Result<String> { Ok(templates.render(text, values, place)? + &step.stop) };
+                GrammarSource::Choice(texts.iter().map(one).collect::<Result<_>>()?)
             }
-            Output::Text(text) if step.stop.is_empty() => {
+            Output::Text(text) => {
                 let no_number = |key: &str, text: &str| {
                     let what = format!("{place}: {key} is `{text}`, which is no number");
                     Error::usage(what, "check the attribute's values")
                 };
-                GrammarSource::Text(text.bounds(|template| templates.render(template, values, place), no_number)?)
-            }
-            Output::Text(_) => {
-                return Err(Error::usage(format!("{place}: `text` cannot have a `stop`"), "use a regex"));
+                let bounds = text.bounds(|template| templates.render(template, values, place), no_number)?;
+                GrammarSource::Text(TextBounds { stop: step.stop.clone(), ..bounds })
             }
             Output::Schema => GrammarSource::JsonSchema(self.plan.schema.clone()),
             Output::Template(_) | Output::Score(_) | Output::Likelihood(_) | Output::Number(_) => {

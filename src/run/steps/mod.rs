@@ -166,9 +166,24 @@ impl<'a> Steps<'a> {
     /// What an attempt needs first.
     ///
     /// # Errors
-    /// When a template fails, or a step's shortest text exceeds its limit.
+    /// When a template fails, or a step's shortest text exceeds its limit: see [`Steps::or_turned_down`].
     pub(crate) fn begin(&mut self, row: &mut Decoding) -> Result<Next> {
         self.proceed(row)
+    }
+
+    /// What an attempt needs next, where it may turn out that its row cannot be made: that ends the attempt, with the
+    /// cause, and not the run.
+    ///
+    /// # Errors
+    /// What is no fault of the row's.
+    pub(crate) fn or_turned_down(row: &mut Decoding, next: Result<Next>) -> Result<(Next, Option<Error>)> {
+        match next {
+            Err(cause @ (Error::Usage { .. } | Error::Input { .. } | Error::Grammar(_))) => {
+                let reason = Reason::new(rule::IMPOSSIBLE, cause.to_string());
+                Ok((Next::Ended(Box::new(std::mem::take(&mut row.attempt)), Some(reason)), Some(cause)))
+            }
+            next => next.map(|next| (next, None)),
+        }
     }
 
     /// Takes a completion into its attempt: what that needs next.
@@ -474,7 +489,7 @@ impl<'a> Steps<'a> {
             return Next::Request(Box::new(request));
         }
         let detail = format!("{} may take {length} tokens, and the model reads {most}", step.field);
-        Next::Ended(Box::new(std::mem::take(&mut row.attempt)), Some(Reason::new("too_long", detail)))
+        Next::Ended(Box::new(std::mem::take(&mut row.attempt)), Some(Reason::new(rule::TOO_LONG, detail)))
     }
 
     fn take_text(&self, row: &mut Decoding, completion: &Completion) {

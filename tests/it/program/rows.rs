@@ -237,7 +237,7 @@ fn fewer_rows_than_asked_for_is_an_exit_code_of_its_own() {
     let instructions = good_instructions().into_iter().take(3).collect();
     place.model("model.toml", 0, &[("Instruction:", instructions), ("assistant: ", answers())]);
     let told = place.run(&generate(&fixture("recipe.yaml"), &["-n", "6", "-o", "run"]));
-    told.refused(5, &["only 3 of 6 rows", "run", "duplicate", "; give more topics"]);
+    told.refused(5, &["only 3 of 6 rows", "run", "duplicate", "with more topics"]);
     assert_eq!(place.lines("run/records.jsonl").len(), 3);
     // Three rows, each given up after the recipe's thirty attempts.
     let last = place.lines("run/rejects.jsonl").iter().filter(|r| r["meta"]["attempt"] == 29).count();

@@ -88,6 +88,42 @@ const BROKEN: &[(&str, &str)] = &[
         "filters:\n  near: {fields: [response], threshold: 2.0}\n",
         "run.yaml: line 2: /filters/near/threshold: near.threshold is 2, not between 0 and 1; see `instil filter --help`",
     ),
+    (
+        "rows: 3\nattributes:\n  - {name: language, values: [German, Spanish]}\n",
+        "run.yaml: line 3: /attributes/0: nothing reads the attribute `language`, so no row would follow it; name it in a prompt, as {{ language }}",
+    ),
+    (
+        "attributes:\n  - {name: instruction, values: [aaa, bbb]}\n",
+        "run.yaml: line 2: /attributes/0/name: `instruction` is a field of a step, which would hide the attribute; give the",
+    ),
+    (
+        "attributes:\n  - {name: language, values: [German, Klingon]}\nfilters:\n  language: [{field: response, is: \"{{ language }}\"}]\n",
+        "run.yaml: line 2: /attributes/0: `Klingon` of `language` is no language that is told apart, and filters.language.0",
+    ),
+    (
+        "filters:\n  length: [{field: response, words: [500, 900]}]\n",
+        "run.yaml: line 2: /filters/length/0/words: 500 words do not fit into the 224 tokens of step response; raise `max",
+    ),
+    (
+        "filters:\n  length: [{field: response, words: [1, 3]}]\n",
+        "run.yaml: line 2: /filters/length/0/words: step response writes 6 to any number of words, and this asks for 1 to 3",
+    ),
+    (
+        "recipe:\n  name: mine\n  schema: any\n  steps:\n    - field: label\n      prompt: go\n      output: {choice: [\"yes\", \"no\"]}\n  filters:\n    phrases: [{field: label, phrases: [\"no\"]}]\n",
+        "run.yaml: line 9: /recipe/filters/phrases: turns down the choice `no` of step label whenever it is made; change",
+    ),
+    (
+        "recipe:\n  name: mine\n  schema: any\n  steps:\n    - field: label\n      prompt: go\n      output: {choice: [\"{{ topci }}\", \"no\"]}\n",
+        "run.yaml: line 7: /recipe/steps/0/output/choice/0: `topci` is not defined here",
+    ),
+    (
+        "schema: persons.json\nrecipe:\n  name: mine\n  schema: any\n  steps:\n    - field: text\n      prompt: go\n      output: {text: {}}\n    - field: persons\n      prompt: go\n      output: schema\n",
+        "run.yaml: line 11: /recipe/steps/1/output: `output: schema` is JSON under the schema of the whole row, which `persons`",
+    ),
+    (
+        "schema: persons.json\nrecipe:\n  name: mine\n  schema: any\n  steps:\n    - field: text\n      prompt: go\n      output: {text: {}}\n",
+        "run.yaml: line 6: /recipe/steps: the run's schema requires `persons`, and no step fills it; add a step for it",
+    ),
     ("filters: {sentence_ends: [a]}\n", "run.yaml: line 1: unknown key `sentence_ends`; did you mean `sentence_end`?"),
 ];
 
@@ -106,6 +142,8 @@ fn place() -> Place {
 fn every_fault_of_a_run_file_is_one_line_that_names_its_place() {
     let place = place();
     let recipe = fixture("recipe.yaml");
+    let persons = r#"{"type": "object", "required": ["persons"], "properties": {"persons": {"type": "array"}}}"#;
+    place.write("persons.json", persons);
     for (text, told) in BROKEN {
         let uses_fixture = text.starts_with("quotas");
         let text = if uses_fixture { format!("{text}recipe: {recipe}\n") } else { (*text).to_owned() };
@@ -308,7 +346,7 @@ fn cells_get_their_exact_share() {
     let answers = vec!["They are kept in a box by the door. Ask before you take one.".to_owned()];
     place.model("model.toml", 0, &[("Instruction:", replies), ("assistant: ", answers)]);
     let recipe = fixture("recipe.yaml");
-    let text = "attributes:\n  - {name: tone, values: [dry, warm, odd]}\n  - {name: level, values: [easy, hard]}\n";
+    let text = "attributes:\n  - {name: tone, values: [dry, warm, odd], only_planned: true}\n  - {name: level, values: [easy, hard], only_planned: true}\n";
     place.write("run.yaml", format!("rows: 50\nmodel: model.toml\nrecipe: {recipe}\n{text}"));
     place.run(&["generate", "-c", "run.yaml", "-o", "run"]).succeeded();
     let mut counts = std::collections::BTreeMap::new();
@@ -367,4 +405,75 @@ fn a_recipe_of_ones_own_can_have_steps_that_rows_do_not_keep() {
     assert_eq!(record["instruction"], "Explain what bees find in flowers.");
     assert_eq!(record["outline"], Value::Null);
     assert_eq!(record["meta"]["aside"]["outline"], "bees and flowers");
+}
+
+#[test]
+fn a_rows_language_follows_its_attribute() {
+    let place = Place::new();
+    let english = "Bread rises because yeast makes gas inside the warm dough of flour and water.".to_owned();
+    place.model(
+        "model.toml",
+        0,
+        &[("Instruction:", vec![" Explain how it works here.\n".into()]), ("assistant: ", vec![english])],
+    );
+    let recipe = "name: tongues\nschema: instruction-response\nmax_attempts: 2\nattributes:\n  - {name: language, values: [English, German]}\nsteps:\n\
+        \x20 - {field: instruction, prompt: \"{{ language }}\\nInstruction:\", output: {regex: ' [^\\n]{4,80}'}, stop: \"\\n\", max_tokens: 40}\n\
+        \x20 - {field: response, form: chat, prompt: \"{{ instruction }}\", output: {text: {min_sentences: 1}}, max_tokens: 90}\n\
+        filters:\n  language: [{field: response, is: \"{{ language }}\"}]\n";
+    place.write("tongues.yaml", recipe);
+    let outcome = place.run(&["generate", "--recipe", "tongues.yaml", "--model", "model.toml", "-n", "2", "-o", "run"]);
+    assert_eq!(outcome.code, Some(5), "{outcome:?}");
+    let records = place.lines("run/records.jsonl");
+    assert!(records.iter().all(|record| record["meta"]["attributes"]["language"] == "English") && records.len() == 1);
+    let rejects = place.lines("run/rejects.jsonl");
+    assert!(!rejects.is_empty());
+    for reject in &rejects {
+        assert_eq!(reject["meta"]["attributes"]["language"], "German", "{reject}");
+        assert!(reject.to_string().contains("response is English"), "{reject}");
+    }
+}
+
+#[test]
+fn choices_follow_the_row_and_texts_end_at_their_stop() {
+    let place = Place::new();
+    let replies = vec!["tides".to_owned(), "bread".to_owned(), "none".to_owned()];
+    place.model("model.toml", 0, &[("About:", replies), ("Say:", vec!["It is so.\n More of it.".to_owned()])]);
+    let recipe = "name: labels\nschema: any\nattributes:\n  - {name: topic, values: [bread, tides]}\nsteps:\n\
+        \x20 - {field: label, prompt: \"About:\", output: {choice: [\"{{ topic }}\", none]}, max_tokens: 9}\n\
+        \x20 - {field: words, prompt: \"Say:\", output: {text: {min_words: 2}}, stop: \"\\n\", max_tokens: 30}\n";
+    place.write("labels.yaml", recipe);
+    place.run(&["validate", "--recipe", "labels.yaml", "--model", "model.toml"]).succeeded();
+    place.run(&["generate", "--recipe", "labels.yaml", "--model", "model.toml", "-n", "12", "-o", "run"]).succeeded();
+    let records = place.lines("run/records.jsonl");
+    assert_eq!(records.len(), 12);
+    for record in &records {
+        let (label, topic) = (&record["label"], &record["meta"]["attributes"]["topic"]);
+        assert!(label == topic || label == "none", "{record}");
+        assert_eq!(record["words"], "It is so.", "{record}");
+    }
+}
+
+#[test]
+fn a_preview_of_rows_from_rows_shows_their_prompts() {
+    let place = Place::new();
+    place.model(
+        "model.toml",
+        0,
+        &[("assistant: ", vec!["They rise because of yeast. Heat does the rest.".to_owned()])],
+    );
+    place.write("seeds.jsonl", "{\"instruction\": \"Explain bread.\", \"response\": \"\"}\n");
+    let recipe = "name: answers\nschema: any\nseeds: {rounds: 1, keep: true}\nsteps:\n\
+        \x20 - {field: response, form: chat, prompt: \"{{ seed.instruction }}\", output: {text: {min_sentences: 1}}, max_tokens: 60}\n";
+    place.write("answers.yaml", recipe);
+    let preview = ["preview", "--recipe", "answers.yaml", "--model", "model.toml"];
+    let told = place.run(&[&preview[..], &["seeds.jsonl", "--json"]].concat()).succeeded().stdout;
+    let row: Value = serde_json::from_str(told.lines().next().expect("a row")).expect("JSON");
+    assert!(row["prompts"]["response"].as_str().expect("a prompt").contains("Explain bread."), "{row}");
+    assert_eq!(row["fields"]["response"], "They rise because of yeast. Heat does the rest.");
+    place
+        .run(&preview)
+        .refused(2, &["answers makes its rows from those of a data set", "instil preview --recipe … DATA"]);
+    place.run(&["generate", "--recipe", "answers.yaml", "--model", "model.toml"]).refused(2, &["`instil answer DATA"]);
+    let made = ["preview", "--recipe", &fixture("recipe.yaml"), "--model", "model.toml", "seeds.jsonl"];
+    place.run(&made).refused(2, &["makes its rows from nothing"]);
 }

@@ -117,6 +117,118 @@ fn a_run_goes_on_in_its_own_engine_and_arithmetic() {
     assert!(place.read("baseline/run.lock.json").contains("\"engine\": \"outlines\""));
 }
 
+#[test]
+fn tokens_and_logits_are_shown_as_the_model_has_them() {
+    let place = Place::new();
+    place.write("random.gguf", random_model());
+    let told = place.run(&["models", "tokenize", "random.gguf", "ab c", "--json"]).succeeded();
+    let told: serde_json::Value = serde_json::from_str(&told.stdout).expect("JSON");
+    assert_eq!(told["pieces"], serde_json::json!(["a", "b", " ", "c"]));
+    place.run(&["models", "tokenize", "random.gguf", "a", "--chat"]).refused(3, &["has no chat template"]);
+
+    place.write("ids.json", told["ids"].to_string());
+    let logits = |name: &str, rest: &[&str]| {
+        let told = place
+            .run(&[&["models", "logits", "random.gguf", "--ids", "ids.json", "-o", name, "--json"], rest].concat());
+        let told: serde_json::Value = serde_json::from_str(&told.succeeded().stdout).expect("JSON");
+        assert_eq!(told, serde_json::json!({ "n": 4, "width": 257 }));
+        std::fs::read(place.at(name)).expect("a file")
+    };
+    let whole = logits("whole.f32", &[]);
+    assert_eq!(logits("pieces.f32", &["--chunk", "1"]), whole);
+    let file = Gguf::parse(&random_model(), "random.gguf").expect("a file");
+    let options = LoadOptions { reference: true, ..LoadOptions::default() };
+    let mut model = model::load("random", &file, &candle_core::Device::Cpu, options).expect("a model");
+    let tokens: Vec<u32> = serde_json::from_value(told["ids"].clone()).expect("ids");
+    let sequence = model.sequences().create();
+    let expected = model.forward(&[Segment { sequence, tokens: &tokens, logits: 4 }]).expect("it computes");
+    let expected: Vec<u8> = expected.values().expect("values").iter().flat_map(|value| value.to_le_bytes()).collect();
+    assert_eq!(logits("reference.f32", &["--reference", "--chunk", "4"]), expected);
+
+    // Written whole or not at all.
+    place.write("ids.json", "[97, 300]");
+    place
+        .run(&["models", "logits", "random.gguf", "--ids", "ids.json", "-o", "none.f32", "--chunk", "1"])
+        .refused(2, &["no token 300"]);
+    assert!(!place.at("none.f32").exists());
+}
+
+#[test]
+fn a_model_in_several_files_is_one_model() {
+    let place = Place::new();
+    place.write("random.gguf", random_model());
+    let file = Gguf::parse(&random_model(), "random.gguf").expect("a file");
+    let (count, each) = (3, 4);
+    let part = |number: usize, of: usize| {
+        let mut metadata = if number == 0 { file.metadata().clone() } else { Metadata::new("part.gguf") };
+        metadata.insert("split.no", Value::Unsigned(number as u64));
+        metadata.insert("split.count", Value::Unsigned(of as u64));
+        metadata.insert("split.tensors.count", Value::Signed(file.tensors().len() as i64));
+        let tensors: Vec<_> = file.tensors().iter().skip(number * each).take(each).collect();
+        let tensors: Vec<_> = tensors
+            .iter()
+            .map(|tensor| write::Tensor {
+                name: tensor.name.clone(),
+                dims: tensor.dims.clone(),
+                kind: GgmlType::F32,
+                bytes: file.bytes(tensor).expect("bytes").to_vec(),
+            })
+            .collect();
+        write::to_bytes(&metadata, &tensors)
+    };
+    std::fs::create_dir(place.at("m")).expect("a folder");
+    let name = |number: usize| format!("m/r-0000{}-of-00003.gguf", number + 1);
+    (0..count).for_each(|number| place.write(&name(number), part(number, count)));
+    place.write("ids.json", "[97, 98, 99]");
+    let logits = |model: &str| {
+        place.run(&["models", "logits", model, "--ids", "ids.json", "-o", "out.f32"]).succeeded();
+        std::fs::read(place.at("out.f32")).expect("a file")
+    };
+    let whole = logits("random.gguf");
+    // Any part, or the folder, stands for all.
+    for model in [&*name(0), &name(2), "m"] {
+        assert_eq!(logits(model), whole, "{model}");
+    }
+    place.write(
+        "recipe.yaml",
+        "name: letters\nschema: instruction-response\nsteps:\n\
+         - {field: instruction, prompt: 'Ask:', output: {regex: '[a-z ]{12,30}'}}\n\
+         - {field: response, prompt: 'Answer:', output: {regex: '[a-z ]{12,30}'}}\n",
+    );
+    let generate = ["generate", "--model", "m", "--recipe", "recipe.yaml", "-n", "1", "-o", "run"];
+    place.run(&generate).succeeded();
+    let plan: serde_json::Value = serde_json::from_str(&place.read("run/run.lock.json")).expect("JSON");
+    assert_eq!(plan["model"]["sha256"].as_array().map(Vec::len), Some(count), "every part is summed");
+
+    let refused = |parts: &[&str]| {
+        let told = place.run(&["models", "logits", &name(0), "--ids", "ids.json", "-o", "none.f32"]);
+        told.refused(3, parts);
+    };
+    place.write(&name(1), part(2, count));
+    refused(&["00002-of-00003.gguf", "says that it is part 3 of 3"]);
+    place.write(&name(1), part(1, 2));
+    refused(&["00002-of-00003.gguf", "says that it is part 2 of 2"]);
+    std::fs::remove_file(place.at(&name(1))).expect("removed");
+    refused(&["r-00002-of-00003.gguf is missing"]);
+    std::fs::rename(place.at(&name(0)), place.at("alone.gguf")).expect("renamed");
+    place
+        .run(&["models", "tokenize", "alone.gguf", "a"])
+        .refused(3, &["is part 1 of 3", "which its name does not say"]);
+}
+
+#[test]
+fn what_had_to_be_guessed_is_told() {
+    let place = Place::new();
+    place.write("random.gguf", model_with(&[("tokenizer.ggml.eot_token_id", Value::Unsigned(999_999))]));
+    place.write("ids.json", "[97]");
+    let told = place.run(&["models", "logits", "random.gguf", "--ids", "ids.json", "-o", "out.f32"]).succeeded();
+    assert!(told.stderr.contains("(tokenizer.ggml.pre): tokens may be wrong"), "{}", told.stderr);
+    assert!(told.stderr.contains("`tokenizer.ggml.eot_token_id` is 999999"), "{}", told.stderr);
+    place.write("said.gguf", model_with(&[("tokenizer.ggml.pre", Value::String("gpt-2".into()))]));
+    let told = place.run(&["models", "logits", "said.gguf", "--ids", "ids.json", "-o", "out.f32"]).succeeded();
+    assert!(!told.stderr.contains("tokenizer.ggml"), "{}", told.stderr);
+}
+
 /// Mean surprise of the last `count` of `tokens`, in nats, worked out from the logits.
 fn surprise(model: &mut dyn model::Model, tokens: &[u32], count: usize) -> f64 {
     let sequence = model.sequences().create();

@@ -49,6 +49,7 @@ pub mod pattern;
 mod report;
 pub(crate) mod schema;
 pub(crate) mod shape;
+pub mod speech;
 pub(crate) mod text;
 
 use std::sync::{Arc, OnceLock};
@@ -93,13 +94,11 @@ pub struct TextBounds {
     pub min_chars: u32,
     /// Greatest number of Unicode scalar values.
     pub max_chars: Option<u32>,
-    /// Least number of words (maximal runs of characters that are not white space).
+    /// Least number of words, as [`speech::word_count`] counts them.
     pub min_words: u32,
     /// Greatest number of words.
     pub max_words: Option<u32>,
-    /// Least number of sentences. A sentence ends with `.`, `!`, `?` or `…` (quotes and brackets may follow)
-    /// before white space or the end, or with `。`, `！` or `？`; under such a bound a text ends with one.
-    /// A number of one or two digits before such a mark is taken for a list marker (`1.`).
+    /// Least number of sentences, as [`speech::sentences`] counts them; under such a bound a text ends with one.
     pub min_sentences: u32,
     /// Greatest number of sentences.
     pub max_sentences: Option<u32>,
@@ -107,6 +106,8 @@ pub struct TextBounds {
     pub pattern: Option<String>,
     /// Newlines are allowed.
     pub multiline: bool,
+    /// What ends the text and does not count as of it; the text does not hold it. Nothing when empty.
+    pub stop: String,
 }
 
 /// Which of the valid texts a grammar takes; each style takes what the one before it takes, and more.

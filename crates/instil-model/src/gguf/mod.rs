@@ -7,6 +7,7 @@
 
 mod metadata;
 mod read;
+mod split;
 mod types;
 
 use std::fs::File;
@@ -17,13 +18,15 @@ use rustc_hash::FxHashMap;
 
 use crate::error::{Error, Result};
 pub use metadata::{Array, Metadata, Value};
+pub use split::parts_of;
 pub use types::GgmlType;
 pub(crate) use types::type_name;
 
-/// An open GGUF file.
+/// An open GGUF file, or the files of a model that lies in several.
 #[derive(Debug)]
 pub struct Gguf {
-    data: Data,
+    /// One of each part.
+    data: Vec<Data>,
     version: u32,
     alignment: u64,
     metadata: Metadata,
@@ -44,23 +47,30 @@ pub struct TensorInfo {
     pub offset: u64,
     /// Bytes taken; `None` when the type is not one that this reader knows.
     pub size_bytes: Option<u64>,
+    /// The file that holds it, among the parts of a model.
+    part: usize,
     path: PathBuf,
 }
 
 #[derive(Debug)]
 enum Data {
-    Mapped(Mmap),
+    Mapped(Mmap, File),
     Owned(Vec<u8>),
 }
 
 impl Gguf {
-    /// Maps a file into memory and reads its directory; tensor bytes are not touched.
+    /// Maps a file into memory and reads its directory; tensor bytes are not touched. Of a model in several files any
+    /// may be given: the others are found beside it, see [`parts_of`].
     ///
     /// # Errors
     /// When the file cannot be read, is not GGUF of version 2 or 3 in little-endian order, is
-    /// truncated, or contradicts itself.
+    /// truncated, or contradicts itself, or a part of the model is missing or of another one.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
+        split::join(Self::open_one(path)?, path)
+    }
+
+    fn open_one(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|source| Error::io("open", path, source))?;
         let about = file.metadata().map_err(|source| Error::io("read", path, source))?;
         if about.is_dir() {
@@ -73,7 +83,7 @@ impl Gguf {
         // shortens or rewrites the file while it is open; model files are written once, and a
         // file replaced by rename (as this program and download tools do) keeps the old bytes.
         let map = unsafe { Mmap::map(&file) }.map_err(|source| Error::io("map", path, source))?;
-        Self::from_data(Data::Mapped(map), path)
+        Self::from_data(Data::Mapped(map, file), path)
     }
 
     /// Reads a container from bytes in memory, which are copied; `name` stands for the path in errors.
@@ -126,13 +136,22 @@ impl Gguf {
     /// The bytes of a tensor of this file, in its stored type.
     ///
     /// # Errors
-    /// When the type is unknown, or the entry does not belong to this file.
+    /// When the type is unknown, the entry does not belong to this file, or the file was cut short since it was opened.
     pub fn bytes(&self, tensor: &TensorInfo) -> Result<&[u8]> {
         tensor.ggml_type()?;
         let size = tensor.size_bytes.unwrap_or_default();
+        if let Some(Data::Mapped(_, file)) = self.data.get(tensor.part) {
+            // To touch what is mapped behind the end of a file ends the program.
+            let now = file.metadata().map_err(|source| Error::io("read", &tensor.path, source))?.len();
+            if tensor.offset.saturating_add(size) > now {
+                let what =
+                    format!("was cut short while it was read: tensor {} lies behind its {now} bytes", tensor.name);
+                return Err(Error::input(&tensor.path, what, "let nothing write to it meanwhile, or get it again"));
+            }
+        }
         let range = usize::try_from(tensor.offset).ok().zip(usize::try_from(size).ok());
         range
-            .and_then(|(start, size)| self.data.get().get(start..start.checked_add(size)?))
+            .and_then(|(start, size)| self.data.get(tensor.part)?.get().get(start..start.checked_add(size)?))
             .ok_or_else(|| Error::input(self.path(), format!("tensor `{}` lies outside the file", tensor.name), ""))
     }
 
@@ -144,14 +163,14 @@ impl Gguf {
                 return Err(read::damaged(path, format!("tensor `{}` is listed twice", tensor.name)));
             }
         }
-        Ok(Self { data, version, alignment, metadata, tensors, by_name })
+        Ok(Self { data: vec![data], version, alignment, metadata, tensors, by_name })
     }
 }
 
 impl Data {
     fn get(&self) -> &[u8] {
         match self {
-            Self::Mapped(map) => map,
+            Self::Mapped(map, _) => map,
             Self::Owned(bytes) => bytes,
         }
     }
@@ -167,7 +186,8 @@ impl TensorInfo {
             Error::input(
                 &self.path,
                 format!("tensor `{}` has the type {}, which is not supported", self.name, type_name(self.type_id)),
-                "use a file quantised as Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, BF16, F16 or F32",
+                "use a file quantised as Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL, IQ4_XS, MXFP4, TQ1_0, TQ2_0, BF16, F16 \
+                 or F32",
             )
         })
     }

@@ -88,8 +88,8 @@ fn header(reader: &mut Reader<'_>) -> Result<u32> {
     let path = reader.path;
     let magic = reader.bytes.get(..4).unwrap_or(reader.bytes);
     if magic != &b"GGUF"[..magic.len()] {
-        let remedy = "give a .gguf model file, or convert the model to GGUF";
-        return Err(Error::input(path, "is not a GGUF file", remedy));
+        let (what, remedy) = other_file(reader.bytes);
+        return Err(Error::input(path, what, remedy));
     }
     reader.take(4, "the header")?;
     let version = reader.u32("the version")?;
@@ -100,6 +100,24 @@ fn header(reader: &mut Reader<'_>) -> Result<u32> {
             Err(Error::input(path, "is a big-endian GGUF file", "use the little-endian file of the same model"))
         }
         _ => Err(Error::input(path, format!("is GGUF version {version}"), "versions 2 and 3 are read")),
+    }
+}
+
+/// What a file that is no model is instead, and how to get the model.
+fn other_file(bytes: &[u8]) -> (&'static str, &'static str) {
+    let start = String::from_utf8_lossy(&bytes[..bytes.len().min(256)]).trim_start().to_ascii_lowercase();
+    if start.starts_with("version https://git-lfs") {
+        (
+            "is a git LFS pointer, not the file that it stands for",
+            "run `git lfs pull` in its repository, or download the file",
+        )
+    } else if start.starts_with("<!doctype html") || start.starts_with("<html") {
+        (
+            "is an HTML page, not a GGUF file",
+            "the address was of a page about the file, or asked for a login; download the file itself",
+        )
+    } else {
+        ("is not a GGUF file", "give a .gguf model file, or convert the model to GGUF")
     }
 }
 
@@ -271,6 +289,6 @@ impl<'a> Reader<'a> {
                 return Err(damaged(self.path, format!("tensor `{name}` has the impossible shape {dims:?}")));
             }
         }
-        Ok(TensorInfo { name, dims, type_id, offset, size_bytes, path: self.path.to_owned() })
+        Ok(TensorInfo { name, dims, type_id, offset, size_bytes, part: 0, path: self.path.to_owned() })
     }
 }

@@ -34,10 +34,20 @@ pub enum GgmlType {
     Q6_K,
     /// 8 bits in super-blocks.
     Q8_K,
+    /// 4 bits that choose from sixteen values, scale.
+    IQ4_NL,
+    /// 4 bits that choose from sixteen values, in super-blocks.
+    IQ4_XS,
+    /// Three values in 1.6 bits, scale.
+    TQ1_0,
+    /// Three values in 2 bits, scale.
+    TQ2_0,
+    /// 4-bit floats, a power of two (OCP Microscaling).
+    MXFP4,
 }
 
 /// Type, number in the file, elements a block, bytes a block.
-const TABLE: [(GgmlType, u32, u64, u64); 15] = [
+const TABLE: [(GgmlType, u32, u64, u64); 20] = [
     (GgmlType::F32, 0, 1, 4),
     (GgmlType::F16, 1, 1, 2),
     (GgmlType::Q4_0, 2, 32, 18),
@@ -52,30 +62,30 @@ const TABLE: [(GgmlType, u32, u64, u64); 15] = [
     (GgmlType::Q5_K, 13, 256, 176),
     (GgmlType::Q6_K, 14, 256, 210),
     (GgmlType::Q8_K, 15, 256, 292),
+    (GgmlType::IQ4_NL, 20, 32, 18),
+    (GgmlType::IQ4_XS, 23, 256, 136),
     (GgmlType::BF16, 30, 1, 2),
+    (GgmlType::TQ1_0, 34, 256, 54),
+    (GgmlType::TQ2_0, 35, 256, 66),
+    (GgmlType::MXFP4, 39, 32, 17),
 ];
 
 /// Names of types that exist but are not read here, so that an error can name them.
-const UNREAD: [(u32, &str); 20] = [
+const UNREAD: [(u32, &str); 15] = [
     (4, "Q4_2"),
     (5, "Q4_3"),
     (16, "IQ2_XXS"),
     (17, "IQ2_XS"),
     (18, "IQ3_XXS"),
     (19, "IQ1_S"),
-    (20, "IQ4_NL"),
     (21, "IQ3_S"),
     (22, "IQ2_S"),
-    (23, "IQ4_XS"),
     (24, "I8"),
     (25, "I16"),
     (26, "I32"),
     (27, "I64"),
     (28, "F64"),
     (29, "IQ1_M"),
-    (34, "TQ1_0"),
-    (35, "TQ2_0"),
-    (39, "MXFP4"),
     (40, "NVFP4"),
 ];
 

@@ -4,9 +4,12 @@
 //! [`Gguf`] hands through; another form of file translates its own into these. Which tensors there should be, and what
 //! for, is in `layout`.
 
+use std::path::Path;
+
 use super::kernels::packed::Stored;
 use crate::error::Result;
 use crate::gguf::{Gguf, Metadata};
+use crate::tokenizer::Tokenizer;
 
 /// The weights of one model and what is said of them. Untrusted: whoever reads checks.
 pub trait Checkpoint: Sync {
@@ -24,6 +27,22 @@ pub trait Checkpoint: Sync {
     /// # Errors
     /// When there is no such tensor, its type has no reader, or its bytes cannot be had.
     fn stored(&self, tensor: &str) -> Result<Stored<'_>>;
+
+    /// The tokenizer that comes with the weights; `model` is what errors name.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_gguf`], or [`Tokenizer::from_file`] where it has a file of its own.
+    fn tokenizer(&self, model: &str) -> Result<Tokenizer> {
+        Tokenizer::from_gguf(self.metadata(), model)
+    }
+}
+
+/// Opens a file of weights, whatever its form.
+///
+/// # Errors
+/// As [`Gguf::open`].
+pub fn open(path: &Path) -> Result<Box<dyn Checkpoint>> {
+    Ok(Box::new(Gguf::open(path)?))
 }
 
 impl Checkpoint for Gguf {

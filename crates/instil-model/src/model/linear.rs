@@ -1,16 +1,13 @@
 //! Linear maps of the CPU decoder: packed matrices with biases, shared out by groups of outputs.
 
-use half::f16;
-
 use super::kernels::Isa;
 use super::kernels::activations::Rows;
 use super::kernels::lanes::LANES;
 use super::kernels::packed::{Packed, Stored};
 use super::kernels::product::{Sink, product};
 use super::layout::Map;
-use super::weights::{Weights, device_error};
+use super::weights::{Weights, unread};
 use crate::error::{Error, Result};
-use crate::gguf::GgmlType;
 
 /// Groups of sixteen outputs in one piece of work: 32 outputs are one block of the next activations.
 pub(super) const PIECE_GROUPS: usize = 2;
@@ -55,21 +52,8 @@ impl Linear {
             output
         };
         let memory = |source| Error::Device { what: "reserving memory for weights", source: Box::new(source) };
-        let matrix = match Packed::pack(run, order).map_err(memory)? {
-            Some(matrix) => matrix,
-            // No form for the type: its values as halves, which err less than the type itself does.
-            None => {
-                let mut halves = Vec::new();
-                for map in maps {
-                    let tensor = weights.tensor(&map.weight)?;
-                    let values = tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>()).map_err(device_error)?;
-                    halves.extend(values.into_iter().flat_map(|value| f16::from_f32(value).to_le_bytes()));
-                }
-                let outputs = run.iter().map(|stored| stored.outputs).sum();
-                let all = Stored { kind: GgmlType::F16, bytes: &halves, outputs, inputs: run[0].inputs };
-                Packed::pack(&[all], |output| output).map_err(memory)?.expect("halves have a form")
-            }
-        };
+        let matrix =
+            Packed::pack(run, order).map_err(memory)?.ok_or_else(|| unread(weights, &maps[0].weight, run[0].kind))?;
         let mut bias = Vec::with_capacity(matrix.outputs());
         for map in maps {
             match &map.bias {

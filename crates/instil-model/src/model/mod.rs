@@ -10,7 +10,7 @@
 //! into vectors.
 
 pub mod architecture;
-pub(crate) mod checkpoint;
+pub mod checkpoint;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod decoder;
@@ -80,7 +80,7 @@ pub struct ModelInfo {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Arithmetic {
-    /// The CPU's kernels: weights as they are quantised (in 16-bit floats where no kernel knows the type), activations
+    /// The CPU's kernels: weights as they are quantised, activations
     /// rounded to 8 bits a block.
     #[default]
     Quantised,

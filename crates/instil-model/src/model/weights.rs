@@ -5,6 +5,7 @@ use candle_core::quantized::ggml_file::qtensor_from_ggml;
 use candle_core::{DType, Device, Tensor};
 
 use super::checkpoint::Checkpoint;
+use super::kernels::blocks::{Form, dequantise};
 use super::kernels::packed::Stored;
 use super::layout::{Order, Slice};
 use crate::error::{Error, Result};
@@ -48,27 +49,18 @@ impl<'a> Weights<'a> {
     pub(super) fn tensor(&self, slice: &Slice) -> Result<Tensor> {
         let is_matrix = slice.columns.is_some();
         let stored = if is_matrix { self.stored(slice)? } else { self.whole(slice)? };
-        let dtype = candle_type(stored.kind).ok_or_else(|| {
-            Error::model(
-                self.name,
-                format!("tensor `{}` has type {:?}, which cannot be read", slice.tensor, stored.kind),
-                "use a file quantised to F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or a K-quant",
-            )
-        })?;
         let dims = if is_matrix { vec![stored.outputs, stored.inputs] } else { slice.shape.clone() };
+        if candle_type(stored.kind).is_none() && Form::of(stored.kind).is_some() {
+            let mut values = vec![0.0; stored.outputs * stored.inputs];
+            dequantise(stored.kind, stored.bytes, &mut values);
+            return ordered(slice, Tensor::from_vec(values, dims, &Device::Cpu).map_err(device_error)?);
+        }
+        let dtype = candle_type(stored.kind).ok_or_else(|| unread(self, slice, stored.kind))?;
         let read = || {
             let quantised = qtensor_from_ggml(dtype, stored.bytes, dims, &Device::Cpu)?;
-            let mut tensor = quantised.dequantize(&Device::Cpu)?.to_dtype(DType::F32)?;
-            if !is_matrix {
-                tensor = tensor.flatten_all()?.narrow(0, slice.rows.start, slice.rows.len())?;
-            }
-            if slice.order == Order::Plain {
-                return Ok(tensor);
-            }
-            let order: Vec<u32> = (0..slice.rows.len()).map(|output| slice.order.row(output) as u32).collect();
-            tensor.index_select(&Tensor::new(order, &Device::Cpu)?, 0)
+            quantised.dequantize(&Device::Cpu)?.to_dtype(DType::F32)
         };
-        read().map_err(device_error)
+        ordered(slice, read().map_err(device_error)?)
     }
 
     /// The values of a vector, in the decoder's order.
@@ -81,6 +73,30 @@ impl<'a> Weights<'a> {
 fn significant(shape: &[usize]) -> &[usize] {
     let ones = shape.iter().take(shape.len().saturating_sub(1)).take_while(|&&extent| extent == 1).count();
     &shape[ones..]
+}
+
+/// The values of a slice in the decoder's order.
+fn ordered(slice: &Slice, mut tensor: Tensor) -> Result<Tensor> {
+    let read = || {
+        if slice.columns.is_none() {
+            tensor = tensor.flatten_all()?.narrow(0, slice.rows.start, slice.rows.len())?;
+        }
+        if slice.order == Order::Plain {
+            return Ok(tensor);
+        }
+        let order: Vec<u32> = (0..slice.rows.len()).map(|output| slice.order.row(output) as u32).collect();
+        tensor.index_select(&Tensor::new(order, &Device::Cpu)?, 0)
+    };
+    read().map_err(device_error)
+}
+
+/// A type of weights that nothing is computed with.
+pub(super) fn unread(weights: &Weights, slice: &Slice, kind: GgmlType) -> Error {
+    Error::model(
+        weights.name,
+        format!("tensor `{}` has type {kind:?}, which cannot be read", slice.tensor),
+        "use a file quantised to F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, a K-quant, IQ4 or MXFP4",
+    )
 }
 
 fn candle_type(kind: GgmlType) -> Option<GgmlDType> {

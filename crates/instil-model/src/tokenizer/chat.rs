@@ -1,30 +1,22 @@
 //! Chat templates: from messages to the text that a model was trained to continue.
 //!
-//! Templates are Jinja, run as the transformers library runs them: blocks trimmed, Python's string
-//! methods, `raise_exception`, `strftime_now`, `tojson`, loop controls. They come with model files
-//! and are untrusted: each rendering has a budget of steps and memory. The date is the caller's,
-//! never the clock's. Which texts become which tokens is not decided here.
+//! Templates are Jinja, run as the transformers library runs them, within the bounds of
+//! [`crate::jinja`]. The date is the caller's, never the clock's. Which texts become which tokens is not decided here.
 
 use std::fmt;
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde, ValueKind};
-use minijinja::{Environment, ErrorKind, Output, State, Value, context};
+use minijinja::value::Serde;
+use minijinja::{ErrorKind, Value, context};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::jinja::{Fault, Jinja};
 
 /// The ChatML form, which many models were trained on: for files that lost their template.
 pub const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] \
                           + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' \
                           }}{% endif %}";
 
-/// Longest template that is compiled; real ones have a few thousand bytes.
-const MAX_SOURCE_BYTES: usize = 1 << 20;
-/// Steps that a rendering may take, besides those for the messages' bytes; one is also 64 bytes of memory.
-const FUEL: u64 = 1_000_000;
-/// Steps for each byte of the messages, since templates look at them several times.
-const FUEL_PER_BYTE: u64 = 64;
 /// Name under which the template is compiled; its ending turns off HTML escapes.
 const NAME: &str = "chat.txt";
 
@@ -51,7 +43,7 @@ pub struct Date {
 /// A compiled chat template.
 pub struct ChatTemplate {
     model: String,
-    environment: Environment<'static>,
+    jinja: Jinja,
     bos: String,
     eos: String,
 }
@@ -94,29 +86,19 @@ impl ChatTemplate {
                 "the model's file is damaged, or its template needs a newer version of this program",
             )
         };
-        if source.len() > MAX_SOURCE_BYTES {
-            return Err(refuse(format!("its chat template has {} bytes, more than {MAX_SOURCE_BYTES}", source.len())));
-        }
-        let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.expect("the usual delimiters are valid"));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.set_formatter(print_like_python);
-        environment.add_filter("tojson", to_json);
-        environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        });
-        add_date(&mut environment, Date::default());
-        environment
-            .add_template_owned(NAME, without_generation_tags(source))
-            .map_err(|error| refuse(format!("its chat template is not one: {}", describe(&error))))?;
-        Ok(Self { model: model.into(), environment, bos: bos.into(), eos: eos.into() })
+        let mut jinja = Jinja::of_transformers();
+        add_date(&mut jinja, Date::default());
+        jinja.add(NAME, source).map_err(|fault| match fault {
+            Fault::Excess(what) => refuse(format!("its chat template {what}")),
+            Fault::Wrong { .. } => refuse(format!("its chat template is not one: {fault}")),
+        })?;
+        Ok(Self { model: model.into(), jinja, bos: bos.into(), eos: eos.into() })
     }
 
     /// The same template on another day; [`Date::default`] unless set.
     #[must_use]
     pub fn with_date(mut self, date: Date) -> Self {
-        add_date(&mut self.environment, date);
+        add_date(&mut self.jinja, date);
         self
     }
 
@@ -134,9 +116,6 @@ impl ChatTemplate {
             }
         }
         let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
-        let mut environment = self.environment.clone();
-        environment.set_fuel(Some(FUEL + FUEL_PER_BYTE * bytes as u64));
-        let template = environment.get_template(NAME).expect("the template was added when this was made");
         let values = context! {
             messages => Value::from(Serde(messages)),
             add_generation_prompt,
@@ -145,10 +124,10 @@ impl ChatTemplate {
             tools => Value::from(()),
             documents => Value::from(()),
         };
-        template.render(values).map_err(|error| {
-            let what = match error.kind() {
-                ErrorKind::OutOfFuel => "its chat template does not come to an end".into(),
-                _ => format!("its chat template refuses the conversation: {}", describe(&error)),
+        self.jinja.render(NAME, values, bytes).map_err(|fault| {
+            let what = match fault {
+                Fault::Excess(what) => format!("its chat template {what}"),
+                Fault::Wrong { .. } => format!("its chat template refuses the conversation: {fault}"),
             };
             Error::model(&self.model, what, "change the messages, or use another template")
         })
@@ -161,53 +140,8 @@ impl fmt::Debug for ChatTemplate {
     }
 }
 
-/// Values as Python prints them.
-fn print_like_python(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), minijinja::Error> {
-    match value.kind() {
-        ValueKind::None => Ok(out.write_str("None")?),
-        ValueKind::Bool => Ok(out.write_str(if value.is_true() { "True" } else { "False" })?),
-        _ => minijinja::escape_formatter(out, state, value),
-    }
-}
-
-/// `tojson` as transformers has it: like `json.dumps` with `ensure_ascii=False`, and no HTML escapes.
-fn to_json(value: &Value, options: Kwargs) -> Result<Value, minijinja::Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    let _: Option<bool> = options.get("ensure_ascii")?;
-    options.assert_all_used()?;
-    let failed =
-        |error| minijinja::Error::new(ErrorKind::BadSerialization, "cannot be written as JSON").with_source(error);
-    let mut out = Vec::new();
-    match indent {
-        Some(width) => {
-            let indent = " ".repeat(width.min(16));
-            let pretty = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, pretty)).map_err(failed)?;
-        }
-        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Spaced)).map_err(failed)?,
-    }
-    Ok(Value::from(String::from_utf8(out).expect("JSON is UTF-8")))
-}
-
-/// One line with a space after `:` and `,`, as Python writes JSON.
-struct Spaced;
-
-impl serde_json::ser::Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, out: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { out.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, out: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { out.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, out: &mut W) -> std::io::Result<()> {
-        out.write_all(b": ")
-    }
-}
-
-fn add_date(environment: &mut Environment<'static>, date: Date) {
-    environment.add_function("strftime_now", move |format: &str| date.format(format));
+fn add_date(jinja: &mut Jinja, date: Date) {
+    jinja.environment().add_function("strftime_now", move |format: &str| date.format(format));
 }
 
 impl Date {
@@ -253,6 +187,19 @@ impl Date {
                 Some('A') => weekday.to_owned(),
                 Some('a') => weekday[..3].to_owned(),
                 Some('H' | 'M' | 'S') => number(0),
+                Some('I') => number(12),
+                Some('p') => "AM".to_owned(),
+                Some('j') if padded => format!("{:03}", self.day_of_year()),
+                Some('j') => self.day_of_year().to_string(),
+                Some('w') => self.weekday().to_string(),
+                Some('u') => ((self.weekday() + 6) % 7 + 1).to_string(),
+                Some('T' | 'X') => "00:00:00".to_owned(),
+                Some('R') => "00:00".to_owned(),
+                Some('D' | 'x') => format!("{:02}/{:02}/{:02}", self.month, self.day, self.year % 100),
+                Some('f') => "000000".to_owned(),
+                Some('e') => format!("{:>2}", self.day),
+                Some('n') => "\n".to_owned(),
+                Some('Z' | 'z') => String::new(),
                 Some('F') => format!("{}-{:02}-{:02}", self.year, self.month, self.day),
                 Some('%') => "%".to_owned(),
                 other => {
@@ -265,6 +212,14 @@ impl Date {
         Ok(out)
     }
 
+    /// 1 for the first of January.
+    fn day_of_year(self) -> u16 {
+        const BEFORE: [u16; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
+        let leaps = self.year.is_multiple_of(4) && (!self.year.is_multiple_of(100) || self.year.is_multiple_of(400));
+        let month = usize::from(self.month.clamp(1, 12));
+        BEFORE[month - 1] + u16::from(self.day) + u16::from(leaps && month > 2)
+    }
+
     /// 0 for Sunday (Sakamoto's method).
     fn weekday(self) -> usize {
         const SHIFTS: [usize; 12] = [0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4];
@@ -274,41 +229,5 @@ impl Date {
     }
 }
 
-/// `{% generation %}`, which marks the reply for training, becomes a condition that always holds.
-fn without_generation_tags(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let (before, tag) = rest.split_at(start);
-        let Some(end) = tag.find("%}") else { break };
-        let inner = &tag[2..end];
-        let word = inner.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']).trim();
-        let replacement = match word {
-            "generation" => Some("if true"),
-            "endgeneration" => Some("endif"),
-            _ => None,
-        };
-        out.push_str(before);
-        match replacement {
-            Some(new) => {
-                out.push_str("{%");
-                out.push_str(&inner.replacen(word, new, 1));
-                out.push_str("%}");
-            }
-            None => out.push_str(&tag[..end + 2]),
-        }
-        rest = &tag[end + 2..];
-    }
-    out.push_str(rest);
-    out
-}
-
-/// The error on one line, with its line in the template.
-fn describe(error: &minijinja::Error) -> String {
-    let text = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match error.line() {
-        Some(line) => format!("{text} (line {line})"),
-        None => text,
-    }
-}
+#[cfg(test)]
+mod tests;

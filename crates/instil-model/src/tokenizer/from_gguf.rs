@@ -54,12 +54,20 @@ pub(super) fn load(metadata: &Metadata, model: &str) -> Result<Parts> {
     let end_ids = lists.end_ids(metadata, eos)?;
     lists.steer(end_ids.iter().copied().chain(bos));
 
+    let mut notes = lists.ids_outside(metadata)?;
     let (engine, style, adds_bos) = match kind {
         "llama" => (sentencepiece(metadata, &lists, unknown, model)?, Style::Pieces, true),
         "bert" => (wordpiece(metadata, &lists, unknown, model)?, Style::Pieces, true),
         _ => {
             let fallback = if kind == "gemma4" { "gemma4" } else { "default" };
             let name = metadata.opt_str("tokenizer.ggml.pre")?.filter(|name| !name.is_empty()).unwrap_or(fallback);
+            if name == "default" {
+                notes.push(
+                    "the file does not say how its tokenizer cuts words (tokenizer.ggml.pre): tokens may be wrong; use a \
+                     file of a newer converter"
+                        .to_owned(),
+                );
+            }
             let (pre, habits) = PreTokenizer::named(name, model)?;
             let ordinary = lists.of(&[Attribute::Normal, Attribute::Byte, Attribute::Added]);
             let merges = metadata.strings("tokenizer.ggml.merges")?;
@@ -79,6 +87,7 @@ pub(super) fn load(metadata: &Metadata, model: &str) -> Result<Parts> {
         end_ids,
         adds_bos: metadata.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(adds_bos),
         chat_source: metadata.opt_str("tokenizer.chat_template")?.map(str::to_owned),
+        notes,
     })
 }
 
@@ -171,6 +180,21 @@ impl<'m> Lists<'m> {
     fn id(&self, metadata: &Metadata, key: &str) -> Result<Option<TokenId>> {
         let id = metadata.opt_u32(&format!("tokenizer.ggml.{key}"))?;
         Ok(id.filter(|&id| (id as usize) < self.spellings.len()))
+    }
+
+    /// A note for each token that is named but is not there.
+    fn ids_outside(&self, metadata: &Metadata) -> Result<Vec<String>> {
+        let mut notes = Vec::new();
+        for key in ["bos_token_id", "eos_token_id", "eot_token_id", "eom_token_id"] {
+            let key = format!("tokenizer.ggml.{key}");
+            if let Some(id) = metadata.opt_u32(&key)?.filter(|&id| id as usize >= self.spellings.len()) {
+                notes.push(format!(
+                    "`{key}` is {id}, and there are {} tokens: it is passed over, ends are known by their spelling alone",
+                    self.spellings.len()
+                ));
+            }
+        }
+        Ok(notes)
     }
 
     /// Tokens that begin or end a sequence are control tokens, whatever their list says.

@@ -101,6 +101,7 @@ pub(super) fn load(path: &Path) -> Result<Parts> {
         end_ids,
         adds_bos,
         chat_source: chat_source(&config, &beside("chat_template.jinja"))?,
+        notes: Vec::new(),
     })
 }
 

@@ -32,6 +32,7 @@ pub(super) fn load(vocab: &Vocab, model: &str) -> Result<Parts> {
         end_ids: vocab.eos().to_vec(),
         adds_bos: false,
         chat_source: None,
+        notes: Vec::new(),
     })
 }
 

@@ -44,6 +44,7 @@ pub struct Tokenizer {
     eos: Option<TokenId>,
     adds_bos: bool,
     chat_source: Option<String>,
+    notes: Vec<String>,
     chat: OnceLock<ChatTemplate>,
     longest: OnceLock<LongestMatch>,
 }
@@ -96,6 +97,8 @@ struct Parts {
     end_ids: Vec<TokenId>,
     adds_bos: bool,
     chat_source: Option<String>,
+    /// What a person should know of the files, a line each.
+    notes: Vec<String>,
 }
 
 impl Tokenizer {
@@ -184,6 +187,11 @@ impl Tokenizer {
     /// The token with which the vocabulary's longest match on the start of `bytes` begins.
     pub fn first_token(&self, bytes: &[u8]) -> Option<TokenId> {
         self.longest.get_or_init(|| LongestMatch::new(&self.vocab)).first(bytes)
+    }
+
+    /// What in the model's files had to be guessed or passed over, a line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// True when the model's files, or the caller, gave a chat template.
@@ -343,6 +351,7 @@ impl Tokenizer {
             eos: parts.eos.filter(within),
             adds_bos: parts.adds_bos,
             chat_source: parts.chat_source,
+            notes: parts.notes,
             chat: OnceLock::new(),
             longest: OnceLock::new(),
             vocab: Arc::new(vocab),

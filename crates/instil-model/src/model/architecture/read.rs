@@ -55,6 +55,8 @@ const READ: &[&str] = &[
     "rope.dimension_count",
     "rope.freq_base",
     "rope.freq_base_swa",
+    "rope.global.freq_base",
+    "rope.local.freq_base",
     "rope.scale_linear",
     "rope.scaling.attn_factor",
     "rope.scaling.factor",
@@ -235,7 +237,7 @@ impl Reader<'_> {
         }
         let rotary = self.rotary(has_short_factors)?;
         let unscaled = |base| RotaryForm { base, scaling: RotaryScaling::None, magnitude: 1.0 };
-        let base_of_local = |default: f32| self.base("rope.freq_base_swa", default);
+        let base_of_local = |default: f32| self.base("rope.freq_base_swa", "rope.local.freq_base", default);
         let local_rotary = match family.local_rotary {
             LocalRotary::Same => RotaryForm { base: base_of_local(rotary.base)?, ..rotary },
             LocalRotary::Base(base) => unscaled(base_of_local(base)?),
@@ -468,14 +470,21 @@ impl Reader<'_> {
         if value.is_finite() && value >= 0.0 { Ok(value) } else { Err(self.absurd(&key, value)) }
     }
 
-    /// A base of rotary frequencies, of which none is above 1.
-    fn base(&self, part: &str, default: f32) -> Result<f32> {
-        let base = self.metadata.opt_f32(&self.key(part))?.unwrap_or(default);
+    /// A base of rotary frequencies, of which none is above 1; `other` is what Ollama's converter calls its key.
+    fn base(&self, part: &str, other: &str, default: f32) -> Result<f32> {
+        let value = |part: &str| self.metadata.opt_f32(&self.key(part));
+        let base = match (value(part)?, value(other)?) {
+            (Some(base), Some(another)) if base != another => {
+                let what = format!("`{}` is {base}, but `{}` is {another}", self.key(part), self.key(other));
+                return Err(self.refuse(what));
+            }
+            (base, another) => base.or(another).unwrap_or(default),
+        };
         if base.is_finite() && base >= 1.0 { Ok(base) } else { Err(self.absurd(&self.key(part), base)) }
     }
 
     fn rotary(&self, has_short_factors: bool) -> Result<RotaryForm> {
-        let base = self.base("rope.freq_base", 10_000.0)?;
+        let base = self.base("rope.freq_base", "rope.global.freq_base", 10_000.0)?;
         let key = self.key("rope.scaling.type");
         let kind = self.metadata.opt_str(&key)?;
         // An older name of the linear factor, from before there were types.

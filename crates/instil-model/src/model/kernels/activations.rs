@@ -153,11 +153,13 @@ unsafe fn quantise<L: Lanes>(rows: &Rows, first: usize, values: &[f32]) {
             L::store_i8(rows.values.add(at * BLOCK), low);
             L::store_i8(rows.values.add(at * BLOCK + LANES), high);
             let (low, high) = (L::sum_i32(low), L::sum_i32(high));
+            // Values that are no numbers count as whatever the processor makes of them; their scale says the rest.
+            let both = low.wrapping_add(high);
             *rows.scales.add(at) = scale;
-            *rows.sums.add(at) = scale * (low + high) as f32;
-            *rows.offsets.add(at) = -128 * (low + high);
-            *rows.half_offsets.add(at * 2) = -128 * low;
-            *rows.half_offsets.add(at * 2 + 1) = -128 * high;
+            *rows.sums.add(at) = scale * both as f32;
+            *rows.offsets.add(at) = both.wrapping_mul(-128);
+            *rows.half_offsets.add(at * 2) = low.wrapping_mul(-128);
+            *rows.half_offsets.add(at * 2 + 1) = high.wrapping_mul(-128);
         }
     }
 }

@@ -214,6 +214,77 @@ unsafe impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn dot_table<const R: usize>(
+        weights: *const u8,
+        acts: &[*const i8; R],
+        _offsets: &[i32; R],
+        table: &[i8; 16],
+    ) -> [Self::I; R] {
+        unsafe {
+            let low_half = _mm256_set1_epi8(15);
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+            let mut sums = [[_mm256_setzero_si256(); 2]; R];
+            for half in 0..2 {
+                for at in 0..4 {
+                    let pairs = _mm256_loadu_si256(weights.add(at * 64 + half * 32).cast());
+                    let low = _mm256_shuffle_epi8(table, _mm256_and_si256(pairs, low_half));
+                    let high = _mm256_and_si256(_mm256_srli_epi16::<4>(pairs), low_half);
+                    let high = _mm256_shuffle_epi8(table, high);
+                    for (signed, at) in [(low, at), (high, at + 4)] {
+                        // As for bytes: magnitudes of weights, and their signs moved to the activations.
+                        let magnitude = _mm256_abs_epi8(signed);
+                        for r in 0..R {
+                            let acts = _mm256_sign_epi8(quad(acts[r], at), signed);
+                            let sum = sum_pairs(_mm256_maddubs_epi16(magnitude, acts));
+                            sums[r][half] = _mm256_add_epi32(sums[r][half], sum);
+                        }
+                    }
+                }
+            }
+            sums
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_crumbs<const R: usize, const THIRD: bool>(
+        weights: *const u8,
+        acts: &[*const i8; R],
+        offsets: &[i32; R],
+    ) -> [Self::I; R] {
+        unsafe {
+            let (two, four) = (_mm256_set1_epi8(3), _mm256_set1_epi8(4));
+            let mut sums = [[_mm256_setzero_si256(); 2]; R];
+            for half in 0..2 {
+                let mut crumbs = _mm256_loadu_si256(weights.add(half * 32).cast());
+                let mut thirds = _mm256_setzero_si256();
+                if THIRD {
+                    // Bit 2 of each byte is that of the quad at hand: bits of neighbours are masked out.
+                    thirds = _mm256_loadu_si256(weights.add(64).cast());
+                    thirds = if half == 0 { _mm256_slli_epi16::<2>(thirds) } else { _mm256_srli_epi16::<2>(thirds) };
+                }
+                // Eight products of at most 2 · 7 · 127 add up to 14,224: they fit 16 bits.
+                let mut words = [_mm256_setzero_si256(); R];
+                for at in 0..4 {
+                    let mut value = _mm256_and_si256(crumbs, two);
+                    if THIRD {
+                        value = _mm256_or_si256(value, _mm256_and_si256(thirds, four));
+                        thirds = _mm256_srli_epi16::<1>(thirds);
+                    }
+                    crumbs = _mm256_srli_epi16::<2>(crumbs);
+                    for r in 0..R {
+                        words[r] = _mm256_add_epi16(words[r], _mm256_maddubs_epi16(value, quad(acts[r], at)));
+                    }
+                }
+                for r in 0..R {
+                    let offset = if THIRD { offsets[r] / 32 } else { 0 };
+                    sums[r][half] = _mm256_add_epi32(sum_pairs(words[r]), _mm256_set1_epi32(offset));
+                }
+            }
+            sums
+        }
+    }
+
+    #[inline(always)]
     unsafe fn dot_bytes<const R: usize, const QUADS: usize>(
         weights: *const u8,
         acts: &[*const i8; R],

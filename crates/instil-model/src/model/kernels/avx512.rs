@@ -167,6 +167,73 @@ unsafe impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn dot_table<const R: usize>(
+        weights: *const u8,
+        acts: &[*const i8; R],
+        offsets: &[i32; R],
+        table: &[i8; 16],
+    ) -> [Self::I; R] {
+        unsafe {
+            let low_half = _mm512_set1_epi8(15);
+            // Raised by 128 to be unsigned, as bytes are.
+            let table = _mm_xor_si128(_mm_loadu_si128(table.as_ptr().cast()), _mm_set1_epi8(-128));
+            let table = _mm512_broadcast_i32x4(table);
+            let mut sums = [_mm512_setzero_si512(); R];
+            for r in 0..R {
+                sums[r] = _mm512_set1_epi32(offsets[r]);
+            }
+            for at in 0..4 {
+                let pairs = _mm512_loadu_si512(weights.add(at * 64).cast());
+                let low = _mm512_shuffle_epi8(table, _mm512_and_si512(pairs, low_half));
+                let high = _mm512_and_si512(_mm512_srli_epi16::<4>(pairs), low_half);
+                let high = _mm512_shuffle_epi8(table, high);
+                for r in 0..R {
+                    sums[r] = _mm512_dpbusd_epi32(sums[r], low, quad(acts[r], at));
+                }
+                for r in 0..R {
+                    sums[r] = _mm512_dpbusd_epi32(sums[r], high, quad(acts[r], at + 4));
+                }
+            }
+            sums
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_crumbs<const R: usize, const THIRD: bool>(
+        weights: *const u8,
+        acts: &[*const i8; R],
+        offsets: &[i32; R],
+    ) -> [Self::I; R] {
+        unsafe {
+            let (two, four) = (_mm512_set1_epi8(3), _mm512_set1_epi8(4));
+            let mut sums = [_mm512_setzero_si512(); R];
+            let mut crumbs = _mm512_loadu_si512(weights.cast());
+            let mut thirds = _mm512_setzero_si512();
+            if THIRD {
+                for r in 0..R {
+                    sums[r] = _mm512_srai_epi32::<5>(_mm512_set1_epi32(offsets[r]));
+                }
+                // Bit 2 of each byte is that of the quad at hand: bits of neighbours are masked out.
+                let both = _mm256_loadu_si256(weights.add(64).cast());
+                let first = _mm512_castsi256_si512(_mm256_slli_epi16::<2>(both));
+                thirds = _mm512_inserti64x4::<1>(first, _mm256_srli_epi16::<2>(both));
+            }
+            for at in 0..4 {
+                let mut value = _mm512_and_si512(crumbs, two);
+                if THIRD {
+                    value = _mm512_or_si512(value, _mm512_and_si512(thirds, four));
+                    thirds = _mm512_srli_epi16::<1>(thirds);
+                }
+                crumbs = _mm512_srli_epi16::<2>(crumbs);
+                for r in 0..R {
+                    sums[r] = _mm512_dpbusd_epi32(sums[r], value, quad(acts[r], at));
+                }
+            }
+            sums
+        }
+    }
+
+    #[inline(always)]
     unsafe fn dot_bytes<const R: usize, const QUADS: usize>(
         weights: *const u8,
         acts: &[*const i8; R],

@@ -91,6 +91,28 @@ pub(crate) unsafe trait Lanes: Copy {
         offsets: &[i32; R],
     ) -> [Self::I; R];
 
+    /// Products of one block of 4-bit weights with `R` rows: lane `l` of result `r` is
+    /// `Σ table[w[k][l]] · acts[r][k]` over the 32 inputs `k`. All else is as for [`Lanes::dot_nibbles`]; no value of
+    /// the table is −128.
+    unsafe fn dot_table<const R: usize>(
+        weights: *const u8,
+        acts: &[*const i8; R],
+        offsets: &[i32; R],
+        table: &[i8; 16],
+    ) -> [Self::I; R];
+
+    /// Products of sixteen inputs of 2-bit weights, or of 3-bit ones when `THIRD`, with `R` rows: lane `l` of result
+    /// `r` is `Σ w[k][l] · acts[r][k]`, where 3 bits `w` stand for `w − 4`.
+    ///
+    /// `weights` are 64 bytes `[lane][4]` with quad `q` of the inputs in bits `2q`, and when `THIRD` 32 more: the
+    /// third bits of quad `q` of bytes `0..32` in bits `q`, those of bytes `32..64` in bits `4 + q`. `acts[r]` are 16
+    /// bytes in −127..=127, `offsets[r]` is −128 times their sum.
+    unsafe fn dot_crumbs<const R: usize, const THIRD: bool>(
+        weights: *const u8,
+        acts: &[*const i8; R],
+        offsets: &[i32; R],
+    ) -> [Self::I; R];
+
     /// Products of `4 · QUADS` inputs of 8-bit weights with `R` rows: lane `l` of result `r` is
     /// `Σ (w[k][l] − 128) · acts[r][k]`.
     ///
@@ -215,7 +237,7 @@ unsafe impl Lanes for Portable {
     }
     #[inline(always)]
     unsafe fn sum_i32(a: Self::I) -> i32 {
-        a.iter().sum()
+        a.iter().fold(0, |sum: i32, &value| sum.wrapping_add(value))
     }
 
     #[inline(always)]
@@ -235,6 +257,50 @@ unsafe impl Lanes for Portable {
                 let (quad, lane, k) = (at / 64, at / 4 % LANES, at % 4);
                 sums[lane] += i32::from(pair & 15) * i32::from(acts[quad * 4 + k]);
                 sums[lane] += i32::from(pair >> 4) * i32::from(acts[16 + quad * 4 + k]);
+            }
+            sums
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn dot_table<const R: usize>(
+        weights: *const u8,
+        acts: &[*const i8; R],
+        _offsets: &[i32; R],
+        table: &[i8; 16],
+    ) -> [Self::I; R] {
+        let weights = unsafe { &*weights.cast::<[u8; 256]>() };
+        std::array::from_fn(|r| {
+            let acts = unsafe { &*acts[r].cast::<[i8; BLOCK]>() };
+            let mut sums = [0; LANES];
+            for (at, &pair) in weights.iter().enumerate() {
+                let (quad, lane, k) = (at / 64, at / 4 % LANES, at % 4);
+                let value = |q: u8| i32::from(table[usize::from(q)]);
+                sums[lane] += value(pair & 15) * i32::from(acts[quad * 4 + k]);
+                sums[lane] += value(pair >> 4) * i32::from(acts[16 + quad * 4 + k]);
+            }
+            sums
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn dot_crumbs<const R: usize, const THIRD: bool>(
+        weights: *const u8,
+        acts: &[*const i8; R],
+        offsets: &[i32; R],
+    ) -> [Self::I; R] {
+        let weights = unsafe { std::slice::from_raw_parts(weights, if THIRD { 96 } else { 64 }) };
+        std::array::from_fn(|r| {
+            let acts = unsafe { &*acts[r].cast::<[i8; LANES]>() };
+            let mut sums = [if THIRD { offsets[r] / 32 } else { 0 }; LANES];
+            for at in 0..64 {
+                for quad in 0..4 {
+                    let mut weight = weights[at] >> (2 * quad) & 3;
+                    if THIRD {
+                        weight |= (weights[64 + at % 32] >> (at / 32 * 4 + quad) & 1) << 2;
+                    }
+                    sums[at / 4] += i32::from(weight) * i32::from(acts[quad * 4 + at % 4]);
+                }
             }
             sums
         })

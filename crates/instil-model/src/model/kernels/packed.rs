@@ -1,9 +1,10 @@
 //! Weight matrices re-ordered once, at load, into the order in which the product reads them.
 //!
 //! Outputs stand in groups of 16, a lane each; a group is one run of bytes, block after block of 32
-//! inputs: quads of four inputs by lane, then sixteen f16 scales, then sixteen f16 minima where the
-//! form has them. Float forms hold one input of sixteen lanes after the other. The size is that of
-//! the file but for outputs that fill up the last group.
+//! inputs: quads of four inputs by lane, then sixteen f16 scales for each part of the block, then as many f16 minima
+//! where the form has them. Float forms hold one input of sixteen lanes after the other. The size is that of
+//! the file but for outputs that fill up the last group; 2 and 3 bits with scales of their own for halves of blocks
+//! take 4 in all.
 
 use half::{bf16, f16};
 use memmap2::MmapMut;
@@ -108,12 +109,13 @@ impl Packed {
         let bytes = &self.data[output / LANES * self.group_bytes()..][..self.group_bytes()];
         let lane = output % LANES;
         let half = |at: usize| f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32();
+        let brain = |at: usize| bf16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32();
         if !self.form.is_quantised() {
             for (k, value) in into.iter_mut().enumerate() {
                 let at = k * LANES + lane;
                 *value = match self.form {
                     Form::F16 => half(at * 2),
-                    Form::BF16 => bf16::from_le_bytes([bytes[at * 2], bytes[at * 2 + 1]]).to_f32(),
+                    Form::BF16 => brain(at * 2),
                     _ => f32::from_le_bytes(bytes[at * 4..at * 4 + 4].try_into().expect("four bytes")),
                 };
             }
@@ -124,34 +126,69 @@ impl Packed {
             let at = index * size;
             let scales = at + quant_bytes(self.form);
             for (k, value) in values.iter_mut().enumerate() {
-                let place = |k: usize| at + k / 4 * 64 + lane * 4 + k % 4;
-                let (raw, zero) = match self.form {
-                    Form::Nibbles | Form::NibblesWithMinimum => {
-                        let pair = bytes[place(k % 16)];
-                        (if k < 16 { pair & 15 } else { pair >> 4 }, if self.form == Form::Nibbles { 8.0 } else { 0.0 })
-                    }
-                    _ => (bytes[place(k)], 128.0),
+                let raw = quant(self.form, &bytes[at..scales], lane, k);
+                let part = if self.form.parts() == 2 { k / LANES } else { 0 };
+                let scale = scales + part * LANES * 2 + lane * 2;
+                let scale = if self.form == Form::Minifloats { brain(scale) } else { half(scale) };
+                let minima = scales + self.form.parts() * LANES * 2;
+                let minimum = if self.form.has_minimum() { half(minima + part * LANES * 2 + lane * 2) } else { 0.0 };
+                let whole = match self.form.table() {
+                    Some(table) => f32::from(table[usize::from(raw)]),
+                    None => f32::from(raw) - self.form.zero(),
                 };
-                let second = usize::from(self.form == Form::BytesByHalves && k >= 16);
-                let scale = half(scales + second * LANES * 2 + lane * 2);
-                let minimum = if has_minimum(self.form) { half(scales + LANES * 2 + lane * 2) } else { 0.0 };
-                *value = (f32::from(raw) - zero).mul_add(scale, minimum);
+                *value = whole.mul_add(scale, minimum);
             }
         }
     }
 }
 
-fn has_minimum(form: Form) -> bool {
-    matches!(form, Form::NibblesWithMinimum | Form::BytesWithMinimum)
+/// Number `k` of a block in a lane.
+fn quant(form: Form, block: &[u8], lane: usize, k: usize) -> u8 {
+    match form {
+        Form::Nibbles | Form::NibblesWithMinimum | Form::NibblesOnCurve | Form::Minifloats => {
+            let pair = block[k % 16 / 4 * 64 + lane * 4 + k % 4];
+            if k < 16 { pair & 15 } else { pair >> 4 }
+        }
+        Form::CrumbsWithMinima | Form::Thirds => {
+            let (half, quad, place) = (k / 16, k % 16 / 4, lane * 4 + k % 4);
+            let part = &block[half * quant_bytes(form) / 2..];
+            let low = part[place] >> (quad * 2) & 3;
+            if form == Form::Thirds { low | (part[64 + place % 32] >> (place / 32 * 4 + quad) & 1) << 2 } else { low }
+        }
+        _ => block[k / 4 * 64 + lane * 4 + k % 4],
+    }
+}
+
+/// Puts number `k` of a block into a lane, where zeros were.
+fn put_quant(form: Form, block: &mut [u8], lane: usize, k: usize, q: u8) {
+    match form {
+        Form::Nibbles | Form::NibblesWithMinimum | Form::NibblesOnCurve | Form::Minifloats => {
+            block[k % 16 / 4 * 64 + lane * 4 + k % 4] |= q << (k / 16 * 4);
+        }
+        Form::CrumbsWithMinima | Form::Thirds => {
+            let (half, quad, place) = (k / 16, k % 16 / 4, lane * 4 + k % 4);
+            let part = &mut block[half * quant_bytes(form) / 2..];
+            part[place] |= (q & 3) << (quad * 2);
+            if form == Form::Thirds {
+                part[64 + place % 32] |= (q >> 2) << (place / 32 * 4 + quad);
+            }
+        }
+        _ => block[k / 4 * 64 + lane * 4 + k % 4] = q,
+    }
 }
 
 fn quant_bytes(form: Form) -> usize {
-    if matches!(form, Form::Nibbles | Form::NibblesWithMinimum) { BLOCK * LANES / 2 } else { BLOCK * LANES }
+    match form {
+        Form::Nibbles | Form::NibblesWithMinimum | Form::NibblesOnCurve | Form::Minifloats => BLOCK * LANES / 2,
+        Form::CrumbsWithMinima => BLOCK * LANES / 4,
+        Form::Thirds => BLOCK * LANES / 8 * 3,
+        _ => BLOCK * LANES,
+    }
 }
 
 /// Bytes of 32 inputs of sixteen outputs.
 pub(super) fn block_bytes(form: Form) -> usize {
-    let scales = if has_minimum(form) || form == Form::BytesByHalves { 2 } else { 1 };
+    let scales = form.parts() * if form.has_minimum() { 2 } else { 1 };
     quant_bytes(form) + scales * LANES * 2
 }
 
@@ -176,24 +213,19 @@ fn fill_lane(form: Form, kind: GgmlType, row: &[u8], inputs: usize, lane: usize,
     for index in 0..inputs / BLOCK {
         let block = read(kind, row, index);
         let into = &mut into[index * size..(index + 1) * size];
-        if matches!(form, Form::Nibbles | Form::NibblesWithMinimum) {
-            for k in 0..BLOCK / 2 {
-                into[k / 4 * 64 + lane * 4 + k % 4] = block.quants[k] | block.quants[k + 16] << 4;
-            }
-        } else {
-            for k in 0..BLOCK {
-                into[k / 4 * 64 + lane * 4 + k % 4] = block.quants[k];
-            }
+        for (k, &q) in block.quants.iter().enumerate() {
+            put_quant(form, into, lane, k, q);
         }
         let mut put = |slot: usize, value: f32| {
-            into[quant_bytes(form) + slot * LANES * 2 + lane * 2..][..2]
-                .copy_from_slice(&f16::from_f32(value).to_le_bytes());
+            let bits =
+                if form == Form::Minifloats { bf16::from_f32(value).to_bits() } else { f16::from_f32(value).to_bits() };
+            into[quant_bytes(form) + slot * LANES * 2 + lane * 2..][..2].copy_from_slice(&bits.to_le_bytes());
         };
-        put(0, block.scales[0]);
-        if form == Form::BytesByHalves {
-            put(1, block.scales[1]);
-        } else if has_minimum(form) {
-            put(1, block.minimum);
+        for part in 0..form.parts() {
+            put(part, block.scales[part]);
+            if form.has_minimum() {
+                put(form.parts() + part, block.minima[part]);
+            }
         }
     }
 }

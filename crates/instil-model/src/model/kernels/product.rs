@@ -7,7 +7,7 @@
 #![expect(clippy::cast_ptr_alignment, reason = "lanes are loaded from any alignment")]
 
 use super::activations::Rows;
-use super::blocks::Form;
+use super::blocks::{CURVE, Form, MINIFLOATS};
 use super::lanes::{BLOCK, LANES, Lanes};
 use super::packed::{Packed, block_bytes};
 use super::{Isa, on_isa};
@@ -71,6 +71,10 @@ unsafe fn compute<L: Lanes>(job: &Job) {
             Form::Bytes => by_groups::<L, Bytes>(job),
             Form::BytesWithMinimum => by_groups::<L, BytesWithMinimum>(job),
             Form::BytesByHalves => by_groups::<L, BytesByHalves>(job),
+            Form::NibblesOnCurve => by_groups::<L, NibblesOnCurve>(job),
+            Form::Minifloats => by_groups::<L, Minifloats>(job),
+            Form::CrumbsWithMinima => by_groups::<L, CrumbsWithMinima>(job),
+            Form::Thirds => by_groups::<L, Thirds>(job),
             Form::F16 => by_groups::<L, Halves>(job),
             Form::BF16 => by_groups::<L, BrainFloats>(job),
             Form::F32 => by_groups::<L, Floats>(job),
@@ -144,6 +148,8 @@ unsafe fn write<L: Lanes, const R: usize>(job: &Job, group: usize, row: usize, s
 trait Quantised {
     const FORM: Form;
     const MINIMUM: bool;
+    /// Whether scales are powers of two, kept as brain floats.
+    const POWERS: bool = matches!(Self::FORM, Form::Minifloats);
     /// Parts of a block with a scale of their own.
     const PARTS: usize;
     /// Bytes before the scales.
@@ -183,13 +189,23 @@ unsafe fn quantised_tile<L: Lanes, Q: Quantised, const R: usize>(
                         if Q::PARTS == 1 { *rows.offsets.add(at) } else { *rows.half_offsets.add(at * 2 + part) };
                 }
                 let dots = Q::dot::<L, R>(weights.add(part * Q::QUANT_BYTES / Q::PARTS), &acts, &offsets);
-                let scale = L::load_f16(scales.add(part * LANES));
+                let scale = scales.add(part * LANES);
+                let scale = if Q::POWERS { L::load_bf16(scale) } else { L::load_f16(scale) };
                 for r in 0..R {
                     let scale = L::mul(scale, L::splat(*rows.scales.add((row + r) * blocks + index)));
                     sums[r] = L::fma(L::to_f32(dots[r]), scale, sums[r]);
                 }
             }
-            if Q::MINIMUM {
+            if Q::MINIMUM && Q::PARTS == 2 {
+                for part in 0..2 {
+                    let minimum = L::load_f16(scales.add((2 + part) * LANES));
+                    for r in 0..R {
+                        let at = (row + r) * blocks + index;
+                        let sum = (*rows.half_offsets.add(at * 2 + part) / -128) as f32 * *rows.scales.add(at);
+                        sums[r] = L::fma(minimum, L::splat(sum), sums[r]);
+                    }
+                }
+            } else if Q::MINIMUM {
                 let minimum = L::load_f16(scales.add(LANES));
                 for r in 0..R {
                     let sum = L::splat(*rows.sums.add((row + r) * blocks + index));
@@ -202,7 +218,7 @@ unsafe fn quantised_tile<L: Lanes, Q: Quantised, const R: usize>(
 }
 
 macro_rules! quantised {
-    ($name:ident, $minimum:expr, $parts:expr, $quant_bytes:expr, $($dot:ident)::+ <$($parameter:tt),+>) => {
+    ($name:ident, $minimum:expr, $parts:expr, $quant_bytes:expr, $($dot:ident)::+ <$($parameter:tt),+>$(, $table:expr)?) => {
         struct $name;
 
         impl Quantised for $name {
@@ -217,7 +233,7 @@ macro_rules! quantised {
                 acts: &[*const i8; R],
                 offsets: &[i32; R],
             ) -> [L::I; R] {
-                unsafe { $($dot)::+::<$($parameter),+>(weights, acts, offsets) }
+                unsafe { $($dot)::+::<$($parameter),+>(weights, acts, offsets $(, $table)?) }
             }
         }
 
@@ -235,6 +251,10 @@ quantised!(NibblesWithMinimum, true, 1, BLOCK * LANES / 2, L::dot_nibbles<R, fal
 quantised!(Bytes, false, 1, BLOCK * LANES, L::dot_bytes<R, 8>);
 quantised!(BytesWithMinimum, true, 1, BLOCK * LANES, L::dot_bytes<R, 8>);
 quantised!(BytesByHalves, false, 2, BLOCK * LANES, L::dot_bytes<R, 4>);
+quantised!(NibblesOnCurve, false, 1, BLOCK * LANES / 2, L::dot_table<R>, &CURVE);
+quantised!(Minifloats, false, 1, BLOCK * LANES / 2, L::dot_table<R>, &MINIFLOATS);
+quantised!(CrumbsWithMinima, true, 2, BLOCK * LANES / 4, L::dot_crumbs<R, false>);
+quantised!(Thirds, false, 2, BLOCK * LANES / 8 * 3, L::dot_crumbs<R, true>);
 
 /// Float weights: one input of sixteen outputs.
 trait Plain {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::activations::Activations;
 use super::attention::{Heads, Layout, POSITIONS, Scratch, Task, View, attend, remember};
-use super::blocks::Form;
+use super::blocks::{Form, dequantise};
 use super::distribution::{collect_from, greatest, mask_out, masses, weigh};
 use super::lanes::{BLOCK, LANES};
 use super::packed::{Packed, Stored};
@@ -34,7 +34,7 @@ impl Noise {
     }
 }
 
-const TYPES: [GgmlType; 11] = [
+const TYPES: [GgmlType; 18] = [
     GgmlType::Q4_0,
     GgmlType::Q4_1,
     GgmlType::Q5_0,
@@ -43,6 +43,13 @@ const TYPES: [GgmlType; 11] = [
     GgmlType::Q4_K,
     GgmlType::Q5_K,
     GgmlType::Q6_K,
+    GgmlType::Q2_K,
+    GgmlType::Q3_K,
+    GgmlType::IQ4_NL,
+    GgmlType::IQ4_XS,
+    GgmlType::TQ1_0,
+    GgmlType::TQ2_0,
+    GgmlType::MXFP4,
     GgmlType::F16,
     GgmlType::BF16,
     GgmlType::F32,
@@ -61,8 +68,16 @@ fn stored(kind: GgmlType, outputs: usize, inputs: usize, noise: &mut Noise) -> V
             _ => {
                 bytes.extend((0..kind.block_bytes()).map(|_| noise.bits() as u8));
                 let halves: &[usize] = match kind {
-                    GgmlType::Q4_0 | GgmlType::Q5_0 | GgmlType::Q8_0 => &[0],
+                    GgmlType::Q4_0 | GgmlType::Q5_0 | GgmlType::Q8_0 | GgmlType::IQ4_NL | GgmlType::IQ4_XS => &[0],
                     GgmlType::Q6_K => &[208],
+                    GgmlType::Q2_K => &[80, 82],
+                    GgmlType::Q3_K => &[108],
+                    GgmlType::TQ1_0 => &[52],
+                    GgmlType::TQ2_0 => &[64],
+                    GgmlType::MXFP4 => {
+                        bytes[at] = 118 + (noise.bits() % 8) as u8;
+                        &[]
+                    }
                     _ => &[0, 2],
                 };
                 for &half in halves {
@@ -322,7 +337,7 @@ proptest! {
 #[test]
 fn forms_cover_the_types_that_are_promised() {
     assert!(TYPES.iter().all(|&kind| Form::of(kind).is_some()));
-    assert_eq!(Form::of(GgmlType::Q2_K), None);
+    assert_eq!(Form::of(GgmlType::Q8_K), None);
 }
 
 #[test]
@@ -349,4 +364,31 @@ fn a_panic_of_a_member_reaches_the_caller() {
         Team::new(2).run(&|member| member.share(0, 2, |piece| assert_eq!(piece, 0, "on purpose")));
     });
     assert!(caught.is_err());
+}
+
+#[test]
+fn blocks_are_read_to_the_bit_as_the_reference_reads_them() {
+    let kinds = [
+        GgmlType::Q2_K,
+        GgmlType::Q3_K,
+        GgmlType::IQ4_NL,
+        GgmlType::IQ4_XS,
+        GgmlType::TQ1_0,
+        GgmlType::TQ2_0,
+        GgmlType::MXFP4,
+    ];
+    let all: serde_json::Value =
+        serde_json::from_str(include_str!("../../../../../tests/fixtures/blocks.json")).expect("JSON");
+    for kind in kinds {
+        let bytes = |field: &str| -> Vec<u8> {
+            let text = all[format!("{kind:?}")][field].as_str().expect("a text").as_bytes();
+            let digit = |at: usize| (text[at] as char).to_digit(16).expect("a digit") as u8;
+            (0..text.len() / 2).map(|at| digit(at * 2) << 4 | digit(at * 2 + 1)).collect()
+        };
+        let expected: Vec<u32> =
+            bytes("values").as_chunks::<4>().0.iter().map(|value| u32::from_le_bytes(*value)).collect();
+        let mut values = vec![0.0; expected.len()];
+        dequantise(kind, &bytes("blocks"), &mut values);
+        assert_eq!(bits(&values), expected, "{kind:?}");
+    }
 }
