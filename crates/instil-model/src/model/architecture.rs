@@ -356,6 +356,14 @@ pub enum Recurrence {
     DeltaNet(DeltaNet),
 }
 
+/// Most positions that a convolution sees.
+pub(crate) const MOST_TAPS: usize = 16;
+
+/// `ln(1 + e^x)`.
+pub(crate) fn softplus(x: f32) -> f32 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
 /// Sizes of a gated delta network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeltaNet {

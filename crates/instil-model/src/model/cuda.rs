@@ -203,7 +203,7 @@ impl CudaDecoder {
             rotary: Rotary::load(layout, &reader.weights)?,
             angles: [unknown()?, unknown()?],
             reached: 0,
-            memory: Memory::new(DeviceStore(stream.clone()), a.layers * a.attention_layout().layer_elements()),
+            memory: Memory::new(DeviceStore(stream.clone()), a.layers * a.attention_layout().layer_elements(), 0),
             buffers: Buffers::new(&stream, a, 1).map_err(device_error)?,
             kernels,
             weight_bytes: reader.bytes.get(),

@@ -18,7 +18,7 @@ use super::layout::{Layout, Role};
 use super::linear::{Linear, PIECE};
 use super::profile::{Part, Profile};
 use super::rotary::Rotary;
-use super::stages::{Attention, Mixer, Recurrent, RunRows, Bank, Layer, Network, Pass, Setting, Workspace};
+use super::stages::{Attention, Bank, Layer, Mixer, Network, Pass, Recurrent, Run, Setting, Workspace};
 use super::weights::{Weights, device_error};
 use super::{Arithmetic, KeyValueMemory, Logits, Model, ModelInfo, Segment, Sequences};
 use crate::error::{Error, Result};
@@ -126,7 +126,7 @@ impl Decoder {
             embedding,
             output_norm,
             rotary: Rotary::load(layout, &weights)?,
-            memory: Memory::with_states(
+            memory: Memory::new(
                 Host,
                 (a.layers - a.recurrent_count()) * a.attention_layout().layer_elements(),
                 a.recurrent_count() * a.state_elements(),
@@ -147,19 +147,14 @@ impl Decoder {
         let mut wanted: Vec<usize> = Vec::new();
         let mut tables: Vec<Vec<*mut u16>> = Vec::with_capacity(segments.len());
         let mut views: Vec<View> = Vec::new();
-        let (mut known, mut runs): (Vec<bool>, Vec<RunRows>) = (Vec::new(), Vec::new());
+        let mut runs: Vec<Run> = Vec::new();
         for segment in segments {
             let start = self.memory.length(segment.sequence);
             let count = segment.tokens.len();
-            let first_row = tokens.len();
-            tokens.extend_from_slice(self.memory.missing(segment.sequence));
-            let again = tokens.len() - first_row;
             tables.push(self.memory.grow(segment.sequence, count)?);
-            let run = self.memory.advance(segment.sequence, segment.tokens, start + count);
-            runs.push(RunRows { run, first_row, count: again + count });
             let blocks = tables.last().expect("just pushed").as_ptr();
-            views.extend((start - again..start + count).map(|position| View { blocks, position }));
-            known.extend((0..again + count).map(|row| row < again));
+            views.extend((start..start + count).map(|position| View { blocks, position }));
+            runs.push(Run { state: self.memory.state(segment.sequence), first_row: tokens.len(), count });
             self.rotary.reach(start + count);
             wanted.extend(segment.wanted().map(|at| tokens.len() + at));
             tokens.extend_from_slice(segment.tokens);
@@ -172,7 +167,6 @@ impl Decoder {
             isa: self.isa,
             rotary: &self.rotary,
             views: &views,
-            known: &known,
             runs: &runs,
         };
         let mut pass = Pass { setting, workspace: &mut self.workspace };

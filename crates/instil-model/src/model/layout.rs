@@ -80,9 +80,9 @@ pub(super) enum Role {
 }
 
 use Role::{
-    AttentionNorm, AttentionOutput, AttentionPostNorm, ChoiceBias, Correction, Decay, DecayBias, DecayRate, Down, Embeddings, FeedForwardNorm,
-    FeedForwardPostNorm, Gate, Head, Key, KeyNorm, Mixed, MixedGate, MixedNorm, MixedOutput, OutputNorm, Query, QueryNorm, RotaryFactors, Router, SharedSwitch,
-    Sinks, Taps, Up, Value,
+    AttentionNorm, AttentionOutput, AttentionPostNorm, ChoiceBias, Correction, Decay, DecayBias, DecayRate, Down,
+    Embeddings, FeedForwardNorm, FeedForwardPostNorm, Gate, Head, Key, KeyNorm, Mixed, MixedGate, MixedNorm,
+    MixedOutput, OutputNorm, Query, QueryNorm, RotaryFactors, Router, SharedSwitch, Sinks, Taps, Up, Value,
 };
 
 /// A tensor that a file may have.

@@ -8,6 +8,7 @@
 
 mod recurrent;
 
+use recurrent::Run;
 use std::cell::Cell;
 
 use candle_core::{DType, Device, Tensor};
@@ -19,8 +20,7 @@ use super::checkpoint::Checkpoint;
 use super::layout::{Layout, Map, Role, Section, Slice};
 use super::rotary::Rotary;
 use super::routing::{Choice, Scratch, choose};
-use super::sequences::{SequenceId, Sequences, Slots};
-use super::states::{Past, Run, States};
+use super::sequences::{SequenceId, Sequences, Slots, WHOLE};
 use super::weights::{Weights, device_error};
 use super::{Arithmetic, Logits, Model, ModelInfo, Segment};
 use crate::error::Result;
@@ -159,7 +159,8 @@ struct Memory {
     layers: Vec<(Tensor, Tensor)>,
     length: usize,
     capacity: usize,
-    past: Past,
+    /// Of the layers that are recurrent.
+    state: Vec<f32>,
 }
 
 impl Memory {
@@ -193,6 +194,9 @@ impl Memory {
             }
         }
         child.length = length;
+        if length > 0 {
+            child.state.clone_from(&self.state);
+        }
         Ok(())
     }
 }
@@ -204,12 +208,18 @@ struct Memories {
     nothing: Tensor,
     /// Layers that attend.
     layers: usize,
-    states: States,
+    /// Floats of a state.
+    state_elements: usize,
 }
 
 impl Memories {
     fn empty(&self) -> Memory {
-        Memory { layers: vec![(self.nothing.clone(), self.nothing.clone()); self.layers], length: 0, capacity: 0, past: Past::default() }
+        Memory {
+            layers: vec![(self.nothing.clone(), self.nothing.clone()); self.layers],
+            length: 0,
+            capacity: 0,
+            state: vec![0.0; self.state_elements],
+        }
     }
 }
 
@@ -219,20 +229,23 @@ impl Sequences for Memories {
     }
 
     fn fork(&mut self, parent: SequenceId, length: usize) -> Result<SequenceId> {
+        assert!(self.can_cut(parent, length), "{WHOLE}");
         let mut child = self.empty();
         self.slots[parent].copy_to(&mut child, length).map_err(device_error)?;
-        child.past = self.states.fork(&self.slots[parent].past, length);
         Ok(self.slots.insert(child))
     }
 
     fn truncate(&mut self, sequence: SequenceId, length: usize) {
+        assert!(self.can_cut(sequence, length), "{WHOLE}");
         let memory = &mut self.slots[sequence];
         memory.length = memory.length.min(length);
-        self.states.truncate(&mut memory.past, memory.length);
+        if memory.length == 0 {
+            memory.state.fill(0.0);
+        }
     }
 
-    fn keep(&mut self, sequence: SequenceId, length: usize) {
-        self.states.keep(&mut self.slots[sequence].past, length);
+    fn cuts_anywhere(&self) -> bool {
+        self.state_elements == 0
     }
 
     fn length(&self, sequence: SequenceId) -> usize {
@@ -240,9 +253,7 @@ impl Sequences for Memories {
     }
 
     fn free(&mut self, sequence: SequenceId) {
-        if let Some(memory) = self.slots.remove(sequence) {
-            self.states.release(memory.past);
-        }
+        self.slots.remove(sequence);
     }
 }
 
@@ -328,7 +339,7 @@ impl Reference {
                 slots: Slots::new(),
                 nothing,
                 layers: a.layers - a.recurrent_count(),
-                states: States::new(a.recurrent_count() * a.state_elements()),
+                state_elements: a.recurrent_count() * a.state_elements(),
             },
             architecture,
         })
@@ -339,20 +350,17 @@ impl Reference {
         let mut ids: Vec<u32> = Vec::new();
         let mut positions: Vec<u32> = Vec::new();
         let mut wanted_rows: Vec<u32> = Vec::new();
-        // Of each segment, the state that it takes on, and its rows: those that the state has to see again come first.
-        let mut runs: Vec<(Run, usize)> = Vec::new();
+        // Taken on apart, and kept once the pass is over.
+        let mut runs: Vec<Run> = Vec::new();
         for segment in segments {
-            let Memories { slots, states, .. } = &mut self.memories;
-            let memory = &mut slots[segment.sequence];
-            let end = memory.length + segment.tokens.len();
+            let memory = &mut self.memories.slots[segment.sequence];
+            let count = segment.tokens.len();
+            let end = memory.length + count;
             memory.reserve(end)?;
-            let first_row = ids.len();
-            ids.extend_from_slice(memory.past.missing());
+            positions.extend((memory.length..end).map(|p| p as u32));
             wanted_rows.extend(segment.wanted().map(|at| (ids.len() + at) as u32));
             ids.extend_from_slice(segment.tokens);
-            let count = ids.len() - first_row;
-            positions.extend((end - count..end).map(|p| p as u32));
-            runs.push((states.advance(&mut memory.past, segment.tokens, end), count));
+            runs.push(Run { state: memory.state.clone(), count });
         }
         let rows = ids.len();
         self.rotary.reach(positions.iter().max().map_or(0, |&last| last as usize + 1));
@@ -380,52 +388,56 @@ impl Reference {
             let input = normed_input(&hidden, layer.attention_norm.as_ref())?;
             let output = match &layer.mixer {
                 Mixer::Recurrent(recurrent) => {
-                    recurrent.forward(&a, &input, &runs, a.kind_index(index) * a.state_elements())?
+                    recurrent.forward(&a, &input, &mut runs, a.kind_index(index) * a.state_elements())?
                 }
                 Mixer::Attention(attention) => {
-            let (cosines, sines) = if a.is_local(index) { &local } else { &global };
-            let heads = |projected: Tensor, count: usize, norm: Option<&Tensor>| -> Candle<Tensor> {
-                let span = norm.map_or(Ok(a.head_dim), |norm| norm.dim(0))?;
-                let normed = |x: &Tensor| {
-                    let parts = x.reshape((rows, count * a.head_dim / span, span))?;
-                    normed(&parts, norm)?.reshape((rows, count, a.head_dim))
-                };
-                let projected = projected.reshape((rows, count, a.head_dim))?;
-                let projected = if a.norm_after_rotary { projected } else { normed(&projected)? };
-                let after = |x: Tensor| if a.norm_after_rotary { normed(&x) } else { Ok(x) };
-                if !a.is_rotary(index) {
-                    return after(projected);
-                }
-                let turned = projected.narrow(2, 0, a.rotary_dims)?.unsqueeze(0)?.contiguous()?;
-                let turned = rope_thd(&turned, cosines, sines)?.squeeze(0)?;
-                if a.rotary_dims == a.head_dim {
-                    return after(turned);
-                }
-                after(Tensor::cat(&[turned, projected.narrow(2, a.rotary_dims, a.head_dim - a.rotary_dims)?], 2)?)
-            };
-            let query_width = a.heads * a.head_dim;
-            let projected = attention.query.forward(&input)?;
-            let query = heads(projected.narrow(1, 0, query_width)?, a.heads, attention.query_norm.as_ref())?;
-            let query = query.broadcast_mul(&scales)?;
-            let key = heads(attention.key.forward(&input)?, a.kv_heads, attention.key_norm.as_ref())?;
-            let value = attention.value.forward(&input)?.reshape((rows, a.kv_heads, a.head_dim))?;
-            let mut attended = Vec::with_capacity(segments.len());
-            let mut row = 0;
-            for (segment, &(_, count)) in segments.iter().zip(&runs) {
-                let part = |t: &Tensor| t.narrow(0, row, count)?.transpose(0, 1)?.contiguous();
-                let memory = &self.memories.slots[segment.sequence];
-                let new = [part(&query)?, part(&key)?, part(&value)?];
-                let first = positions[row] as usize;
-                attended.push(attend(&a, memory, (index, first), attention.sinks.as_ref(), &new)?);
-                row += count;
-            }
-            let attended = if attended.len() == 1 { attended.remove(0) } else { Tensor::cat(&attended, 0)? };
-            let attended = if a.attention_gate {
-                (attended * sigmoid(&projected.narrow(1, query_width, query_width)?.contiguous()?)?)?
-            } else {
-                attended
-            };
-            attention.output.forward(&attended)?
+                    let (cosines, sines) = if a.is_local(index) { &local } else { &global };
+                    let heads = |projected: Tensor, count: usize, norm: Option<&Tensor>| -> Candle<Tensor> {
+                        let span = norm.map_or(Ok(a.head_dim), |norm| norm.dim(0))?;
+                        let normed = |x: &Tensor| {
+                            let parts = x.reshape((rows, count * a.head_dim / span, span))?;
+                            normed(&parts, norm)?.reshape((rows, count, a.head_dim))
+                        };
+                        let projected = projected.reshape((rows, count, a.head_dim))?;
+                        let projected = if a.norm_after_rotary { projected } else { normed(&projected)? };
+                        let after = |x: Tensor| if a.norm_after_rotary { normed(&x) } else { Ok(x) };
+                        if !a.is_rotary(index) {
+                            return after(projected);
+                        }
+                        let turned = projected.narrow(2, 0, a.rotary_dims)?.unsqueeze(0)?.contiguous()?;
+                        let turned = rope_thd(&turned, cosines, sines)?.squeeze(0)?;
+                        if a.rotary_dims == a.head_dim {
+                            return after(turned);
+                        }
+                        after(Tensor::cat(
+                            &[turned, projected.narrow(2, a.rotary_dims, a.head_dim - a.rotary_dims)?],
+                            2,
+                        )?)
+                    };
+                    let query_width = a.heads * a.head_dim;
+                    let projected = attention.query.forward(&input)?;
+                    let query = heads(projected.narrow(1, 0, query_width)?, a.heads, attention.query_norm.as_ref())?;
+                    let query = query.broadcast_mul(&scales)?;
+                    let key = heads(attention.key.forward(&input)?, a.kv_heads, attention.key_norm.as_ref())?;
+                    let value = attention.value.forward(&input)?.reshape((rows, a.kv_heads, a.head_dim))?;
+                    let mut attended = Vec::with_capacity(segments.len());
+                    let mut row = 0;
+                    for segment in segments {
+                        let count = segment.tokens.len();
+                        let part = |t: &Tensor| t.narrow(0, row, count)?.transpose(0, 1)?.contiguous();
+                        let memory = &self.memories.slots[segment.sequence];
+                        let new = [part(&query)?, part(&key)?, part(&value)?];
+                        let first = positions[row] as usize;
+                        attended.push(attend(&a, memory, (index, first), attention.sinks.as_ref(), &new)?);
+                        row += count;
+                    }
+                    let attended = if attended.len() == 1 { attended.remove(0) } else { Tensor::cat(&attended, 0)? };
+                    let attended = if a.attention_gate {
+                        (attended * sigmoid(&projected.narrow(1, query_width, query_width)?.contiguous()?)?)?
+                    } else {
+                        attended
+                    };
+                    attention.output.forward(&attended)?
                 }
             };
             let output = normed(&output, layer.attention_post_norm.as_ref())?;
@@ -439,8 +451,10 @@ impl Reference {
             let output = normed(&output, layer.feed_forward_post_norm.as_ref())?;
             hidden = (hidden + (output * f64::from(a.residual_scale))?)?;
         }
-        for segment in segments {
-            self.memories.slots[segment.sequence].length += segment.tokens.len();
+        for (segment, run) in segments.iter().zip(runs) {
+            let memory = &mut self.memories.slots[segment.sequence];
+            memory.length += segment.tokens.len();
+            memory.state = run.state;
         }
         if wanted_rows.is_empty() {
             return Ok(Logits::on_host(Vec::new(), a.vocab_size));
@@ -465,14 +479,7 @@ impl Model for Reference {
 
     fn forward(&mut self, segments: &[Segment]) -> Result<Logits> {
         self.info.check(segments, |sequence| self.memories.length(sequence))?;
-        self.run(segments).map_err(|cause| {
-            for segment in segments {
-                let Memories { slots, states, .. } = &mut self.memories;
-                let memory = &mut slots[segment.sequence];
-                states.forget(&mut memory.past, memory.length);
-            }
-            device_error(cause)
-        })
+        self.run(segments).map_err(device_error)
     }
 
     fn weight_bytes(&self) -> usize {

@@ -12,14 +12,14 @@ mod recurrent;
 use std::sync::Mutex;
 
 pub(super) use self::experts::Bank;
-pub(super) use self::recurrent::{Recurrent, Rows as RunRows};
+pub(super) use self::recurrent::{Recurrent, Run};
 
 use super::architecture::{Activation, Architecture, Recurrence};
 use super::kernels::Isa;
 use super::kernels::activations::{Activations, Rows};
 use super::kernels::attention::{Heads, Layout, Scratch, Task, View, attend, prepare, remember};
-use super::kernels::recurrence::let_through;
 use super::kernels::pointwise::{gate, rms_norm, rotate, soft_cap};
+use super::kernels::recurrence::let_through;
 use super::kernels::team::{Member, Team};
 use super::layout::{Role, Section};
 use super::linear::{Linear, PIECE, To};
@@ -100,12 +100,8 @@ impl Layer {
         let maps = maps.chain(self.network.iter().flat_map(Network::maps));
         let maps = maps.chain(self.experts.iter().flat_map(Bank::maps));
         let of_attention = attention.into_iter().flat_map(|a| [&a.query_norm, &a.key_norm, &a.sinks]);
-        let norms = [
-            &self.attention_norm,
-            &self.attention_post_norm,
-            &self.feed_forward_norm,
-            &self.feed_forward_post_norm,
-        ];
+        let norms =
+            [&self.attention_norm, &self.attention_post_norm, &self.feed_forward_norm, &self.feed_forward_post_norm];
         let norms = norms.into_iter().chain(of_attention).flatten().map(|norm| size_of_val(norm.as_slice()));
         let others = self.recurrent().map(Recurrent::other_bytes);
         maps.map(Linear::size_bytes).chain(norms).chain(others).sum()
@@ -140,12 +136,8 @@ struct Own {
     up: Vec<f32>,
     sum: Vec<f32>,
     scratch: Scratch,
-    inputs: Inputs,
     routing: routing::Scratch,
 }
-
-/// Rows that a convolution looks at, found anew for each row.
-type Inputs = Vec<*const f32>;
 
 impl Workspace {
     pub(super) fn new(a: &Architecture, threads: usize, layers: &[Layer], head: &Linear) -> Self {
@@ -193,10 +185,8 @@ pub(super) struct Setting<'a> {
     pub rotary: &'a Rotary,
     /// One for each row.
     pub views: &'a [View],
-    /// For each row, whether its keys and values are there already.
-    pub known: &'a [bool],
-    /// The rows of each sequence, where there are recurrent layers.
-    pub runs: &'a [RunRows],
+    /// One for each sequence, in the order of their rows.
+    pub runs: &'a [Run],
 }
 
 /// A pass under way.
@@ -236,6 +226,25 @@ impl<T: Copy + Default> Table<T> {
     unsafe fn row(&self, row: usize) -> &mut [T] {
         // SAFETY: as the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.at.add(row * self.width), self.width) }
+    }
+
+    /// `count` columns of a row from `column` on.
+    ///
+    /// # Safety
+    /// The table has them, and nobody writes them in this phase.
+    unsafe fn part(&self, row: usize, column: usize, count: usize) -> &[T] {
+        // SAFETY: as the caller promises.
+        unsafe { std::slice::from_raw_parts(self.at.add(row * self.width + column), count) }
+    }
+
+    /// As [`Table::part`], to be written.
+    ///
+    /// # Safety
+    /// The table has them, and nobody else uses them in this phase.
+    #[expect(clippy::mut_from_ref, reason = "as for rows")]
+    unsafe fn part_mut(&self, row: usize, column: usize, count: usize) -> &mut [T] {
+        // SAFETY: as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.at.add(row * self.width + column), count) }
     }
 }
 
@@ -422,9 +431,7 @@ impl Pass<'_> {
                 let scale = a.query_scale(view.position);
                 setting.turn(&mut own, query, attention.query_norm.as_deref(), angles, scale);
                 setting.turn(&mut own, key, attention.key_norm.as_deref(), angles, 1.0);
-                if !setting.known[row] {
-                    unsafe { remember(setting.isa, layout, view, offset, key, value) };
-                }
+                unsafe { remember(setting.isa, layout, view, offset, key, value) };
             });
             Setting::lap(member, profile, Part::Rotate);
             let heads = Heads {

@@ -4,8 +4,8 @@
 //! key of the family that is not known here ends the reading unless it switches something off.
 
 use super::{
-    Activation, Architecture, DeltaNet, Experts, FAMILIES, Family, LocalRotary, Recurrence, Recurrent, RotaryForm, RotaryScaling, Scoring, Sliding,
-    Temperature, Xielu,
+    Activation, Architecture, DeltaNet, Experts, FAMILIES, Family, LocalRotary, MOST_TAPS, Recurrence, Recurrent,
+    RotaryForm, RotaryScaling, Scoring, Sliding, Temperature, Xielu, softplus,
 };
 use crate::error::{Error, Result};
 use crate::gguf::{Array, Metadata, Value};
@@ -326,7 +326,7 @@ impl Reader<'_> {
     /// What recurrent layers compute, and which they are.
     fn recurrence(&self, layers: usize, without_keys: Option<Vec<bool>>) -> Result<(Option<Recurrence>, Vec<bool>)> {
         let Some(kind) = self.family.recurrence else { return Ok((None, vec![false; layers])) };
-        let taps = |part: &str| match self.size(part, 64)? {
+        let taps = |part: &str| match self.size(part, MOST_TAPS)? {
             1 => Err(self.absurd(&self.key(part), 1)),
             taps => Ok(taps),
         };
@@ -378,8 +378,6 @@ impl Reader<'_> {
         };
         let (negative, positive) = (values("xielu.alpha_n")?, values("xielu.alpha_p")?);
         let (slope, least) = (values("xielu.beta")?, values("xielu.eps")?);
-        // ln(1 + e^x).
-        let softplus = |x: f32| x.max(0.0) + (-x.abs()).exp().ln_1p();
         let of = |layer: usize| {
             Activation::Xielu(Xielu {
                 positive: softplus(positive[layer]),

@@ -3,9 +3,9 @@
 
 use candle_core::{Device, Tensor};
 
-use super::super::architecture::{Architecture, DeltaNet, Recurrence};
+use super::super::architecture::{Architecture, DeltaNet, Recurrence, softplus};
 use super::super::layout::{Role, Section};
-use super::super::states::Run;
+use super::super::routing::sigmoid;
 use super::{Candle, Linear, Reader};
 use crate::error::Result;
 
@@ -28,6 +28,12 @@ struct Net {
     norm: Vec<f32>,
 }
 
+/// A sequence's rows in a pass, and the state that they take on.
+pub(super) struct Run {
+    pub state: Vec<f32>,
+    pub count: usize,
+}
+
 impl Recurrent {
     pub(super) fn load(reader: &Reader, at: Section, a: &Architecture) -> Result<Self> {
         let map = |role| reader.linear(at.map(role));
@@ -47,15 +53,9 @@ impl Recurrent {
         Ok(Self { mixed: map(Role::Mixed)?, taps, net, output: map(Role::MixedOutput)? })
     }
 
-    /// `(rows, hidden)` → `(rows, hidden)`; each run has so many of the rows, one after the other. `offset` is where the
+    /// `(rows, hidden)` → `(rows, hidden)`; the rows of each run follow those of the one before. `offset` is where the
     /// layer's part of a state begins.
-    pub(super) fn forward(
-        &self,
-        a: &Architecture,
-        input: &Tensor,
-        runs: &[(Run, usize)],
-        offset: usize,
-    ) -> Candle<Tensor> {
+    pub(super) fn forward(&self, a: &Architecture, input: &Tensor, runs: &mut [Run], offset: usize) -> Candle<Tensor> {
         let host = |x: Tensor| x.to_device(&Device::Cpu)?.to_vec2::<f32>();
         let mut mixed: Vec<Vec<f32>> = host(self.mixed.forward(input)?)?;
         let (taps, channels) = a.convolution();
@@ -80,11 +80,9 @@ impl Recurrent {
         let mut output: Vec<f32> = Vec::new();
         let elements = a.state_elements();
         let mut row = 0;
-        for &(run, count) in runs {
-            // SAFETY: the state is the sequence's own, of all layers' floats, as is what is kept.
-            let state = unsafe { std::slice::from_raw_parts_mut(run.state.add(offset), elements) };
-            let (inputs, heads) = state.split_at_mut((taps - 1) * channels);
-            for position in run.first..run.first + count {
+        for run in runs {
+            let (inputs, heads) = run.state[offset..offset + elements].split_at_mut((taps - 1) * channels);
+            for _ in 0..run.count {
                 let new = &mixed[row][..channels];
                 let convolved: Vec<f32> = (0..channels)
                     .map(|channel| {
@@ -101,15 +99,6 @@ impl Recurrent {
                         net.advance(sizes, a.norm_epsilon, &convolved, controls, heads, &mut output);
                     }
                     _ => output.extend(convolved.iter().zip(&past[row]).map(|(x, c)| x * c)),
-                }
-                if let Some((at, to)) = run.keep
-                    && at == position + 1
-                {
-                    // SAFETY: as above.
-                    let kept = unsafe { std::slice::from_raw_parts_mut(to.add(offset), elements) };
-                    let (kept_inputs, kept_heads) = kept.split_at_mut(inputs.len());
-                    kept_inputs.copy_from_slice(inputs);
-                    kept_heads.copy_from_slice(heads);
                 }
                 row += 1;
             }
@@ -130,7 +119,6 @@ impl Net {
         states: &mut [f32],
         output: &mut Vec<f32>,
     ) {
-        let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
         let convolved: Vec<f32> = convolved.iter().map(|&x| x * sigmoid(x)).collect();
         let width = net.width;
         let unit = |at: usize, scale: f32| -> Vec<f32> {
@@ -142,9 +130,7 @@ impl Net {
             let query = unit(head % net.key_heads, 1.0 / (width as f32).sqrt());
             let key = unit(net.key_heads + head % net.key_heads, 1.0);
             let value = &convolved[(2 * net.key_heads + head) * width..][..width];
-            let biased = decays[head] + self.decay_bias[head];
-            let softplus = biased.max(0.0) + (-biased.abs()).exp().ln_1p();
-            let decay = (self.decay_rate[head] * softplus).exp();
+            let decay = (self.decay_rate[head] * softplus(decays[head] + self.decay_bias[head])).exp();
             let rate = sigmoid(corrections[head]);
             state.iter_mut().for_each(|x| *x *= decay);
             let read = |state: &[f32], by: &[f32], at: usize| -> f32 {

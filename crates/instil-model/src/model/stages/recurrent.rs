@@ -2,14 +2,15 @@
 //!
 //! What a row brings is computed by rows; the states are then taken on position by position, each head by one member.
 
-use super::super::architecture::{Architecture, DeltaNet, Recurrence};
+use super::super::architecture::{Architecture, DeltaNet, MOST_TAPS, Recurrence, softplus};
+use super::super::kernels::Isa;
 use super::super::kernels::lanes::LANES;
 use super::super::kernels::pointwise::rms_norm;
 use super::super::kernels::recurrence::{Step, convolve, correct, let_through, make_unit};
 use super::super::layout::{Role, Section};
 use super::super::linear::Linear;
 use super::super::profile::Part;
-use super::super::states::Run;
+use super::super::routing::sigmoid;
 use super::super::weights::{Weights, device_error};
 use super::{Layer, Pass, Setting, Table, Workspace, into};
 use crate::error::Result;
@@ -25,18 +26,25 @@ pub(crate) struct Recurrent {
 }
 
 struct Net {
+    sizes: DeltaNet,
     decay_bias: Vec<f32>,
     decay_rate: Vec<f32>,
     norm: Vec<f32>,
 }
 
-/// Rows of a sequence in a pass, one after the other, and the state that they take on.
+/// A sequence's rows in a pass, one after the other, and the state that they take on.
 #[derive(Clone, Copy)]
-pub(crate) struct Rows {
-    pub run: Run,
+pub(crate) struct Run {
+    /// The sequence's own; null where there are no recurrent layers.
+    pub state: *mut f32,
     pub first_row: usize,
     pub count: usize,
 }
+
+// SAFETY: the phases of a pass share a state out by heads, as they do rows.
+unsafe impl Send for Run {}
+// SAFETY: as above.
+unsafe impl Sync for Run {}
 
 impl Recurrent {
     /// Whether the kernels compute the recurrent layers of an architecture.
@@ -51,9 +59,10 @@ impl Recurrent {
     pub(crate) fn load(weights: &Weights, at: Section, a: &Architecture) -> Result<Self> {
         let floats = |role| weights.vector(&at.vector(role).expect("a place in the table for it"));
         let (roles, net): (&[Role], _) = match a.recurrence {
-            Some(Recurrence::DeltaNet(_)) => (
+            Some(Recurrence::DeltaNet(sizes)) => (
                 &[Role::Mixed, Role::MixedGate, Role::Correction, Role::Decay],
                 Some(Net {
+                    sizes,
                     decay_bias: floats(Role::DecayBias)?,
                     decay_rate: floats(Role::DecayRate)?,
                     norm: floats(Role::MixedNorm)?,
@@ -87,17 +96,14 @@ impl Pass<'_> {
     pub(crate) fn recur(&mut self, layer: &Layer, recurrent: &Recurrent, index: usize, hidden: &mut [f32]) {
         let setting = self.setting;
         let a = setting.architecture;
-        let Workspace { team, profile, members, normed, projected, attended, convolved, mixed, controls, branch, .. } =
-            &mut *self.workspace;
+        let Workspace {
+            team, profile, members, normed, projected, attended, convolved, mixed, controls, branch, ..
+        } = &mut *self.workspace;
         let rows = setting.views.len();
         let hidden = Table::over(hidden, rows, a.hidden);
         let (taps, channels) = a.convolution();
-        let net = match a.recurrence {
-            Some(Recurrence::DeltaNet(net)) => Some(net),
-            _ => None,
-        };
-        let inner = net.map_or(a.hidden, |net| net.inner());
-        let heads = net.map_or(0, |net| net.heads);
+        let net = recurrent.net.as_ref();
+        let (inner, heads) = net.map_or((a.hidden, 0), |net| (net.sizes.inner(), net.sizes.heads));
         let projected = Table::of(projected, rows, recurrent.input.outputs());
         let convolved = Table::of(convolved, rows, channels);
         let said = Table::of(attended, rows, inner);
@@ -106,15 +112,13 @@ impl Pass<'_> {
         let (sum, branch) = into(hidden, post_norm, branch, rows, a.residual_scale);
         let (normed, mixed) = (normed.rows(rows), mixed.rows(rows));
         let offset = a.kind_index(index) * a.state_elements();
-        let before = (taps - 1) * channels;
-        // The convolution's input `back` positions before a row: of the pass, or of the state.
-        let input = |rows: &Rows, row: usize, back: usize| -> *const f32 {
+        // What the convolution takes `back` positions before a run's row: of the pass, or of the state.
+        let input = |run: &Run, row: usize, back: usize| -> *const f32 {
             // SAFETY: the row is one of the run's, or the state has one for each tap but the last.
             unsafe {
-                if row >= back {
-                    projected.at.add((rows.first_row + row - back) * projected.width)
-                } else {
-                    rows.run.state.add(offset + (taps - 1 + row - back) * channels)
+                match row.checked_sub(back) {
+                    Some(row) => projected.part(run.first_row + row, 0, channels).as_ptr(),
+                    None => run.state.add(offset + (taps - 1 + row - back) * channels),
                 }
             }
         };
@@ -136,60 +140,48 @@ impl Pass<'_> {
                 });
             }
             member.share(3, rows, |row| {
-                let at = setting.runs.partition_point(|rows| rows.first_row + rows.count <= row);
-                let run = &setting.runs[at];
-                own.inputs.clear();
-                own.inputs.extend((0..taps).rev().map(|back| input(run, row - run.first_row, back)));
+                let run = &setting.runs[setting.runs.partition_point(|run| run.first_row + run.count <= row)];
+                let mut inputs = [std::ptr::null(); MOST_TAPS];
+                for (input_at, back) in inputs.iter_mut().zip((0..taps).rev()) {
+                    *input_at = input(run, row - run.first_row, back);
+                }
                 let out = unsafe { convolved.row(row) };
-                unsafe { convolve(setting.isa, &own.inputs, &recurrent.taps, net.is_some(), out) };
-                if let (Some(sizes), Some(net)) = (net, &recurrent.net) {
-                    // The convolution's part of the row is being read by others.
-                    let controlled = unsafe {
-                        std::slice::from_raw_parts(projected.at.add(row * projected.width + channels + inner), 2 * heads)
-                    };
-                    net.prepare(setting, sizes, out, controlled, unsafe { controls.row(row) });
+                unsafe { convolve(setting.isa, &inputs[..taps], &recurrent.taps, net.is_some(), out) };
+                // The convolution's part of the row is being read by others.
+                if let Some(net) = net {
+                    let said = unsafe { projected.part(row, channels + inner, 2 * heads) };
+                    net.prepare(setting, out, said, unsafe { controls.row(row) });
                 } else {
-                    let c = unsafe {
-                        std::slice::from_raw_parts(projected.at.add(row * projected.width + channels), channels)
-                    };
+                    let c = unsafe { projected.part(row, channels, channels) };
                     out.iter_mut().zip(c).for_each(|(x, c)| *x *= c);
                     unsafe { mixed.write(setting.isa, row, 0, out) };
                 }
             });
             Setting::lap(member, profile, Part::Rotate);
-            // Of each run its heads, and the inputs that the next pass will look back to.
+            // Of each run its heads, and what the convolution of its next row will look back to.
             member.share(4, setting.runs.len() * (heads + 1), |piece| {
-                let run = &setting.runs[piece / (heads + 1)];
-                let head = piece % (heads + 1);
-                if let (Some(sizes), true) = (net, head < heads) {
-                    unsafe { take_on(setting, sizes, run, head, offset + before, (convolved, controls, said)) };
+                let (run, head) = (&setting.runs[piece / (heads + 1)], piece % (heads + 1));
+                if let Some(net) = net.filter(|_| head < heads) {
+                    let at = offset + (taps - 1) * channels;
+                    unsafe { net.take_on(setting.isa, run, head, at, (convolved, controls, said)) };
                     return;
-                }
-                if let Some((at, to)) = run.run.keep {
-                    let seen = at - run.run.first;
-                    for (place, back) in (0..taps - 1).rev().enumerate() {
-                        let to = unsafe { to.add(offset + place * channels) };
-                        unsafe { to.copy_from(input(run, seen - 1, back), channels) };
-                    }
                 }
                 // Oldest first: a place is written after it was read.
                 for (place, back) in (0..taps - 1).rev().enumerate() {
-                    let to = unsafe { run.run.state.add(offset + place * channels) };
-                    if run.count > 0 {
-                        unsafe { to.copy_from(input(run, run.count - 1, back), channels) };
-                    }
+                    let to = unsafe { run.state.add(offset + place * channels) };
+                    unsafe { to.copy_from(input(run, run.count - 1, back), channels) };
                 }
             });
             Setting::lap(member, profile, Part::Attend);
-            if let (Some(sizes), Some(net)) = (net, &recurrent.net) {
+            if let Some(net) = net {
                 member.share(5, rows, |row| {
                     let said = unsafe { said.row(row) };
-                    own.normed.resize(sizes.width, 0.0);
-                    for head in said.chunks_exact_mut(sizes.width) {
+                    own.normed.resize(net.norm.len(), 0.0);
+                    for head in said.chunks_exact_mut(net.norm.len()) {
                         rms_norm(setting.isa, head, &net.norm, a.norm_epsilon, &mut own.normed);
                         head.copy_from_slice(&own.normed);
                     }
-                    let_through(setting.isa, said, &unsafe { projected.row(row) }[channels..channels + inner], true);
+                    let_through(setting.isa, said, unsafe { projected.part(row, channels, inner) }, true);
                     unsafe { mixed.write(setting.isa, row, 0, said) };
                 });
                 Setting::lap(member, profile, Part::Norm);
@@ -209,60 +201,48 @@ impl Pass<'_> {
 
 impl Net {
     /// Makes queries and keys of `convolved` units, and of a row's corrections and decays what they mean.
-    fn prepare(&self, setting: Setting, net: DeltaNet, convolved: &mut [f32], controlled: &[f32], to: &mut [f32]) {
-        let epsilon = setting.architecture.norm_epsilon;
-        let (queries, rest) = convolved.split_at_mut(net.key_heads * net.width);
-        let scale = 1.0 / (net.width as f32).sqrt();
-        queries.chunks_exact_mut(net.width).for_each(|head| make_unit(setting.isa, head, scale, epsilon));
-        let keys = rest[..net.key_heads * net.width].chunks_exact_mut(net.width);
+    fn prepare(&self, setting: Setting, convolved: &mut [f32], said: &[f32], to: &mut [f32]) {
+        let (sizes, epsilon) = (self.sizes, setting.architecture.norm_epsilon);
+        let (queries, rest) = convolved.split_at_mut(sizes.key_heads * sizes.width);
+        let scale = 1.0 / (sizes.width as f32).sqrt();
+        queries.chunks_exact_mut(sizes.width).for_each(|head| make_unit(setting.isa, head, scale, epsilon));
+        let keys = rest[..sizes.key_heads * sizes.width].chunks_exact_mut(sizes.width);
         keys.for_each(|head| make_unit(setting.isa, head, 1.0, epsilon));
-        let (corrections, decays) = controlled.split_at(net.heads);
-        let (rates, kept) = to.split_at_mut(net.heads);
-        for head in 0..net.heads {
-            rates[head] = 1.0 / (1.0 + (-corrections[head]).exp());
-            let biased = decays[head] + self.decay_bias[head];
-            let softplus = biased.max(0.0) + (-biased.abs()).exp().ln_1p();
-            kept[head] = (self.decay_rate[head] * softplus).exp();
+        let (corrections, decays) = said.split_at(sizes.heads);
+        let (rates, kept) = to.split_at_mut(sizes.heads);
+        for head in 0..sizes.heads {
+            rates[head] = sigmoid(corrections[head]);
+            kept[head] = (self.decay_rate[head] * softplus(decays[head] + self.decay_bias[head])).exp();
         }
     }
-}
 
-/// Takes one head's state on over all rows of a run.
-///
-/// # Safety
-/// The head's part of the state, and its columns of `said`, are this member's in this phase; nobody writes the others.
-unsafe fn take_on(
-    setting: Setting,
-    net: DeltaNet,
-    rows: &Rows,
-    head: usize,
-    heads_at: usize,
-    (convolved, controls, said): (Table, Table, Table),
-) {
-    let size = net.width * net.width;
-    // SAFETY (all of these): as the caller promises.
-    let state = unsafe { std::slice::from_raw_parts_mut(rows.run.state.add(heads_at + head * size), size) };
-    for (row, seen) in (rows.first_row..rows.first_row + rows.count).zip(rows.run.first + 1..) {
-        let part = |table: Table, at: usize, count: usize| unsafe {
-            std::slice::from_raw_parts(table.at.add(row * table.width + at), count)
-        };
-        let convolved = |at: usize| part(convolved, at * net.width, net.width);
-        let control = |at: usize| part(controls, at, 1)[0];
-        let step = Step {
-            query: convolved(head % net.key_heads),
-            key: convolved(net.key_heads + head % net.key_heads),
-            value: convolved(2 * net.key_heads + head),
-            rate: control(head),
-            decay: control(net.heads + head),
-        };
-        let out = unsafe {
-            std::slice::from_raw_parts_mut(said.at.add(row * said.width + head * net.width), net.width)
-        };
-        correct(setting.isa, state, step, out);
-        if let Some((at, to)) = rows.run.keep
-            && at == seen
-        {
-            unsafe { to.add(heads_at + head * size).copy_from_nonoverlapping(state.as_ptr(), size) };
+    /// Takes one head's state, of those that begin at `at`, on over all rows of a run.
+    ///
+    /// # Safety
+    /// The head's part of the state, and its columns of `said`, are this member's in this phase; nobody writes the others.
+    unsafe fn take_on(
+        &self,
+        isa: Isa,
+        run: &Run,
+        head: usize,
+        at: usize,
+        (convolved, controls, said): (Table, Table, Table),
+    ) {
+        let DeltaNet { width, heads, key_heads, .. } = self.sizes;
+        let size = width * width;
+        // SAFETY (all of these): as the caller promises.
+        let state = unsafe { std::slice::from_raw_parts_mut(run.state.add(at + head * size), size) };
+        for row in run.first_row..run.first_row + run.count {
+            let part = |at: usize| unsafe { convolved.part(row, at * width, width) };
+            let control = |at: usize| unsafe { controls.part(row, at, 1) }[0];
+            let step = Step {
+                query: part(head % key_heads),
+                key: part(key_heads + head % key_heads),
+                value: part(2 * key_heads + head),
+                rate: control(head),
+                decay: control(heads + head),
+            };
+            correct(isa, state, step, unsafe { said.part_mut(row, head * width, width) });
         }
     }
 }
