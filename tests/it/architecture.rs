@@ -247,7 +247,8 @@ fn no_tensor_goes_missing_unheard() {
                     format!("{layer}.{part}.bias")
                 }
                 Some((layer, part)) if shape.family == "gpt-oss" && has_bias(part) => format!("{layer}.{part}.bias"),
-                Some((layer, "attn_qkv")) => format!("{layer}.attn_q.weight"),
+                Some((layer, "attn_qkv")) if shape.recurrent.is_empty() => format!("{layer}.attn_q.weight"),
+                None if name == "token_embd_norm.weight" => "output_norm.weight".into(),
                 Some((layer, "ffn_gate")) => format!("{layer}.ffn_up.weight"),
                 Some((layer, "ffn_gate_up_exps")) => format!("{layer}.ffn_gate_exps.weight"),
                 _ => name.clone(),

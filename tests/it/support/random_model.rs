@@ -40,6 +40,8 @@ pub struct Shape {
     pub joined: bool,
     /// Networks that rows are dealt to, from a layer on.
     pub experts: Option<Experts>,
+    /// For each layer, whether it is recurrent; none is where there are no more.
+    pub recurrent: &'static [bool],
     /// The tensor of rotary factors.
     pub factors: Option<&'static str>,
     /// Metadata below the family's name (or general), before those that every file has; xIELU's have none.
@@ -87,6 +89,7 @@ pub const LLAMA: Shape = Shape {
     biases: false,
     joined: false,
     experts: None,
+    recurrent: &[],
     factors: None,
     entries: &[],
 };
@@ -98,7 +101,7 @@ const YARN: [(&str, Entry); 3] = [
 ];
 
 /// One model of each family, with everything that distinguishes it, and windows that sequences outgrow.
-pub const FAMILIES: [Shape; 30] = [
+pub const FAMILIES: [Shape; 34] = [
     Shape { factors: Some("rope_freqs.weight"), ..LLAMA },
     // Mistral's first models.
     Shape { entries: &[("attention.sliding_window", Entry::Number(33))], ..LLAMA },
@@ -138,6 +141,50 @@ pub const FAMILIES: [Shape; 30] = [
             ("expert_group_count", Entry::Number(4)),
             ("expert_group_used_count", Entry::Number(2)),
         ],
+        ..LLAMA
+    },
+    Shape {
+        family: "qwen35",
+        layers: 3,
+        recurrent: &[true, false, true],
+        entries: &[
+            ("rope.dimension_count", Entry::Number(8)),
+            ("ssm.conv_kernel", Entry::Number(4)),
+            ("ssm.group_count", Entry::Number(1)),
+            ("ssm.time_step_rank", Entry::Number(3)),
+            ("ssm.state_size", Entry::Number(32)),
+            ("ssm.inner_size", Entry::Number(96)),
+            ("full_attention_interval", Entry::Number(2)),
+        ],
+        ..LLAMA
+    },
+    Shape {
+        family: "qwen35moe",
+        tied: false,
+        recurrent: &[true, false],
+        experts: Some(Experts { shared: 32, weighs_shared: true, ..EXPERTS }),
+        entries: &[
+            ("ssm.conv_kernel", Entry::Number(2)),
+            ("ssm.group_count", Entry::Number(2)),
+            ("ssm.time_step_rank", Entry::Number(4)),
+            ("ssm.state_size", Entry::Number(16)),
+            ("ssm.inner_size", Entry::Number(64)),
+            ("attention.recurrent_layers", Entry::Flags(&[true, false])),
+        ],
+        ..LLAMA
+    },
+    Shape {
+        family: "lfm2",
+        layers: 4,
+        recurrent: &[true, false, true, true],
+        entries: &[("shortconv.l_cache", Entry::Number(3))],
+        ..LLAMA
+    },
+    Shape {
+        family: "lfm2moe",
+        recurrent: &[false, true],
+        experts: Some(Experts { dense_layers: 1, choice_bias: true, ..EXPERTS }),
+        entries: &[("shortconv.l_cache", Entry::Number(4)), ("expert_gating_func", Entry::Number(2))],
         ..LLAMA
     },
     Shape { family: "olmoe", kv_heads: 3, experts: Some(EXPERTS), ..LLAMA },
@@ -259,7 +306,7 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
     let has_post_norms = ["olmo2", "gemma2", "gemma3", "glm4", "exaone4"].contains(&family);
     let has_pre_norms = !["olmo2", "exaone4"].contains(&family);
     let second_norm = match family {
-        "gpt-oss" | "seed_oss" => Some("post_attention_norm.weight"),
+        "gpt-oss" | "seed_oss" | "qwen35" | "qwen35moe" => Some("post_attention_norm.weight"),
         "cohere2" => None,
         _ => Some("ffn_norm.weight"),
     };
@@ -298,20 +345,43 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
         tensors.push(Tensor { name: name.into(), dims: vec![inputs as u64, outputs as u64], kind, bytes });
     };
     let (query, kv) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
+    let number = |key: &str| {
+        let found = shape.entries.iter().find(|entry| entry.0 == key);
+        found.map_or(0, |(_, entry)| if let Entry::Number(number) = entry { *number as usize } else { 0 })
+    };
+    let is_recurrent = |layer: usize| shape.recurrent.get(layer).is_some_and(|&recurrent| recurrent);
+    // Of a delta network.
+    let (inner, heads) = (number("ssm.inner_size"), number("ssm.time_step_rank"));
+    let width = number("ssm.state_size");
     matrix("token_embd.weight", shape.hidden, VOCABULARY, shape.head_kind);
     if !shape.tied {
         matrix("output.weight", shape.hidden, VOCABULARY, shape.kind);
     }
     for layer in 0..shape.layers {
         let at = |part: &str| format!("blk.{layer}.{part}.weight");
-        if shape.joined {
+        if is_recurrent(layer) && inner > 0 {
+            let channels = inner + 2 * number("ssm.group_count") * width;
+            matrix(&at("attn_qkv"), shape.hidden, channels, shape.kind);
+            matrix(&at("attn_gate"), shape.hidden, inner, shape.kind);
+            matrix(&at("ssm_alpha"), shape.hidden, heads, GgmlType::F32);
+            matrix(&at("ssm_beta"), shape.hidden, heads, shape.kind);
+            matrix(&at("ssm_conv1d"), number("ssm.conv_kernel"), channels, GgmlType::F32);
+            matrix(&at("ssm_out"), inner, shape.hidden, shape.kind);
+        } else if is_recurrent(layer) {
+            matrix(&at("shortconv.in_proj"), shape.hidden, 3 * shape.hidden, shape.kind);
+            matrix(&at("shortconv.conv"), number("shortconv.l_cache"), shape.hidden, GgmlType::F32);
+            matrix(&at("shortconv.out_proj"), shape.hidden, shape.hidden, shape.kind);
+        } else if shape.joined {
             matrix(&at("attn_qkv"), shape.hidden, query + 2 * kv, shape.kind);
         } else {
-            matrix(&at("attn_q"), shape.hidden, query, shape.kind);
+            let gates = if family.starts_with("qwen35") { 2 } else { 1 };
+            matrix(&at("attn_q"), shape.hidden, gates * query, shape.kind);
             matrix(&at("attn_k"), shape.hidden, kv, shape.kind);
             matrix(&at("attn_v"), shape.hidden, kv, if layer == 0 { shape.kind } else { shape.head_kind });
         }
-        matrix(&at("attn_output"), query, shape.hidden, shape.kind);
+        if !is_recurrent(layer) {
+            matrix(&at("attn_output"), query, shape.hidden, shape.kind);
+        }
         let mut network = |ending: &str, count: usize, width: usize| {
             let at = |part: &str| at(&format!("ffn_{part}{ending}"));
             if shape.joined && ending.is_empty() {
@@ -344,7 +414,8 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
         let bytes = (0..length).flat_map(|_| (middle + noise.value() * 0.3).to_le_bytes()).collect();
         tensors.push(Tensor { name, dims: vec![length as u64], kind: GgmlType::F32, bytes });
     };
-    vector("output_norm.weight".into(), shape.hidden, 1.0);
+    let output_norm = if family.starts_with("lfm2") { "token_embd_norm.weight" } else { "output_norm.weight" };
+    vector(output_norm.into(), shape.hidden, 1.0);
     for layer in 0..shape.layers {
         let at = |part: &str| format!("blk.{layer}.{part}");
         for (has, norms) in [
@@ -373,9 +444,15 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
             vector(at("attn_v.bias"), kv, 0.0);
         }
         let norms = match family {
-            "qwen3" | "qwen3moe" | "gemma3" | "hunyuan-dense" | "exaone4" | "apertus" => {
-                Some((shape.head_dim, shape.head_dim))
+            "qwen35" | "qwen35moe" if is_recurrent(layer) => {
+                vector(at("ssm_norm.weight"), width, 1.0);
+                vector(at("ssm_dt.bias"), heads, 0.0);
+                vector(at("ssm_a"), heads, -0.5);
+                None
             }
+            _ if is_recurrent(layer) => None,
+            "qwen3" | "qwen3moe" | "qwen35" | "qwen35moe" | "lfm2" | "lfm2moe" | "gemma3" | "hunyuan-dense"
+            | "exaone4" | "apertus" => Some((shape.head_dim, shape.head_dim)),
             "olmo2" | "olmoe" => Some((query, kv)),
             _ => None,
         };
@@ -427,6 +504,10 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
         ] {
             metadata.insert(format!("{family}.{key}"), Value::Unsigned(value as u64));
         }
+    }
+    if family.starts_with("lfm2") {
+        let counts = (0..shape.layers).map(|layer| if is_recurrent(layer) { 0 } else { shape.kv_heads as u64 });
+        metadata.insert(format!("{family}.attention.head_count_kv"), Value::Array(Array::Unsigned(counts.collect())));
     }
     for (key, value) in [
         ("block_count", shape.layers),

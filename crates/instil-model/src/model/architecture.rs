@@ -62,16 +62,18 @@ enum Recurrent {
 }
 
 /// How rows are dealt to experts, where the file does not say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Routing {
     scoring: Scoring,
     is_normalised: bool,
+    /// Added to the sum that weights are divided by.
+    epsilon: f32,
     /// Whether a shared expert's part is weighed.
     weighs_shared: bool,
 }
 
 /// Shares of all experts, of which the greatest are taken.
-const SHARES: Routing = Routing { scoring: Scoring::Softmax, is_normalised: false, weighs_shared: false };
+const SHARES: Routing = Routing { scoring: Scoring::Softmax, is_normalised: false, epsilon: 0.0, weighs_shared: false };
 /// Shares of those that are taken.
 const SHARES_OF_CHOSEN: Routing = Routing { is_normalised: true, ..SHARES };
 
@@ -166,7 +168,7 @@ const FAMILIES: &[Family] = &[
         name: "lfm2moe",
         query_key_norm: Some(NormSpan::Head),
         recurrence: Some(Recurrent::ShortConvolution),
-        routing: Some(SHARES_OF_CHOSEN),
+        routing: Some(Routing { epsilon: 1e-6, ..SHARES_OF_CHOSEN }),
         ..COMMON
     },
     Family { name: "olmoe", query_key_norm: Some(NormSpan::Projection), routing: Some(SHARES), ..COMMON },
@@ -406,8 +408,10 @@ pub struct Experts {
     pub dense_layers: usize,
     /// What the router's products become.
     pub scoring: Scoring,
-    /// Whether the weights of the chosen are divided by their sum.
+    /// Whether the weights of the chosen are divided by their sum, to which `epsilon` is added.
     pub is_normalised: bool,
+    /// Near 0.
+    pub epsilon: f32,
     /// Factor of the weights.
     pub scale: f32,
     /// Groups of neighbouring experts; divides `count`.

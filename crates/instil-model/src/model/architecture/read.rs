@@ -455,6 +455,7 @@ impl Reader<'_> {
             dense_layers,
             scoring,
             is_normalised: self.metadata.opt_bool(&key("expert_weights_norm"))?.unwrap_or(routing.is_normalised),
+            epsilon: routing.epsilon,
             scale: self.factor("expert_weights_scale", 1.0)?,
             groups,
             groups_used,
