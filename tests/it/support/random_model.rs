@@ -101,7 +101,7 @@ const YARN: [(&str, Entry); 3] = [
 ];
 
 /// One model of each family, with everything that distinguishes it, and windows that sequences outgrow.
-pub const FAMILIES: [Shape; 34] = [
+pub const FAMILIES: [Shape; 35] = [
     Shape { factors: Some("rope_freqs.weight"), ..LLAMA },
     // Mistral's first models.
     Shape { entries: &[("attention.sliding_window", Entry::Number(33))], ..LLAMA },
@@ -271,6 +271,18 @@ pub const FAMILIES: [Shape; 34] = [
         entries: &[("attention.sliding_window", Entry::Number(24)), ("logit_scale", Entry::Real(0.25))],
         ..LLAMA
     },
+    Shape {
+        family: "muse-glimmer",
+        layers: 5,
+        tied: false,
+        entries: &[
+            ("attention.sliding_window", Entry::Number(24)),
+            ("attention.sliding_window_pattern", Entry::Flags(&[false, true, true, true, false])),
+            ("logit_scale", Entry::Real(0.5)),
+            ("final_logit_softcapping", Entry::Real(2.0)),
+        ],
+        ..LLAMA
+    },
     Shape { family: "gemma", head_dim: 32, ..LLAMA },
     Shape {
         family: "gemma2",
@@ -303,7 +315,7 @@ pub fn model(shape: Shape, seed: u64) -> Gguf {
 /// The file of a random model.
 pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
     let family = shape.family;
-    let has_post_norms = ["olmo2", "gemma2", "gemma3", "glm4", "exaone4"].contains(&family);
+    let has_post_norms = ["olmo2", "gemma2", "gemma3", "glm4", "exaone4", "muse-glimmer"].contains(&family);
     let has_pre_norms = !["olmo2", "exaone4"].contains(&family);
     let second_norm = match family {
         "gpt-oss" | "seed_oss" | "qwen35" | "qwen35moe" => Some("post_attention_norm.weight"),
@@ -379,6 +391,9 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
             matrix(&at("attn_k"), shape.hidden, kv, shape.kind);
             matrix(&at("attn_v"), shape.hidden, kv, if layer == 0 { shape.kind } else { shape.head_kind });
         }
+        if family == "muse-glimmer" {
+            matrix(&at("attn_gate"), shape.hidden, query, shape.kind);
+        }
         if !is_recurrent(layer) {
             matrix(&at("attn_output"), query, shape.hidden, shape.kind);
         }
@@ -452,7 +467,7 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
             }
             _ if is_recurrent(layer) => None,
             "qwen3" | "qwen3moe" | "qwen35" | "qwen35moe" | "lfm2" | "lfm2moe" | "gemma3" | "hunyuan-dense"
-            | "exaone4" | "apertus" => Some((shape.head_dim, shape.head_dim)),
+            | "exaone4" | "apertus" | "muse-glimmer" => Some((shape.head_dim, shape.head_dim)),
             "olmo2" | "olmoe" => Some((query, kv)),
             _ => None,
         };

@@ -34,6 +34,8 @@ struct Family {
     activation: Activation,
     pre_norms: bool,
     post_norms: bool,
+    /// Epsilon of the norms of outputs, where it is not that of the others.
+    post_norm_epsilon: Option<f32>,
     second_norm: SecondNorm,
     centred: bool,
     query_key_norm: Option<NormSpan>,
@@ -41,6 +43,7 @@ struct Family {
     sinks: bool,
     /// Embeddings are multiplied by the square root of the width.
     scales_embeddings: bool,
+    norms_embeddings: bool,
     /// A model of so many layers scales its queries by the width over the number of heads, which its
     /// heads do not have.
     scaled_by_width_at: Option<u32>,
@@ -50,7 +53,7 @@ struct Family {
     scales_logits: bool,
     /// How rows are dealt to experts, where a file has some; `None` where the family has none.
     routing: Option<Routing>,
-    attention_gate: bool,
+    attention_gate: Option<AttentionGate>,
     recurrence: Option<Recurrent>,
 }
 
@@ -113,17 +116,19 @@ const COMMON: Family = Family {
     activation: Activation::Silu,
     pre_norms: true,
     post_norms: false,
+    post_norm_epsilon: None,
     second_norm: SecondNorm::Own,
     centred: false,
     query_key_norm: None,
     norm_after_rotary: false,
     sinks: false,
     scales_embeddings: false,
+    norms_embeddings: false,
     scaled_by_width_at: None,
     caps: (0.0, 0.0),
     scales_logits: false,
     routing: None,
-    attention_gate: false,
+    attention_gate: None,
     recurrence: None,
 };
 
@@ -145,7 +150,7 @@ const FAMILIES: &[Family] = &[
         name: "qwen35",
         second_norm: SecondNorm::NamedAfterAttention,
         query_key_norm: Some(NormSpan::Head),
-        attention_gate: true,
+        attention_gate: Some(AttentionGate::WithQueries),
         recurrence: Some(Recurrent::DeltaNet),
         ..COMMON
     },
@@ -153,7 +158,7 @@ const FAMILIES: &[Family] = &[
         name: "qwen35moe",
         second_norm: SecondNorm::NamedAfterAttention,
         query_key_norm: Some(NormSpan::Head),
-        attention_gate: true,
+        attention_gate: Some(AttentionGate::WithQueries),
         recurrence: Some(Recurrent::DeltaNet),
         routing: Some(Routing { weighs_shared: true, ..SHARES_OF_CHOSEN }),
         ..COMMON
@@ -232,6 +237,19 @@ const FAMILIES: &[Family] = &[
         scales_logits: true,
         ..COMMON
     },
+    Family {
+        name: "muse-glimmer",
+        rotary_interleaved: true,
+        rotary_local_only: true,
+        sliding: Sliding::AllBut(4),
+        post_norms: true,
+        post_norm_epsilon: Some(1e-8),
+        query_key_norm: Some(NormSpan::Head),
+        attention_gate: Some(AttentionGate::Apart),
+        norms_embeddings: true,
+        scales_logits: true,
+        ..COMMON
+    },
     Family { name: "gemma", activation: Activation::GeluTanh, scales_embeddings: true, ..COMMON },
     Family {
         name: "gemma2",
@@ -286,6 +304,8 @@ pub struct Architecture {
     pub context_length: usize,
     /// Epsilon of the root-mean-square norms.
     pub norm_epsilon: f32,
+    /// That of the norms of outputs.
+    pub post_norm_epsilon: f32,
     /// Leading values of each head that positions turn; even.
     pub rotary_dims: usize,
     /// How they are turned.
@@ -321,8 +341,8 @@ pub struct Architecture {
     /// Whether each head has a score that takes part in the softmax and brings no value (Xiao et al., "Efficient
     /// streaming language models with attention sinks", 2023).
     pub sinks: bool,
-    /// Whether each head's queries come with a gate of what it attends to, `1 / (1 + e^−x)` of it.
-    pub attention_gate: bool,
+    /// Where there is a gate of what each head attends to, of which `1 / (1 + e^−x)` goes through.
+    pub attention_gate: Option<AttentionGate>,
     /// What the recurrent layers compute; `None` where all layers attend.
     pub recurrence: Option<Recurrence>,
     /// For each layer, whether it is recurrent.
@@ -331,6 +351,8 @@ pub struct Architecture {
     pub prediction_layers: usize,
     /// Factor of the token embeddings.
     pub embedding_scale: f32,
+    /// Whether the token embeddings are normed, without weights.
+    pub norms_embeddings: bool,
     /// Factor of queries: `1 / sqrt(head_dim)` unless the file says otherwise.
     pub attention_scale: f32,
     /// What makes queries at far positions sharper.
@@ -466,6 +488,15 @@ pub struct Xielu {
     pub slope: f32,
     /// The exponent is at most this, a little below 0.
     pub least: f32,
+}
+
+/// Where a file holds the gates of attention, a value for each value that a head attends to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttentionGate {
+    /// Below each head's queries.
+    WithQueries,
+    /// In a tensor of their own.
+    Apart,
 }
 
 /// What norms the input of the feed-forward network.

@@ -154,7 +154,9 @@ impl CudaDecoder {
         let layout = Layout { architecture: a, file };
         let biased = |section: Section, role| section.map(role).bias.is_some();
         a.recurrence.is_none()
-            && !a.attention_gate
+            && a.attention_gate.is_none()
+            && !a.norms_embeddings
+            && a.post_norm_epsilon == a.norm_epsilon
             && Kernels::fit(a.head_dim, a.heads / a.kv_heads)
             && a.pre_norms
             && !(a.is_parallel() || a.centred || a.sinks || a.norm_after_rotary)

@@ -92,7 +92,10 @@ impl Decoder {
                         Mixer::Recurrent(Recurrent::load(&weights, at, a)?)
                     } else {
                         Mixer::Attention(Attention {
-                            query_key_value: map(&[Role::Query, Role::Key, Role::Value])?,
+                            query_key_value: map(match at.optional_map(Role::QueryGate) {
+                                Some(_) => &[Role::Query, Role::QueryGate, Role::Key, Role::Value],
+                                None => &[Role::Query, Role::Key, Role::Value],
+                            })?,
                             query_norm: norm(Role::QueryNorm)?,
                             key_norm: norm(Role::KeyNorm)?,
                             sinks: norm(Role::Sinks)?,

@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use super::architecture::{Architecture, NormSpan, Recurrence, SecondNorm};
+use super::architecture::{Architecture, AttentionGate, NormSpan, Recurrence, SecondNorm};
 use super::checkpoint::Checkpoint;
 
 /// A part of a decoder that has weights. What there are several of in a layer, networks, tells apart by [`Section`].
@@ -26,8 +26,10 @@ pub(super) enum Role {
     RotaryFactors,
     /// Before attention, `(hidden)`.
     AttentionNorm,
-    /// `(heads · head_dim, hidden)`; where heads have a gate, the rows of all gates follow.
+    /// `(heads · head_dim, hidden)`; where heads have a gate in the same tensor, the rows of all gates follow.
     Query,
+    /// Gates of attention in a tensor of their own, `(heads · head_dim, hidden)`.
+    QueryGate,
     /// `(kv_heads · head_dim, hidden)`.
     Key,
     /// `(kv_heads · head_dim, hidden)`.
@@ -82,7 +84,7 @@ pub(super) enum Role {
 use Role::{
     AttentionNorm, AttentionOutput, AttentionPostNorm, ChoiceBias, Correction, Decay, DecayBias, DecayRate, Down,
     Embeddings, FeedForwardNorm, FeedForwardPostNorm, Gate, Head, Key, KeyNorm, Mixed, MixedGate, MixedNorm,
-    MixedOutput, OutputNorm, Query, QueryNorm, RotaryFactors, Router, SharedSwitch, Sinks, Taps, Up, Value,
+    MixedOutput, OutputNorm, Query, QueryGate, QueryNorm, RotaryFactors, Router, SharedSwitch, Sinks, Taps, Up, Value,
 };
 
 /// A tensor that a file may have.
@@ -125,6 +127,8 @@ enum When {
     Attends,
     /// If the layer attends, and it is there.
     AttendsJoined,
+    /// If the layer attends, with gates apart.
+    GateOfAttention,
     /// If the layer is a delta network.
     DeltaNet,
     /// If the layer is a short convolution.
@@ -198,6 +202,7 @@ const LAYER: &[Place] = &[
     map("attn_q", &[Query], When::Attends),
     map("attn_k", &[Key], When::Attends),
     map("attn_v", &[Value], When::Attends),
+    map("attn_gate", &[QueryGate], When::GateOfAttention),
     bare("attn_q_norm", &[QueryNorm], When::QueryKeyNorms),
     bare("attn_k_norm", &[KeyNorm], When::QueryKeyNorms),
     map("attn_output", &[AttentionOutput], When::Attends),
@@ -393,7 +398,8 @@ impl<'a> Layout<'a> {
         match role {
             Embeddings | Head => (a.vocab_size, Some(a.hidden)),
             RotaryFactors => (a.rotary_dims / 2, None),
-            Query => (query * (1 + usize::from(a.attention_gate)), Some(a.hidden)),
+            Query if a.attention_gate == Some(AttentionGate::WithQueries) => (2 * query, Some(a.hidden)),
+            Query | QueryGate => (query, Some(a.hidden)),
             Key | Value => (kv, Some(a.hidden)),
             QueryNorm => (norm(query), None),
             KeyNorm => (norm(kv), None),
@@ -507,6 +513,7 @@ impl Section<'_> {
             When::InPlaceOf(other) => has(place.name) && !has(other),
             When::Attends => attends(),
             When::AttendsJoined => attends() && has(place.name),
+            When::GateOfAttention => a.attention_gate == Some(AttentionGate::Apart) && attends(),
             When::DeltaNet => recurs() && matches!(a.recurrence, Some(Recurrence::DeltaNet(_))),
             When::ShortConvolution => recurs() && matches!(a.recurrence, Some(Recurrence::ShortConvolution { .. })),
             When::PreNorms => a.pre_norms,
@@ -570,7 +577,7 @@ impl Section<'_> {
             columns,
             order: if turns {
                 Order::Interleaved { head_dim: a.head_dim, turned: a.rotary_dims }
-            } else if role == Query && a.attention_gate {
+            } else if role == Query && a.attention_gate == Some(AttentionGate::WithQueries) {
                 Order::Gated { head_dim: a.head_dim, heads: a.heads }
             } else {
                 Order::Plain

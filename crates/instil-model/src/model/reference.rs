@@ -55,6 +55,8 @@ enum Mixer {
 
 struct Attention {
     query: Linear,
+    /// Where it has a matrix of its own.
+    query_gate: Option<Linear>,
     key: Linear,
     value: Linear,
     query_norm: Option<Tensor>,
@@ -301,6 +303,7 @@ impl Reference {
                     } else {
                         Mixer::Attention(Attention {
                             query: map(Role::Query)?,
+                            query_gate: at.optional_map(Role::QueryGate).map(|map| reader.linear(map)).transpose()?,
                             key: map(Role::Key)?,
                             value: map(Role::Value)?,
                             query_norm: norm(Role::QueryNorm)?,
@@ -379,11 +382,15 @@ impl Reference {
         let scales = Tensor::from_vec(scales, (rows, 1, 1), &self.device)?;
         let ids = Tensor::from_vec(ids, rows, &self.device)?;
         let mut hidden = (self.embedding.index_select(&ids, 0)? * f64::from(a.embedding_scale))?;
+        if a.norms_embeddings {
+            hidden = rms_norm(&hidden, &Tensor::ones(a.hidden, DType::F32, &self.device)?, a.norm_epsilon)?;
+        }
         for (index, layer) in self.layers.iter().enumerate() {
-            let normed = |x: &Tensor, norm: Option<&Tensor>| match norm {
-                Some(norm) => rms_norm(&x.contiguous()?, norm, a.norm_epsilon),
+            let normed_by = |x: &Tensor, norm: Option<&Tensor>, epsilon: f32| match norm {
+                Some(norm) => rms_norm(&x.contiguous()?, norm, epsilon),
                 None => Ok(x.clone()),
             };
+            let normed = |x: &Tensor, norm: Option<&Tensor>| normed_by(x, norm, a.norm_epsilon);
             let normed_input = |x: &Tensor, norm| normed(&centred(x, a.centred)?, norm);
             let input = normed_input(&hidden, layer.attention_norm.as_ref())?;
             let output = match &layer.mixer {
@@ -432,15 +439,16 @@ impl Reference {
                         row += count;
                     }
                     let attended = if attended.len() == 1 { attended.remove(0) } else { Tensor::cat(&attended, 0)? };
-                    let attended = if a.attention_gate {
-                        (attended * sigmoid(&projected.narrow(1, query_width, query_width)?.contiguous()?)?)?
-                    } else {
-                        attended
+                    let gate = match (&attention.query_gate, a.attention_gate) {
+                        (Some(gate), _) => Some(gate.forward(&input)?),
+                        (None, Some(_)) => Some(projected.narrow(1, query_width, query_width)?.contiguous()?),
+                        (None, None) => None,
                     };
+                    let attended = gate.map_or(Ok(attended.clone()), |gate| attended * sigmoid(&gate)?)?;
                     attention.output.forward(&attended)?
                 }
             };
-            let output = normed(&output, layer.attention_post_norm.as_ref())?;
+            let output = normed_by(&output, layer.attention_post_norm.as_ref(), a.post_norm_epsilon)?;
             hidden = (hidden + (output * f64::from(a.residual_scale))?)?;
             let input = if a.is_parallel() { input } else { normed_input(&hidden, layer.feed_forward_norm.as_ref())? };
             let output = match (&layer.network, layer.experts.as_ref().zip(a.experts(index))) {
@@ -448,7 +456,7 @@ impl Reference {
                 (Some(network), None) => network.forward(&input)?,
                 (None, None) => input.zeros_like()?,
             };
-            let output = normed(&output, layer.feed_forward_post_norm.as_ref())?;
+            let output = normed_by(&output, layer.feed_forward_post_norm.as_ref(), a.post_norm_epsilon)?;
             hidden = (hidden + (output * f64::from(a.residual_scale))?)?;
         }
         for (segment, run) in segments.iter().zip(runs) {

@@ -345,7 +345,7 @@ impl Setting<'_> {
     /// Adds a row of a stage's results, normed, to the residual stream.
     fn add_normed(&self, own: &mut Own, from: &[f32], weight: &[f32], to: &mut [f32]) {
         own.normed.resize(weight.len(), 0.0);
-        rms_norm(self.isa, from, weight, self.architecture.norm_epsilon, &mut own.normed);
+        rms_norm(self.isa, from, weight, self.architecture.post_norm_epsilon, &mut own.normed);
         for (to, normed) in to.iter_mut().zip(&own.normed) {
             *to += self.architecture.residual_scale * normed;
         }
@@ -397,7 +397,7 @@ impl Pass<'_> {
         let rows = setting.views.len();
         let hidden = Table::over(hidden, rows, a.hidden);
         let (query_width, kv_width) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
-        let gate_width = if a.attention_gate { query_width } else { 0 };
+        let gate_width = if a.attention_gate.is_some() { query_width } else { 0 };
         let projected = Table::of(projected, rows, query_width + gate_width + 2 * kv_width);
         let attended = Table::of(attended, rows, query_width);
         let post_norm = layer.attention_post_norm.as_deref();
@@ -551,15 +551,20 @@ impl Pass<'_> {
     /// The residual stream at its start: the embeddings of `tokens`.
     pub(super) fn embed(&mut self, tokens: &[u32], table: &Linear) -> Vec<f32> {
         let Workspace { team, profile, .. } = &mut *self.workspace;
-        let scale = self.setting.architecture.embedding_scale;
+        let a = self.setting.architecture;
         let mut hidden = Vec::new();
-        let rows = Table::of(&mut hidden, tokens.len(), self.setting.architecture.hidden);
+        let rows = Table::of(&mut hidden, tokens.len(), a.hidden);
+        let bare = a.norms_embeddings.then(|| vec![1.0; a.hidden]);
         team.run(&|member| {
             // SAFETY: each row is one member's.
             member.share(0, tokens.len(), |row| {
                 let into = unsafe { rows.row(row) };
                 table.row(tokens[row] as usize, into);
-                into.iter_mut().for_each(|x| *x *= scale);
+                into.iter_mut().for_each(|x| *x *= a.embedding_scale);
+                if let Some(weight) = &bare {
+                    let row = into.to_vec();
+                    rms_norm(self.setting.isa, &row, weight, a.norm_epsilon, into);
+                }
             });
             Setting::lap(member, profile, Part::Embed);
         });

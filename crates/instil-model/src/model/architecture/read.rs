@@ -252,6 +252,7 @@ impl Reader<'_> {
             _ => head_dim,
         };
         let activations = self.activations(layers)?;
+        let norm_epsilon = self.epsilon()?;
         let logit_scale = self.factor("logit_scale", 1.0)?;
         let embedding_scale = if family.scales_embeddings { (hidden as f32).sqrt() } else { 1.0 };
         Ok(Architecture {
@@ -269,7 +270,8 @@ impl Reader<'_> {
             head_dim,
             vocab_size,
             context_length,
-            norm_epsilon: self.epsilon()?,
+            norm_epsilon,
+            post_norm_epsilon: family.post_norm_epsilon.unwrap_or(norm_epsilon),
             rotary_dims,
             local_rotary: Some(local_rotary).filter(|&local| local != rotary && local_layers.contains(&true)),
             rotary,
@@ -291,6 +293,7 @@ impl Reader<'_> {
             recurrence,
             recurrent_layers,
             prediction_layers,
+            norms_embeddings: family.norms_embeddings,
             embedding_scale: self.factor("embedding_scale", embedding_scale)?,
             attention_scale: self.factor("attention.scale", 1.0 / (attention_width.max(1) as f32).sqrt())?,
             temperature: self.temperature()?,
