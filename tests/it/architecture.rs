@@ -240,7 +240,10 @@ fn no_tensor_goes_missing_unheard() {
             let told = Decoder::load("less", &less, 1).map(drop).err().map(|error| error.to_string());
             let is_bias = name.rsplit_once('.').is_some_and(|(_, ending)| ending == "bias");
             // Nothing tells of a bias of the choice.
-            let optional = is_bias || name == "output.weight" || name.starts_with("rope_");
+            let optional = is_bias
+                || name == "output.weight"
+                || name.starts_with("rope_")
+                || name.ends_with("layer_output_scale.weight");
             let expected = match name.strip_suffix(".weight").and_then(|name| name.rsplit_once('.')) {
                 // A bias has no place without its matrix.
                 Some((layer, part @ ("attn_q" | "attn_k" | "attn_v" | "attn_qkv"))) if shape.biases => {

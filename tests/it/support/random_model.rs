@@ -101,7 +101,7 @@ const YARN: [(&str, Entry); 3] = [
 ];
 
 /// One model of each family, with everything that distinguishes it, and windows that sequences outgrow.
-pub const FAMILIES: [Shape; 35] = [
+pub const FAMILIES: [Shape; 36] = [
     Shape { factors: Some("rope_freqs.weight"), ..LLAMA },
     // Mistral's first models.
     Shape { entries: &[("attention.sliding_window", Entry::Number(33))], ..LLAMA },
@@ -306,6 +306,23 @@ pub const FAMILIES: [Shape; 35] = [
         ],
         ..LLAMA
     },
+    // Heads of another width in the layers of the window; in the others values are the keys.
+    Shape {
+        family: "gemma4",
+        layers: 4,
+        head_dim: 32,
+        factors: Some("rope_freqs.weight"),
+        entries: &[
+            ("attention.sliding_window", Entry::Number(20)),
+            ("attention.sliding_window_pattern", Entry::Flags(&[true, false, true, false])),
+            ("attention.key_length_swa", Entry::Number(16)),
+            ("attention.value_length_swa", Entry::Number(16)),
+            ("rope.dimension_count_swa", Entry::Number(8)),
+            ("attention.scale", Entry::Real(0.25)),
+            ("final_logit_softcapping", Entry::Real(2.0)),
+        ],
+        ..LLAMA
+    },
 ];
 
 pub fn model(shape: Shape, seed: u64) -> Gguf {
@@ -315,7 +332,7 @@ pub fn model(shape: Shape, seed: u64) -> Gguf {
 /// The file of a random model.
 pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
     let family = shape.family;
-    let has_post_norms = ["olmo2", "gemma2", "gemma3", "glm4", "exaone4", "muse-glimmer"].contains(&family);
+    let has_post_norms = ["olmo2", "gemma2", "gemma3", "gemma4", "glm4", "exaone4", "muse-glimmer"].contains(&family);
     let has_pre_norms = !["olmo2", "exaone4"].contains(&family);
     let second_norm = match family {
         "gpt-oss" | "seed_oss" | "qwen35" | "qwen35moe" => Some("post_attention_norm.weight"),
@@ -356,12 +373,15 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
         }
         tensors.push(Tensor { name: name.into(), dims: vec![inputs as u64, outputs as u64], kind, bytes });
     };
-    let (query, kv) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
     let number = |key: &str| {
         let found = shape.entries.iter().find(|entry| entry.0 == key);
         found.map_or(0, |(_, entry)| if let Entry::Number(number) = entry { *number as usize } else { 0 })
     };
     let is_recurrent = |layer: usize| shape.recurrent.get(layer).is_some_and(|&recurrent| recurrent);
+    let is_local_of_gemma4 = |layer: usize| family == "gemma4" && layer.is_multiple_of(2);
+    let head_dim =
+        |layer: usize| if is_local_of_gemma4(layer) { number("attention.key_length_swa") } else { shape.head_dim };
+    let widths = |layer: usize| (shape.heads * head_dim(layer), shape.kv_heads * head_dim(layer));
     // Of a delta network.
     let (inner, heads) = (number("ssm.inner_size"), number("ssm.time_step_rank"));
     let width = number("ssm.state_size");
@@ -371,6 +391,7 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
     }
     for layer in 0..shape.layers {
         let at = |part: &str| format!("blk.{layer}.{part}.weight");
+        let (query, kv) = widths(layer);
         if is_recurrent(layer) && inner > 0 {
             let channels = inner + 2 * number("ssm.group_count") * width;
             matrix(&at("attn_qkv"), shape.hidden, channels, shape.kind);
@@ -389,7 +410,9 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
             let gates = if family.starts_with("qwen35") { 2 } else { 1 };
             matrix(&at("attn_q"), shape.hidden, gates * query, shape.kind);
             matrix(&at("attn_k"), shape.hidden, kv, shape.kind);
-            matrix(&at("attn_v"), shape.hidden, kv, if layer == 0 { shape.kind } else { shape.head_kind });
+            if family != "gemma4" || is_local_of_gemma4(layer) {
+                matrix(&at("attn_v"), shape.hidden, kv, if layer == 0 { shape.kind } else { shape.head_kind });
+            }
         }
         if family == "muse-glimmer" {
             matrix(&at("attn_gate"), shape.hidden, query, shape.kind);
@@ -433,6 +456,7 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
     vector(output_norm.into(), shape.hidden, 1.0);
     for layer in 0..shape.layers {
         let at = |part: &str| format!("blk.{layer}.{part}");
+        let (query, kv) = widths(layer);
         for (has, norms) in [
             (has_pre_norms, [Some("attn_norm.weight"), second_norm]),
             (has_post_norms, [Some("post_attention_norm.weight"), Some("post_ffw_norm.weight")]),
@@ -459,6 +483,10 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
             vector(at("attn_v.bias"), kv, 0.0);
         }
         let norms = match family {
+            "gemma4" => {
+                vector(at("layer_output_scale.weight"), 1, 0.8);
+                Some((head_dim(layer), head_dim(layer)))
+            }
             "qwen35" | "qwen35moe" if is_recurrent(layer) => {
                 vector(at("ssm_norm.weight"), width, 1.0);
                 vector(at("ssm_dt.bias"), heads, 0.0);
@@ -489,7 +517,9 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
             *tensor.dims.last_mut().expect("an extent") /= experts.count as u64;
             tensor.dims.push(experts.count as u64);
         }
-        tensor.dims.retain(|&extent| extent > 1);
+        if tensor.dims.len() > 1 {
+            tensor.dims.retain(|&extent| extent > 1);
+        }
     }
     let mut metadata = Metadata::new("random");
     metadata.insert("general.architecture", Value::String(shape.family.into()));

@@ -44,6 +44,14 @@ struct Family {
     /// Embeddings are multiplied by the square root of the width.
     scales_embeddings: bool,
     norms_embeddings: bool,
+    /// Layers of the sliding window have heads of other sizes than the others.
+    local_heads: bool,
+    /// Values are normed, and where they have no matrix they are the keys.
+    norms_values: bool,
+    /// Layers end in a factor.
+    scales_layers: bool,
+    /// Factor of queries, where the file does not say and it is not that of the heads' width.
+    attention_scale: Option<f32>,
     /// A model of so many layers scales its queries by the width over the number of heads, which its
     /// heads do not have.
     scaled_by_width_at: Option<u32>,
@@ -124,6 +132,10 @@ const COMMON: Family = Family {
     sinks: false,
     scales_embeddings: false,
     norms_embeddings: false,
+    local_heads: false,
+    norms_values: false,
+    scales_layers: false,
+    attention_scale: None,
     scaled_by_width_at: None,
     caps: (0.0, 0.0),
     scales_logits: false,
@@ -275,6 +287,19 @@ const FAMILIES: &[Family] = &[
         scaled_by_width_at: Some(62),
         ..COMMON
     },
+    Family {
+        name: "gemma4",
+        activation: Activation::GeluTanh,
+        scales_embeddings: true,
+        post_norms: true,
+        query_key_norm: Some(NormSpan::Head),
+        norms_values: true,
+        local_heads: true,
+        local_rotary: LocalRotary::Base(10_000.0),
+        attention_scale: Some(1.0),
+        scales_layers: true,
+        ..COMMON
+    },
 ];
 
 /// Sizes and constants of a decoder-only transformer.
@@ -312,6 +337,8 @@ pub struct Architecture {
     pub rotary: RotaryForm,
     /// How they are turned in the layers of the sliding window, where that differs.
     pub local_rotary: Option<RotaryForm>,
+    /// The sizes of heads in the layers of the sliding window, where those have their own.
+    pub local_heads: Option<HeadSizes>,
     /// Rotary pairs stand next to each other in the file rather than half of the turned values apart.
     pub rotary_interleaved: bool,
     /// Every so-many-th layer leaves positions alone; 0 for none.
@@ -336,6 +363,10 @@ pub struct Architecture {
     pub centred: bool,
     /// Norms of queries and keys.
     pub query_key_norm: Option<NormSpan>,
+    /// Whether the values of each head are normed, without weights; they are the keys then where they have no matrix.
+    pub norms_values: bool,
+    /// Whether what a layer gives may have a factor.
+    pub scales_layers: bool,
     /// Whether queries and keys are normed after they are turned, not before.
     pub norm_after_rotary: bool,
     /// Whether each head has a score that takes part in the softmax and brings no value (Xiao et al., "Efficient
@@ -365,6 +396,17 @@ pub struct Architecture {
     pub logit_scale: f32,
     /// Logits, scaled, become `cap · tanh(logit / cap)`.
     pub logit_cap: Option<f32>,
+}
+
+/// Sizes of a layer's heads of keys and values, and of those of queries but for their number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadSizes {
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Leading values of each head that positions turn; even.
+    pub rotary_dims: usize,
 }
 
 /// What recurrent layers compute instead of attention, from a state of fixed size.
@@ -599,6 +641,12 @@ impl Architecture {
     /// Layers that are recurrent.
     pub(crate) fn recurrent_count(&self) -> usize {
         self.recurrent_layers.iter().filter(|&&recurrent| recurrent).count()
+    }
+
+    /// The sizes of a layer's heads.
+    pub fn head_sizes(&self, layer: usize) -> HeadSizes {
+        let Self { kv_heads, head_dim, rotary_dims, .. } = *self;
+        self.local_heads.filter(|_| self.is_local(layer)).unwrap_or(HeadSizes { kv_heads, head_dim, rotary_dims })
     }
 
     /// Whether a layer's queries and keys are turned by their positions.

@@ -53,6 +53,7 @@ impl Decoder {
         let is_whole = |width: usize| width.is_multiple_of(PIECE);
         let experts = architecture.experts.as_ref();
         architecture.head_dim.is_multiple_of(LANES)
+            && architecture.local_heads.is_none_or(|sizes| sizes.head_dim.is_multiple_of(LANES))
             && Recurrent::supports(architecture)
             && experts.is_none_or(|experts| is_whole(experts.width) && is_whole(architecture.hidden))
     }
@@ -79,6 +80,8 @@ impl Decoder {
             ));
         }
         let (weights, layout) = (Weights { name, file }, Layout { architecture: a, file });
+        // Where in a block, and in a state, each layer's part begins.
+        let (mut in_block, mut in_state) = (0, 0);
         let layers = (0..a.layers)
             .map(|index| {
                 let at = layout.layer(index);
@@ -86,18 +89,28 @@ impl Decoder {
                     Linear::load(&weights, &roles.iter().map(|&role| at.map(role)).collect::<Vec<_>>())
                 };
                 let norm = |role| at.vector(role).map(|slice| weights.vector(&slice)).transpose();
+                let (block_offset, state_offset) = (in_block, in_state);
+                let heads = a.attention_layout(index);
+                if a.is_recurrent(index) {
+                    in_state += a.state_elements();
+                } else {
+                    in_block += heads.layer_elements();
+                }
                 Ok(Layer {
                     attention_norm: norm(Role::AttentionNorm)?,
                     mixer: if a.is_recurrent(index) {
-                        Mixer::Recurrent(Recurrent::load(&weights, at, a)?)
+                        Mixer::Recurrent(Recurrent::load(&weights, at, a, state_offset)?)
                     } else {
                         Mixer::Attention(Attention {
+                            layout: heads,
+                            block_offset,
                             query_key_value: map(match at.optional_map(Role::QueryGate) {
                                 Some(_) => &[Role::Query, Role::QueryGate, Role::Key, Role::Value],
                                 None => &[Role::Query, Role::Key, Role::Value],
                             })?,
                             query_norm: norm(Role::QueryNorm)?,
                             key_norm: norm(Role::KeyNorm)?,
+                            value_norm: a.norms_values.then(|| vec![1.0; heads.head_dim]),
                             sinks: norm(Role::Sinks)?,
                             output: map(&[Role::AttentionOutput])?,
                         })
@@ -110,6 +123,7 @@ impl Decoder {
                         .transpose()?,
                     experts: a.experts(index).map(|_| Bank::load(&weights, layout, index)).transpose()?,
                     feed_forward_post_norm: norm(Role::FeedForwardPostNorm)?,
+                    scale: norm(Role::LayerScale)?.map(|scale| scale[0]),
                 })
             })
             .collect::<Result<Vec<_>>>()?;
@@ -129,11 +143,7 @@ impl Decoder {
             embedding,
             output_norm,
             rotary: Rotary::load(layout, &weights)?,
-            memory: Memory::new(
-                Host,
-                (a.layers - a.recurrent_count()) * a.attention_layout().layer_elements(),
-                a.recurrent_count() * a.state_elements(),
-            ),
+            memory: Memory::new(Host, in_block, in_state),
             workspace: Workspace::new(a, threads.max(1), &layers, &head),
             layers,
             head,
@@ -177,11 +187,14 @@ impl Decoder {
         for (index, layer) in self.layers.iter().enumerate() {
             match &layer.mixer {
                 Mixer::Attention(attention) => pass.attention(layer, attention, index, &mut hidden),
-                Mixer::Recurrent(recurrent) => pass.recur(layer, recurrent, index, &mut hidden),
+                Mixer::Recurrent(recurrent) => pass.recur(layer, recurrent, &mut hidden),
             }
             match &layer.experts {
                 Some(bank) => pass.experts(layer, bank, &mut hidden),
                 None => pass.feed_forward(layer, &mut hidden),
+            }
+            if let Some(scale) = layer.scale {
+                hidden.iter_mut().for_each(|x| *x *= scale);
             }
         }
         let values =

@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use super::architecture::{Architecture, AttentionGate, NormSpan, Recurrence, SecondNorm};
+use super::architecture::{Architecture, AttentionGate, HeadSizes, NormSpan, Recurrence, SecondNorm};
 use super::checkpoint::Checkpoint;
 
 /// A part of a decoder that has weights. What there are several of in a layer, networks, tells apart by [`Section`].
@@ -54,6 +54,8 @@ pub(super) enum Role {
     Down,
     /// After the feed-forward network, `(hidden)`.
     FeedForwardPostNorm,
+    /// Factor of what a layer gives, `(1)`.
+    LayerScale,
     /// What chooses experts, `(experts, hidden)`.
     Router,
     /// What is added to an expert's score for the choice alone, `(experts)`.
@@ -83,8 +85,9 @@ pub(super) enum Role {
 
 use Role::{
     AttentionNorm, AttentionOutput, AttentionPostNorm, ChoiceBias, Correction, Decay, DecayBias, DecayRate, Down,
-    Embeddings, FeedForwardNorm, FeedForwardPostNorm, Gate, Head, Key, KeyNorm, Mixed, MixedGate, MixedNorm,
-    MixedOutput, OutputNorm, Query, QueryGate, QueryNorm, RotaryFactors, Router, SharedSwitch, Sinks, Taps, Up, Value,
+    Embeddings, FeedForwardNorm, FeedForwardPostNorm, Gate, Head, Key, KeyNorm, LayerScale, Mixed, MixedGate,
+    MixedNorm, MixedOutput, OutputNorm, Query, QueryGate, QueryNorm, RotaryFactors, Router, SharedSwitch, Sinks, Taps,
+    Up, Value,
 };
 
 /// A tensor that a file may have.
@@ -127,6 +130,9 @@ enum When {
     Attends,
     /// If the layer attends, and it is there.
     AttendsJoined,
+    /// If values are the keys, for they have no tensor of their own, in a layer that is not of the sliding window.
+    ValuesAreKeys,
+    LayerScale,
     /// If the layer attends, with gates apart.
     GateOfAttention,
     /// If the layer is a delta network.
@@ -201,6 +207,7 @@ const LAYER: &[Place] = &[
     map("attn_qkv", &[Query, Key, Value], When::AttendsJoined),
     map("attn_q", &[Query], When::Attends),
     map("attn_k", &[Key], When::Attends),
+    map("attn_k", &[Value], When::ValuesAreKeys),
     map("attn_v", &[Value], When::Attends),
     map("attn_gate", &[QueryGate], When::GateOfAttention),
     bare("attn_q_norm", &[QueryNorm], When::QueryKeyNorms),
@@ -211,6 +218,7 @@ const LAYER: &[Place] = &[
     bare("ffn_norm", &[FeedForwardNorm], When::SecondNorm),
     bare("post_attention_norm", &[FeedForwardNorm], When::SecondNormNamedAfterAttention),
     bare("post_ffw_norm", &[FeedForwardPostNorm], When::PostNorms),
+    bare("layer_output_scale", &[LayerScale], When::LayerScale),
     map("ffn_gate_inp", &[Router], When::Experts),
     offset("exp_probs_b", &[ChoiceBias], When::Present),
     row("ffn_gate_inp_shexp", &[SharedSwitch], When::SharedSwitch),
@@ -393,8 +401,9 @@ impl<'a> Layout<'a> {
             Part::Outer | Part::Layer(_) | Part::Dense(_) => a.feed_forward,
         };
         let count = |part| if let Part::Layer(layer) = part { experts(layer).count } else { 0 };
-        let (query, kv) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
-        let norm = |projection| if a.query_key_norm == Some(NormSpan::Projection) { projection } else { a.head_dim };
+        let HeadSizes { kv_heads, head_dim, .. } = a.head_sizes(if let Part::Layer(layer) = part { layer } else { 0 });
+        let (query, kv) = (a.heads * head_dim, kv_heads * head_dim);
+        let norm = |projection| if a.query_key_norm == Some(NormSpan::Projection) { projection } else { head_dim };
         match role {
             Embeddings | Head => (a.vocab_size, Some(a.hidden)),
             RotaryFactors => (a.rotary_dims / 2, None),
@@ -410,6 +419,7 @@ impl<'a> Layout<'a> {
             Router => (count(part), Some(a.hidden)),
             ChoiceBias => (count(part), None),
             SharedSwitch => (1, Some(a.hidden)),
+            LayerScale => (1, None),
             Mixed | MixedGate | Correction | Decay | DecayBias | DecayRate | Taps | MixedNorm | MixedOutput => {
                 self.recurrent_extents(role)
             }
@@ -513,6 +523,10 @@ impl Section<'_> {
             When::InPlaceOf(other) => has(place.name) && !has(other),
             When::Attends => attends(),
             When::AttendsJoined => attends() && has(place.name),
+            When::ValuesAreKeys => {
+                a.norms_values && self.layer().is_some_and(|layer| !a.is_local(layer)) && !has("attn_v")
+            }
+            When::LayerScale => a.scales_layers && has(place.name),
             When::GateOfAttention => a.attention_gate == Some(AttentionGate::Apart) && attends(),
             When::DeltaNet => recurs() && matches!(a.recurrence, Some(Recurrence::DeltaNet(_))),
             When::ShortConvolution => recurs() && matches!(a.recurrence, Some(Recurrence::ShortConvolution { .. })),
@@ -569,6 +583,7 @@ impl Section<'_> {
         };
         let first = before + place.holds.iter().take_while(|&&held| held != role).map(count).sum::<usize>();
         let rows = if place.kind == Kind::Row { None } else { Some(all) };
+        let HeadSizes { head_dim, rotary_dims, .. } = a.head_sizes(self.layer().unwrap_or(0));
         let turns = a.rotary_interleaved && matches!(role, Query | Key | QueryNorm | KeyNorm);
         Slice {
             tensor,
@@ -576,9 +591,9 @@ impl Section<'_> {
             rows: first..first + count(&role),
             columns,
             order: if turns {
-                Order::Interleaved { head_dim: a.head_dim, turned: a.rotary_dims }
+                Order::Interleaved { head_dim, turned: rotary_dims }
             } else if role == Query && a.attention_gate == Some(AttentionGate::WithQueries) {
-                Order::Gated { head_dim: a.head_dim, heads: a.heads }
+                Order::Gated { head_dim, heads: a.heads }
             } else {
                 Order::Plain
             },

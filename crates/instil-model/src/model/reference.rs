@@ -15,7 +15,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::ops::{rms_norm, sigmoid, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope_thd;
 
-use super::architecture::{Activation, Architecture, Experts, Xielu};
+use super::architecture::{Activation, Architecture, Experts, HeadSizes, Xielu};
 use super::checkpoint::Checkpoint;
 use super::layout::{Layout, Map, Role, Section, Slice};
 use super::rotary::Rotary;
@@ -74,6 +74,8 @@ struct Layer {
     network: Option<Network>,
     experts: Option<Bank>,
     feed_forward_post_norm: Option<Tensor>,
+    /// `(1)`
+    scale: Option<Tensor>,
 }
 
 /// A network, with a gate or without.
@@ -206,10 +208,8 @@ impl Memory {
 /// The sequences of a model.
 struct Memories {
     slots: Slots<Memory>,
-    /// `(kv_heads, 0, head_dim)`: keys or values of nothing.
-    nothing: Tensor,
-    /// Layers that attend.
-    layers: usize,
+    /// Of each layer that attends, `(kv_heads, 0, head_dim)`: keys or values of nothing.
+    nothing: Vec<Tensor>,
     /// Floats of a state.
     state_elements: usize,
 }
@@ -217,7 +217,7 @@ struct Memories {
 impl Memories {
     fn empty(&self) -> Memory {
         Memory {
-            layers: vec![(self.nothing.clone(), self.nothing.clone()); self.layers],
+            layers: self.nothing.iter().map(|nothing| (nothing.clone(), nothing.clone())).collect(),
             length: 0,
             capacity: 0,
             state: vec![0.0; self.state_elements],
@@ -317,6 +317,7 @@ impl Reference {
                     network: layout.dense(index).map(|at| reader.network(at, a.activation(index))).transpose()?,
                     experts: a.experts(index).map(|_| reader.bank(layout, index)).transpose()?,
                     feed_forward_post_norm: norm(Role::FeedForwardPostNorm)?,
+                    scale: norm(Role::LayerScale)?,
                 })
             })
             .collect::<Result<Vec<_>>>()?;
@@ -328,7 +329,12 @@ impl Reference {
             context_length: a.context_length,
             arithmetic: Arithmetic::f32_on(device),
         };
-        let nothing = Tensor::zeros((a.kv_heads, 0, a.head_dim), DType::F32, device).map_err(device_error)?;
+        let nothing = |index| {
+            let HeadSizes { kv_heads, head_dim, .. } = a.head_sizes(index);
+            Tensor::zeros((kv_heads, 0, head_dim), DType::F32, device).map_err(device_error)
+        };
+        let attending = (0..a.layers).filter(|&index| !a.is_recurrent(index));
+        let nothing = attending.map(nothing).collect::<Result<Vec<_>>>()?;
         Ok(Self {
             info,
             device: device.clone(),
@@ -341,7 +347,6 @@ impl Reference {
             memories: Memories {
                 slots: Slots::new(),
                 nothing,
-                layers: a.layers - a.recurrent_count(),
                 state_elements: a.recurrent_count() * a.state_elements(),
             },
             architecture,
@@ -374,7 +379,7 @@ impl Reference {
                 cosines.extend_from_slice(cosine);
                 sines.extend_from_slice(sine);
             }
-            let shape = (rows, a.rotary_dims / 2);
+            let shape = (rows, cosines.len() / rows.max(1));
             Ok((Tensor::from_vec(cosines, shape, &self.device)?, Tensor::from_vec(sines, shape, &self.device)?))
         };
         let (global, local) = (angles(false)?, angles(true)?);
@@ -399,34 +404,34 @@ impl Reference {
                 }
                 Mixer::Attention(attention) => {
                     let (cosines, sines) = if a.is_local(index) { &local } else { &global };
+                    let HeadSizes { kv_heads, head_dim, rotary_dims } = a.head_sizes(index);
                     let heads = |projected: Tensor, count: usize, norm: Option<&Tensor>| -> Candle<Tensor> {
-                        let span = norm.map_or(Ok(a.head_dim), |norm| norm.dim(0))?;
+                        let span = norm.map_or(Ok(head_dim), |norm| norm.dim(0))?;
                         let normed = |x: &Tensor| {
-                            let parts = x.reshape((rows, count * a.head_dim / span, span))?;
-                            normed(&parts, norm)?.reshape((rows, count, a.head_dim))
+                            let parts = x.reshape((rows, count * head_dim / span, span))?;
+                            normed(&parts, norm)?.reshape((rows, count, head_dim))
                         };
-                        let projected = projected.reshape((rows, count, a.head_dim))?;
+                        let projected = projected.reshape((rows, count, head_dim))?;
                         let projected = if a.norm_after_rotary { projected } else { normed(&projected)? };
                         let after = |x: Tensor| if a.norm_after_rotary { normed(&x) } else { Ok(x) };
                         if !a.is_rotary(index) {
                             return after(projected);
                         }
-                        let turned = projected.narrow(2, 0, a.rotary_dims)?.unsqueeze(0)?.contiguous()?;
+                        let turned = projected.narrow(2, 0, rotary_dims)?.unsqueeze(0)?.contiguous()?;
                         let turned = rope_thd(&turned, cosines, sines)?.squeeze(0)?;
-                        if a.rotary_dims == a.head_dim {
+                        if rotary_dims == head_dim {
                             return after(turned);
                         }
-                        after(Tensor::cat(
-                            &[turned, projected.narrow(2, a.rotary_dims, a.head_dim - a.rotary_dims)?],
-                            2,
-                        )?)
+                        after(Tensor::cat(&[turned, projected.narrow(2, rotary_dims, head_dim - rotary_dims)?], 2)?)
                     };
-                    let query_width = a.heads * a.head_dim;
+                    let query_width = a.heads * head_dim;
                     let projected = attention.query.forward(&input)?;
                     let query = heads(projected.narrow(1, 0, query_width)?, a.heads, attention.query_norm.as_ref())?;
                     let query = query.broadcast_mul(&scales)?;
-                    let key = heads(attention.key.forward(&input)?, a.kv_heads, attention.key_norm.as_ref())?;
-                    let value = attention.value.forward(&input)?.reshape((rows, a.kv_heads, a.head_dim))?;
+                    let key = heads(attention.key.forward(&input)?, kv_heads, attention.key_norm.as_ref())?;
+                    let value = attention.value.forward(&input)?.reshape((rows, kv_heads, head_dim))?;
+                    let bare = a.norms_values.then(|| Tensor::ones(head_dim, DType::F32, &self.device)).transpose()?;
+                    let value = normed(&value, bare.as_ref())?;
                     let mut attended = Vec::with_capacity(segments.len());
                     let mut row = 0;
                     for segment in segments {
@@ -458,6 +463,9 @@ impl Reference {
             };
             let output = normed_by(&output, layer.feed_forward_post_norm.as_ref(), a.post_norm_epsilon)?;
             hidden = (hidden + (output * f64::from(a.residual_scale))?)?;
+            if let Some(scale) = &layer.scale {
+                hidden = hidden.broadcast_mul(scale)?;
+            }
         }
         for (segment, run) in segments.iter().zip(runs) {
             let memory = &mut self.memories.slots[segment.sequence];
@@ -507,14 +515,15 @@ fn attend(
     [query, key, value]: &[Tensor; 3],
 ) -> Candle<Tensor> {
     let (_, rows, _) = query.dims3()?;
+    let HeadSizes { kv_heads, head_dim, .. } = a.head_sizes(layer);
     let (keys, values) = &memory.layers[a.kind_index(layer)];
     keys.slice_set(key, 1, first)?;
     values.slice_set(value, 1, first)?;
     let total = first + rows;
     let (keys, values) = (keys.narrow(1, 0, total)?, values.narrow(1, 0, total)?);
     // Query heads that share a key head stand next to each other, so a group is a taller matrix.
-    let group = a.heads / a.kv_heads;
-    let grouped = query.reshape((a.kv_heads, group * rows, a.head_dim))?;
+    let group = a.heads / kv_heads;
+    let grouped = query.reshape((kv_heads, group * rows, head_dim))?;
     let scores = capped(grouped.matmul(&keys.transpose(1, 2)?)?, a.score_cap)?;
     let window = a.window(layer).unwrap_or(usize::MAX);
     let scores = if rows == 1 && window >= total {
@@ -525,8 +534,8 @@ fn attend(
             .flat_map(|row| (0..total).map(move |at| if seen(row, at) { 0.0 } else { f32::NEG_INFINITY }))
             .collect();
         let mask = Tensor::from_vec(mask, (1, 1, rows, total), query.device())?;
-        scores.reshape((a.kv_heads, group, rows, total))?.broadcast_add(&mask)?.reshape((
-            a.kv_heads,
+        scores.reshape((kv_heads, group, rows, total))?.broadcast_add(&mask)?.reshape((
+            kv_heads,
             group * rows,
             total,
         ))?
@@ -534,13 +543,13 @@ fn attend(
     let weights = match sinks {
         None => softmax_last_dim(&scores)?,
         Some(sinks) => {
-            let sinks = sinks.reshape((a.kv_heads, group, 1))?.broadcast_as((a.kv_heads, group, rows))?;
-            let all = Tensor::cat(&[scores, sinks.reshape((a.kv_heads, group * rows, 1))?], 2)?;
+            let sinks = sinks.reshape((kv_heads, group, 1))?.broadcast_as((kv_heads, group, rows))?;
+            let all = Tensor::cat(&[scores, sinks.reshape((kv_heads, group * rows, 1))?], 2)?;
             softmax_last_dim(&all)?.narrow(2, 0, total)?.contiguous()?
         }
     };
     let mixed = weights.matmul(&values)?;
-    mixed.reshape((a.heads, rows, a.head_dim))?.transpose(0, 1)?.reshape((rows, a.heads * a.head_dim))
+    mixed.reshape((a.heads, rows, head_dim))?.transpose(0, 1)?.reshape((rows, a.heads * head_dim))
 }
 
 /// Rows without their means, if they are to be centred.

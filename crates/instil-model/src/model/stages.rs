@@ -38,6 +38,8 @@ pub(super) struct Layer {
     pub network: Option<Network>,
     pub experts: Option<Bank>,
     pub feed_forward_post_norm: Option<Vec<f32>>,
+    /// Factor of the residual stream after the layer.
+    pub scale: Option<f32>,
 }
 
 /// What a layer learns of other positions by.
@@ -48,9 +50,13 @@ pub(super) enum Mixer {
 
 /// Weights of attention.
 pub(super) struct Attention {
+    pub layout: Layout,
+    /// Where the layer's part of a block begins.
+    pub block_offset: usize,
     pub query_key_value: Linear,
     pub query_norm: Option<Vec<f32>>,
     pub key_norm: Option<Vec<f32>>,
+    pub value_norm: Option<Vec<f32>>,
     pub sinks: Option<Vec<f32>>,
     pub output: Linear,
 }
@@ -155,7 +161,7 @@ impl Workspace {
         let inner = inner.chain(banks().flat_map(Bank::inner));
         Self {
             normed: rows(a.hidden, &mut inner.chain([head])),
-            attended_rows: rows(a.heads * a.head_dim, &mut attentions().map(|attention| &attention.output)),
+            attended_rows: rows(0, &mut attentions().map(|attention| &attention.output)),
             mixed: rows(
                 match a.recurrence {
                     Some(Recurrence::DeltaNet(net)) => net.inner(),
@@ -261,8 +267,9 @@ impl Table {
 }
 
 impl Architecture {
-    pub(super) fn attention_layout(&self) -> Layout {
-        Layout { heads: self.heads, kv_heads: self.kv_heads, head_dim: self.head_dim }
+    pub(super) fn attention_layout(&self, layer: usize) -> Layout {
+        let sizes = self.head_sizes(layer);
+        Layout { heads: self.heads, kv_heads: sizes.kv_heads, head_dim: sizes.head_dim }
     }
 }
 
@@ -355,7 +362,7 @@ impl Setting<'_> {
     fn turn(
         &self,
         own: &mut Own,
-        heads: &mut [f32],
+        (heads, head_dim): (&mut [f32], usize),
         norm: Option<&[f32]>,
         angles: Option<(&[f32], &[f32])>,
         scale: f32,
@@ -363,7 +370,7 @@ impl Setting<'_> {
         let a = self.architecture;
         if let Some(norm) = norm {
             if a.norm_after_rotary {
-                self.turn(own, heads, None, angles, 1.0);
+                self.turn(own, (heads, head_dim), None, angles, 1.0);
             }
             own.normed.resize(norm.len(), 0.0);
             for part in heads.chunks_exact_mut(norm.len()) {
@@ -372,10 +379,10 @@ impl Setting<'_> {
             }
         }
         let angles = angles.filter(|_| norm.is_none() || !a.norm_after_rotary);
-        for head in heads.chunks_exact_mut(a.head_dim) {
+        for head in heads.chunks_exact_mut(head_dim) {
             let still = match angles {
                 Some((cosines, sines)) => {
-                    let (turned, still) = head.split_at_mut(a.rotary_dims);
+                    let (turned, still) = head.split_at_mut(2 * cosines.len());
                     rotate(self.isa, turned, cosines, sines, scale);
                     still
                 }
@@ -396,15 +403,16 @@ impl Pass<'_> {
             &mut *self.workspace;
         let rows = setting.views.len();
         let hidden = Table::over(hidden, rows, a.hidden);
-        let (query_width, kv_width) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
+        let layout = attention.layout;
+        let (head_dim, kv_heads) = (layout.head_dim, layout.kv_heads);
+        let (query_width, kv_width) = (layout.heads * head_dim, kv_heads * head_dim);
         let gate_width = if a.attention_gate.is_some() { query_width } else { 0 };
         let projected = Table::of(projected, rows, query_width + gate_width + 2 * kv_width);
         let attended = Table::of(attended, rows, query_width);
         let post_norm = layer.attention_post_norm.as_deref();
         let (sum, branch) = into(hidden, post_norm, branch, rows, a.residual_scale);
-        let (normed, attended_rows) = (normed.rows(rows), attended_rows.rows(rows));
-        let layout = a.attention_layout();
-        let offset = a.kind_index(index) * layout.layer_elements();
+        let (normed, attended_rows) = (normed.rows(rows), attended_rows.rows_of(query_width, rows));
+        let offset = attention.block_offset;
         let (is_rotary, is_local, window) = (a.is_rotary(index), a.is_local(index), a.window(index));
         // Enough pieces for every member, and rows enough in each to share the blocks of a prefix.
         let chunk = rows.div_ceil(2 * team.size()).clamp(1, 32);
@@ -429,8 +437,11 @@ impl Pass<'_> {
                 let (query, rest) = unsafe { projected.row(row) }.split_at_mut(query_width);
                 let (key, value) = rest[gate_width..].split_at_mut(kv_width);
                 let scale = a.query_scale(view.position);
-                setting.turn(&mut own, query, attention.query_norm.as_deref(), angles, scale);
-                setting.turn(&mut own, key, attention.key_norm.as_deref(), angles, 1.0);
+                setting.turn(&mut own, (query, head_dim), attention.query_norm.as_deref(), angles, scale);
+                setting.turn(&mut own, (key, head_dim), attention.key_norm.as_deref(), angles, 1.0);
+                if let Some(norm) = attention.value_norm.as_deref() {
+                    setting.turn(&mut own, (value, head_dim), Some(norm), None, 1.0);
+                }
                 unsafe { remember(setting.isa, layout, view, offset, key, value) };
             });
             Setting::lap(member, profile, Part::Rotate);
@@ -440,14 +451,14 @@ impl Pass<'_> {
                 out: attended.at,
                 out_stride: query_width,
             };
-            member.share(3, a.kv_heads * chunks, |piece| {
-                let first = piece / a.kv_heads * chunk;
+            member.share(3, kv_heads * chunks, |piece| {
+                let first = piece / kv_heads * chunk;
                 let task = Task {
                     layout,
                     layer_offset: offset,
                     views: setting.views,
                     heads,
-                    kv_head: piece % a.kv_heads,
+                    kv_head: piece % kv_heads,
                     rows: first..(first + chunk).min(rows),
                     window,
                     cap: a.score_cap,

@@ -4,8 +4,8 @@
 //! key of the family that is not known here ends the reading unless it switches something off.
 
 use super::{
-    Activation, Architecture, DeltaNet, Experts, FAMILIES, Family, LocalRotary, MOST_TAPS, Recurrence, Recurrent,
-    RotaryForm, RotaryScaling, Scoring, Sliding, Temperature, Xielu, softplus,
+    Activation, Architecture, DeltaNet, Experts, FAMILIES, Family, HeadSizes, LocalRotary, MOST_TAPS, Recurrence,
+    Recurrent, RotaryForm, RotaryScaling, Scoring, Sliding, Temperature, Xielu, softplus,
 };
 use crate::error::{Error, Result};
 use crate::gguf::{Array, Metadata, Value};
@@ -83,6 +83,9 @@ const READ_RECURRENT: &[&str] = &[
     "ssm.state_size",
     "ssm.time_step_rank",
 ];
+
+/// Those of families whose layers of the sliding window have heads of their own.
+const READ_LOCAL: &[&str] = &["attention.key_length_swa", "attention.value_length_swa", "rope.dimension_count_swa"];
 
 /// Keys that change nothing of what is computed here: the vocabulary's size is that of the embeddings, and
 /// the layout's name tells where the rows came from.
@@ -166,7 +169,8 @@ impl Reader<'_> {
         for (key, value) in self.metadata.iter() {
             let Some(part) = key.strip_prefix(&prefix) else { continue };
             let recurrent = self.family.recurrence.is_some() && READ_RECURRENT.contains(&part);
-            let known = recurrent || READ.contains(&part) || IDLE.contains(&part);
+            let local = self.family.local_heads && READ_LOCAL.contains(&part);
+            let known = recurrent || local || READ.contains(&part) || IDLE.contains(&part);
             let elsewhere = ELSEWHERE.iter().any(|prefix| part.starts_with(prefix));
             let is_off = match value {
                 Value::Unsigned(number) => *number == 0,
@@ -203,19 +207,8 @@ impl Reader<'_> {
         let layers = blocks - prediction_layers;
         let hidden = self.size("embedding_length", MOST_WIDTH)?;
         let heads = self.size("attention.head_count", MOST_WIDTH)?;
-        let (kv_heads, without_keys) = self.kv_heads(heads, layers)?;
-        let (recurrence, recurrent_layers) = self.recurrence(layers, without_keys)?;
-        let head_dim = self.count("attention.key_length", hidden / heads)?;
-        if kv_heads == 0 || heads % kv_heads != 0 || head_dim == 0 || head_dim % 2 != 0 || head_dim > MOST_WIDTH {
-            return Err(self.refuse(format!("{heads} heads over {kv_heads} of width {head_dim} cannot be computed")));
-        }
-        if self.count("attention.value_length", head_dim)? != head_dim {
-            return Err(self.refuse(format!("`{}` differs from the key length", self.key("attention.value_length"))));
-        }
-        let rotary_dims = self.count("rope.dimension_count", head_dim)?;
-        if rotary_dims == 0 || rotary_dims % 2 != 0 || rotary_dims > head_dim {
-            return Err(self.absurd(&self.key("rope.dimension_count"), rotary_dims));
-        }
+        let kv_counts = self.kv_heads(heads, layers)?;
+        let (recurrence, recurrent_layers) = self.recurrence(layers, &kv_counts)?;
         let experts = self.experts(layers)?;
         if self.metadata.opt_bool(&self.key("attention.causal"))? == Some(false) {
             return Err(self.refuse(format!("`{}` is false: not a decoder", self.key("attention.causal"))));
@@ -246,11 +239,14 @@ impl Reader<'_> {
         let switch = self.metadata.opt_bool(&self.key("rope.scaling.finetuned"))?;
         let is_off = family.rotary_switch && switch == Some(false);
         let (sliding_window, local_layers) = self.sliding(layers, context_length)?;
+        let ([global, local], splits) = self.head_sizes(hidden / heads, heads, &kv_counts, &local_layers)?;
+        let HeadSizes { kv_heads, head_dim, rotary_dims } = global;
 
         let attention_width = match family.scaled_by_width_at {
             Some(at) if at as usize == layers => hidden / heads,
             _ => head_dim,
         };
+        let attention_scale = family.attention_scale.unwrap_or(1.0 / (attention_width.max(1) as f32).sqrt());
         let activations = self.activations(layers)?;
         let norm_epsilon = self.epsilon()?;
         let logit_scale = self.factor("logit_scale", 1.0)?;
@@ -273,7 +269,8 @@ impl Reader<'_> {
             norm_epsilon,
             post_norm_epsilon: family.post_norm_epsilon.unwrap_or(norm_epsilon),
             rotary_dims,
-            local_rotary: Some(local_rotary).filter(|&local| local != rotary && local_layers.contains(&true)),
+            local_rotary: Some(local_rotary).filter(|&form| (form != rotary || splits) && local_layers.contains(&true)),
+            local_heads: splits.then_some(local),
             rotary,
             rotary_interleaved: family.rotary_interleaved,
             rotary_skipped_every: if is_off { 1 } else { family.rotary_skipped_every },
@@ -293,9 +290,11 @@ impl Reader<'_> {
             recurrence,
             recurrent_layers,
             prediction_layers,
+            norms_values: family.norms_values,
+            scales_layers: family.scales_layers,
             norms_embeddings: family.norms_embeddings,
             embedding_scale: self.factor("embedding_scale", embedding_scale)?,
-            attention_scale: self.factor("attention.scale", 1.0 / (attention_width.max(1) as f32).sqrt())?,
+            attention_scale: self.factor("attention.scale", attention_scale)?,
             temperature: self.temperature()?,
             score_cap: self.option("attn_logit_softcapping", family.caps.0)?,
             residual_scale: self.factor("residual_scale", 1.0)?,
@@ -304,37 +303,70 @@ impl Reader<'_> {
         })
     }
 
-    /// Heads of keys and values; and, where the file tells them layer by layer, which layers have none.
-    fn kv_heads(&self, heads: usize, layers: usize) -> Result<(usize, Option<Vec<bool>>)> {
+    /// Heads of keys and values of each layer; 0 in those that have none.
+    fn kv_heads(&self, heads: usize, layers: usize) -> Result<Vec<usize>> {
         let key = self.key("attention.head_count_kv");
         if !matches!(self.metadata.get(&key), Some(Value::Array(_))) {
-            return Ok((self.count("attention.head_count_kv", heads)?, None));
+            return Ok(vec![self.count("attention.head_count_kv", heads)?; layers]);
         }
         let counts = self.metadata.opt_integers(&key)?.unwrap_or_default();
         if counts.len() < layers {
             return Err(self.absurd(&format!("{key} (entries)"), counts.len()));
         }
-        let counts = &counts[..layers];
-        let some = counts.iter().copied().find(|&count| count != 0).unwrap_or(heads as i64);
-        if let Some(other) = counts.iter().find(|&&count| count != 0 && count != some) {
-            return Err(self.refuse(format!("`{key}` has {some} and {other}: only one number of heads is computed")));
+        Ok(counts[..layers].iter().map(|&count| usize::try_from(count).unwrap_or(0)).collect())
+    }
+
+    /// Sizes of heads in the layers that are not of the sliding window, and in those that are; and whether these have
+    /// their own.
+    fn head_sizes(
+        &self,
+        width: usize,
+        heads: usize,
+        kv_counts: &[usize],
+        local_layers: &[bool],
+    ) -> Result<([HeadSizes; 2], bool)> {
+        let splits = self.family.local_heads && local_layers.contains(&true);
+        let mut found = Vec::new();
+        for is_local in [false, true] {
+            let ending = if is_local && splits { "_swa" } else { "" };
+            let part = |part: &str| format!("{part}{ending}");
+            let of_kind = |layer: &usize| !splits || local_layers[*layer] == is_local;
+            let attends = |layer: &usize| self.family.recurrence.is_none() || kv_counts[*layer] > 0;
+            let mut counts = (0..kv_counts.len()).filter(of_kind).filter(attends).map(|layer| kv_counts[layer]);
+            let kv_heads = counts.next().unwrap_or(heads);
+            if let Some(other) = counts.find(|&count| count != kv_heads) {
+                let key = self.key("attention.head_count_kv");
+                let what = format!("`{key}` has {kv_heads} and {other}: only one number of heads is computed");
+                return Err(self.refuse(what));
+            }
+            let head_dim = self.count(&part("attention.key_length"), width)?;
+            if kv_heads == 0 || heads % kv_heads != 0 || head_dim == 0 || head_dim % 2 != 0 || head_dim > MOST_WIDTH {
+                let what = format!("{heads} heads over {kv_heads} of width {head_dim} cannot be computed");
+                return Err(self.refuse(what));
+            }
+            let value_length = part("attention.value_length");
+            if self.count(&value_length, head_dim)? != head_dim {
+                return Err(self.refuse(format!("`{}` differs from the key length", self.key(&value_length))));
+            }
+            let dimensions = part("rope.dimension_count");
+            let rotary_dims = self.count(&dimensions, head_dim)?;
+            if rotary_dims == 0 || rotary_dims % 2 != 0 || rotary_dims > head_dim {
+                return Err(self.absurd(&self.key(&dimensions), rotary_dims));
+            }
+            found.push(HeadSizes { kv_heads, head_dim, rotary_dims });
         }
-        let without: Vec<bool> = counts.iter().map(|&count| count == 0).collect();
-        if self.family.recurrence.is_none() && without.contains(&true) {
-            return Err(self.absurd(&key, 0));
-        }
-        Ok((usize::try_from(some).unwrap_or(0), Some(without)))
+        Ok(([found[0], found[1]], splits))
     }
 
     /// What recurrent layers compute, and which they are.
-    fn recurrence(&self, layers: usize, without_keys: Option<Vec<bool>>) -> Result<(Option<Recurrence>, Vec<bool>)> {
+    fn recurrence(&self, layers: usize, kv_counts: &[usize]) -> Result<(Option<Recurrence>, Vec<bool>)> {
         let Some(kind) = self.family.recurrence else { return Ok((None, vec![false; layers])) };
         let taps = |part: &str| match self.size(part, MOST_TAPS)? {
             1 => Err(self.absurd(&self.key(part), 1)),
             taps => Ok(taps),
         };
         if kind == Recurrent::ShortConvolution {
-            let recurrent = without_keys.unwrap_or_else(|| vec![false; layers]);
+            let recurrent = kv_counts.iter().map(|&count| count == 0).collect();
             return Ok((Some(Recurrence::ShortConvolution { taps: taps("shortconv.l_cache")? }), recurrent));
         }
         let heads = self.size("ssm.time_step_rank", MOST_WIDTH)?;

@@ -23,6 +23,8 @@ pub(crate) struct Recurrent {
     taps: Vec<f32>,
     net: Option<Net>,
     pub output: Linear,
+    /// Where the layer's part of a state begins.
+    offset: usize,
 }
 
 struct Net {
@@ -56,7 +58,8 @@ impl Recurrent {
         }
     }
 
-    pub(crate) fn load(weights: &Weights, at: Section, a: &Architecture) -> Result<Self> {
+    /// Reads a layer, whose part of a state begins at `offset`.
+    pub(crate) fn load(weights: &Weights, at: Section, a: &Architecture, offset: usize) -> Result<Self> {
         let floats = |role| weights.vector(&at.vector(role).expect("a place in the table for it"));
         let (roles, net): (&[Role], _) = match a.recurrence {
             Some(Recurrence::DeltaNet(sizes)) => (
@@ -77,6 +80,7 @@ impl Recurrent {
             taps,
             net,
             output: Linear::load(weights, &[at.map(Role::MixedOutput)])?,
+            offset,
         })
     }
 
@@ -92,8 +96,8 @@ impl Recurrent {
 }
 
 impl Pass<'_> {
-    /// As [`Pass::attention`], for layer `index`, which is recurrent.
-    pub(crate) fn recur(&mut self, layer: &Layer, recurrent: &Recurrent, index: usize, hidden: &mut [f32]) {
+    /// As [`Pass::attention`], for a layer that is recurrent.
+    pub(crate) fn recur(&mut self, layer: &Layer, recurrent: &Recurrent, hidden: &mut [f32]) {
         let setting = self.setting;
         let a = setting.architecture;
         let Workspace {
@@ -111,7 +115,7 @@ impl Pass<'_> {
         let post_norm = layer.attention_post_norm.as_deref();
         let (sum, branch) = into(hidden, post_norm, branch, rows, a.residual_scale);
         let (normed, mixed) = (normed.rows(rows), mixed.rows(rows));
-        let offset = a.kind_index(index) * a.state_elements();
+        let offset = recurrent.offset;
         // What the convolution takes `back` positions before a run's row: of the pass, or of the state.
         let input = |run: &Run, row: usize, back: usize| -> *const f32 {
             // SAFETY: the row is one of the run's, or the state has one for each tap but the last.
