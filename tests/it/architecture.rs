@@ -249,6 +249,7 @@ fn no_tensor_goes_missing_unheard() {
                 Some((layer, part @ ("attn_q" | "attn_k" | "attn_v" | "attn_qkv"))) if shape.biases => {
                     format!("{layer}.{part}.bias")
                 }
+                Some((layer, part @ "ssm_conv1d")) if has_bias(part) => format!("{layer}.{part}.bias"),
                 Some((layer, part)) if shape.family == "gpt-oss" && has_bias(part) => format!("{layer}.{part}.bias"),
                 Some((layer, "attn_qkv")) if shape.recurrent.is_empty() => format!("{layer}.attn_q.weight"),
                 None if name == "token_embd_norm.weight" => "output_norm.weight".into(),

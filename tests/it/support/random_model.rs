@@ -101,7 +101,7 @@ const YARN: [(&str, Entry); 3] = [
 ];
 
 /// One model of each family, with everything that distinguishes it, and windows that sequences outgrow.
-pub const FAMILIES: [Shape; 36] = [
+pub const FAMILIES: [Shape; 37] = [
     Shape { factors: Some("rope_freqs.weight"), ..LLAMA },
     // Mistral's first models.
     Shape { entries: &[("attention.sliding_window", Entry::Number(33))], ..LLAMA },
@@ -185,6 +185,20 @@ pub const FAMILIES: [Shape; 36] = [
         recurrent: &[false, true],
         experts: Some(Experts { dense_layers: 1, choice_bias: true, ..EXPERTS }),
         entries: &[("shortconv.l_cache", Entry::Number(4)), ("expert_gating_func", Entry::Number(2))],
+        ..LLAMA
+    },
+    Shape {
+        family: "granitehybrid",
+        layers: 3,
+        recurrent: &[true, false, true],
+        entries: &[
+            ("residual_scale", Entry::Real(0.5)),
+            ("ssm.conv_kernel", Entry::Number(4)),
+            ("ssm.group_count", Entry::Number(2)),
+            ("ssm.time_step_rank", Entry::Number(4)),
+            ("ssm.state_size", Entry::Number(16)),
+            ("ssm.inner_size", Entry::Number(128)),
+        ],
         ..LLAMA
     },
     Shape { family: "olmoe", kv_heads: 3, experts: Some(EXPERTS), ..LLAMA },
@@ -392,8 +406,12 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
     for layer in 0..shape.layers {
         let at = |part: &str| format!("blk.{layer}.{part}.weight");
         let (query, kv) = widths(layer);
-        if is_recurrent(layer) && inner > 0 {
-            let channels = inner + 2 * number("ssm.group_count") * width;
+        let channels = inner + 2 * number("ssm.group_count") * width;
+        if is_recurrent(layer) && family == "granitehybrid" {
+            matrix(&at("ssm_in"), shape.hidden, inner + channels + heads, shape.kind);
+            matrix(&at("ssm_conv1d"), number("ssm.conv_kernel"), channels, GgmlType::F32);
+            matrix(&at("ssm_out"), inner, shape.hidden, shape.kind);
+        } else if is_recurrent(layer) && inner > 0 {
             matrix(&at("attn_qkv"), shape.hidden, channels, shape.kind);
             matrix(&at("attn_gate"), shape.hidden, inner, shape.kind);
             matrix(&at("ssm_alpha"), shape.hidden, heads, GgmlType::F32);
@@ -493,6 +511,14 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
                 vector(at("ssm_a"), heads, -0.5);
                 None
             }
+            "granitehybrid" if is_recurrent(layer) => {
+                vector(at("ssm_conv1d.bias"), inner + 2 * number("ssm.group_count") * width, 0.0);
+                vector(at("ssm_norm.weight"), inner, 1.0);
+                vector(at("ssm_dt.bias"), heads, 0.0);
+                vector(at("ssm_a"), heads, -0.5);
+                vector(at("ssm_d"), heads, 1.0);
+                None
+            }
             _ if is_recurrent(layer) => None,
             "qwen3" | "qwen3moe" | "qwen35" | "qwen35moe" | "lfm2" | "lfm2moe" | "gemma3" | "hunyuan-dense"
             | "exaone4" | "apertus" | "muse-glimmer" => Some((shape.head_dim, shape.head_dim)),
@@ -517,7 +543,14 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
             *tensor.dims.last_mut().expect("an extent") /= experts.count as u64;
             tensor.dims.push(experts.count as u64);
         }
-        if tensor.dims.len() > 1 {
+        let in_columns = match tensor.name.rsplit_once('.').map_or("", |(_, part)| part) {
+            "ssm_a" | "ssm_d" => 1,
+            _ if tensor.name.ends_with("ssm_norm.weight") => inner / number("ssm.group_count").max(1),
+            _ => 0,
+        };
+        if family == "granitehybrid" && in_columns > 0 {
+            tensor.dims = vec![in_columns as u64, tensor.dims[0] / in_columns as u64];
+        } else if tensor.dims.len() > 1 {
             tensor.dims.retain(|&extent| extent > 1);
         }
     }
@@ -550,7 +583,7 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
             metadata.insert(format!("{family}.{key}"), Value::Unsigned(value as u64));
         }
     }
-    if family.starts_with("lfm2") {
+    if family.starts_with("lfm2") || family == "granitehybrid" {
         let counts = (0..shape.layers).map(|layer| if is_recurrent(layer) { 0 } else { shape.kv_heads as u64 });
         metadata.insert(format!("{family}.attention.head_count_kv"), Value::Array(Array::Unsigned(counts.collect())));
     }

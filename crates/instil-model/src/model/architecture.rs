@@ -70,6 +70,7 @@ struct Family {
 enum Recurrent {
     ShortConvolution,
     DeltaNet,
+    Scan,
 }
 
 /// How rows are dealt to experts, where the file does not say.
@@ -195,6 +196,14 @@ const FAMILIES: &[Family] = &[
         name: "granitemoe",
         rotary_interleaved: true,
         rotary_switch: true,
+        routing: Some(SHARES_OF_CHOSEN),
+        ..COMMON
+    },
+    Family {
+        name: "granitehybrid",
+        rotary_interleaved: true,
+        rotary_switch: true,
+        recurrence: Some(Recurrent::Scan),
         routing: Some(SHARES_OF_CHOSEN),
         ..COMMON
     },
@@ -419,7 +428,9 @@ pub enum Recurrence {
         taps: usize,
     },
     /// A memory that each position corrects (Yang et al., "Gated delta networks", 2024).
-    DeltaNet(DeltaNet),
+    DeltaNet(HeadStates),
+    /// A memory that each position adds to, with a share of its own input (Dao and Gu, "Transformers are SSMs", 2024).
+    Scan(HeadStates),
 }
 
 /// Most positions that a convolution sees.
@@ -430,28 +441,72 @@ pub(crate) fn softplus(x: f32) -> f32 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
-/// Sizes of a gated delta network.
+/// Sizes of heads that keep a matrix each, of keys by values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeltaNet {
+pub struct HeadStates {
     /// Positions that the convolution of queries, keys and values sees, its own included.
     pub taps: usize,
-    /// Heads of queries and keys; head `h` of the values goes with head `h mod key_heads` of these.
+    /// Heads of queries and keys.
     pub key_heads: usize,
     /// Heads of values; a multiple of `key_heads`.
     pub heads: usize,
-    /// Width of a head.
-    pub width: usize,
+    /// Width of a query or key.
+    pub key_width: usize,
+    /// Width of a value.
+    pub value_width: usize,
 }
 
-impl DeltaNet {
+impl HeadStates {
     /// Width of the values of all heads.
     pub fn inner(&self) -> usize {
-        self.heads * self.width
+        self.heads * self.value_width
     }
 
     /// Queries, keys and values, which the convolution goes over.
     pub fn channels(&self) -> usize {
-        2 * self.key_heads * self.width + self.inner()
+        2 * self.key_heads * self.key_width + self.inner()
+    }
+
+    /// Floats of a head's state.
+    pub(crate) fn elements(&self) -> usize {
+        self.key_width * self.value_width
+    }
+}
+
+impl Recurrence {
+    /// The heads that keep a state, where there are any.
+    pub(crate) fn heads(self) -> Option<HeadStates> {
+        match self {
+            Self::ShortConvolution { .. } => None,
+            Self::DeltaNet(sizes) | Self::Scan(sizes) => Some(sizes),
+        }
+    }
+
+    /// What a norm of what heads say goes over: a head of a delta network, all heads of one key head of a scan.
+    pub(crate) fn norm_span(self) -> usize {
+        match self {
+            Self::ShortConvolution { .. } => 0,
+            Self::DeltaNet(sizes) => sizes.value_width,
+            Self::Scan(sizes) => sizes.inner() / sizes.key_heads,
+        }
+    }
+
+    /// The query, the key and the value of a head, as columns of what the convolution gives: a delta network has queries,
+    /// keys and values in this order, and deals key heads to heads in turn; a scan has them in the other order, and
+    /// neighbouring heads have one key head.
+    pub(crate) fn columns(self, head: usize) -> [usize; 3] {
+        let Some(HeadStates { key_heads, heads, key_width, value_width, .. }) = self.heads() else { return [0; 3] };
+        match self {
+            Self::Scan(_) => {
+                let (inner, key_head) = (heads * value_width, head / (heads / key_heads));
+                [inner + (key_heads + key_head) * key_width, inner + key_head * key_width, head * value_width]
+            }
+            _ => {
+                let key_head = head % key_heads;
+                let keys = key_heads * key_width;
+                [key_head * key_width, keys + key_head * key_width, 2 * keys + head * value_width]
+            }
+        }
     }
 }
 
@@ -624,17 +679,15 @@ impl Architecture {
         match self.recurrence {
             None => (1, 0),
             Some(Recurrence::ShortConvolution { taps }) => (taps, self.hidden),
-            Some(Recurrence::DeltaNet(net)) => (net.taps, net.channels()),
+            Some(Recurrence::DeltaNet(sizes) | Recurrence::Scan(sizes)) => (sizes.taps, sizes.channels()),
         }
     }
 
     /// Floats of one recurrent layer's state: the last inputs of its convolution, oldest first, then its heads.
     pub(crate) fn state_elements(&self) -> usize {
         let (taps, channels) = self.convolution();
-        let heads = match self.recurrence {
-            Some(Recurrence::DeltaNet(net)) => net.inner() * net.width,
-            _ => 0,
-        };
+        let sizes = self.recurrence.and_then(Recurrence::heads);
+        let heads = sizes.map_or(0, |sizes| sizes.heads * sizes.elements());
         (taps - 1) * channels + heads
     }
 

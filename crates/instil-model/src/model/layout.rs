@@ -77,6 +77,8 @@ pub(super) enum Role {
     DecayRate,
     /// `(channels, taps)`.
     Taps,
+    /// Share of a scan's input in what its heads say, `(heads)`.
+    InputShare,
     /// Of each head's output, `(width)`.
     MixedNorm,
     /// `(hidden, inner)`.
@@ -85,9 +87,9 @@ pub(super) enum Role {
 
 use Role::{
     AttentionNorm, AttentionOutput, AttentionPostNorm, ChoiceBias, Correction, Decay, DecayBias, DecayRate, Down,
-    Embeddings, FeedForwardNorm, FeedForwardPostNorm, Gate, Head, Key, KeyNorm, LayerScale, Mixed, MixedGate,
-    MixedNorm, MixedOutput, OutputNorm, Query, QueryGate, QueryNorm, RotaryFactors, Router, SharedSwitch, Sinks, Taps,
-    Up, Value,
+    Embeddings, FeedForwardNorm, FeedForwardPostNorm, Gate, Head, InputShare, Key, KeyNorm, LayerScale, Mixed,
+    MixedGate, MixedNorm, MixedOutput, OutputNorm, Query, QueryGate, QueryNorm, RotaryFactors, Router, SharedSwitch,
+    Sinks, Taps, Up, Value,
 };
 
 /// A tensor that a file may have.
@@ -137,6 +139,8 @@ enum When {
     GateOfAttention,
     /// If the layer is a delta network.
     DeltaNet,
+    /// If the layer is a scan.
+    Scan,
     /// If the layer is a short convolution.
     ShortConvolution,
     PreNorms,
@@ -231,6 +235,13 @@ const LAYER: &[Place] = &[
     plain("ssm_a", &[DecayRate], When::DeltaNet),
     bare("ssm_norm", &[MixedNorm], When::DeltaNet),
     map("ssm_out", &[MixedOutput], When::DeltaNet),
+    map("ssm_in", &[MixedGate, Mixed, Decay], When::Scan),
+    map("ssm_conv1d", &[Taps], When::Scan),
+    offset("ssm_dt", &[DecayBias], When::Scan),
+    plain("ssm_a", &[DecayRate], When::Scan),
+    plain("ssm_d", &[InputShare], When::Scan),
+    bare("ssm_norm", &[MixedNorm], When::Scan),
+    map("ssm_out", &[MixedOutput], When::Scan),
     map("shortconv.in_proj", &[Mixed], When::ShortConvolution),
     bare("shortconv.conv", &[Taps], When::ShortConvolution),
     map("shortconv.out_proj", &[MixedOutput], When::ShortConvolution),
@@ -420,9 +431,8 @@ impl<'a> Layout<'a> {
             ChoiceBias => (count(part), None),
             SharedSwitch => (1, Some(a.hidden)),
             LayerScale => (1, None),
-            Mixed | MixedGate | Correction | Decay | DecayBias | DecayRate | Taps | MixedNorm | MixedOutput => {
-                self.recurrent_extents(role)
-            }
+            Mixed | MixedGate | Correction | Decay | DecayBias | DecayRate | Taps | InputShare | MixedNorm
+            | MixedOutput => self.recurrent_extents(role),
             OutputNorm | AttentionNorm | AttentionPostNorm | FeedForwardNorm | FeedForwardPostNorm => (a.hidden, None),
         }
     }
@@ -433,16 +443,20 @@ impl Layout<'_> {
     fn recurrent_extents(self, role: Role) -> (usize, Option<usize>) {
         let a = self.architecture;
         let (taps, channels) = a.convolution();
-        let (inner, heads, width, mixed) = match a.recurrence {
-            Some(Recurrence::DeltaNet(net)) => (net.inner(), net.heads, net.width, channels),
-            _ => (a.hidden, 0, 0, 3 * a.hidden),
-        };
+        let sizes = a.recurrence.and_then(Recurrence::heads);
+        let (inner, heads, mixed) = sizes.map_or((a.hidden, 0, 3 * a.hidden), |one| (one.inner(), one.heads, channels));
+        let scans = matches!(a.recurrence, Some(Recurrence::Scan(_)));
         match role {
             Mixed => (mixed, Some(a.hidden)),
             MixedGate => (inner, Some(a.hidden)),
             Correction | Decay => (heads, Some(a.hidden)),
             Taps => (channels, Some(taps)),
-            MixedNorm => (width, None),
+            // Files of scans have columns of these, and a row for each key head.
+            DecayRate | InputShare if scans => (heads, Some(1)),
+            MixedNorm => {
+                let span = a.recurrence.map_or(0, Recurrence::norm_span);
+                if scans { (inner / span, Some(span)) } else { (span, None) }
+            }
             MixedOutput => (a.hidden, Some(inner)),
             _ => (heads, None),
         }
@@ -475,7 +489,7 @@ impl Section<'_> {
             Kind::Plain => "",
             _ => "weight",
         };
-        Some(self.slice(place, role, self.full(place.name, ending), None))
+        Some(self.slice(place, role, self.full(place.name, ending), self.extents(role).1))
     }
 
     /// The norm before the head, which every decoder has.
@@ -529,6 +543,7 @@ impl Section<'_> {
             When::LayerScale => a.scales_layers && has(place.name),
             When::GateOfAttention => a.attention_gate == Some(AttentionGate::Apart) && attends(),
             When::DeltaNet => recurs() && matches!(a.recurrence, Some(Recurrence::DeltaNet(_))),
+            When::Scan => recurs() && matches!(a.recurrence, Some(Recurrence::Scan(_))),
             When::ShortConvolution => recurs() && matches!(a.recurrence, Some(Recurrence::ShortConvolution { .. })),
             When::PreNorms => a.pre_norms,
             When::SecondNorm => a.pre_norms && a.second_norm == SecondNorm::Own,

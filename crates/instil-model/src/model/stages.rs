@@ -163,10 +163,7 @@ impl Workspace {
             normed: rows(a.hidden, &mut inner.chain([head])),
             attended_rows: rows(0, &mut attentions().map(|attention| &attention.output)),
             mixed: rows(
-                match a.recurrence {
-                    Some(Recurrence::DeltaNet(net)) => net.inner(),
-                    _ => a.hidden,
-                },
+                a.recurrence.and_then(Recurrence::heads).map_or(a.hidden, |sizes| sizes.inner()),
                 &mut recurrents().map(|recurrent| &recurrent.output),
             ),
             convolved: Vec::new(),

@@ -4,7 +4,7 @@
 //! key of the family that is not known here ends the reading unless it switches something off.
 
 use super::{
-    Activation, Architecture, DeltaNet, Experts, FAMILIES, Family, HeadSizes, LocalRotary, MOST_TAPS, Recurrence,
+    Activation, Architecture, Experts, FAMILIES, Family, HeadSizes, HeadStates, LocalRotary, MOST_TAPS, Recurrence,
     Recurrent, RotaryForm, RotaryScaling, Scoring, Sliding, Temperature, Xielu, softplus,
 };
 use crate::error::{Error, Result};
@@ -371,11 +371,18 @@ impl Reader<'_> {
         }
         let heads = self.size("ssm.time_step_rank", MOST_WIDTH)?;
         let key_heads = self.size("ssm.group_count", heads)?;
-        let width = self.size("ssm.state_size", 1 << 12)?;
+        let key_width = self.size("ssm.state_size", 1 << 12)?;
         let inner = self.size("ssm.inner_size", MOST_WIDTH)?;
-        if heads % key_heads != 0 || heads * width != inner {
-            let what = format!("{heads} heads over {key_heads} of width {width} in {inner} cannot be computed");
+        let value_width = inner / heads;
+        let is_square = kind == Recurrent::Scan || key_width == value_width;
+        if heads % key_heads != 0 || heads * value_width != inner || value_width == 0 || !is_square {
+            let what = format!("{heads} heads over {key_heads} of width {key_width} in {inner} cannot be computed");
             return Err(self.refuse(what));
+        }
+        let sizes = HeadStates { taps: taps("ssm.conv_kernel")?, key_heads, heads, key_width, value_width };
+        if kind == Recurrent::Scan {
+            let recurrent = kv_counts.iter().map(|&count| count == 0).collect();
+            return Ok((Some(Recurrence::Scan(sizes)), recurrent));
         }
         let key = self.key("attention.recurrent_layers");
         let recurrent: Vec<bool> = match self.metadata.get(&key) {
@@ -391,8 +398,7 @@ impl Reader<'_> {
         if recurrent.len() < layers {
             return Err(self.absurd(&format!("{key} (entries)"), recurrent.len()));
         }
-        let net = DeltaNet { taps: taps("ssm.conv_kernel")?, key_heads, heads, width };
-        Ok((Some(Recurrence::DeltaNet(net)), recurrent[..layers].to_vec()))
+        Ok((Some(Recurrence::DeltaNet(sizes)), recurrent[..layers].to_vec()))
     }
 
     /// The functions of the layers' networks, where they differ.

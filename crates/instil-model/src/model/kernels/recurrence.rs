@@ -1,19 +1,22 @@
 //! Recurrent layers: causal convolutions of each channel, and states that a position corrects.
 //!
-//! A head's state is `(width / 16, keys, 16)`: for sixteen values at a time, one row a key. What is computed for a
+//! A head's state is `(values / 16, keys, 16)`: for sixteen values at a time, one row a key. What is computed for a
 //! position is a function of its inputs and of the state before it, in a fixed order.
 
 use super::lanes::{LANES, Lanes};
 use super::pointwise::exp;
 use super::{Isa, on_isa};
 
-/// `out = Σ taps[t] ∘ inputs[t]`, oldest first, then `x / (1 + e^−x)` of it where `is_silu`. All are of one length, a
-/// multiple of 16; `taps` is `(inputs, channels)`.
+/// `out = bias + Σ taps[t] ∘ inputs[t]`, oldest first, then `x / (1 + e^−x)` of it where `is_silu`. All are of one length, a
+/// multiple of 16; `taps` is `(inputs, channels)`, and the bias a row more.
 ///
 /// # Safety
 /// Every pointer of `inputs` has as many floats as `out`, and nobody writes them meanwhile.
 pub(crate) unsafe fn convolve(isa: Isa, inputs: &[*const f32], taps: &[f32], is_silu: bool, out: &mut [f32]) {
-    assert!(out.len().is_multiple_of(LANES) && taps.len() == inputs.len() * out.len(), "whole vectors of each tap");
+    assert!(
+        out.len().is_multiple_of(LANES) && taps.len() == (inputs.len() + 1) * out.len(),
+        "whole vectors of each tap"
+    );
     // SAFETY: the lengths were checked; the rest is as the caller promises.
     unsafe {
         on_isa!(
@@ -33,7 +36,7 @@ unsafe fn convolve_lanes<L: Lanes>(inputs: &[*const f32], taps: &[f32], is_silu:
     unsafe {
         let channels = out.len();
         for at in (0..channels).step_by(LANES) {
-            let mut sum = L::splat(0.0);
+            let mut sum = L::load(taps.as_ptr().add(inputs.len() * channels + at));
             for (tap, input) in inputs.iter().enumerate() {
                 sum = L::fma(L::load(input.add(at)), L::load(taps.as_ptr().add(tap * channels + at)), sum);
             }
@@ -98,7 +101,7 @@ unsafe fn unit_lanes<L: Lanes>(x: &mut [f32], scale: f32, epsilon: f32) {
     }
 }
 
-/// What a position brings to a head; vectors of one width, a multiple of 16.
+/// What a position brings to a head; the widths are multiples of 16.
 #[derive(Clone, Copy)]
 pub(crate) struct Step<'a> {
     pub query: &'a [f32],
@@ -106,41 +109,43 @@ pub(crate) struct Step<'a> {
     pub value: &'a [f32],
     /// How much of the state is kept.
     pub decay: f32,
-    /// How far the state is corrected.
+    /// How much of the value is taken.
     pub rate: f32,
+    /// Whether what the state says of the key is taken away from the value.
+    pub corrects: bool,
 }
 
-/// Takes a head's state S on by one position and asks it: with `S' = decay · S`, `S = S' + key ⊗ rate · (value − S'ᵀ key)`
-/// and `out = Sᵀ query` (Yang et al., "Gated delta networks", 2024).
-pub(crate) fn correct(isa: Isa, state: &mut [f32], step: Step, out: &mut [f32]) {
-    let width = out.len();
+/// Takes a head's state S on by one position and asks it: with `S' = decay · S`, `S = S' + key ⊗ rate · delta` and
+/// `out = Sᵀ query`, where delta is the value, or `value − S'ᵀ key` (Yang et al., "Gated delta networks", 2024).
+pub(crate) fn take_on(isa: Isa, state: &mut [f32], step: Step, out: &mut [f32]) {
+    let (keys, values) = (step.key.len(), out.len());
     assert!(
-        width.is_multiple_of(LANES)
-            && state.len() == width * width
-            && [step.query, step.key, step.value].iter().all(|part| part.len() == width),
-        "whole vectors of one width"
+        [keys, values].iter().all(|width| width.is_multiple_of(LANES))
+            && state.len() == keys * values
+            && (step.query.len(), step.value.len()) == (keys, values),
+        "whole vectors of two widths"
     );
     // SAFETY: the lengths were checked, and the kernel stays within them.
-    unsafe { on_isa!(isa, correct_lanes(state: &mut [f32] = state, step: Step<'_> = step, out: &mut [f32] = out)) };
+    unsafe { on_isa!(isa, take_on_lanes(state: &mut [f32] = state, step: Step<'_> = step, out: &mut [f32] = out)) };
 }
 
 #[inline(always)]
-unsafe fn correct_lanes<L: Lanes>(state: &mut [f32], step: Step<'_>, out: &mut [f32]) {
+unsafe fn take_on_lanes<L: Lanes>(state: &mut [f32], step: Step<'_>, out: &mut [f32]) {
     unsafe {
-        let width = out.len();
+        let (keys, values) = (step.key.len(), out.len());
         let (key, query) = (step.key.as_ptr(), step.query.as_ptr());
         let mut products = L::splat(0.0);
-        for at in (0..width).step_by(LANES) {
+        for at in (0..keys).step_by(LANES) {
             products = L::fma(L::load(key.add(at)), L::load(query.add(at)), products);
         }
         let alike = L::splat(L::sum(products));
         let (decay, rate) = (L::splat(step.decay), L::splat(step.rate));
-        for at in (0..width).step_by(LANES) {
-            let block = state.as_mut_ptr().add(at * width);
+        for at in (0..values).step_by(LANES) {
+            let block = state.as_mut_ptr().add(at * keys);
             // Two sums each, so that one does not wait for the other.
             let mut known = [L::splat(0.0); 2];
             let mut asked = [L::splat(0.0); 2];
-            for k in (0..width).step_by(2) {
+            for k in (0..keys).step_by(2) {
                 for i in 0..2 {
                     let x = L::load(block.add((k + i) * LANES));
                     known[i] = L::fma(x, L::splat(*key.add(k + i)), known[i]);
@@ -148,10 +153,11 @@ unsafe fn correct_lanes<L: Lanes>(state: &mut [f32], step: Step<'_>, out: &mut [
                 }
             }
             let known = L::mul(decay, L::add(known[0], known[1]));
-            let delta = L::mul(L::sub(L::load(step.value.as_ptr().add(at)), known), rate);
+            let value = L::load(step.value.as_ptr().add(at));
+            let delta = L::mul(if step.corrects { L::sub(value, known) } else { value }, rate);
             let asked = L::mul(decay, L::add(asked[0], asked[1]));
             L::store(out.as_mut_ptr().add(at), L::fma(alike, delta, asked));
-            for k in 0..width {
+            for k in 0..keys {
                 let x = L::load(block.add(k * LANES));
                 L::store(block.add(k * LANES), L::fma(L::splat(*key.add(k)), delta, L::mul(x, decay)));
             }

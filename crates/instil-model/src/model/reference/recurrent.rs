@@ -3,7 +3,7 @@
 
 use candle_core::{Device, Tensor};
 
-use super::super::architecture::{Architecture, DeltaNet, Recurrence, softplus};
+use super::super::architecture::{Architecture, HeadStates, Recurrence, softplus};
 use super::super::layout::{Role, Section};
 use super::super::routing::sigmoid;
 use super::{Candle, Linear, Reader};
@@ -14,18 +14,26 @@ pub(super) struct Recurrent {
     mixed: Linear,
     /// `(channels, taps)`
     taps: Vec<f32>,
+    /// `(channels)`
+    bias: Option<Vec<f32>>,
     net: Option<Net>,
     output: Linear,
 }
 
-/// What a delta network has besides.
+/// What there is besides where heads keep states.
 struct Net {
+    kind: Recurrence,
+    sizes: HeadStates,
     gate: Linear,
-    correction: Linear,
+    /// Of a delta network.
+    correction: Option<Linear>,
     decay: Linear,
     decay_bias: Vec<f32>,
     decay_rate: Vec<f32>,
+    /// Of one span, or of all.
     norm: Vec<f32>,
+    /// Of a scan: share of a head's value in what it says.
+    input_share: Option<Vec<f32>>,
 }
 
 /// A sequence's rows in a pass, and the state that they take on.
@@ -38,19 +46,28 @@ impl Recurrent {
     pub(super) fn load(reader: &Reader, at: Section, a: &Architecture) -> Result<Self> {
         let map = |role| reader.linear(at.map(role));
         let floats = |role| reader.floats(&at.vector(role).expect("a place in the table for it"));
-        let net = match a.recurrence {
-            Some(Recurrence::DeltaNet(_)) => Some(Net {
+        let sizes = a.recurrence.and_then(|kind| Some((kind, kind.heads()?)));
+        let net = sizes.map(|(kind, sizes)| -> Result<Net> {
+            Ok(Net {
+                kind,
+                sizes,
                 gate: map(Role::MixedGate)?,
-                correction: map(Role::Correction)?,
+                correction: at.optional_map(Role::Correction).map(|map| reader.linear(map)).transpose()?,
                 decay: map(Role::Decay)?,
                 decay_bias: floats(Role::DecayBias)?,
                 decay_rate: floats(Role::DecayRate)?,
                 norm: floats(Role::MixedNorm)?,
-            }),
-            _ => None,
-        };
-        let taps = reader.floats(&at.map(Role::Taps).weight)?;
-        Ok(Self { mixed: map(Role::Mixed)?, taps, net, output: map(Role::MixedOutput)? })
+                input_share: at.vector(Role::InputShare).map(|slice| reader.floats(&slice)).transpose()?,
+            })
+        });
+        let taps = at.map(Role::Taps);
+        Ok(Self {
+            mixed: map(Role::Mixed)?,
+            taps: reader.floats(&taps.weight)?,
+            bias: taps.bias.map(|bias| reader.floats(&bias)).transpose()?,
+            net: net.transpose()?,
+            output: map(Role::MixedOutput)?,
+        })
     }
 
     /// `(rows, hidden)` → `(rows, hidden)`; the rows of each run follow those of the one before. `offset` is where the
@@ -72,7 +89,7 @@ impl Recurrent {
         let controls = match &self.net {
             Some(net) => Some((
                 host(net.gate.forward(input)?)?,
-                host(net.correction.forward(input)?)?,
+                net.correction.as_ref().map(|correction| host(correction.forward(input)?)).transpose()?,
                 host(net.decay.forward(input)?)?,
             )),
             None => None,
@@ -88,15 +105,17 @@ impl Recurrent {
                     .map(|channel| {
                         let weights = &self.taps[channel * taps..(channel + 1) * taps];
                         let before = (0..taps - 1).map(|tap| inputs[tap * channels + channel] * weights[tap]);
-                        before.sum::<f32>() + new[channel] * weights[taps - 1]
+                        let bias = self.bias.as_ref().map_or(0.0, |bias| bias[channel]);
+                        before.sum::<f32>() + new[channel] * weights[taps - 1] + bias
                     })
                     .collect();
                 inputs.copy_within(channels.., 0);
                 inputs[(taps - 2) * channels..].copy_from_slice(new);
-                match (&self.net, &controls, a.recurrence) {
-                    (Some(net), Some((gates, corrections, decays)), Some(Recurrence::DeltaNet(sizes))) => {
-                        let controls = [&gates[row][..], &corrections[row], &decays[row]];
-                        net.advance(sizes, a.norm_epsilon, &convolved, controls, heads, &mut output);
+                match (&self.net, &controls) {
+                    (Some(net), Some((gates, corrections, decays))) => {
+                        let corrections = corrections.as_ref().map(|corrections| &corrections[row][..]);
+                        let controls = (&gates[row][..], corrections, &decays[row][..]);
+                        net.advance(a.norm_epsilon, &convolved, controls, heads, &mut output);
                     }
                     _ => output.extend(convolved.iter().zip(&past[row]).map(|(x, c)| x * c)),
                 }
@@ -112,38 +131,56 @@ impl Net {
     /// One position: `convolved` is queries, keys and values before their function, `states` `(heads, keys, values)`.
     fn advance(
         &self,
-        net: DeltaNet,
         epsilon: f32,
         convolved: &[f32],
-        [gates, corrections, decays]: [&[f32]; 3],
+        (gates, corrections, decays): (&[f32], Option<&[f32]>, &[f32]),
         states: &mut [f32],
         output: &mut Vec<f32>,
     ) {
+        let HeadStates { key_width, value_width, .. } = self.sizes;
         let convolved: Vec<f32> = convolved.iter().map(|&x| x * sigmoid(x)).collect();
-        let width = net.width;
-        let unit = |at: usize, scale: f32| -> Vec<f32> {
-            let head = &convolved[at * width..(at + 1) * width];
-            let factor = scale / (head.iter().map(|x| x * x).sum::<f32>() + epsilon).sqrt();
-            head.iter().map(|x| x * factor).collect()
-        };
-        for (head, state) in states.chunks_exact_mut(width * width).enumerate() {
-            let query = unit(head % net.key_heads, 1.0 / (width as f32).sqrt());
-            let key = unit(net.key_heads + head % net.key_heads, 1.0);
-            let value = &convolved[(2 * net.key_heads + head) * width..][..width];
-            let decay = (self.decay_rate[head] * softplus(decays[head] + self.decay_bias[head])).exp();
-            let rate = sigmoid(corrections[head]);
+        let gate = |values: &mut [f32]| values.iter_mut().zip(gates).for_each(|(x, gate)| *x *= gate * sigmoid(*gate));
+        let mut all: Vec<f32> = Vec::new();
+        for (head, state) in states.chunks_exact_mut(self.sizes.elements()).enumerate() {
+            let [query, key, value] = self.kind.columns(head);
+            let (mut query, mut key) =
+                (convolved[query..query + key_width].to_vec(), convolved[key..key + key_width].to_vec());
+            let value = &convolved[value..value + value_width];
+            let time = softplus(decays[head] + self.decay_bias[head]);
+            let decay = (self.decay_rate[head] * time).exp();
             state.iter_mut().for_each(|x| *x *= decay);
             let read = |state: &[f32], by: &[f32], at: usize| -> f32 {
-                by.iter().enumerate().map(|(k, by)| state[k * width + at] * by).sum()
+                by.iter().enumerate().map(|(k, by)| state[k * value_width + at] * by).sum()
             };
-            let deltas: Vec<f32> = (0..width).map(|at| (value[at] - read(state, &key, at)) * rate).collect();
-            for (row, key) in state.chunks_exact_mut(width).zip(&key) {
+            let deltas: Vec<f32> = match corrections {
+                Some(corrections) => {
+                    for (vector, scale) in [(&mut query, 1.0 / (key_width as f32).sqrt()), (&mut key, 1.0)] {
+                        let factor = scale / (vector.iter().map(|x| x * x).sum::<f32>() + epsilon).sqrt();
+                        vector.iter_mut().for_each(|x| *x *= factor);
+                    }
+                    let rate = sigmoid(corrections[head]);
+                    (0..value_width).map(|at| (value[at] - read(state, &key, at)) * rate).collect()
+                }
+                None => value.iter().map(|value| value * time).collect(),
+            };
+            for (row, key) in state.chunks_exact_mut(value_width).zip(&key) {
                 row.iter_mut().zip(&deltas).for_each(|(x, delta)| *x += key * delta);
             }
-            let said: Vec<f32> = (0..width).map(|at| read(state, &query, at)).collect();
-            let inverse = 1.0 / (said.iter().map(|x| x * x).sum::<f32>() / width as f32 + epsilon).sqrt();
-            let gates = &gates[head * width..(head + 1) * width];
-            output.extend((0..width).map(|at| said[at] * inverse * self.norm[at] * gates[at] * sigmoid(gates[at])));
+            let share = self.input_share.as_ref().map_or(0.0, |shares| shares[head]);
+            all.extend((0..value_width).map(|at| read(state, &query, at) + share * value[at]));
         }
+        // A delta network gates what is normed, a scan norms what is gated.
+        if corrections.is_none() {
+            gate(&mut all);
+        }
+        let span = self.kind.norm_span();
+        for (part, weights) in all.chunks_exact_mut(span).zip(self.norm.chunks_exact(span).cycle()) {
+            let mean = part.iter().map(|x| x * x).sum::<f32>() / span as f32;
+            part.iter_mut().zip(weights).for_each(|(x, weight)| *x *= weight / (mean + epsilon).sqrt());
+        }
+        if corrections.is_some() {
+            gate(&mut all);
+        }
+        output.extend(all);
     }
 }

@@ -1,13 +1,13 @@
-//! Recurrent layers on the CPU: a short convolution, or a delta network, in place of attention.
+//! Recurrent layers on the CPU: a short convolution, a delta network or a scan in place of attention.
 //!
 //! What a row brings is computed by rows; the states are then taken on position by position, each head by one member.
 
-use super::super::architecture::{Architecture, DeltaNet, MOST_TAPS, Recurrence, softplus};
+use super::super::architecture::{Architecture, HeadStates, MOST_TAPS, Recurrence, softplus};
 use super::super::kernels::Isa;
 use super::super::kernels::lanes::LANES;
 use super::super::kernels::pointwise::rms_norm;
-use super::super::kernels::recurrence::{Step, convolve, correct, let_through, make_unit};
-use super::super::layout::{Role, Section};
+use super::super::kernels::recurrence::{Step, convolve, let_through, make_unit, take_on};
+use super::super::layout::{Map, Role, Section, Slice};
 use super::super::linear::Linear;
 use super::super::profile::Part;
 use super::super::routing::sigmoid;
@@ -17,9 +17,10 @@ use crate::error::Result;
 
 /// Weights of a recurrent layer.
 pub(crate) struct Recurrent {
-    /// Of a delta network queries, keys and values, gates, corrections and decays; of a short convolution b, c and x.
+    /// Where heads keep states, what the convolution goes over, gates, corrections if there are some, and decays; of a
+    /// short convolution b, c and x.
     pub input: Linear,
-    /// `(taps, channels)`
+    /// `(taps + 1, channels)`, the last a bias.
     taps: Vec<f32>,
     net: Option<Net>,
     pub output: Linear,
@@ -27,11 +28,16 @@ pub(crate) struct Recurrent {
     offset: usize,
 }
 
+/// What there is besides where heads keep states.
 struct Net {
-    sizes: DeltaNet,
+    kind: Recurrence,
+    sizes: HeadStates,
     decay_bias: Vec<f32>,
     decay_rate: Vec<f32>,
+    /// Of one span, or of all.
     norm: Vec<f32>,
+    /// Share of a head's value in what it says.
+    input_share: Option<Vec<f32>>,
 }
 
 /// A sequence's rows in a pass, one after the other, and the state that they take on.
@@ -51,34 +57,45 @@ unsafe impl Sync for Run {}
 impl Recurrent {
     /// Whether the kernels compute the recurrent layers of an architecture.
     pub(crate) fn supports(a: &Architecture) -> bool {
-        match a.recurrence {
-            Some(Recurrence::DeltaNet(net)) => net.width.is_multiple_of(LANES),
-            Some(Recurrence::ShortConvolution { .. }) => a.hidden.is_multiple_of(LANES),
-            None => true,
-        }
+        let (_, channels) = a.convolution();
+        let sizes = a.recurrence.and_then(Recurrence::heads);
+        channels.is_multiple_of(LANES)
+            && sizes
+                .is_none_or(|sizes| sizes.key_width.is_multiple_of(LANES) && sizes.value_width.is_multiple_of(LANES))
     }
 
     /// Reads a layer, whose part of a state begins at `offset`.
     pub(crate) fn load(weights: &Weights, at: Section, a: &Architecture, offset: usize) -> Result<Self> {
-        let floats = |role| weights.vector(&at.vector(role).expect("a place in the table for it"));
-        let (roles, net): (&[Role], _) = match a.recurrence {
-            Some(Recurrence::DeltaNet(sizes)) => (
-                &[Role::Mixed, Role::MixedGate, Role::Correction, Role::Decay],
-                Some(Net {
-                    sizes,
-                    decay_bias: floats(Role::DecayBias)?,
-                    decay_rate: floats(Role::DecayRate)?,
-                    norm: floats(Role::MixedNorm)?,
-                }),
-            ),
-            _ => (&[Role::Mixed], None),
+        let flat = |slice: &Slice| -> Result<Vec<f32>> {
+            weights.tensor(slice)?.flatten_all().and_then(|values| values.to_vec1()).map_err(device_error)
         };
-        let taps = weights.tensor(&at.map(Role::Taps).weight)?;
-        let taps = taps.t().and_then(|taps| taps.flatten_all()?.to_vec1()).map_err(device_error)?;
+        let floats = |role| flat(&at.vector(role).expect("a place in the table for it"));
+        let sizes = a.recurrence.and_then(|kind| Some((kind, kind.heads()?)));
+        let net = sizes.map(|(kind, sizes)| -> Result<Net> {
+            Ok(Net {
+                kind,
+                sizes,
+                decay_bias: floats(Role::DecayBias)?,
+                decay_rate: floats(Role::DecayRate)?,
+                norm: floats(Role::MixedNorm)?,
+                input_share: at.vector(Role::InputShare).map(|slice| flat(&slice)).transpose()?,
+            })
+        });
+        let maps: Vec<Map> = [Role::Mixed, Role::MixedGate, Role::Correction, Role::Decay]
+            .iter()
+            .filter_map(|&role| at.optional_map(role))
+            .collect();
+        let Map { weight, bias } = at.map(Role::Taps);
+        let taps = weights.tensor(&weight)?;
+        let mut taps: Vec<f32> = taps.t().and_then(|taps| taps.flatten_all()?.to_vec1()).map_err(device_error)?;
+        match bias {
+            Some(bias) => taps.extend(weights.vector(&bias)?),
+            None => taps.resize(taps.len() + a.convolution().1, 0.0),
+        }
         Ok(Self {
-            input: Linear::load(weights, &roles.iter().map(|&role| at.map(role)).collect::<Vec<_>>())?,
+            input: Linear::load(weights, &maps)?,
             taps,
-            net,
+            net: net.transpose()?,
             output: Linear::load(weights, &[at.map(Role::MixedOutput)])?,
             offset,
         })
@@ -90,7 +107,10 @@ impl Recurrent {
 
     /// Memory of what are no maps.
     pub(crate) fn other_bytes(&self) -> usize {
-        let net = self.net.iter().flat_map(|net| [&net.decay_bias, &net.decay_rate, &net.norm]);
+        let net = self
+            .net
+            .iter()
+            .flat_map(|net| [&net.decay_bias, &net.decay_rate, &net.norm].into_iter().chain(&net.input_share));
         net.chain([&self.taps]).map(|values| size_of_val(values.as_slice())).sum()
     }
 }
@@ -153,7 +173,8 @@ impl Pass<'_> {
                 unsafe { convolve(setting.isa, &inputs[..taps], &recurrent.taps, net.is_some(), out) };
                 // The convolution's part of the row is being read by others.
                 if let Some(net) = net {
-                    let said = unsafe { projected.part(row, channels + inner, 2 * heads) };
+                    let controls_at = channels + inner;
+                    let said = unsafe { projected.part(row, controls_at, projected.width - controls_at) };
                     net.prepare(setting, out, said, unsafe { controls.row(row) });
                 } else {
                     let c = unsafe { projected.part(row, channels, channels) };
@@ -180,12 +201,21 @@ impl Pass<'_> {
             if let Some(net) = net {
                 member.share(5, rows, |row| {
                     let said = unsafe { said.row(row) };
-                    own.normed.resize(net.norm.len(), 0.0);
-                    for head in said.chunks_exact_mut(net.norm.len()) {
-                        rms_norm(setting.isa, head, &net.norm, a.norm_epsilon, &mut own.normed);
-                        head.copy_from_slice(&own.normed);
+                    let gates = unsafe { projected.part(row, channels, inner) };
+                    // A delta network gates what is normed, a scan norms what is gated.
+                    let gates_first = net.input_share.is_some();
+                    if gates_first {
+                        let_through(setting.isa, said, gates, true);
                     }
-                    let_through(setting.isa, said, unsafe { projected.part(row, channels, inner) }, true);
+                    let span = net.kind.norm_span();
+                    own.normed.resize(span, 0.0);
+                    for (part, weight) in said.chunks_exact_mut(span).zip(net.norm.chunks_exact(span).cycle()) {
+                        rms_norm(setting.isa, part, weight, a.norm_epsilon, &mut own.normed);
+                        part.copy_from_slice(&own.normed);
+                    }
+                    if !gates_first {
+                        let_through(setting.isa, said, gates, true);
+                    }
                     unsafe { mixed.write(setting.isa, row, 0, said) };
                 });
                 Setting::lap(member, profile, Part::Norm);
@@ -204,19 +234,27 @@ impl Pass<'_> {
 }
 
 impl Net {
-    /// Makes queries and keys of `convolved` units, and of a row's corrections and decays what they mean.
+    /// Makes the queries and keys of a delta network units, and of what a row says of its heads rates and decays.
     fn prepare(&self, setting: Setting, convolved: &mut [f32], said: &[f32], to: &mut [f32]) {
-        let (sizes, epsilon) = (self.sizes, setting.architecture.norm_epsilon);
-        let (queries, rest) = convolved.split_at_mut(sizes.key_heads * sizes.width);
-        let scale = 1.0 / (sizes.width as f32).sqrt();
-        queries.chunks_exact_mut(sizes.width).for_each(|head| make_unit(setting.isa, head, scale, epsilon));
-        let keys = rest[..sizes.key_heads * sizes.width].chunks_exact_mut(sizes.width);
+        let (HeadStates { heads, key_heads, key_width, .. }, epsilon) = (self.sizes, setting.architecture.norm_epsilon);
+        let (rates, kept) = to.split_at_mut(heads);
+        let softened = |head: usize, x: f32| softplus(x + self.decay_bias[head]);
+        if self.input_share.is_some() {
+            for head in 0..heads {
+                rates[head] = softened(head, said[head]);
+                kept[head] = (self.decay_rate[head] * rates[head]).exp();
+            }
+            return;
+        }
+        let (queries, rest) = convolved.split_at_mut(key_heads * key_width);
+        let scale = 1.0 / (key_width as f32).sqrt();
+        queries.chunks_exact_mut(key_width).for_each(|head| make_unit(setting.isa, head, scale, epsilon));
+        let keys = rest[..key_heads * key_width].chunks_exact_mut(key_width);
         keys.for_each(|head| make_unit(setting.isa, head, 1.0, epsilon));
-        let (corrections, decays) = said.split_at(sizes.heads);
-        let (rates, kept) = to.split_at_mut(sizes.heads);
-        for head in 0..sizes.heads {
+        let (corrections, decays) = said.split_at(heads);
+        for head in 0..heads {
             rates[head] = sigmoid(corrections[head]);
-            kept[head] = (self.decay_rate[head] * softplus(decays[head] + self.decay_bias[head])).exp();
+            kept[head] = (self.decay_rate[head] * softened(head, decays[head])).exp();
         }
     }
 
@@ -232,21 +270,27 @@ impl Net {
         at: usize,
         (convolved, controls, said): (Table, Table, Table),
     ) {
-        let DeltaNet { width, heads, key_heads, .. } = self.sizes;
-        let size = width * width;
+        let HeadStates { heads, key_width, value_width, .. } = self.sizes;
+        let size = self.sizes.elements();
+        let [query, key, value] = self.kind.columns(head);
         // SAFETY (all of these): as the caller promises.
         let state = unsafe { std::slice::from_raw_parts_mut(run.state.add(at + head * size), size) };
         for row in run.first_row..run.first_row + run.count {
-            let part = |at: usize| unsafe { convolved.part(row, at * width, width) };
+            let part = |at: usize, width: usize| unsafe { convolved.part(row, at, width) };
             let control = |at: usize| unsafe { controls.part(row, at, 1) }[0];
             let step = Step {
-                query: part(head % key_heads),
-                key: part(key_heads + head % key_heads),
-                value: part(2 * key_heads + head),
+                query: part(query, key_width),
+                key: part(key, key_width),
+                value: part(value, value_width),
                 rate: control(head),
                 decay: control(heads + head),
+                corrects: self.input_share.is_none(),
             };
-            correct(isa, state, step, unsafe { said.part_mut(row, head * width, width) });
+            let out = unsafe { said.part_mut(row, head * value_width, value_width) };
+            take_on(isa, state, step, out);
+            if let Some(shares) = &self.input_share {
+                out.iter_mut().zip(step.value).for_each(|(out, value)| *out += shares[head] * value);
+            }
         }
     }
 }
