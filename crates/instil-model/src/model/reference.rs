@@ -50,7 +50,7 @@ impl Linear {
 /// What a layer learns of other positions by.
 enum Mixer {
     Attention(Attention),
-    Recurrent(recurrent::Recurrent),
+    Recurrent(Box<recurrent::Recurrent>),
 }
 
 struct Attention {
@@ -299,7 +299,7 @@ impl Reference {
                 Ok(Layer {
                     attention_norm: norm(Role::AttentionNorm)?,
                     mixer: if a.is_recurrent(index) {
-                        Mixer::Recurrent(recurrent::Recurrent::load(&reader, at, a)?)
+                        Mixer::Recurrent(Box::new(recurrent::Recurrent::load(&reader, at, a)?))
                     } else {
                         Mixer::Attention(Attention {
                             query: map(Role::Query)?,

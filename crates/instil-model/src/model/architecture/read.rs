@@ -340,7 +340,8 @@ impl Reader<'_> {
                 return Err(self.refuse(what));
             }
             let head_dim = self.count(&part("attention.key_length"), width)?;
-            if kv_heads == 0 || heads % kv_heads != 0 || head_dim == 0 || head_dim % 2 != 0 || head_dim > MOST_WIDTH {
+            let divides = kv_heads > 0 && heads.is_multiple_of(kv_heads);
+            if !divides || head_dim == 0 || head_dim % 2 != 0 || head_dim > MOST_WIDTH {
                 let what = format!("{heads} heads over {kv_heads} of width {head_dim} cannot be computed");
                 return Err(self.refuse(what));
             }

@@ -266,7 +266,7 @@ proptest! {
         make_unit(Isa::Portable, &mut key, 1.0, 1e-6);
         let before = noise.values(keys * width);
         let run = |isa: Isa| {
-            let pointers: Vec<*const f32> = inputs.iter().map(|input| input.as_ptr()).collect();
+            let pointers: Vec<*const f32> = inputs.iter().map(Vec::as_ptr).collect();
             let (mut convolved, mut gated, mut unit) = (vec![0.0; width], asks.clone(), value.clone());
             // SAFETY: every input is as wide as the result.
             unsafe { convolve(isa, &pointers, &weights, is_silu, &mut convolved) };
