@@ -2,7 +2,8 @@
 //!
 //! `hidden` is the residual stream, `(rows, hidden)`. A stage runs its phases on one [`Team`], with a barrier after
 //! each: norm and rounding by rows, products by pieces of 32 outputs, attention by key head and rows.
-//! What recurrent layers do instead of attention is in `stages/recurrent.rs`, what layers of experts do instead of a feed-forward network in `stages/experts.rs`.
+//! What recurrent layers do instead of attention is in `stages/recurrent.rs`, what layers of experts do instead of a
+//! feed-forward network in `stages/experts.rs`.
 //! [`super::reference`] has the same stages in Candle's own operations, for other devices and for
 //! comparison.
 

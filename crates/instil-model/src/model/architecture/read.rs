@@ -17,6 +17,8 @@ const MOST_LAYERS: usize = 1 << 10;
 const MOST_WIDTH: usize = 1 << 20;
 const MOST_CONTEXT: usize = 1 << 17;
 const MOST_EXPERTS: usize = 1 << 10;
+/// Floats of a sequence's state: 1 GB.
+const MOST_STATE: usize = 1 << 28;
 
 /// Keys below the family's name that are read here.
 const READ: &[&str] = &[
@@ -376,7 +378,8 @@ impl Reader<'_> {
         let inner = self.size("ssm.inner_size", MOST_WIDTH)?;
         let value_width = inner / heads;
         let is_square = kind == Recurrent::Scan || key_width == value_width;
-        if heads % key_heads != 0 || heads * value_width != inner || value_width == 0 || !is_square {
+        let fits = inner * key_width <= MOST_STATE / layers;
+        if heads % key_heads != 0 || heads * value_width != inner || value_width == 0 || !(is_square && fits) {
             let what = format!("{heads} heads over {key_heads} of width {key_width} in {inner} cannot be computed");
             return Err(self.refuse(what));
         }
