@@ -104,6 +104,7 @@ pub(super) fn run(comparison: &Comparison, console: &Console) -> Result<Answer> 
                 "prompt_tokens_per_s": prompt,
                 "batches": by_batch,
                 "key_value_bytes_per_token": token_bytes,
+                "state_bytes_per_sequence": memory.state_bytes,
                 "best_batch": best,
             })
         };

@@ -112,6 +112,50 @@ fn yarn_is_read_and_its_factors_agree_or_are_refused() {
     }
 }
 
+/// What recurrent layers and heads of two widths are, and where a file asks for too much.
+#[test]
+fn layers_differ_within_a_family() {
+    let flags = |flags: &[bool]| Value::Array(Array::Bool(flags.to_vec()));
+    let number = Value::Unsigned;
+    let local: Vec<bool> = (0..12).map(|layer| layer % 6 != 5).collect();
+    let gemma4 = read(
+        "gemma4",
+        &[
+            ("attention.key_length", number(32)),
+            ("attention.key_length_swa", number(16)),
+            ("rope.dimension_count_swa", number(8)),
+            (
+                "attention.head_count_kv",
+                Value::Array(Array::Unsigned(local.iter().map(|&l| 1 + u64::from(l)).collect())),
+            ),
+            ("attention.sliding_window", number(512)),
+            ("attention.sliding_window_pattern", flags(&local)),
+        ],
+    );
+    let sizes = |layer| {
+        (gemma4.head_sizes(layer).kv_heads, gemma4.head_sizes(layer).head_dim, gemma4.head_sizes(layer).rotary_dims)
+    };
+    assert_eq!((sizes(4), sizes(5), gemma4.attention_scale), ((2, 16, 8), (1, 32, 32), 1.0));
+    let told = refusal("gemma4", &[("embedding_length_per_layer_input", number(256))], &[]);
+    assert!(told.contains("`gemma4.embedding_length_per_layer_input`"), "{told}");
+    let net = |state: u64, inner: u64| {
+        [
+            ("ssm.conv_kernel", number(4)),
+            ("ssm.group_count", number(1)),
+            ("ssm.time_step_rank", number(4)),
+            ("ssm.state_size", number(state)),
+            ("ssm.inner_size", number(inner)),
+        ]
+    };
+    let qwen35 = read("qwen35", &net(16, 64));
+    let recurrent: Vec<usize> = (0..12).filter(|&layer| qwen35.is_recurrent(layer)).collect();
+    assert_eq!(recurrent, [0, 1, 2, 4, 5, 6, 8, 9, 10]);
+    for (family, state, inner) in [("qwen35", 32, 64), ("qwen35", 16, 66), ("granitehybrid", 4096, 1 << 20)] {
+        let told = refusal(family, &net(state, inner), &[]);
+        assert!(told.contains("cannot be computed"), "{family}: {told}");
+    }
+}
+
 #[test]
 fn what_is_not_computed_is_refused_by_its_key() {
     let number = Value::Unsigned;
@@ -240,14 +284,19 @@ fn no_tensor_goes_missing_unheard() {
             let told = Decoder::load("less", &less, 1).map(drop).err().map(|error| error.to_string());
             let is_bias = name.rsplit_once('.').is_some_and(|(_, ending)| ending == "bias");
             // Nothing tells of a bias of the choice.
-            let optional = is_bias || name == "output.weight" || name.starts_with("rope_");
+            let optional = is_bias
+                || name == "output.weight"
+                || name.starts_with("rope_")
+                || name.ends_with("layer_output_scale.weight");
             let expected = match name.strip_suffix(".weight").and_then(|name| name.rsplit_once('.')) {
                 // A bias has no place without its matrix.
                 Some((layer, part @ ("attn_q" | "attn_k" | "attn_v" | "attn_qkv"))) if shape.biases => {
                     format!("{layer}.{part}.bias")
                 }
+                Some((layer, part @ "ssm_conv1d")) if has_bias(part) => format!("{layer}.{part}.bias"),
                 Some((layer, part)) if shape.family == "gpt-oss" && has_bias(part) => format!("{layer}.{part}.bias"),
-                Some((layer, "attn_qkv")) => format!("{layer}.attn_q.weight"),
+                Some((layer, "attn_qkv")) if shape.recurrent.is_empty() => format!("{layer}.attn_q.weight"),
+                None if name == "token_embd_norm.weight" => "output_norm.weight".into(),
                 Some((layer, "ffn_gate")) => format!("{layer}.ffn_up.weight"),
                 Some((layer, "ffn_gate_up_exps")) => format!("{layer}.ffn_gate_exps.weight"),
                 _ => name.clone(),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use instil_grammar::vocab::{TokenKind, Vocab};
 use instil_model::decode::{Capacity, Request, Sampling, Scheduler, StreamKey};
-use instil_model::gguf::{GgmlType, Gguf};
+use instil_model::gguf::{GgmlType, Gguf, Metadata, Value};
 use instil_model::model::decoder::Decoder;
 use instil_model::model::draw::{Draw, Sampler, Samplers, ToDraw};
 use instil_model::model::kernels::Isa;
@@ -62,19 +62,23 @@ proptest! {
 
         let mut model = Decoder::load("batched", &file, threads).expect("a decoder");
         let parent = model.sequences().create();
-        // The parent holds more than the prefix, so that forks cut blocks in the middle.
-        let beyond = [texts[0].as_slice(), &[3, 5, 8]].concat();
-        model.forward(&[Segment { sequence: parent, tokens: &beyond, logits: 0 }]).expect("a pass");
+        // The parent holds more than the prefix, so that forks cut blocks in the middle; or no more than it, where
+        // nothing else can be cut.
+        let cuts_anywhere = model.sequences().cuts_anywhere();
+        let beyond = if cuts_anywhere { [texts[0].as_slice(), &[3, 5, 8]].concat() } else { prefix.clone() };
+        if !beyond.is_empty() {
+            model.forward(&[Segment { sequence: parent, tokens: &beyond, logits: 0 }]).expect("a pass");
+        }
         let mut open: Vec<(SequenceId, usize)> = Vec::new();
         for _ in &texts {
             // Some share the prefix, some read it themselves.
-            let shared = if draw(3) == 0 { 0 } else { draw(common + 1) };
+            let shared = if draw(3) == 0 { 0 } else if cuts_anywhere { draw(common + 1) } else { common };
             open.push((model.sequences().fork(parent, shared).expect("a fork"), shared));
         }
         if draw(2) == 0 {
             model.sequences().free(parent);
         } else {
-            model.sequences().truncate(parent, 1);
+            model.sequences().truncate(parent, usize::from(cuts_anywhere));
         }
         let mut whole = vec![false; texts.len()];
         while whole.contains(&false) {
@@ -107,8 +111,9 @@ proptest! {
                 whole[text] = open[text].1 == texts[text].len();
                 if !whole[text] && draw(8) == 0 {
                     // Taking back what was read must leave no trace either.
-                    open[text].1 = draw(open[text].1 + 1);
-                    model.sequences().truncate(open[text].0, open[text].1);
+                    let (sequence, length) = (open[text].0, draw(open[text].1 + 1));
+                    open[text].1 = if model.sequences().can_cut(sequence, length) { length } else { 0 };
+                    model.sequences().truncate(sequence, open[text].1);
                 }
             }
         }
@@ -231,6 +236,49 @@ fn blocks_are_shared_and_come_back() {
     assert_eq!(used(&model), 0);
 }
 
+/// States are counted as blocks are, and whoever goes on from a shared one gets its own.
+#[test]
+fn states_are_shared_and_come_back() {
+    let file = model(FAMILIES.into_iter().find(|shape| shape.family == "qwen35").expect("one"), 1);
+    let mut model = Decoder::load("small", &file, 1).expect("a decoder");
+    let sizes = model.key_value_memory();
+    // Of two layers the inputs of a convolution over 160 channels that sees 4, and 3 heads of 32 × 32 floats.
+    assert_eq!(sizes.state_bytes, 2 * (3 * 160 + 3 * 32 * 32) * 4);
+    let used = |model: &Decoder| model.key_value_memory().used_bytes;
+    let parent = model.sequences().create();
+    model.forward(&[Segment { sequence: parent, tokens: &[1; 70], logits: 0 }]).expect("a pass");
+    assert_eq!(used(&model), 3 * sizes.block_bytes + sizes.state_bytes);
+    let child = model.sequences().fork(parent, 70).expect("a fork");
+    assert_eq!(used(&model), 3 * sizes.block_bytes + sizes.state_bytes, "a fork shares");
+    model.forward(&[Segment { sequence: child, tokens: &[2], logits: 0 }]).expect("a pass");
+    assert_eq!(used(&model), 4 * sizes.block_bytes + 2 * sizes.state_bytes);
+    assert!(!model.sequences().can_cut(child, 70) && model.sequences().can_cut(parent, 70));
+    model.sequences().truncate(child, 0);
+    assert_eq!(used(&model), 3 * sizes.block_bytes + sizes.state_bytes);
+    [child, parent].into_iter().for_each(|sequence| model.sequences().free(sequence));
+    assert_eq!(used(&model), 0);
+}
+
+/// Blocks that guess further tokens are passed over, whatever they hold.
+#[test]
+fn blocks_of_predictions_change_nothing() {
+    let shape = FAMILIES.into_iter().find(|shape| shape.family == "qwen35").expect("one");
+    let file = model(shape, 3);
+    let tokens: Vec<u32> = (0..20).collect();
+    let mut more = InMemory::copy_of(&file);
+    more.metadata = Metadata::new("more");
+    more.metadata.insert("qwen35.block_count", Value::Unsigned(shape.layers as u64 + 1));
+    more.metadata.insert("qwen35.nextn_predict_layers", Value::Unsigned(1));
+    for (key, value) in file.metadata().iter() {
+        more.metadata.insert(key, value.clone());
+    }
+    for name in ["nextn.eh_proj.weight", "attn_q.weight", "nextn.shared_head_norm.weight"] {
+        more.tensors.insert(format!("blk.3.{name}"), (GgmlType::F32, vec![2, 2], vec![0; 16]));
+    }
+    let decoder = |file: &dyn Checkpoint| alone(&mut Decoder::load("one", file, 1).expect("a decoder"), &tokens);
+    assert_eq!(decoder(&more), decoder(&file));
+}
+
 /// Rows of 12 requests with a common prefix.
 fn rows(file: &Gguf, threads: usize, capacity: Capacity) -> Vec<Vec<u32>> {
     let mut model = Decoder::load("scheduled", file, threads).expect("a decoder");
@@ -348,12 +396,16 @@ fn the_memory_of_weights_is_that_of_their_forms() {
 
 #[test]
 fn batch_threads_and_memory_change_no_row() {
-    let file = model(LLAMA, 11);
-    let expected = rows(&file, 1, Capacity::slots(1));
-    assert!(expected.iter().all(|tokens| !tokens.is_empty()));
-    let block = Decoder::load("small", &file, 1).expect("a decoder").key_value_memory().block_bytes;
-    for (threads, slots, blocks) in [(2, 32, 1000), (3, 5, 1000), (2, 32, 8), (1, 32, 3), (2, 4, 1)] {
-        let capacity = Capacity { slots, key_value_bytes: blocks * block };
-        assert_eq!(rows(&file, threads, capacity), expected, "{threads} threads, {slots} slots, {blocks} blocks");
+    let recurrent = ["qwen35", "lfm2moe"];
+    for shape in FAMILIES.into_iter().filter(|shape| recurrent.contains(&shape.family)).chain([LLAMA]) {
+        let file = model(shape, 11);
+        let expected = rows(&file, 1, Capacity::slots(1));
+        assert!(expected.iter().all(|tokens| !tokens.is_empty()));
+        let memory = Decoder::load("small", &file, 1).expect("a decoder").key_value_memory();
+        let most = memory.block_bytes.max(memory.state_bytes);
+        for (threads, slots, blocks) in [(2, 32, 1000), (3, 5, 1000), (2, 32, 8), (1, 32, 3), (2, 4, 1)] {
+            let capacity = Capacity { slots, key_value_bytes: blocks * most };
+            assert_eq!(rows(&file, threads, capacity), expected, "{threads} threads, {slots} slots, {blocks} blocks");
+        }
     }
 }

@@ -373,7 +373,7 @@ fn converted_files_are_those_of_transformers() {
             names.push(path);
         }
     }
-    assert_eq!(names.len(), 14);
+    assert_eq!(names.len(), 21);
     for path in names {
         let file = Gguf::open(&path).expect("a file");
         let theirs = std::fs::read(path.with_extension("f32")).expect("logits");

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use crate::support::random_model;
 
-use random_model::{LLAMA, Noise, VOCABULARY, model};
+use random_model::{FAMILIES, LLAMA, Noise, VOCABULARY, model};
 
 const EOS: [u32; 2] = [7, 11];
 
@@ -117,8 +117,10 @@ proptest! {
         slots in 1usize..9,
         blocks in 1usize..20,
         shared in 0usize..50,
+        family in prop::sample::select(vec!["llama", "qwen35", "lfm2"]),
     ) {
-        let file = model(LLAMA, seed);
+        let shape = FAMILIES.into_iter().find(|shape| shape.family == family).expect("one");
+        let file = model(shape, seed);
         let mut noise = Noise(seed ^ 1);
         let mut draw = |below: usize| noise.bits() as usize % below;
         let prefixes: Vec<Arc<[u32]>> = [shared, shared / 2, 0].iter().map(|&length| {
@@ -165,6 +167,31 @@ proptest! {
             prop_assert_eq!(bits(a), bits(b), "{} slots, {} threads, {} blocks", slots, threads, blocks);
         }
     }
+}
+
+/// Where a sequence cannot be cut back, its prompt is read once all the same, and so is a prefix.
+#[test]
+fn a_prompt_is_read_once_for_all_walks() {
+    let shape = FAMILIES.into_iter().find(|shape| shape.family == "qwen35").expect("one");
+    let file = model(shape, 5);
+    let mut model = Decoder::load("scheduled", &file, 1).expect("a decoder");
+    let mut scheduler = Scheduler::new(&mut model, vocab(), Capacity::slots(3));
+    let prefix: Arc<[u32]> = (0..70).map(|at| at * 13 % 90).collect();
+    let longer: Arc<[u32]> = prefix.iter().copied().chain([1, 2, 3]).collect();
+    // Three walks: the last two go back, one of them to within the choices.
+    let choices: Vec<Vec<u32>> = [[20, 21, 22], [20, 21, 23], [20, 24, 25], [20, 24, 26], [27, 28, 29], [27, 28, 30]]
+        .iter()
+        .map(|choice| choice.to_vec())
+        .collect();
+    let measure = || Some(Measure::Choices(choices.clone().into()));
+    for (row, prefix) in [&prefix, &prefix, &longer].into_iter().enumerate() {
+        scheduler.submit(request(row as u32, prefix, &[5; 40], measure()));
+    }
+    while scheduler.next_completion().expect("a pass").is_some() {}
+    let statistics = scheduler.statistics();
+    // Prompts of 40 each, and walks of 2, of 2 once more since the first goes back, and of 2.
+    assert_eq!(statistics.prompt_tokens, 70 + 3 + 3 * (40 + 2 + 2 + 2));
+    assert_eq!(statistics.prompt_tokens_shared, 70 + 70);
 }
 
 /// A text longer than a pass computes rows for, beside another.

@@ -40,6 +40,8 @@ pub struct Shape {
     pub joined: bool,
     /// Networks that rows are dealt to, from a layer on.
     pub experts: Option<Experts>,
+    /// For each layer, whether it is recurrent; none is where there are no more.
+    pub recurrent: &'static [bool],
     /// The tensor of rotary factors.
     pub factors: Option<&'static str>,
     /// Metadata below the family's name (or general), before those that every file has; xIELU's have none.
@@ -87,6 +89,7 @@ pub const LLAMA: Shape = Shape {
     biases: false,
     joined: false,
     experts: None,
+    recurrent: &[],
     factors: None,
     entries: &[],
 };
@@ -98,7 +101,7 @@ const YARN: [(&str, Entry); 3] = [
 ];
 
 /// One model of each family, with everything that distinguishes it, and windows that sequences outgrow.
-pub const FAMILIES: [Shape; 30] = [
+pub const FAMILIES: [Shape; 37] = [
     Shape { factors: Some("rope_freqs.weight"), ..LLAMA },
     // Mistral's first models.
     Shape { entries: &[("attention.sliding_window", Entry::Number(33))], ..LLAMA },
@@ -137,6 +140,64 @@ pub const FAMILIES: [Shape; 30] = [
             ("expert_weights_scale", Entry::Real(1.5)),
             ("expert_group_count", Entry::Number(4)),
             ("expert_group_used_count", Entry::Number(2)),
+        ],
+        ..LLAMA
+    },
+    Shape {
+        family: "qwen35",
+        layers: 3,
+        recurrent: &[true, false, true],
+        entries: &[
+            ("rope.dimension_count", Entry::Number(8)),
+            ("ssm.conv_kernel", Entry::Number(4)),
+            ("ssm.group_count", Entry::Number(1)),
+            ("ssm.time_step_rank", Entry::Number(3)),
+            ("ssm.state_size", Entry::Number(32)),
+            ("ssm.inner_size", Entry::Number(96)),
+            ("full_attention_interval", Entry::Number(2)),
+        ],
+        ..LLAMA
+    },
+    Shape {
+        family: "qwen35moe",
+        tied: false,
+        recurrent: &[true, false],
+        experts: Some(Experts { shared: 32, weighs_shared: true, ..EXPERTS }),
+        entries: &[
+            ("ssm.conv_kernel", Entry::Number(2)),
+            ("ssm.group_count", Entry::Number(2)),
+            ("ssm.time_step_rank", Entry::Number(4)),
+            ("ssm.state_size", Entry::Number(16)),
+            ("ssm.inner_size", Entry::Number(64)),
+            ("attention.recurrent_layers", Entry::Flags(&[true, false])),
+        ],
+        ..LLAMA
+    },
+    Shape {
+        family: "lfm2",
+        layers: 4,
+        recurrent: &[true, false, true, true],
+        entries: &[("shortconv.l_cache", Entry::Number(3))],
+        ..LLAMA
+    },
+    Shape {
+        family: "lfm2moe",
+        recurrent: &[false, true],
+        experts: Some(Experts { dense_layers: 1, choice_bias: true, ..EXPERTS }),
+        entries: &[("shortconv.l_cache", Entry::Number(4)), ("expert_gating_func", Entry::Number(2))],
+        ..LLAMA
+    },
+    Shape {
+        family: "granitehybrid",
+        layers: 3,
+        recurrent: &[true, false, true],
+        entries: &[
+            ("residual_scale", Entry::Real(0.5)),
+            ("ssm.conv_kernel", Entry::Number(4)),
+            ("ssm.group_count", Entry::Number(2)),
+            ("ssm.time_step_rank", Entry::Number(4)),
+            ("ssm.state_size", Entry::Number(16)),
+            ("ssm.inner_size", Entry::Number(128)),
         ],
         ..LLAMA
     },
@@ -224,6 +285,18 @@ pub const FAMILIES: [Shape; 30] = [
         entries: &[("attention.sliding_window", Entry::Number(24)), ("logit_scale", Entry::Real(0.25))],
         ..LLAMA
     },
+    Shape {
+        family: "muse-glimmer",
+        layers: 5,
+        tied: false,
+        entries: &[
+            ("attention.sliding_window", Entry::Number(24)),
+            ("attention.sliding_window_pattern", Entry::Flags(&[false, true, true, true, false])),
+            ("logit_scale", Entry::Real(0.5)),
+            ("final_logit_softcapping", Entry::Real(2.0)),
+        ],
+        ..LLAMA
+    },
     Shape { family: "gemma", head_dim: 32, ..LLAMA },
     Shape {
         family: "gemma2",
@@ -247,6 +320,23 @@ pub const FAMILIES: [Shape; 30] = [
         ],
         ..LLAMA
     },
+    // Heads of another width in the layers of the window; in the others values are the keys.
+    Shape {
+        family: "gemma4",
+        layers: 4,
+        head_dim: 32,
+        factors: Some("rope_freqs.weight"),
+        entries: &[
+            ("attention.sliding_window", Entry::Number(20)),
+            ("attention.sliding_window_pattern", Entry::Flags(&[true, false, true, false])),
+            ("attention.key_length_swa", Entry::Number(16)),
+            ("attention.value_length_swa", Entry::Number(16)),
+            ("rope.dimension_count_swa", Entry::Number(8)),
+            ("attention.scale", Entry::Real(0.25)),
+            ("final_logit_softcapping", Entry::Real(2.0)),
+        ],
+        ..LLAMA
+    },
 ];
 
 pub fn model(shape: Shape, seed: u64) -> Gguf {
@@ -256,10 +346,10 @@ pub fn model(shape: Shape, seed: u64) -> Gguf {
 /// The file of a random model.
 pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
     let family = shape.family;
-    let has_post_norms = ["olmo2", "gemma2", "gemma3", "glm4", "exaone4"].contains(&family);
+    let has_post_norms = ["olmo2", "gemma2", "gemma3", "gemma4", "glm4", "exaone4", "muse-glimmer"].contains(&family);
     let has_pre_norms = !["olmo2", "exaone4"].contains(&family);
     let second_norm = match family {
-        "gpt-oss" | "seed_oss" => Some("post_attention_norm.weight"),
+        "gpt-oss" | "seed_oss" | "qwen35" | "qwen35moe" => Some("post_attention_norm.weight"),
         "cohere2" => None,
         _ => Some("ffn_norm.weight"),
     };
@@ -297,21 +387,57 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
         }
         tensors.push(Tensor { name: name.into(), dims: vec![inputs as u64, outputs as u64], kind, bytes });
     };
-    let (query, kv) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
+    let number = |key: &str| {
+        let found = shape.entries.iter().find(|entry| entry.0 == key);
+        found.map_or(0, |(_, entry)| if let Entry::Number(number) = entry { *number as usize } else { 0 })
+    };
+    let is_recurrent = |layer: usize| shape.recurrent.get(layer).is_some_and(|&recurrent| recurrent);
+    let is_local_of_gemma4 = |layer: usize| family == "gemma4" && layer.is_multiple_of(2);
+    let head_dim =
+        |layer: usize| if is_local_of_gemma4(layer) { number("attention.key_length_swa") } else { shape.head_dim };
+    let widths = |layer: usize| (shape.heads * head_dim(layer), shape.kv_heads * head_dim(layer));
+    // Of a delta network.
+    let (inner, heads) = (number("ssm.inner_size"), number("ssm.time_step_rank"));
+    let width = number("ssm.state_size");
     matrix("token_embd.weight", shape.hidden, VOCABULARY, shape.head_kind);
     if !shape.tied {
         matrix("output.weight", shape.hidden, VOCABULARY, shape.kind);
     }
     for layer in 0..shape.layers {
         let at = |part: &str| format!("blk.{layer}.{part}.weight");
-        if shape.joined {
+        let (query, kv) = widths(layer);
+        let channels = inner + 2 * number("ssm.group_count") * width;
+        if is_recurrent(layer) && family == "granitehybrid" {
+            matrix(&at("ssm_in"), shape.hidden, inner + channels + heads, shape.kind);
+            matrix(&at("ssm_conv1d"), number("ssm.conv_kernel"), channels, GgmlType::F32);
+            matrix(&at("ssm_out"), inner, shape.hidden, shape.kind);
+        } else if is_recurrent(layer) && inner > 0 {
+            matrix(&at("attn_qkv"), shape.hidden, channels, shape.kind);
+            matrix(&at("attn_gate"), shape.hidden, inner, shape.kind);
+            matrix(&at("ssm_alpha"), shape.hidden, heads, GgmlType::F32);
+            matrix(&at("ssm_beta"), shape.hidden, heads, shape.kind);
+            matrix(&at("ssm_conv1d"), number("ssm.conv_kernel"), channels, GgmlType::F32);
+            matrix(&at("ssm_out"), inner, shape.hidden, shape.kind);
+        } else if is_recurrent(layer) {
+            matrix(&at("shortconv.in_proj"), shape.hidden, 3 * shape.hidden, shape.kind);
+            matrix(&at("shortconv.conv"), number("shortconv.l_cache"), shape.hidden, GgmlType::F32);
+            matrix(&at("shortconv.out_proj"), shape.hidden, shape.hidden, shape.kind);
+        } else if shape.joined {
             matrix(&at("attn_qkv"), shape.hidden, query + 2 * kv, shape.kind);
         } else {
-            matrix(&at("attn_q"), shape.hidden, query, shape.kind);
+            let gates = if family.starts_with("qwen35") { 2 } else { 1 };
+            matrix(&at("attn_q"), shape.hidden, gates * query, shape.kind);
             matrix(&at("attn_k"), shape.hidden, kv, shape.kind);
-            matrix(&at("attn_v"), shape.hidden, kv, if layer == 0 { shape.kind } else { shape.head_kind });
+            if family != "gemma4" || is_local_of_gemma4(layer) {
+                matrix(&at("attn_v"), shape.hidden, kv, if layer == 0 { shape.kind } else { shape.head_kind });
+            }
         }
-        matrix(&at("attn_output"), query, shape.hidden, shape.kind);
+        if family == "muse-glimmer" {
+            matrix(&at("attn_gate"), shape.hidden, query, shape.kind);
+        }
+        if !is_recurrent(layer) {
+            matrix(&at("attn_output"), query, shape.hidden, shape.kind);
+        }
         let mut network = |ending: &str, count: usize, width: usize| {
             let at = |part: &str| at(&format!("ffn_{part}{ending}"));
             if shape.joined && ending.is_empty() {
@@ -344,9 +470,11 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
         let bytes = (0..length).flat_map(|_| (middle + noise.value() * 0.3).to_le_bytes()).collect();
         tensors.push(Tensor { name, dims: vec![length as u64], kind: GgmlType::F32, bytes });
     };
-    vector("output_norm.weight".into(), shape.hidden, 1.0);
+    let output_norm = if family.starts_with("lfm2") { "token_embd_norm.weight" } else { "output_norm.weight" };
+    vector(output_norm.into(), shape.hidden, 1.0);
     for layer in 0..shape.layers {
         let at = |part: &str| format!("blk.{layer}.{part}");
+        let (query, kv) = widths(layer);
         for (has, norms) in [
             (has_pre_norms, [Some("attn_norm.weight"), second_norm]),
             (has_post_norms, [Some("post_attention_norm.weight"), Some("post_ffw_norm.weight")]),
@@ -373,9 +501,27 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
             vector(at("attn_v.bias"), kv, 0.0);
         }
         let norms = match family {
-            "qwen3" | "qwen3moe" | "gemma3" | "hunyuan-dense" | "exaone4" | "apertus" => {
-                Some((shape.head_dim, shape.head_dim))
+            "gemma4" => {
+                vector(at("layer_output_scale.weight"), 1, 0.8);
+                Some((head_dim(layer), head_dim(layer)))
             }
+            "qwen35" | "qwen35moe" if is_recurrent(layer) => {
+                vector(at("ssm_norm.weight"), width, 1.0);
+                vector(at("ssm_dt.bias"), heads, 0.0);
+                vector(at("ssm_a"), heads, -0.5);
+                None
+            }
+            "granitehybrid" if is_recurrent(layer) => {
+                vector(at("ssm_conv1d.bias"), inner + 2 * number("ssm.group_count") * width, 0.0);
+                vector(at("ssm_norm.weight"), inner, 1.0);
+                vector(at("ssm_dt.bias"), heads, 0.0);
+                vector(at("ssm_a"), heads, -0.5);
+                vector(at("ssm_d"), heads, 1.0);
+                None
+            }
+            _ if is_recurrent(layer) => None,
+            "qwen3" | "qwen3moe" | "qwen35" | "qwen35moe" | "lfm2" | "lfm2moe" | "gemma3" | "hunyuan-dense"
+            | "exaone4" | "apertus" | "muse-glimmer" => Some((shape.head_dim, shape.head_dim)),
             "olmo2" | "olmoe" => Some((query, kv)),
             _ => None,
         };
@@ -397,7 +543,16 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
             *tensor.dims.last_mut().expect("an extent") /= experts.count as u64;
             tensor.dims.push(experts.count as u64);
         }
-        tensor.dims.retain(|&extent| extent > 1);
+        let in_columns = match tensor.name.rsplit_once('.').map_or("", |(_, part)| part) {
+            "ssm_a" | "ssm_d" => 1,
+            _ if tensor.name.ends_with("ssm_norm.weight") => inner / number("ssm.group_count").max(1),
+            _ => 0,
+        };
+        if family == "granitehybrid" && in_columns > 0 {
+            tensor.dims = vec![in_columns as u64, tensor.dims[0] / in_columns as u64];
+        } else if tensor.dims.len() > 1 {
+            tensor.dims.retain(|&extent| extent > 1);
+        }
     }
     let mut metadata = Metadata::new("random");
     metadata.insert("general.architecture", Value::String(shape.family.into()));
@@ -427,6 +582,10 @@ pub fn bytes(shape: Shape, seed: u64) -> Vec<u8> {
         ] {
             metadata.insert(format!("{family}.{key}"), Value::Unsigned(value as u64));
         }
+    }
+    if family.starts_with("lfm2") || family == "granitehybrid" {
+        let counts = (0..shape.layers).map(|layer| if is_recurrent(layer) { 0 } else { shape.kv_heads as u64 });
+        metadata.insert(format!("{family}.attention.head_count_kv"), Value::Array(Array::Unsigned(counts.collect())));
     }
     for (key, value) in [
         ("block_count", shape.layers),

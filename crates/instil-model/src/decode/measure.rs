@@ -162,6 +162,11 @@ impl Measuring {
         Some((walk.keep, walk.tokens))
     }
 
+    /// Whether nothing will be cut back to what was read before this walk.
+    pub(super) fn is_last_walk(&self) -> bool {
+        self.walks.is_empty()
+    }
+
     /// Of `pending` tokens to be read by a sequence of `length`, how many come next and after how many
     /// of the last of these logits are needed, when `room` tokens and `rows` rows of logits are left.
     pub(crate) fn next_read(&self, length: usize, pending: usize, room: usize, rows: usize) -> (usize, usize) {

@@ -36,6 +36,13 @@ pub struct Request {
     pub measure: Option<Measure>,
 }
 
+impl Request {
+    /// Tokens that stand before the text, or before what is measured.
+    pub(crate) fn prompt_length(&self) -> usize {
+        self.prefix.len() + self.prompt.len()
+    }
+}
+
 /// Why a completion ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {

@@ -4,7 +4,8 @@
 //! until then it waits. Its prefix is looked up among those already prefilled and forked; only its
 //! own prompt is read. A step then advances every slot at once: prompts, forced runs and single drawn
 //! tokens are segments of one ragged forward pass; masks and draws of the batch run in parallel.
-//! Requests that measure read their tokens in the same passes.
+//! Requests that measure read their tokens in the same passes. A model whose sequences cannot be cut anywhere has the
+//! end of a prefix or of a measured prompt kept as a sequence of its own.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::measure::{Measure, Measuring, Question};
 use super::{Completion, Finish, Request, Tension};
 use crate::error::Result;
 use crate::model::draw::{Samplers, ToDraw};
-use crate::model::{Logits, Model, Segment, SequenceId};
+use crate::model::{Logits, Model, Segment, SequenceId, Sequences};
 use instil_grammar::vocab::{TokenId, Vocab};
 
 /// Prompt tokens read in one pass at most, over all slots: bounds a pass's memory.
@@ -107,6 +108,8 @@ struct Prefix {
 struct Slot {
     request: Request,
     sequence: SequenceId,
+    /// The sequence as it was after the prompt, where a measurement will go back and cannot cut.
+    root: Option<SequenceId>,
     /// What the sequence may grow to, in bytes of keys and values.
     reserved: usize,
     /// Tokens that the model has not read yet; the first ones of a prompt come first.
@@ -116,7 +119,8 @@ struct Slot {
 
 enum Work {
     Draw(Drawing),
-    Measure(Measuring),
+    /// With what was read after the prompt.
+    Measure(Measuring, Vec<TokenId>),
 }
 
 /// A slot that draws, and the row of logits that it draws from.
@@ -215,6 +219,13 @@ impl<'a> Scheduler<'a> {
         let logits = self.model.forward(&segments)?;
         self.statistics.model_time += start.elapsed();
         self.statistics.passes += 1;
+        for read in &reads {
+            let slot = &mut self.active[read.slot];
+            if slot.wants_root(self.model.sequences()) == Some(0) {
+                let sequences = self.model.sequences();
+                slot.root = Some(sequences.fork(slot.sequence, sequences.length(slot.sequence))?);
+            }
+        }
         self.statistics.key_value_bytes = self.statistics.key_value_bytes.max(self.model.key_value_memory().used_bytes);
         let start = Instant::now();
         let mut ended = self.take(&reads, &logits)?;
@@ -223,7 +234,7 @@ impl<'a> Scheduler<'a> {
         ended.sort_unstable_by_key(|&(index, _)| index);
         for (index, finish) in ended.into_iter().rev() {
             let slot = self.active.remove(index);
-            self.model.sequences().free(slot.sequence);
+            slot.free(self.model.sequences());
             self.finished.push_back(slot.complete(finish, &self.vocab));
         }
         Ok(())
@@ -235,13 +246,14 @@ impl<'a> Scheduler<'a> {
         let mut reads: Vec<Read> = Vec::with_capacity(self.active.len());
         for (index, slot) in self.active.iter_mut().enumerate() {
             let pending = slot.pending.len();
-            let room_here = if pending == 1 { 1 } else { room };
+            let until_root = slot.wants_root(self.model.sequences()).filter(|&left| left > 0);
+            let room_here = if pending == 1 { 1 } else { room.min(until_root.unwrap_or(room)) };
             let (count, logits) = match &slot.work {
                 Work::Draw(_) => {
                     let count = pending.min(room_here);
                     (count, usize::from(count == pending))
                 }
-                Work::Measure(measuring) => {
+                Work::Measure(measuring, _) => {
                     let (count, logits) =
                         measuring.next_read(self.model.sequences().length(slot.sequence), pending, room_here, rows);
                     rows -= logits;
@@ -268,7 +280,7 @@ impl<'a> Scheduler<'a> {
                 Slot { work: Work::Draw(text), request, pending, .. } => {
                     drawing.push(Draws { slot: index, text, request, pending, row });
                 }
-                Slot { work: Work::Measure(measuring), sequence, .. } => {
+                Slot { work: Work::Measure(measuring, _), sequence, .. } => {
                     let length = self.model.sequences().length(*sequence);
                     for (at, question) in measuring.answerable(length) {
                         asked.push((index, question, logits.row(row + at)?));
@@ -301,32 +313,45 @@ impl<'a> Scheduler<'a> {
             ended.extend(finish.map(|finish| (index, finish)));
         }
         for (index, answer) in answers {
-            if let Work::Measure(measuring) = &mut self.active[index].work {
+            if let Work::Measure(measuring, _) = &mut self.active[index].work {
                 measuring.take(&answer);
             }
         }
-        ended.extend(self.walk_on().into_iter().map(|index| (index, Finish::Complete)));
+        ended.extend(self.walk_on()?.into_iter().map(|index| (index, Finish::Complete)));
         Ok(ended)
     }
 
     /// Starts the next walk of each measurement that has read all; returns those that have none left.
-    fn walk_on(&mut self) -> Vec<usize> {
+    fn walk_on(&mut self) -> Result<Vec<usize>> {
         let mut over = Vec::new();
         for (index, slot) in self.active.iter_mut().enumerate() {
-            let Work::Measure(measuring) = &mut slot.work else { continue };
+            let prompt = slot.request.prompt_length();
+            let Work::Measure(measuring, read) = &mut slot.work else { continue };
             if !slot.pending.is_empty() {
                 continue;
             }
-            match measuring.next_walk() {
-                Some((keep, tokens)) => {
-                    self.model.sequences().truncate(slot.sequence, keep);
-                    self.statistics.prompt_tokens += tokens.len();
-                    slot.pending.extend(tokens);
+            let Some((keep, tokens)) = measuring.next_walk() else {
+                over.push(index);
+                continue;
+            };
+            read.truncate(keep - prompt);
+            read.extend(tokens);
+            let sequences = self.model.sequences();
+            let kept = match slot.root {
+                Some(root) if !sequences.can_cut(slot.sequence, keep) => {
+                    let again = sequences.fork(root, prompt)?;
+                    sequences.free(std::mem::replace(&mut slot.sequence, again));
+                    prompt
                 }
-                None => over.push(index),
-            }
+                _ => {
+                    sequences.truncate(slot.sequence, keep);
+                    keep
+                }
+            };
+            slot.pending.extend(&read[kept - prompt..]);
+            self.statistics.prompt_tokens += slot.pending.len();
         }
-        over
+        Ok(over)
     }
 
     /// Fills free slots from the queue.
@@ -335,7 +360,11 @@ impl<'a> Scheduler<'a> {
             let Some(next) = self.queue.front() else { break };
             let memory = self.model.key_value_memory();
             let grows = next.measure.as_ref().map_or(next.max_tokens, Measure::most_tokens);
-            let reserved = memory.of_sequence(next.prefix.len() + next.prompt.len() + grows);
+            let mut reserved = memory.of_sequence(next.prompt_length() + grows);
+            if next.measure.is_some() && memory.state_bytes > 0 {
+                // What may be kept of the prompt.
+                reserved += memory.of_sequence(1);
+            }
             if !self.make_room(reserved) {
                 break;
             }
@@ -343,13 +372,13 @@ impl<'a> Scheduler<'a> {
             let work = match &request.measure {
                 None => Work::Draw(Drawing::start(&request)?),
                 Some(measure) => {
-                    let prompt = request.prefix.len() + request.prompt.len();
                     let width = self.model.info().vocab_size;
-                    Work::Measure(Measuring::start(measure, prompt, width, &self.vocab)?)
+                    let measuring = Measuring::start(measure, request.prompt_length(), width, &self.vocab)?;
+                    Work::Measure(measuring, Vec::new())
                 }
             };
             let (sequence, pending) = self.place(&request)?;
-            let mut slot = Slot { request, sequence, reserved, pending, work };
+            let mut slot = Slot { request, sequence, root: None, reserved, pending, work };
             let finish = match &mut slot.work {
                 // What the grammar forces before the first draw is read together with the prompt.
                 Work::Draw(drawing) => {
@@ -358,17 +387,18 @@ impl<'a> Scheduler<'a> {
                     finish
                 }
                 // So is the first walk of a measurement.
-                Work::Measure(measuring) => match measuring.next_walk() {
+                Work::Measure(measuring, read) => match measuring.next_walk() {
                     Some((_, tokens)) => {
                         self.statistics.prompt_tokens += tokens.len();
-                        slot.pending.extend(tokens);
+                        slot.pending.extend(&tokens);
+                        *read = tokens;
                         None
                     }
                     None => Some(Finish::Complete),
                 },
             };
             if let Some(finish) = finish {
-                self.model.sequences().free(slot.sequence);
+                slot.free(self.model.sequences());
                 self.finished.push_back(slot.complete(finish, &self.vocab));
             } else {
                 self.active.push(slot);
@@ -422,10 +452,12 @@ impl<'a> Scheduler<'a> {
                 {
                     self.model.sequences().free(oldest.sequence);
                 }
-                // What another prefix begins with alike is there already.
+                // What another prefix begins with alike is there already, if that can be cut to it.
+                let sequences = self.model.sequences();
                 let alike = |prefix: &Prefix| {
                     let pairs = prefix.tokens.iter().zip(&request.prefix[..shared]);
-                    (pairs.take_while(|(a, b)| a == b).count(), prefix.sequence)
+                    let common = pairs.take_while(|(a, b)| a == b).count();
+                    (if sequences.can_cut(prefix.sequence, common) { common } else { 0 }, prefix.sequence)
                 };
                 let (common, nearest) = self.prefixes.iter().map(alike).max().unwrap_or((0, SequenceId(0)));
                 let sequence = if common > 0 {
@@ -456,16 +488,31 @@ impl Drop for Scheduler<'_> {
             self.model.sequences().free(prefix.sequence);
         }
         for slot in self.active.drain(..) {
-            self.model.sequences().free(slot.sequence);
+            slot.free(self.model.sequences());
         }
     }
 }
 
 impl Slot {
+    /// How many tokens are left until the sequence is to be kept as it is then, for a measurement that will go back;
+    /// `None` where it need not.
+    fn wants_root(&self, sequences: &dyn Sequences) -> Option<usize> {
+        match &self.work {
+            Work::Measure(measuring, _) if !measuring.is_last_walk() && !sequences.cuts_anywhere() => {
+                self.request.prompt_length().checked_sub(sequences.length(self.sequence))
+            }
+            _ => None,
+        }
+    }
+
+    fn free(&self, sequences: &mut dyn Sequences) {
+        [self.sequence].into_iter().chain(self.root).for_each(|sequence| sequences.free(sequence));
+    }
+
     fn complete(self, finish: Finish, vocab: &Vocab) -> Completion {
         match self.work {
             Work::Draw(drawing) => drawing.complete(&self.request, finish, vocab),
-            Work::Measure(measuring) => Completion {
+            Work::Measure(measuring, _) => Completion {
                 key: self.request.key,
                 tokens: Vec::new(),
                 text: Vec::new(),

@@ -34,6 +34,8 @@ struct Family {
     activation: Activation,
     pre_norms: bool,
     post_norms: bool,
+    /// Epsilon of the norms of outputs, where it is not that of the others.
+    post_norm_epsilon: Option<f32>,
     second_norm: SecondNorm,
     centred: bool,
     query_key_norm: Option<NormSpan>,
@@ -41,6 +43,15 @@ struct Family {
     sinks: bool,
     /// Embeddings are multiplied by the square root of the width.
     scales_embeddings: bool,
+    norms_embeddings: bool,
+    /// Layers of the sliding window have heads of other sizes than the others.
+    local_heads: bool,
+    /// Values are normed, and where they have no matrix they are the keys.
+    norms_values: bool,
+    /// Layers end in a factor.
+    scales_layers: bool,
+    /// Factor of queries, where the file does not say and it is not that of the heads' width.
+    attention_scale: Option<f32>,
     /// A model of so many layers scales its queries by the width over the number of heads, which its
     /// heads do not have.
     scaled_by_width_at: Option<u32>,
@@ -50,19 +61,31 @@ struct Family {
     scales_logits: bool,
     /// How rows are dealt to experts, where a file has some; `None` where the family has none.
     routing: Option<Routing>,
+    attention_gate: Option<AttentionGate>,
+    recurrence: Option<Recurrent>,
+}
+
+/// What the recurrent layers of a family are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recurrent {
+    ShortConvolution,
+    DeltaNet,
+    Scan,
 }
 
 /// How rows are dealt to experts, where the file does not say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Routing {
     scoring: Scoring,
     is_normalised: bool,
+    /// Added to the sum that weights are divided by.
+    epsilon: f32,
     /// Whether a shared expert's part is weighed.
     weighs_shared: bool,
 }
 
 /// Shares of all experts, of which the greatest are taken.
-const SHARES: Routing = Routing { scoring: Scoring::Softmax, is_normalised: false, weighs_shared: false };
+const SHARES: Routing = Routing { scoring: Scoring::Softmax, is_normalised: false, epsilon: 0.0, weighs_shared: false };
 /// Shares of those that are taken.
 const SHARES_OF_CHOSEN: Routing = Routing { is_normalised: true, ..SHARES };
 
@@ -102,16 +125,24 @@ const COMMON: Family = Family {
     activation: Activation::Silu,
     pre_norms: true,
     post_norms: false,
+    post_norm_epsilon: None,
     second_norm: SecondNorm::Own,
     centred: false,
     query_key_norm: None,
     norm_after_rotary: false,
     sinks: false,
     scales_embeddings: false,
+    norms_embeddings: false,
+    local_heads: false,
+    norms_values: false,
+    scales_layers: false,
+    attention_scale: None,
     scaled_by_width_at: None,
     caps: (0.0, 0.0),
     scales_logits: false,
     routing: None,
+    attention_gate: None,
+    recurrence: None,
 };
 
 const FAMILIES: &[Family] = &[
@@ -128,6 +159,36 @@ const FAMILIES: &[Family] = &[
     Family { name: "qwen3", query_key_norm: Some(NormSpan::Head), ..COMMON },
     Family { name: "qwen2moe", routing: Some(Routing { weighs_shared: true, ..SHARES }), ..COMMON },
     Family { name: "qwen3moe", query_key_norm: Some(NormSpan::Head), routing: Some(SHARES_OF_CHOSEN), ..COMMON },
+    Family {
+        name: "qwen35",
+        second_norm: SecondNorm::NamedAfterAttention,
+        query_key_norm: Some(NormSpan::Head),
+        attention_gate: Some(AttentionGate::WithQueries),
+        recurrence: Some(Recurrent::DeltaNet),
+        ..COMMON
+    },
+    Family {
+        name: "qwen35moe",
+        second_norm: SecondNorm::NamedAfterAttention,
+        query_key_norm: Some(NormSpan::Head),
+        attention_gate: Some(AttentionGate::WithQueries),
+        recurrence: Some(Recurrent::DeltaNet),
+        routing: Some(Routing { weighs_shared: true, ..SHARES_OF_CHOSEN }),
+        ..COMMON
+    },
+    Family {
+        name: "lfm2",
+        query_key_norm: Some(NormSpan::Head),
+        recurrence: Some(Recurrent::ShortConvolution),
+        ..COMMON
+    },
+    Family {
+        name: "lfm2moe",
+        query_key_norm: Some(NormSpan::Head),
+        recurrence: Some(Recurrent::ShortConvolution),
+        routing: Some(Routing { epsilon: 1e-6, ..SHARES_OF_CHOSEN }),
+        ..COMMON
+    },
     Family { name: "olmoe", query_key_norm: Some(NormSpan::Projection), routing: Some(SHARES), ..COMMON },
     Family { name: "smollm3", rotary_interleaved: true, rotary_skipped_every: 4, ..COMMON },
     Family { name: "granite", rotary_interleaved: true, rotary_switch: true, ..COMMON },
@@ -135,6 +196,14 @@ const FAMILIES: &[Family] = &[
         name: "granitemoe",
         rotary_interleaved: true,
         rotary_switch: true,
+        routing: Some(SHARES_OF_CHOSEN),
+        ..COMMON
+    },
+    Family {
+        name: "granitehybrid",
+        rotary_interleaved: true,
+        rotary_switch: true,
+        recurrence: Some(Recurrent::Scan),
         routing: Some(SHARES_OF_CHOSEN),
         ..COMMON
     },
@@ -189,6 +258,19 @@ const FAMILIES: &[Family] = &[
         scales_logits: true,
         ..COMMON
     },
+    Family {
+        name: "muse-glimmer",
+        rotary_interleaved: true,
+        rotary_local_only: true,
+        sliding: Sliding::AllBut(4),
+        post_norms: true,
+        post_norm_epsilon: Some(1e-8),
+        query_key_norm: Some(NormSpan::Head),
+        attention_gate: Some(AttentionGate::Apart),
+        norms_embeddings: true,
+        scales_logits: true,
+        ..COMMON
+    },
     Family { name: "gemma", activation: Activation::GeluTanh, scales_embeddings: true, ..COMMON },
     Family {
         name: "gemma2",
@@ -212,6 +294,19 @@ const FAMILIES: &[Family] = &[
         local_rotary: LocalRotary::Base(10_000.0),
         // The 27B model.
         scaled_by_width_at: Some(62),
+        ..COMMON
+    },
+    Family {
+        name: "gemma4",
+        activation: Activation::GeluTanh,
+        scales_embeddings: true,
+        post_norms: true,
+        query_key_norm: Some(NormSpan::Head),
+        norms_values: true,
+        local_heads: true,
+        local_rotary: LocalRotary::Base(10_000.0),
+        attention_scale: Some(1.0),
+        scales_layers: true,
         ..COMMON
     },
 ];
@@ -243,12 +338,16 @@ pub struct Architecture {
     pub context_length: usize,
     /// Epsilon of the root-mean-square norms.
     pub norm_epsilon: f32,
+    /// That of the norms of outputs.
+    pub post_norm_epsilon: f32,
     /// Leading values of each head that positions turn; even.
     pub rotary_dims: usize,
     /// How they are turned.
     pub rotary: RotaryForm,
     /// How they are turned in the layers of the sliding window, where that differs.
     pub local_rotary: Option<RotaryForm>,
+    /// The sizes of heads in the layers of the sliding window, where those have their own.
+    pub local_heads: Option<HeadSizes>,
     /// Rotary pairs stand next to each other in the file rather than half of the turned values apart.
     pub rotary_interleaved: bool,
     /// Every so-many-th layer leaves positions alone; 0 for none.
@@ -273,13 +372,27 @@ pub struct Architecture {
     pub centred: bool,
     /// Norms of queries and keys.
     pub query_key_norm: Option<NormSpan>,
+    /// Whether the values of each head are normed, without weights; they are the keys then where they have no matrix.
+    pub norms_values: bool,
+    /// Whether what a layer gives may have a factor.
+    pub scales_layers: bool,
     /// Whether queries and keys are normed after they are turned, not before.
     pub norm_after_rotary: bool,
     /// Whether each head has a score that takes part in the softmax and brings no value (Xiao et al., "Efficient
     /// streaming language models with attention sinks", 2023).
     pub sinks: bool,
+    /// Where there is a gate of what each head attends to, of which `1 / (1 + e^−x)` goes through.
+    pub attention_gate: Option<AttentionGate>,
+    /// What the recurrent layers compute; `None` where all layers attend.
+    pub recurrence: Option<Recurrence>,
+    /// For each layer, whether it is recurrent.
+    pub recurrent_layers: Vec<bool>,
+    /// Blocks after the layers that guess further tokens: nothing is computed with them.
+    pub prediction_layers: usize,
     /// Factor of the token embeddings.
     pub embedding_scale: f32,
+    /// Whether the token embeddings are normed, without weights.
+    pub norms_embeddings: bool,
     /// Factor of queries: `1 / sqrt(head_dim)` unless the file says otherwise.
     pub attention_scale: f32,
     /// What makes queries at far positions sharper.
@@ -292,6 +405,109 @@ pub struct Architecture {
     pub logit_scale: f32,
     /// Logits, scaled, become `cap · tanh(logit / cap)`.
     pub logit_cap: Option<f32>,
+}
+
+/// Sizes of a layer's heads of keys and values, and of those of queries but for their number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadSizes {
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Leading values of each head that positions turn; even.
+    pub rotary_dims: usize,
+}
+
+/// What recurrent layers compute instead of attention, from a state of fixed size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recurrence {
+    /// Three parts of a projection, b, c and x: `W_o · (c ∘ conv(b ∘ x))`, with a causal convolution of each channel
+    /// (Liquid AI, "LFM2 technical report", 2025).
+    ShortConvolution {
+        /// Positions that the convolution sees, its own included.
+        taps: usize,
+    },
+    /// A memory that each position corrects (Yang et al., "Gated delta networks", 2024).
+    DeltaNet(HeadStates),
+    /// A memory that each position adds to, with a share of its own input (Dao and Gu, "Transformers are SSMs", 2024).
+    Scan(HeadStates),
+}
+
+/// Most positions that a convolution sees.
+pub(crate) const MOST_TAPS: usize = 16;
+
+/// `ln(1 + e^x)`.
+pub(crate) fn softplus(x: f32) -> f32 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+/// Sizes of heads that keep a matrix each, of keys by values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadStates {
+    /// Positions that the convolution of queries, keys and values sees, its own included.
+    pub taps: usize,
+    /// Heads of queries and keys.
+    pub key_heads: usize,
+    /// Heads of values; a multiple of `key_heads`.
+    pub heads: usize,
+    /// Width of a query or key.
+    pub key_width: usize,
+    /// Width of a value.
+    pub value_width: usize,
+}
+
+impl HeadStates {
+    /// Width of the values of all heads.
+    pub fn inner(&self) -> usize {
+        self.heads * self.value_width
+    }
+
+    /// Queries, keys and values, which the convolution goes over.
+    pub fn channels(&self) -> usize {
+        2 * self.key_heads * self.key_width + self.inner()
+    }
+
+    /// Floats of a head's state.
+    pub(crate) fn elements(&self) -> usize {
+        self.key_width * self.value_width
+    }
+}
+
+impl Recurrence {
+    /// The heads that keep a state, where there are any.
+    pub(crate) fn heads(self) -> Option<HeadStates> {
+        match self {
+            Self::ShortConvolution { .. } => None,
+            Self::DeltaNet(sizes) | Self::Scan(sizes) => Some(sizes),
+        }
+    }
+
+    /// What a norm of what heads say goes over: a head of a delta network, all heads of one key head of a scan.
+    pub(crate) fn norm_span(self) -> usize {
+        match self {
+            Self::ShortConvolution { .. } => 0,
+            Self::DeltaNet(sizes) => sizes.value_width,
+            Self::Scan(sizes) => sizes.inner() / sizes.key_heads,
+        }
+    }
+
+    /// The query, the key and the value of a head, as columns of what the convolution gives: a delta network has queries,
+    /// keys and values in this order, and deals key heads to heads in turn; a scan has them in the other order, and
+    /// neighbouring heads have one key head.
+    pub(crate) fn columns(self, head: usize) -> [usize; 3] {
+        let Some(HeadStates { key_heads, heads, key_width, value_width, .. }) = self.heads() else { return [0; 3] };
+        match self {
+            Self::Scan(_) => {
+                let (inner, key_head) = (heads * value_width, head / (heads / key_heads));
+                [inner + (key_heads + key_head) * key_width, inner + key_head * key_width, head * value_width]
+            }
+            _ => {
+                let key_head = head % key_heads;
+                let keys = key_heads * key_width;
+                [key_head * key_width, keys + key_head * key_width, 2 * keys + head * value_width]
+            }
+        }
+    }
 }
 
 /// Networks of which each row goes through a few (Shazeer et al., "Outrageously large neural networks", 2017).
@@ -311,8 +527,10 @@ pub struct Experts {
     pub dense_layers: usize,
     /// What the router's products become.
     pub scoring: Scoring,
-    /// Whether the weights of the chosen are divided by their sum.
+    /// Whether the weights of the chosen are divided by their sum, to which `epsilon` is added.
     pub is_normalised: bool,
+    /// Near 0.
+    pub epsilon: f32,
     /// Factor of the weights.
     pub scale: f32,
     /// Groups of neighbouring experts; divides `count`.
@@ -367,6 +585,15 @@ pub struct Xielu {
     pub slope: f32,
     /// The exponent is at most this, a little below 0.
     pub least: f32,
+}
+
+/// Where a file holds the gates of attention, a value for each value that a head attends to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttentionGate {
+    /// Below each head's queries.
+    WithQueries,
+    /// In a tensor of their own.
+    Apart,
 }
 
 /// What norms the input of the feed-forward network.
@@ -436,6 +663,45 @@ pub struct Temperature {
 }
 
 impl Architecture {
+    /// Whether a layer is recurrent; it attends otherwise.
+    pub fn is_recurrent(&self, layer: usize) -> bool {
+        self.recurrent_layers.get(layer).is_some_and(|&recurrent| recurrent)
+    }
+
+    /// How many layers of a layer's kind, recurrent or not, come before it; for the number of layers, of those that attend.
+    pub(crate) fn kind_index(&self, layer: usize) -> usize {
+        (0..layer).filter(|&other| self.is_recurrent(other) == self.is_recurrent(layer)).count()
+    }
+
+    /// Positions that the convolutions of recurrent layers see, and the channels that they go over; 1 and 0 where there
+    /// are none.
+    pub(crate) fn convolution(&self) -> (usize, usize) {
+        match self.recurrence {
+            None => (1, 0),
+            Some(Recurrence::ShortConvolution { taps }) => (taps, self.hidden),
+            Some(Recurrence::DeltaNet(sizes) | Recurrence::Scan(sizes)) => (sizes.taps, sizes.channels()),
+        }
+    }
+
+    /// Floats of one recurrent layer's state: the last inputs of its convolution, oldest first, then its heads.
+    pub(crate) fn state_elements(&self) -> usize {
+        let (taps, channels) = self.convolution();
+        let sizes = self.recurrence.and_then(Recurrence::heads);
+        let heads = sizes.map_or(0, |sizes| sizes.heads * sizes.elements());
+        (taps - 1) * channels + heads
+    }
+
+    /// Layers that are recurrent.
+    pub(crate) fn recurrent_count(&self) -> usize {
+        self.recurrent_layers.iter().filter(|&&recurrent| recurrent).count()
+    }
+
+    /// The sizes of a layer's heads.
+    pub fn head_sizes(&self, layer: usize) -> HeadSizes {
+        let Self { kv_heads, head_dim, rotary_dims, .. } = *self;
+        self.local_heads.filter(|_| self.is_local(layer)).unwrap_or(HeadSizes { kv_heads, head_dim, rotary_dims })
+    }
+
     /// Whether a layer's queries and keys are turned by their positions.
     pub fn is_rotary(&self, layer: usize) -> bool {
         let is_skipped = self.rotary_skipped_every > 0 && (layer + 1).is_multiple_of(self.rotary_skipped_every);

@@ -153,7 +153,12 @@ impl CudaDecoder {
     pub fn supports(a: &Architecture, file: &dyn Checkpoint) -> bool {
         let layout = Layout { architecture: a, file };
         let biased = |section: Section, role| section.map(role).bias.is_some();
-        Kernels::fit(a.head_dim, a.heads / a.kv_heads)
+        a.recurrence.is_none()
+            && a.attention_gate.is_none()
+            && !(a.norms_embeddings || a.norms_values || a.scales_layers)
+            && a.local_heads.is_none()
+            && a.post_norm_epsilon == a.norm_epsilon
+            && Kernels::fit(a.head_dim, a.heads / a.kv_heads)
             && a.pre_norms
             && !(a.is_parallel() || a.centred || a.sinks || a.norm_after_rotary)
             && matches!(a.activation, Activation::Silu | Activation::GeluTanh)
@@ -201,7 +206,7 @@ impl CudaDecoder {
             rotary: Rotary::load(layout, &reader.weights)?,
             angles: [unknown()?, unknown()?],
             reached: 0,
-            memory: Memory::new(DeviceStore(stream.clone()), a.layers * a.attention_layout().layer_elements()),
+            memory: Memory::new(DeviceStore(stream.clone()), a.layers * a.attention_layout(0).layer_elements(), 0),
             buffers: Buffers::new(&stream, a, 1).map_err(device_error)?,
             kernels,
             weight_bytes: reader.bytes.get(),
@@ -257,7 +262,7 @@ impl CudaDecoder {
         let (kernels, buffers) = (&self.kernels, &mut self.buffers);
         let embedding = self.embedding.as_ref().unwrap_or(&self.head);
         kernels.embed(&rows, &embedding.weight, &mut buffers.hidden, count, a.hidden, a.embedding_scale)?;
-        let layer_elements = a.attention_layout().layer_elements();
+        let layer_elements = a.attention_layout(0).layer_elements();
         for (index, layer) in self.layers.iter().enumerate() {
             let angles = &self.angles[usize::from(a.is_local(index))];
             let norm = |weight| (weight, a.norm_epsilon);
@@ -373,6 +378,7 @@ impl Model for CudaDecoder {
         KeyValueMemory {
             block_positions: POSITIONS,
             block_bytes: self.memory.block_bytes(),
+            state_bytes: 0,
             used_bytes: self.memory.size_bytes(),
         }
     }

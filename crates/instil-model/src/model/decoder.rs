@@ -18,7 +18,7 @@ use super::layout::{Layout, Role};
 use super::linear::{Linear, PIECE};
 use super::profile::{Part, Profile};
 use super::rotary::Rotary;
-use super::stages::{Bank, Layer, Network, Pass, Setting, Workspace};
+use super::stages::{Attention, Bank, Layer, Mixer, Network, Pass, Recurrent, Run, Setting, Workspace};
 use super::weights::{Weights, device_error};
 use super::{Arithmetic, KeyValueMemory, Logits, Model, ModelInfo, Segment, Sequences};
 use crate::error::{Error, Result};
@@ -53,6 +53,8 @@ impl Decoder {
         let is_whole = |width: usize| width.is_multiple_of(PIECE);
         let experts = architecture.experts.as_ref();
         architecture.head_dim.is_multiple_of(LANES)
+            && architecture.local_heads.is_none_or(|sizes| sizes.head_dim.is_multiple_of(LANES))
+            && Recurrent::supports(architecture)
             && experts.is_none_or(|experts| is_whole(experts.width) && is_whole(architecture.hidden))
     }
 
@@ -78,6 +80,8 @@ impl Decoder {
             ));
         }
         let (weights, layout) = (Weights { name, file }, Layout { architecture: a, file });
+        // Where in a block, and in a state, each layer's part begins.
+        let (mut in_block, mut in_state) = (0, 0);
         let layers = (0..a.layers)
             .map(|index| {
                 let at = layout.layer(index);
@@ -85,13 +89,32 @@ impl Decoder {
                     Linear::load(&weights, &roles.iter().map(|&role| at.map(role)).collect::<Vec<_>>())
                 };
                 let norm = |role| at.vector(role).map(|slice| weights.vector(&slice)).transpose();
+                let (block_offset, state_offset) = (in_block, in_state);
+                let heads = a.attention_layout(index);
+                if a.is_recurrent(index) {
+                    in_state += a.state_elements();
+                } else {
+                    in_block += heads.layer_elements();
+                }
                 Ok(Layer {
                     attention_norm: norm(Role::AttentionNorm)?,
-                    query_key_value: map(&[Role::Query, Role::Key, Role::Value])?,
-                    query_norm: norm(Role::QueryNorm)?,
-                    key_norm: norm(Role::KeyNorm)?,
-                    sinks: norm(Role::Sinks)?,
-                    attention_output: map(&[Role::AttentionOutput])?,
+                    mixer: if a.is_recurrent(index) {
+                        Mixer::Recurrent(Recurrent::load(&weights, at, a, state_offset)?)
+                    } else {
+                        Mixer::Attention(Attention {
+                            layout: heads,
+                            block_offset,
+                            query_key_value: map(match at.optional_map(Role::QueryGate) {
+                                Some(_) => &[Role::Query, Role::QueryGate, Role::Key, Role::Value],
+                                None => &[Role::Query, Role::Key, Role::Value],
+                            })?,
+                            query_norm: norm(Role::QueryNorm)?,
+                            key_norm: norm(Role::KeyNorm)?,
+                            value_norm: a.norms_values.then(|| vec![1.0; heads.head_dim]),
+                            sinks: norm(Role::Sinks)?,
+                            output: map(&[Role::AttentionOutput])?,
+                        })
+                    },
                     attention_post_norm: norm(Role::AttentionPostNorm)?,
                     feed_forward_norm: norm(Role::FeedForwardNorm)?,
                     network: layout
@@ -100,6 +123,7 @@ impl Decoder {
                         .transpose()?,
                     experts: a.experts(index).map(|_| Bank::load(&weights, layout, index)).transpose()?,
                     feed_forward_post_norm: norm(Role::FeedForwardPostNorm)?,
+                    scale: norm(Role::LayerScale)?.map(|scale| scale[0]),
                 })
             })
             .collect::<Result<Vec<_>>>()?;
@@ -119,7 +143,7 @@ impl Decoder {
             embedding,
             output_norm,
             rotary: Rotary::load(layout, &weights)?,
-            memory: Memory::new(Host, a.layers * a.attention_layout().layer_elements()),
+            memory: Memory::new(Host, in_block, in_state),
             workspace: Workspace::new(a, threads.max(1), &layers, &head),
             layers,
             head,
@@ -136,12 +160,14 @@ impl Decoder {
         let mut wanted: Vec<usize> = Vec::new();
         let mut tables: Vec<Vec<*mut u16>> = Vec::with_capacity(segments.len());
         let mut views: Vec<View> = Vec::new();
+        let mut runs: Vec<Run> = Vec::new();
         for segment in segments {
             let start = self.memory.length(segment.sequence);
             let count = segment.tokens.len();
             tables.push(self.memory.grow(segment.sequence, count)?);
             let blocks = tables.last().expect("just pushed").as_ptr();
             views.extend((start..start + count).map(|position| View { blocks, position }));
+            runs.push(Run { state: self.memory.state(segment.sequence), first_row: tokens.len(), count });
             self.rotary.reach(start + count);
             wanted.extend(segment.wanted().map(|at| tokens.len() + at));
             tokens.extend_from_slice(segment.tokens);
@@ -149,14 +175,26 @@ impl Decoder {
         if let Ok(profile) = self.workspace.profile.get_mut() {
             profile.lap(Part::Prepare);
         }
-        let setting = Setting { architecture: &self.architecture, isa: self.isa, rotary: &self.rotary, views: &views };
+        let setting = Setting {
+            architecture: &self.architecture,
+            isa: self.isa,
+            rotary: &self.rotary,
+            views: &views,
+            runs: &runs,
+        };
         let mut pass = Pass { setting, workspace: &mut self.workspace };
         let mut hidden = pass.embed(&tokens, self.embedding.as_ref().unwrap_or(&self.head));
         for (index, layer) in self.layers.iter().enumerate() {
-            pass.attention(layer, index, &mut hidden);
+            match &layer.mixer {
+                Mixer::Attention(attention) => pass.attention(layer, attention, index, &mut hidden),
+                Mixer::Recurrent(recurrent) => pass.recur(layer, recurrent, &mut hidden),
+            }
             match &layer.experts {
                 Some(bank) => pass.experts(layer, bank, &mut hidden),
                 None => pass.feed_forward(layer, &mut hidden),
+            }
+            if let Some(scale) = layer.scale {
+                hidden.iter_mut().for_each(|x| *x *= scale);
             }
         }
         let values =
@@ -183,6 +221,7 @@ impl Model for Decoder {
         KeyValueMemory {
             block_positions: super::kernels::attention::POSITIONS,
             block_bytes: self.memory.block_bytes(),
+            state_bytes: self.memory.state_bytes(),
             used_bytes: self.memory.size_bytes(),
         }
     }

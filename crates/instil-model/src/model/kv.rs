@@ -2,12 +2,14 @@
 //!
 //! A block holds all layers of its positions. A fork takes references, so a common prompt lies in
 //! memory once; whoever writes into a block that others hold gets a copy first. Truncating and
-//! freeing let references go; a block whose last one went is used again.
+//! freeing let references go; a block whose last one went is used again. The states of recurrent layers are held
+//! beside the blocks.
 
 use std::sync::Arc;
 
 use super::kernels::attention::POSITIONS;
-use super::sequences::{SequenceId, Sequences, Slots};
+use super::sequences::{SequenceId, Sequences, Slots, WHOLE};
+use super::states::{State, States};
 use crate::error::Result;
 
 type Candle<T> = std::result::Result<T, candle_core::Error>;
@@ -53,17 +55,31 @@ pub(super) struct Memory<S: Store = Host> {
     free: Vec<S::Block>,
     /// Blocks made so far: each is free, or held by a sequence or several.
     made: usize,
+    states: States,
 }
 
 struct Sequence<S: Store> {
     blocks: Vec<Arc<S::Block>>,
     length: usize,
+    state: State,
 }
 
 impl<S: Store> Memory<S> {
-    /// Blocks of so many halves in `store`.
-    pub(super) fn new(store: S, block_elements: usize) -> Self {
-        Self { store, block_elements, sequences: Slots::new(), free: Vec::new(), made: 0 }
+    /// Blocks of so many halves in `store`, and states of so many floats.
+    pub(super) fn new(store: S, block_elements: usize, state_elements: usize) -> Self {
+        let states = States::new(state_elements);
+        Self { store, block_elements, sequences: Slots::new(), free: Vec::new(), made: 0, states }
+    }
+
+    /// Where the state of a sequence lies, which is its own from now on, for a pass to take on; null where there are no
+    /// recurrent layers. The pointer holds until the sequence changes.
+    pub(super) fn state(&mut self, sequence: SequenceId) -> *mut f32 {
+        self.states.own(&mut self.sequences[sequence].state)
+    }
+
+    /// Memory of a sequence's state.
+    pub(super) fn state_bytes(&self) -> usize {
+        self.states.state_bytes()
     }
 
     /// Keeps the blocks whose last reference goes for sequences to come.
@@ -114,9 +130,9 @@ impl<S: Store> Memory<S> {
         Ok(sequence.blocks.iter().map(|block| S::address(block)).collect())
     }
 
-    /// Memory of all blocks that sequences hold, each counted once.
+    /// Memory of all blocks and states that sequences hold, each counted once.
     pub(super) fn size_bytes(&self) -> usize {
-        (self.made - self.free.len()) * self.block_bytes()
+        (self.made - self.free.len()) * self.block_bytes() + self.states.size_bytes()
     }
 
     /// Memory of a block.
@@ -127,19 +143,30 @@ impl<S: Store> Memory<S> {
 
 impl<S: Store> Sequences for Memory<S> {
     fn create(&mut self) -> SequenceId {
-        self.sequences.insert(Sequence { blocks: Vec::new(), length: 0 })
+        self.sequences.insert(Sequence { blocks: Vec::new(), length: 0, state: None })
     }
 
     fn fork(&mut self, parent: SequenceId, length: usize) -> Result<SequenceId> {
-        let blocks = self.sequences[parent].blocks[..length.div_ceil(POSITIONS)].to_vec();
-        Ok(self.sequences.insert(Sequence { blocks, length }))
+        assert!(self.can_cut(parent, length), "{WHOLE}");
+        let parent = &self.sequences[parent];
+        let blocks = parent.blocks[..length.div_ceil(POSITIONS)].to_vec();
+        let state = parent.state.clone().filter(|_| length > 0);
+        Ok(self.sequences.insert(Sequence { blocks, length, state }))
     }
 
     fn truncate(&mut self, sequence: SequenceId, length: usize) {
+        assert!(self.can_cut(sequence, length), "{WHOLE}");
         let sequence = &mut self.sequences[sequence];
         sequence.length = sequence.length.min(length);
+        if sequence.length == 0 {
+            self.states.release(sequence.state.take());
+        }
         let rest = sequence.blocks.split_off(sequence.length.div_ceil(POSITIONS));
         self.release(rest);
+    }
+
+    fn cuts_anywhere(&self) -> bool {
+        self.states.state_bytes() == 0
     }
 
     fn length(&self, sequence: SequenceId) -> usize {
@@ -149,6 +176,7 @@ impl<S: Store> Sequences for Memory<S> {
     fn free(&mut self, sequence: SequenceId) {
         if let Some(sequence) = self.sequences.remove(sequence) {
             self.release(sequence.blocks);
+            self.states.release(sequence.state);
         }
     }
 }
@@ -159,7 +187,7 @@ mod tests {
 
     #[test]
     fn blocks_are_counted_once_and_used_again() {
-        let mut memory = Memory::new(Host, 4);
+        let mut memory = Memory::new(Host, 4, 0);
         let held = |memory: &Memory| memory.size_bytes() / memory.block_bytes();
         let first = memory.create();
         memory.grow(first, 2 * POSITIONS + 1).expect("memory");

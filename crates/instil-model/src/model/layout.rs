@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use super::architecture::{Architecture, NormSpan, SecondNorm};
+use super::architecture::{Architecture, AttentionGate, HeadSizes, NormSpan, Recurrence, SecondNorm};
 use super::checkpoint::Checkpoint;
 
 /// A part of a decoder that has weights. What there are several of in a layer, networks, tells apart by [`Section`].
@@ -26,8 +26,10 @@ pub(super) enum Role {
     RotaryFactors,
     /// Before attention, `(hidden)`.
     AttentionNorm,
-    /// `(heads · head_dim, hidden)`.
+    /// `(heads · head_dim, hidden)`; where heads have a gate in the same tensor, the rows of all gates follow.
     Query,
+    /// Gates of attention in a tensor of their own, `(heads · head_dim, hidden)`.
+    QueryGate,
     /// `(kv_heads · head_dim, hidden)`.
     Key,
     /// `(kv_heads · head_dim, hidden)`.
@@ -52,18 +54,42 @@ pub(super) enum Role {
     Down,
     /// After the feed-forward network, `(hidden)`.
     FeedForwardPostNorm,
+    /// Factor of what a layer gives, `(1)`.
+    LayerScale,
     /// What chooses experts, `(experts, hidden)`.
     Router,
     /// What is added to an expert's score for the choice alone, `(experts)`.
     ChoiceBias,
     /// How much of the shared expert is taken, `(1, hidden)`; in files a vector.
     SharedSwitch,
+    /// What the convolution of a recurrent layer goes over, `(channels, hidden)`: queries, keys and values of a delta
+    /// network; b, c and x of a short convolution, `(3 · hidden, hidden)`.
+    Mixed,
+    /// The gate of what a delta network's heads say, `(inner, hidden)`.
+    MixedGate,
+    /// How far each head is corrected, `(heads, hidden)`.
+    Correction,
+    /// How much each head keeps, `(heads, hidden)`.
+    Decay,
+    /// Added to the decay, `(heads)`.
+    DecayBias,
+    /// Factor of the decay, below 0, `(heads)`.
+    DecayRate,
+    /// `(channels, taps)`.
+    Taps,
+    /// Share of a scan's input in what its heads say, `(heads)`.
+    InputShare,
+    /// Of each head's output, `(width)`.
+    MixedNorm,
+    /// `(hidden, inner)`.
+    MixedOutput,
 }
 
 use Role::{
-    AttentionNorm, AttentionOutput, AttentionPostNorm, ChoiceBias, Down, Embeddings, FeedForwardNorm,
-    FeedForwardPostNorm, Gate, Head, Key, KeyNorm, OutputNorm, Query, QueryNorm, RotaryFactors, Router, SharedSwitch,
-    Sinks, Up, Value,
+    AttentionNorm, AttentionOutput, AttentionPostNorm, ChoiceBias, Correction, Decay, DecayBias, DecayRate, Down,
+    Embeddings, FeedForwardNorm, FeedForwardPostNorm, Gate, Head, InputShare, Key, KeyNorm, LayerScale, Mixed,
+    MixedGate, MixedNorm, MixedOutput, OutputNorm, Query, QueryGate, QueryNorm, RotaryFactors, Router, SharedSwitch,
+    Sinks, Taps, Up, Value,
 };
 
 /// A tensor that a file may have.
@@ -86,6 +112,8 @@ enum Kind {
     Row,
     /// `NAME.bias` alone.
     Offset,
+    /// NAME alone, without an ending.
+    Plain,
     /// With any ending; nothing is computed with it.
     Idle,
 }
@@ -98,6 +126,23 @@ enum When {
     Present,
     /// If another is there.
     With(&'static str),
+    /// If it is there, and another is not.
+    InPlaceOf(&'static str),
+    /// If the layer attends.
+    Attends,
+    /// If the layer attends, and it is there.
+    AttendsJoined,
+    /// If values are the keys, for they have no tensor of their own, in a layer that is not of the sliding window.
+    ValuesAreKeys,
+    LayerScale,
+    /// If the layer attends, with gates apart.
+    GateOfAttention,
+    /// If the layer is a delta network.
+    DeltaNet,
+    /// If the layer is a scan.
+    Scan,
+    /// If the layer is a short convolution.
+    ShortConvolution,
     PreNorms,
     /// If the input of the feed-forward network has a norm of its own.
     SecondNorm,
@@ -134,6 +179,10 @@ const fn offset(name: &'static str, holds: &'static [Role], when: When) -> Place
     Place { name, holds, kind: Kind::Offset, when }
 }
 
+const fn plain(name: &'static str, holds: &'static [Role], when: When) -> Place {
+    Place { name, holds, kind: Kind::Plain, when }
+}
+
 const fn idle(name: &'static str, when: When) -> Place {
     Place { name, holds: &[], kind: Kind::Idle, when }
 }
@@ -148,6 +197,8 @@ const OUTER: &[Place] = &[
     bare(EMBEDDINGS, &[Embeddings], When::Always),
     map("output", &[Head], When::Present),
     bare(EMBEDDINGS, &[Head], When::Always),
+    // As LFM2's files call it.
+    bare("token_embd_norm", &[OutputNorm], When::InPlaceOf("output_norm")),
     bare("output_norm", &[OutputNorm], When::Always),
     bare(SHORT_FACTORS, &[RotaryFactors], When::Present),
     idle("rope_factors_long", When::With(SHORT_FACTORS)),
@@ -157,21 +208,43 @@ const OUTER: &[Place] = &[
 /// Tensors of a layer, whose names begin with `blk.LAYER.`. Of several places for a role the first counts.
 const LAYER: &[Place] = &[
     bare("attn_norm", &[AttentionNorm], When::PreNorms),
-    map("attn_qkv", &[Query, Key, Value], When::Present),
-    map("attn_q", &[Query], When::Always),
-    map("attn_k", &[Key], When::Always),
-    map("attn_v", &[Value], When::Always),
+    map("attn_qkv", &[Query, Key, Value], When::AttendsJoined),
+    map("attn_q", &[Query], When::Attends),
+    map("attn_k", &[Key], When::Attends),
+    map("attn_k", &[Value], When::ValuesAreKeys),
+    map("attn_v", &[Value], When::Attends),
+    map("attn_gate", &[QueryGate], When::GateOfAttention),
     bare("attn_q_norm", &[QueryNorm], When::QueryKeyNorms),
     bare("attn_k_norm", &[KeyNorm], When::QueryKeyNorms),
-    map("attn_output", &[AttentionOutput], When::Always),
+    map("attn_output", &[AttentionOutput], When::Attends),
     bare("attn_sinks", &[Sinks], When::Sinks),
     bare("post_attention_norm", &[AttentionPostNorm], When::PostNorms),
     bare("ffn_norm", &[FeedForwardNorm], When::SecondNorm),
     bare("post_attention_norm", &[FeedForwardNorm], When::SecondNormNamedAfterAttention),
     bare("post_ffw_norm", &[FeedForwardPostNorm], When::PostNorms),
+    bare("layer_output_scale", &[LayerScale], When::LayerScale),
     map("ffn_gate_inp", &[Router], When::Experts),
     offset("exp_probs_b", &[ChoiceBias], When::Present),
     row("ffn_gate_inp_shexp", &[SharedSwitch], When::SharedSwitch),
+    map("attn_qkv", &[Mixed], When::DeltaNet),
+    map("attn_gate", &[MixedGate], When::DeltaNet),
+    map("ssm_beta", &[Correction], When::DeltaNet),
+    map("ssm_alpha", &[Decay], When::DeltaNet),
+    bare("ssm_conv1d", &[Taps], When::DeltaNet),
+    offset("ssm_dt", &[DecayBias], When::DeltaNet),
+    plain("ssm_a", &[DecayRate], When::DeltaNet),
+    bare("ssm_norm", &[MixedNorm], When::DeltaNet),
+    map("ssm_out", &[MixedOutput], When::DeltaNet),
+    map("ssm_in", &[MixedGate, Mixed, Decay], When::Scan),
+    map("ssm_conv1d", &[Taps], When::Scan),
+    offset("ssm_dt", &[DecayBias], When::Scan),
+    plain("ssm_a", &[DecayRate], When::Scan),
+    plain("ssm_d", &[InputShare], When::Scan),
+    bare("ssm_norm", &[MixedNorm], When::Scan),
+    map("ssm_out", &[MixedOutput], When::Scan),
+    map("shortconv.in_proj", &[Mixed], When::ShortConvolution),
+    bare("shortconv.conv", &[Taps], When::ShortConvolution),
+    map("shortconv.out_proj", &[MixedOutput], When::ShortConvolution),
     // Frequencies that old files carry beside the base that says the same.
     idle("attn_rot_embd", When::Always),
     idle("attn_rotary_emb", When::Always),
@@ -222,6 +295,8 @@ pub(super) enum Order {
     /// Rows of heads, of whose first `turned` the rotary pairs stand side by side; in the decoder they are half of
     /// the turned ones apart.
     Interleaved { head_dim: usize, turned: usize },
+    /// A head's queries are followed by its gates; in the decoder all gates come after all queries.
+    Gated { head_dim: usize, heads: usize },
 }
 
 /// A linear map: a matrix, and a bias where the file has one.
@@ -238,6 +313,10 @@ impl Order {
             Self::Interleaved { head_dim, turned } if output % head_dim < turned => {
                 let (head, at, half) = (output / head_dim, output % head_dim, turned / 2);
                 head * head_dim + at % half * 2 + at / half
+            }
+            Self::Gated { head_dim, heads } => {
+                let (is_gate, at) = (output / (heads * head_dim), output % (heads * head_dim));
+                (at / head_dim * 2 + is_gate) * head_dim + at % head_dim
             }
             Self::Plain | Self::Interleaved { .. } => output,
         }
@@ -312,7 +391,11 @@ impl<'a> Layout<'a> {
         };
         // One spelling of a number alone is looked for.
         let index = layer.parse::<usize>().ok().filter(|index| index.to_string() == layer);
+        let predicts = self.architecture.layers..self.architecture.layers + self.architecture.prediction_layers;
         index.is_some_and(|index| {
+            if predicts.contains(&index) {
+                return true;
+            }
             let networks = [self.dense(index), self.shared(index), self.experts(index).next()];
             index < self.architecture.layers
                 && networks.into_iter().flatten().chain([self.layer(index)]).any(|part| part.has_place_for(name))
@@ -329,12 +412,14 @@ impl<'a> Layout<'a> {
             Part::Outer | Part::Layer(_) | Part::Dense(_) => a.feed_forward,
         };
         let count = |part| if let Part::Layer(layer) = part { experts(layer).count } else { 0 };
-        let (query, kv) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
-        let norm = |projection| if a.query_key_norm == Some(NormSpan::Projection) { projection } else { a.head_dim };
+        let HeadSizes { kv_heads, head_dim, .. } = a.head_sizes(if let Part::Layer(layer) = part { layer } else { 0 });
+        let (query, kv) = (a.heads * head_dim, kv_heads * head_dim);
+        let norm = |projection| if a.query_key_norm == Some(NormSpan::Projection) { projection } else { head_dim };
         match role {
             Embeddings | Head => (a.vocab_size, Some(a.hidden)),
             RotaryFactors => (a.rotary_dims / 2, None),
-            Query => (query, Some(a.hidden)),
+            Query if a.attention_gate == Some(AttentionGate::WithQueries) => (2 * query, Some(a.hidden)),
+            Query | QueryGate => (query, Some(a.hidden)),
             Key | Value => (kv, Some(a.hidden)),
             QueryNorm => (norm(query), None),
             KeyNorm => (norm(kv), None),
@@ -345,7 +430,35 @@ impl<'a> Layout<'a> {
             Router => (count(part), Some(a.hidden)),
             ChoiceBias => (count(part), None),
             SharedSwitch => (1, Some(a.hidden)),
+            LayerScale => (1, None),
+            Mixed | MixedGate | Correction | Decay | DecayBias | DecayRate | Taps | InputShare | MixedNorm
+            | MixedOutput => self.recurrent_extents(role),
             OutputNorm | AttentionNorm | AttentionPostNorm | FeedForwardNorm | FeedForwardPostNorm => (a.hidden, None),
+        }
+    }
+}
+
+impl Layout<'_> {
+    /// Rows and columns of a recurrent layer's role.
+    fn recurrent_extents(self, role: Role) -> (usize, Option<usize>) {
+        let a = self.architecture;
+        let (taps, channels) = a.convolution();
+        let sizes = a.recurrence.and_then(Recurrence::heads);
+        let (inner, heads, mixed) = sizes.map_or((a.hidden, 0, 3 * a.hidden), |one| (one.inner(), one.heads, channels));
+        let scans = matches!(a.recurrence, Some(Recurrence::Scan(_)));
+        match role {
+            Mixed => (mixed, Some(a.hidden)),
+            MixedGate => (inner, Some(a.hidden)),
+            Correction | Decay => (heads, Some(a.hidden)),
+            Taps => (channels, Some(taps)),
+            // Files of scans have columns of these, and a row for each key head.
+            DecayRate | InputShare if scans => (heads, Some(1)),
+            MixedNorm => {
+                let span = a.recurrence.map_or(0, Recurrence::norm_span);
+                if scans { (inner / span, Some(span)) } else { (span, None) }
+            }
+            MixedOutput => (a.hidden, Some(inner)),
+            _ => (heads, None),
         }
     }
 }
@@ -371,8 +484,12 @@ impl Section<'_> {
     /// The vector of a role; `None` where this decoder has none.
     pub(super) fn vector(self, role: Role) -> Option<Slice> {
         let place = self.place(role)?;
-        let ending = if place.kind == Kind::Offset { "bias" } else { "weight" };
-        Some(self.slice(place, role, self.full(place.name, ending), None))
+        let ending = match place.kind {
+            Kind::Offset => "bias",
+            Kind::Plain => "",
+            _ => "weight",
+        };
+        Some(self.slice(place, role, self.full(place.name, ending), self.extents(role).1))
     }
 
     /// The norm before the head, which every decoder has.
@@ -410,20 +527,33 @@ impl Section<'_> {
         let a = self.layout.architecture;
         let experts = || a.experts(self.layer()?);
         let has = |name| self.has(name, "weight");
+        let recurs = || self.layer().is_some_and(|layer| a.is_recurrent(layer));
+        let attends = || !recurs();
         match place.when {
             When::Always => true,
             When::Present if place.kind == Kind::Offset => experts().is_some() && self.has(place.name, "bias"),
             When::Present => has(place.name),
             When::With(other) => has(other),
+            When::InPlaceOf(other) => has(place.name) && !has(other),
+            When::Attends => attends(),
+            When::AttendsJoined => attends() && has(place.name),
+            When::ValuesAreKeys => {
+                a.norms_values && self.layer().is_some_and(|layer| !a.is_local(layer)) && !has("attn_v")
+            }
+            When::LayerScale => a.scales_layers && has(place.name),
+            When::GateOfAttention => a.attention_gate == Some(AttentionGate::Apart) && attends(),
+            When::DeltaNet => recurs() && matches!(a.recurrence, Some(Recurrence::DeltaNet(_))),
+            When::Scan => recurs() && matches!(a.recurrence, Some(Recurrence::Scan(_))),
+            When::ShortConvolution => recurs() && matches!(a.recurrence, Some(Recurrence::ShortConvolution { .. })),
             When::PreNorms => a.pre_norms,
             When::SecondNorm => a.pre_norms && a.second_norm == SecondNorm::Own,
             When::SecondNormNamedAfterAttention => a.pre_norms && a.second_norm == SecondNorm::NamedAfterAttention,
             When::PostNorms => a.post_norms,
-            When::Sinks => a.sinks,
+            When::Sinks => a.sinks && attends(),
             When::Gated => a.activation.is_gated(),
             When::GateApart => a.activation.is_gated() && has("ffn_gate"),
             When::GateWithin => a.activation.is_gated() && !has("ffn_gate"),
-            When::QueryKeyNorms => a.query_key_norm.is_some(),
+            When::QueryKeyNorms => a.query_key_norm.is_some() && attends(),
             When::Experts => experts().is_some(),
             When::SharedSwitch => experts().is_some_and(|experts| experts.shared_width > 0 && experts.weighs_shared),
         }
@@ -434,12 +564,13 @@ impl Section<'_> {
     }
 
     fn has_place_for(self, tensor: &str) -> bool {
-        let Some((name, ending)) = tensor.rsplit_once('.') else { return false };
+        let (name, ending) = tensor.rsplit_once('.').unwrap_or((tensor, ""));
         self.places().iter().filter(|place| place.name == name).any(|place| {
             let is_looked_at =
                 || place.holds.iter().any(|&role| self.place(role).is_some_and(|chosen| std::ptr::eq(chosen, place)));
             match place.kind {
-                Kind::Idle => self.applies(place),
+                Kind::Idle => !ending.is_empty() && self.applies(place),
+                Kind::Plain => is_looked_at() && ending.is_empty(),
                 Kind::Map if ending == "bias" => is_looked_at() && self.has(name, "weight"),
                 Kind::Map | Kind::Bare | Kind::Row => is_looked_at() && ending == "weight",
                 Kind::Offset => is_looked_at() && ending == "bias",
@@ -448,9 +579,10 @@ impl Section<'_> {
     }
 
     fn full(self, name: &str, ending: &str) -> String {
+        let dot = if ending.is_empty() { "" } else { "." };
         match self.layer() {
-            Some(layer) => format!("blk.{layer}.{name}.{ending}"),
-            None => format!("{name}.{ending}"),
+            Some(layer) => format!("blk.{layer}.{name}{dot}{ending}"),
+            None => format!("{name}{dot}{ending}"),
         }
     }
 
@@ -466,6 +598,7 @@ impl Section<'_> {
         };
         let first = before + place.holds.iter().take_while(|&&held| held != role).map(count).sum::<usize>();
         let rows = if place.kind == Kind::Row { None } else { Some(all) };
+        let HeadSizes { head_dim, rotary_dims, .. } = a.head_sizes(self.layer().unwrap_or(0));
         let turns = a.rotary_interleaved && matches!(role, Query | Key | QueryNorm | KeyNorm);
         Slice {
             tensor,
@@ -473,7 +606,9 @@ impl Section<'_> {
             rows: first..first + count(&role),
             columns,
             order: if turns {
-                Order::Interleaved { head_dim: a.head_dim, turned: a.rotary_dims }
+                Order::Interleaved { head_dim, turned: rotary_dims }
+            } else if role == Query && a.attention_gate == Some(AttentionGate::WithQueries) {
+                Order::Gated { head_dim, heads: a.heads }
             } else {
                 Order::Plain
             },

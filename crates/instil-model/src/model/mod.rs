@@ -29,6 +29,7 @@ mod routing;
 pub mod scripted;
 mod sequences;
 mod stages;
+mod states;
 mod weights;
 
 pub use checkpoint::Checkpoint;
@@ -137,6 +138,8 @@ pub struct KeyValueMemory {
     pub block_positions: usize,
     /// Memory of a block.
     pub block_bytes: usize,
+    /// Memory of the recurrent layers' state of a sequence, whatever its length; 0 where there are none.
+    pub state_bytes: usize,
     /// Memory in use.
     pub used_bytes: usize,
 }
@@ -144,7 +147,8 @@ pub struct KeyValueMemory {
 impl KeyValueMemory {
     /// Memory of a sequence of `length` tokens that shares nothing.
     pub(crate) fn of_sequence(&self, length: usize) -> usize {
-        if self.block_positions == 0 { 0 } else { length.div_ceil(self.block_positions) * self.block_bytes }
+        let blocks = if self.block_positions == 0 { 0 } else { length.div_ceil(self.block_positions) };
+        blocks * self.block_bytes + self.state_bytes
     }
 }
 

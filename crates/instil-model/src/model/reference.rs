@@ -6,18 +6,21 @@
 //! query and key projections that a file stores interleaved are re-ordered once, at load, which
 //! leaves every attention score as it was.
 
+mod recurrent;
+
+use recurrent::Run;
 use std::cell::Cell;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::ops::{rms_norm, sigmoid, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope_thd;
 
-use super::architecture::{Activation, Architecture, Experts, Xielu};
+use super::architecture::{Activation, Architecture, Experts, HeadSizes, Xielu};
 use super::checkpoint::Checkpoint;
 use super::layout::{Layout, Map, Role, Section, Slice};
 use super::rotary::Rotary;
 use super::routing::{Choice, Scratch, choose};
-use super::sequences::{SequenceId, Sequences, Slots};
+use super::sequences::{SequenceId, Sequences, Slots, WHOLE};
 use super::weights::{Weights, device_error};
 use super::{Arithmetic, Logits, Model, ModelInfo, Segment};
 use crate::error::Result;
@@ -44,21 +47,35 @@ impl Linear {
     }
 }
 
-struct Layer {
-    attention_norm: Option<Tensor>,
+/// What a layer learns of other positions by.
+enum Mixer {
+    Attention(Attention),
+    Recurrent(Box<recurrent::Recurrent>),
+}
+
+struct Attention {
     query: Linear,
+    /// Where it has a matrix of its own.
+    query_gate: Option<Linear>,
     key: Linear,
     value: Linear,
     query_norm: Option<Tensor>,
     key_norm: Option<Tensor>,
     /// `(heads)`
     sinks: Option<Tensor>,
-    attention_output: Linear,
+    output: Linear,
+}
+
+struct Layer {
+    attention_norm: Option<Tensor>,
+    mixer: Mixer,
     attention_post_norm: Option<Tensor>,
     feed_forward_norm: Option<Tensor>,
     network: Option<Network>,
     experts: Option<Bank>,
     feed_forward_post_norm: Option<Tensor>,
+    /// `(1)`
+    scale: Option<Tensor>,
 }
 
 /// A network, with a gate or without.
@@ -139,13 +156,15 @@ impl Bank {
     }
 }
 
-/// Keys and values of one sequence: a pair a layer, each `(kv_heads, capacity, head_dim)`.
+/// Keys and values of one sequence, a pair a layer that attends, each `(kv_heads, capacity, head_dim)`.
 ///
 /// Buffers are written in place, so they are never shared between sequences: a fork copies.
 struct Memory {
     layers: Vec<(Tensor, Tensor)>,
     length: usize,
     capacity: usize,
+    /// Of the layers that are recurrent.
+    state: Vec<f32>,
 }
 
 impl Memory {
@@ -179,6 +198,9 @@ impl Memory {
             }
         }
         child.length = length;
+        if length > 0 {
+            child.state.clone_from(&self.state);
+        }
         Ok(())
     }
 }
@@ -186,14 +208,20 @@ impl Memory {
 /// The sequences of a model.
 struct Memories {
     slots: Slots<Memory>,
-    /// `(kv_heads, 0, head_dim)`: keys or values of nothing.
-    nothing: Tensor,
-    layers: usize,
+    /// Of each layer that attends, `(kv_heads, 0, head_dim)`: keys or values of nothing.
+    nothing: Vec<Tensor>,
+    /// Floats of a state.
+    state_elements: usize,
 }
 
 impl Memories {
     fn empty(&self) -> Memory {
-        Memory { layers: vec![(self.nothing.clone(), self.nothing.clone()); self.layers], length: 0, capacity: 0 }
+        Memory {
+            layers: self.nothing.iter().map(|nothing| (nothing.clone(), nothing.clone())).collect(),
+            length: 0,
+            capacity: 0,
+            state: vec![0.0; self.state_elements],
+        }
     }
 }
 
@@ -203,14 +231,23 @@ impl Sequences for Memories {
     }
 
     fn fork(&mut self, parent: SequenceId, length: usize) -> Result<SequenceId> {
+        assert!(self.can_cut(parent, length), "{WHOLE}");
         let mut child = self.empty();
         self.slots[parent].copy_to(&mut child, length).map_err(device_error)?;
         Ok(self.slots.insert(child))
     }
 
     fn truncate(&mut self, sequence: SequenceId, length: usize) {
+        assert!(self.can_cut(sequence, length), "{WHOLE}");
         let memory = &mut self.slots[sequence];
         memory.length = memory.length.min(length);
+        if memory.length == 0 {
+            memory.state.fill(0.0);
+        }
+    }
+
+    fn cuts_anywhere(&self) -> bool {
+        self.state_elements == 0
     }
 
     fn length(&self, sequence: SequenceId) -> usize {
@@ -261,18 +298,26 @@ impl Reference {
                 let norm = |role| at.vector(role).map(|slice| reader.tensor(&slice)).transpose();
                 Ok(Layer {
                     attention_norm: norm(Role::AttentionNorm)?,
-                    query: map(Role::Query)?,
-                    key: map(Role::Key)?,
-                    value: map(Role::Value)?,
-                    query_norm: norm(Role::QueryNorm)?,
-                    key_norm: norm(Role::KeyNorm)?,
-                    sinks: norm(Role::Sinks)?,
-                    attention_output: map(Role::AttentionOutput)?,
+                    mixer: if a.is_recurrent(index) {
+                        Mixer::Recurrent(Box::new(recurrent::Recurrent::load(&reader, at, a)?))
+                    } else {
+                        Mixer::Attention(Attention {
+                            query: map(Role::Query)?,
+                            query_gate: at.optional_map(Role::QueryGate).map(|map| reader.linear(map)).transpose()?,
+                            key: map(Role::Key)?,
+                            value: map(Role::Value)?,
+                            query_norm: norm(Role::QueryNorm)?,
+                            key_norm: norm(Role::KeyNorm)?,
+                            sinks: norm(Role::Sinks)?,
+                            output: map(Role::AttentionOutput)?,
+                        })
+                    },
                     attention_post_norm: norm(Role::AttentionPostNorm)?,
                     feed_forward_norm: norm(Role::FeedForwardNorm)?,
                     network: layout.dense(index).map(|at| reader.network(at, a.activation(index))).transpose()?,
                     experts: a.experts(index).map(|_| reader.bank(layout, index)).transpose()?,
                     feed_forward_post_norm: norm(Role::FeedForwardPostNorm)?,
+                    scale: norm(Role::LayerScale)?,
                 })
             })
             .collect::<Result<Vec<_>>>()?;
@@ -284,7 +329,12 @@ impl Reference {
             context_length: a.context_length,
             arithmetic: Arithmetic::f32_on(device),
         };
-        let nothing = Tensor::zeros((a.kv_heads, 0, a.head_dim), DType::F32, device).map_err(device_error)?;
+        let nothing = |index| {
+            let HeadSizes { kv_heads, head_dim, .. } = a.head_sizes(index);
+            Tensor::zeros((kv_heads, 0, head_dim), DType::F32, device).map_err(device_error)
+        };
+        let attending = (0..a.layers).filter(|&index| !a.is_recurrent(index));
+        let nothing = attending.map(nothing).collect::<Result<Vec<_>>>()?;
         Ok(Self {
             info,
             device: device.clone(),
@@ -294,7 +344,11 @@ impl Reference {
             head,
             rotary,
             weight_bytes: reader.bytes.get(),
-            memories: Memories { slots: Slots::new(), nothing, layers: a.layers },
+            memories: Memories {
+                slots: Slots::new(),
+                nothing,
+                state_elements: a.recurrent_count() * a.state_elements(),
+            },
             architecture,
         })
     }
@@ -304,13 +358,17 @@ impl Reference {
         let mut ids: Vec<u32> = Vec::new();
         let mut positions: Vec<u32> = Vec::new();
         let mut wanted_rows: Vec<u32> = Vec::new();
+        // Taken on apart, and kept once the pass is over.
+        let mut runs: Vec<Run> = Vec::new();
         for segment in segments {
             let memory = &mut self.memories.slots[segment.sequence];
-            let start = memory.length;
-            memory.reserve(start + segment.tokens.len())?;
+            let count = segment.tokens.len();
+            let end = memory.length + count;
+            memory.reserve(end)?;
+            positions.extend((memory.length..end).map(|p| p as u32));
             wanted_rows.extend(segment.wanted().map(|at| (ids.len() + at) as u32));
             ids.extend_from_slice(segment.tokens);
-            positions.extend((start..start + segment.tokens.len()).map(|p| p as u32));
+            runs.push(Run { state: memory.state.clone(), count });
         }
         let rows = ids.len();
         self.rotary.reach(positions.iter().max().map_or(0, |&last| last as usize + 1));
@@ -321,7 +379,7 @@ impl Reference {
                 cosines.extend_from_slice(cosine);
                 sines.extend_from_slice(sine);
             }
-            let shape = (rows, a.rotary_dims / 2);
+            let shape = (rows, cosines.len() / rows.max(1));
             Ok((Tensor::from_vec(cosines, shape, &self.device)?, Tensor::from_vec(sines, shape, &self.device)?))
         };
         let (global, local) = (angles(false)?, angles(true)?);
@@ -329,49 +387,73 @@ impl Reference {
         let scales = Tensor::from_vec(scales, (rows, 1, 1), &self.device)?;
         let ids = Tensor::from_vec(ids, rows, &self.device)?;
         let mut hidden = (self.embedding.index_select(&ids, 0)? * f64::from(a.embedding_scale))?;
+        if a.norms_embeddings {
+            hidden = rms_norm(&hidden, &Tensor::ones(a.hidden, DType::F32, &self.device)?, a.norm_epsilon)?;
+        }
         for (index, layer) in self.layers.iter().enumerate() {
-            let normed = |x: &Tensor, norm: Option<&Tensor>| match norm {
-                Some(norm) => rms_norm(&x.contiguous()?, norm, a.norm_epsilon),
+            let normed_by = |x: &Tensor, norm: Option<&Tensor>, epsilon: f32| match norm {
+                Some(norm) => rms_norm(&x.contiguous()?, norm, epsilon),
                 None => Ok(x.clone()),
             };
+            let normed = |x: &Tensor, norm: Option<&Tensor>| normed_by(x, norm, a.norm_epsilon);
             let normed_input = |x: &Tensor, norm| normed(&centred(x, a.centred)?, norm);
             let input = normed_input(&hidden, layer.attention_norm.as_ref())?;
-            let (cosines, sines) = if a.is_local(index) { &local } else { &global };
-            let heads = |projected: Tensor, count: usize, norm: Option<&Tensor>| -> Candle<Tensor> {
-                let span = norm.map_or(Ok(a.head_dim), |norm| norm.dim(0))?;
-                let normed = |x: &Tensor| {
-                    let parts = x.reshape((rows, count * a.head_dim / span, span))?;
-                    normed(&parts, norm)?.reshape((rows, count, a.head_dim))
-                };
-                let projected = projected.reshape((rows, count, a.head_dim))?;
-                let projected = if a.norm_after_rotary { projected } else { normed(&projected)? };
-                let after = |x: Tensor| if a.norm_after_rotary { normed(&x) } else { Ok(x) };
-                if !a.is_rotary(index) {
-                    return after(projected);
+            let output = match &layer.mixer {
+                Mixer::Recurrent(recurrent) => {
+                    recurrent.forward(&a, &input, &mut runs, a.kind_index(index) * a.state_elements())?
                 }
-                let turned = projected.narrow(2, 0, a.rotary_dims)?.unsqueeze(0)?.contiguous()?;
-                let turned = rope_thd(&turned, cosines, sines)?.squeeze(0)?;
-                if a.rotary_dims == a.head_dim {
-                    return after(turned);
+                Mixer::Attention(attention) => {
+                    let (cosines, sines) = if a.is_local(index) { &local } else { &global };
+                    let HeadSizes { kv_heads, head_dim, rotary_dims } = a.head_sizes(index);
+                    let heads = |projected: Tensor, count: usize, norm: Option<&Tensor>| -> Candle<Tensor> {
+                        let span = norm.map_or(Ok(head_dim), |norm| norm.dim(0))?;
+                        let normed = |x: &Tensor| {
+                            let parts = x.reshape((rows, count * head_dim / span, span))?;
+                            normed(&parts, norm)?.reshape((rows, count, head_dim))
+                        };
+                        let projected = projected.reshape((rows, count, head_dim))?;
+                        let projected = if a.norm_after_rotary { projected } else { normed(&projected)? };
+                        let after = |x: Tensor| if a.norm_after_rotary { normed(&x) } else { Ok(x) };
+                        if !a.is_rotary(index) {
+                            return after(projected);
+                        }
+                        let turned = projected.narrow(2, 0, rotary_dims)?.unsqueeze(0)?.contiguous()?;
+                        let turned = rope_thd(&turned, cosines, sines)?.squeeze(0)?;
+                        if rotary_dims == head_dim {
+                            return after(turned);
+                        }
+                        after(Tensor::cat(&[turned, projected.narrow(2, rotary_dims, head_dim - rotary_dims)?], 2)?)
+                    };
+                    let query_width = a.heads * head_dim;
+                    let projected = attention.query.forward(&input)?;
+                    let query = heads(projected.narrow(1, 0, query_width)?, a.heads, attention.query_norm.as_ref())?;
+                    let query = query.broadcast_mul(&scales)?;
+                    let key = heads(attention.key.forward(&input)?, kv_heads, attention.key_norm.as_ref())?;
+                    let value = attention.value.forward(&input)?.reshape((rows, kv_heads, head_dim))?;
+                    let bare = a.norms_values.then(|| Tensor::ones(head_dim, DType::F32, &self.device)).transpose()?;
+                    let value = normed(&value, bare.as_ref())?;
+                    let mut attended = Vec::with_capacity(segments.len());
+                    let mut row = 0;
+                    for segment in segments {
+                        let count = segment.tokens.len();
+                        let part = |t: &Tensor| t.narrow(0, row, count)?.transpose(0, 1)?.contiguous();
+                        let memory = &self.memories.slots[segment.sequence];
+                        let new = [part(&query)?, part(&key)?, part(&value)?];
+                        let first = positions[row] as usize;
+                        attended.push(attend(&a, memory, (index, first), attention.sinks.as_ref(), &new)?);
+                        row += count;
+                    }
+                    let attended = if attended.len() == 1 { attended.remove(0) } else { Tensor::cat(&attended, 0)? };
+                    let gate = match (&attention.query_gate, a.attention_gate) {
+                        (Some(gate), _) => Some(gate.forward(&input)?),
+                        (None, Some(_)) => Some(projected.narrow(1, query_width, query_width)?.contiguous()?),
+                        (None, None) => None,
+                    };
+                    let attended = gate.map_or(Ok(attended.clone()), |gate| attended * sigmoid(&gate)?)?;
+                    attention.output.forward(&attended)?
                 }
-                after(Tensor::cat(&[turned, projected.narrow(2, a.rotary_dims, a.head_dim - a.rotary_dims)?], 2)?)
             };
-            let query = heads(layer.query.forward(&input)?, a.heads, layer.query_norm.as_ref())?;
-            let query = query.broadcast_mul(&scales)?;
-            let key = heads(layer.key.forward(&input)?, a.kv_heads, layer.key_norm.as_ref())?;
-            let value = layer.value.forward(&input)?.reshape((rows, a.kv_heads, a.head_dim))?;
-            let mut attended = Vec::with_capacity(segments.len());
-            let mut row = 0;
-            for segment in segments {
-                let count = segment.tokens.len();
-                let part = |t: &Tensor| t.narrow(0, row, count)?.transpose(0, 1)?.contiguous();
-                let memory = &self.memories.slots[segment.sequence];
-                let new = [part(&query)?, part(&key)?, part(&value)?];
-                attended.push(attend(&a, memory, index, layer.sinks.as_ref(), &new)?);
-                row += count;
-            }
-            let attended = if attended.len() == 1 { attended.remove(0) } else { Tensor::cat(&attended, 0)? };
-            let output = normed(&layer.attention_output.forward(&attended)?, layer.attention_post_norm.as_ref())?;
+            let output = normed_by(&output, layer.attention_post_norm.as_ref(), a.post_norm_epsilon)?;
             hidden = (hidden + (output * f64::from(a.residual_scale))?)?;
             let input = if a.is_parallel() { input } else { normed_input(&hidden, layer.feed_forward_norm.as_ref())? };
             let output = match (&layer.network, layer.experts.as_ref().zip(a.experts(index))) {
@@ -379,11 +461,16 @@ impl Reference {
                 (Some(network), None) => network.forward(&input)?,
                 (None, None) => input.zeros_like()?,
             };
-            let output = normed(&output, layer.feed_forward_post_norm.as_ref())?;
+            let output = normed_by(&output, layer.feed_forward_post_norm.as_ref(), a.post_norm_epsilon)?;
             hidden = (hidden + (output * f64::from(a.residual_scale))?)?;
+            if let Some(scale) = &layer.scale {
+                hidden = hidden.broadcast_mul(scale)?;
+            }
         }
-        for segment in segments {
-            self.memories.slots[segment.sequence].length += segment.tokens.len();
+        for (segment, run) in segments.iter().zip(runs) {
+            let memory = &mut self.memories.slots[segment.sequence];
+            memory.length += segment.tokens.len();
+            memory.state = run.state;
         }
         if wanted_rows.is_empty() {
             return Ok(Logits::on_host(Vec::new(), a.vocab_size));
@@ -416,26 +503,27 @@ impl Model for Reference {
     }
 }
 
-/// Attention of one sequence's new rows over everything it holds, themselves included.
+/// Attention of one sequence's rows from position `first` on over everything it holds, themselves included.
 ///
 /// `query` is `(heads, rows, head_dim)`, already scaled; `key` and `value` are
 /// `(kv_heads, rows, head_dim)` and are stored first. Returns `(rows, heads × head_dim)`.
 fn attend(
     a: &Architecture,
     memory: &Memory,
-    layer: usize,
+    (layer, first): (usize, usize),
     sinks: Option<&Tensor>,
     [query, key, value]: &[Tensor; 3],
 ) -> Candle<Tensor> {
     let (_, rows, _) = query.dims3()?;
-    let (keys, values) = &memory.layers[layer];
-    keys.slice_set(key, 1, memory.length)?;
-    values.slice_set(value, 1, memory.length)?;
-    let total = memory.length + rows;
+    let HeadSizes { kv_heads, head_dim, .. } = a.head_sizes(layer);
+    let (keys, values) = &memory.layers[a.kind_index(layer)];
+    keys.slice_set(key, 1, first)?;
+    values.slice_set(value, 1, first)?;
+    let total = first + rows;
     let (keys, values) = (keys.narrow(1, 0, total)?, values.narrow(1, 0, total)?);
     // Query heads that share a key head stand next to each other, so a group is a taller matrix.
-    let group = a.heads / a.kv_heads;
-    let grouped = query.reshape((a.kv_heads, group * rows, a.head_dim))?;
+    let group = a.heads / kv_heads;
+    let grouped = query.reshape((kv_heads, group * rows, head_dim))?;
     let scores = capped(grouped.matmul(&keys.transpose(1, 2)?)?, a.score_cap)?;
     let window = a.window(layer).unwrap_or(usize::MAX);
     let scores = if rows == 1 && window >= total {
@@ -446,8 +534,8 @@ fn attend(
             .flat_map(|row| (0..total).map(move |at| if seen(row, at) { 0.0 } else { f32::NEG_INFINITY }))
             .collect();
         let mask = Tensor::from_vec(mask, (1, 1, rows, total), query.device())?;
-        scores.reshape((a.kv_heads, group, rows, total))?.broadcast_add(&mask)?.reshape((
-            a.kv_heads,
+        scores.reshape((kv_heads, group, rows, total))?.broadcast_add(&mask)?.reshape((
+            kv_heads,
             group * rows,
             total,
         ))?
@@ -455,13 +543,13 @@ fn attend(
     let weights = match sinks {
         None => softmax_last_dim(&scores)?,
         Some(sinks) => {
-            let sinks = sinks.reshape((a.kv_heads, group, 1))?.broadcast_as((a.kv_heads, group, rows))?;
-            let all = Tensor::cat(&[scores, sinks.reshape((a.kv_heads, group * rows, 1))?], 2)?;
+            let sinks = sinks.reshape((kv_heads, group, 1))?.broadcast_as((kv_heads, group, rows))?;
+            let all = Tensor::cat(&[scores, sinks.reshape((kv_heads, group * rows, 1))?], 2)?;
             softmax_last_dim(&all)?.narrow(2, 0, total)?.contiguous()?
         }
     };
     let mixed = weights.matmul(&values)?;
-    mixed.reshape((a.heads, rows, a.head_dim))?.transpose(0, 1)?.reshape((rows, a.heads * a.head_dim))
+    mixed.reshape((a.heads, rows, head_dim))?.transpose(0, 1)?.reshape((rows, a.heads * head_dim))
 }
 
 /// Rows without their means, if they are to be centred.
@@ -488,6 +576,12 @@ impl Reader<'_> {
         let tensor = self.weights.tensor(slice)?;
         self.bytes.set(self.bytes.get() + tensor.elem_count() * size_of::<f32>());
         tensor.to_device(self.device).map_err(device_error)
+    }
+
+    /// All values of a slice, on the processor.
+    fn floats(&self, slice: &Slice) -> Result<Vec<f32>> {
+        let values = self.tensor(slice)?.flatten_all().and_then(|values| values.to_vec1());
+        values.map_err(device_error)
     }
 
     fn linear(&self, map: Map) -> Result<Linear> {

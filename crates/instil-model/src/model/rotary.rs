@@ -42,7 +42,10 @@ impl Rotary {
         let a = layout.architecture;
         Ok(Self {
             global: Angles::new(a.rotary, a.rotary_dims, factors.as_deref()),
-            local: a.local_rotary.map(|form| Angles::new(form, a.rotary_dims, None)),
+            local: a.local_rotary.map(|form| {
+                let dims = a.local_heads.map_or(a.rotary_dims, |sizes| sizes.rotary_dims);
+                Angles::new(form, dims, None)
+            }),
         })
     }
 

@@ -86,7 +86,7 @@ pub(super) fn choose(
         chosen.iter_mut().zip(scores).for_each(|(choice, &mut score)| choice.weight = score);
     }
     let sum: f32 = chosen.iter().map(|choice| choice.weight).sum();
-    let factor = if a.is_normalised { a.scale / sum.max(f32::MIN_POSITIVE) } else { a.scale };
+    let factor = if a.is_normalised { a.scale / (sum + a.epsilon).max(f32::MIN_POSITIVE) } else { a.scale };
     chosen.iter_mut().for_each(|choice| choice.weight *= factor);
 }
 
@@ -126,6 +126,7 @@ mod tests {
         dense_layers: 0,
         scoring: Scoring::Softmax,
         is_normalised: false,
+        epsilon: 0.0,
         scale: 1.0,
         groups: 1,
         groups_used: 1,
@@ -150,6 +151,8 @@ mod tests {
         near(&chosen(EIGHT, &PRODUCTS, None), &[(2, first / total), (4, second / total)]);
         let of_chosen = [(2, first / (first + second)), (4, second / (first + second))];
         near(&chosen(Experts { is_normalised: true, ..EIGHT }, &PRODUCTS, None), &of_chosen);
+        let halves = Experts { is_normalised: true, epsilon: (first + second) / total, ..EIGHT };
+        near(&chosen(halves, &PRODUCTS, None), &of_chosen.map(|(expert, weight)| (expert, weight / 2.0)));
         near(&chosen(Experts { scoring: Scoring::SoftmaxOfChosen, ..EIGHT }, &PRODUCTS, None), &of_chosen);
         let scaled = Experts { scoring: Scoring::Sigmoid, scale: 2.5, ..EIGHT };
         near(&chosen(scaled, &PRODUCTS, None), &[(2, 2.5 * sigmoid(3.0)), (4, 2.5 * sigmoid(2.0))]);

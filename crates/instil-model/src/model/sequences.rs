@@ -12,13 +12,22 @@ pub struct SequenceId(pub usize);
 pub trait Sequences {
     /// Starts an empty sequence.
     fn create(&mut self) -> SequenceId;
-    /// Starts a sequence that holds the first `length` tokens of `parent`.
+    /// Starts a sequence that holds the first `length` tokens of `parent`, which can be cut there.
     ///
     /// # Errors
     /// When the device has no memory for it.
     fn fork(&mut self, parent: SequenceId, length: usize) -> Result<SequenceId>;
-    /// Drops all but the first `length` tokens.
+    /// Drops all but the first `length` tokens of a sequence, which can be cut there.
     fn truncate(&mut self, sequence: SequenceId, length: usize);
+    /// Whether sequences can be cut anywhere. Where layers keep a state they cannot: whoever will want a sequence as it
+    /// is forks it before it goes on.
+    fn cuts_anywhere(&self) -> bool {
+        true
+    }
+    /// Whether a sequence can be forked, or truncated, to its first `length` tokens.
+    fn can_cut(&self, sequence: SequenceId, length: usize) -> bool {
+        length == 0 || length >= self.length(sequence) || self.cuts_anywhere()
+    }
     /// Number of tokens in a sequence.
     fn length(&self, sequence: SequenceId) -> usize;
     /// Forgets a sequence.
@@ -51,6 +60,9 @@ impl<T> Slots<T> {
         self.places[sequence.0].take()
     }
 }
+
+/// What [`Sequences::can_cut`] asks of callers.
+pub(super) const WHOLE: &str = "a sequence whose layers keep a state is cut to all or nothing";
 
 const IN_USE: &str = "a sequence is used between create and free";
 

@@ -2,21 +2,25 @@
 //!
 //! `hidden` is the residual stream, `(rows, hidden)`. A stage runs its phases on one [`Team`], with a barrier after
 //! each: norm and rounding by rows, products by pieces of 32 outputs, attention by key head and rows.
-//! What layers of experts do instead of a feed-forward network is in `stages/experts.rs`.
+//! What recurrent layers do instead of attention is in `stages/recurrent.rs`, what layers of experts do instead of a
+//! feed-forward network in `stages/experts.rs`.
 //! [`super::reference`] has the same stages in Candle's own operations, for other devices and for
 //! comparison.
 
 mod experts;
+mod recurrent;
 
 use std::sync::Mutex;
 
 pub(super) use self::experts::Bank;
+pub(super) use self::recurrent::{Recurrent, Run};
 
-use super::architecture::{Activation, Architecture};
+use super::architecture::{Activation, Architecture, Recurrence};
 use super::kernels::Isa;
 use super::kernels::activations::{Activations, Rows};
 use super::kernels::attention::{Heads, Layout, Scratch, Task, View, attend, prepare, remember};
 use super::kernels::pointwise::{gate, rms_norm, rotate, soft_cap};
+use super::kernels::recurrence::let_through;
 use super::kernels::team::{Member, Team};
 use super::layout::{Role, Section};
 use super::linear::{Linear, PIECE, To};
@@ -29,16 +33,43 @@ use crate::error::Result;
 /// Weights of one layer.
 pub(super) struct Layer {
     pub attention_norm: Option<Vec<f32>>,
-    pub query_key_value: Linear,
-    pub query_norm: Option<Vec<f32>>,
-    pub key_norm: Option<Vec<f32>>,
-    pub sinks: Option<Vec<f32>>,
-    pub attention_output: Linear,
+    pub mixer: Mixer,
     pub attention_post_norm: Option<Vec<f32>>,
     pub feed_forward_norm: Option<Vec<f32>>,
     pub network: Option<Network>,
     pub experts: Option<Bank>,
     pub feed_forward_post_norm: Option<Vec<f32>>,
+    /// Factor of the residual stream after the layer.
+    pub scale: Option<f32>,
+}
+
+/// What a layer learns of other positions by.
+pub(super) enum Mixer {
+    Attention(Attention),
+    Recurrent(Recurrent),
+}
+
+/// Weights of attention.
+pub(super) struct Attention {
+    pub layout: Layout,
+    /// Where the layer's part of a block begins.
+    pub block_offset: usize,
+    pub query_key_value: Linear,
+    pub query_norm: Option<Vec<f32>>,
+    pub key_norm: Option<Vec<f32>>,
+    pub value_norm: Option<Vec<f32>>,
+    pub sinks: Option<Vec<f32>>,
+    pub output: Linear,
+}
+
+impl Layer {
+    fn attention(&self) -> Option<&Attention> {
+        if let Mixer::Attention(attention) = &self.mixer { Some(attention) } else { None }
+    }
+
+    fn recurrent(&self) -> Option<&Recurrent> {
+        if let Mixer::Recurrent(recurrent) = &self.mixer { Some(recurrent) } else { None }
+    }
 }
 
 /// A network, or several of one width: the rows of each map follow those of the one before.
@@ -70,20 +101,17 @@ impl Network {
 impl Layer {
     /// Memory of the weights.
     pub(super) fn size_bytes(&self) -> usize {
-        let maps = [&self.query_key_value, &self.attention_output].into_iter();
+        let attention = self.attention();
+        let maps = attention.into_iter().flat_map(|attention| [&attention.query_key_value, &attention.output]);
+        let maps = maps.chain(self.recurrent().into_iter().flat_map(Recurrent::maps));
         let maps = maps.chain(self.network.iter().flat_map(Network::maps));
         let maps = maps.chain(self.experts.iter().flat_map(Bank::maps));
-        let norms = [
-            &self.attention_norm,
-            &self.query_norm,
-            &self.key_norm,
-            &self.sinks,
-            &self.attention_post_norm,
-            &self.feed_forward_norm,
-            &self.feed_forward_post_norm,
-        ];
-        let norms = norms.into_iter().flatten().map(|norm| size_of_val(norm.as_slice()));
-        maps.map(Linear::size_bytes).chain(norms).sum()
+        let of_attention = attention.into_iter().flat_map(|a| [&a.query_norm, &a.key_norm, &a.sinks]);
+        let norms =
+            [&self.attention_norm, &self.attention_post_norm, &self.feed_forward_norm, &self.feed_forward_post_norm];
+        let norms = norms.into_iter().chain(of_attention).flatten().map(|norm| size_of_val(norm.as_slice()));
+        let others = self.recurrent().map(Recurrent::other_bytes);
+        maps.map(Linear::size_bytes).chain(norms).chain(others).sum()
     }
 }
 
@@ -96,6 +124,10 @@ pub(super) struct Workspace {
     projected: Vec<f32>,
     attended: Vec<f32>,
     attended_rows: Activations,
+    /// Of recurrent layers.
+    convolved: Vec<f32>,
+    controls: Vec<f32>,
+    mixed: Activations,
     gated: Activations,
     /// What a stage gives, where it is normed before it is added.
     branch: Vec<f32>,
@@ -122,12 +154,21 @@ impl Workspace {
         };
         let networks = || layers.iter().filter_map(|layer| layer.network.as_ref());
         let banks = || layers.iter().filter_map(|layer| layer.experts.as_ref());
-        let inner = layers.iter().map(|layer| &layer.query_key_value);
+        let attentions = || layers.iter().filter_map(Layer::attention);
+        let recurrents = || layers.iter().filter_map(Layer::recurrent);
+        let inner = attentions().map(|attention| &attention.query_key_value);
+        let inner = inner.chain(recurrents().map(|recurrent| &recurrent.input));
         let inner = inner.chain(networks().flat_map(Network::inner));
         let inner = inner.chain(banks().flat_map(Bank::inner));
         Self {
             normed: rows(a.hidden, &mut inner.chain([head])),
-            attended_rows: rows(a.heads * a.head_dim, &mut layers.iter().map(|layer| &layer.attention_output)),
+            attended_rows: rows(0, &mut attentions().map(|attention| &attention.output)),
+            mixed: rows(
+                a.recurrence.and_then(Recurrence::heads).map_or(a.hidden, |sizes| sizes.inner()),
+                &mut recurrents().map(|recurrent| &recurrent.output),
+            ),
+            convolved: Vec::new(),
+            controls: Vec::new(),
             gated: rows(a.feed_forward, &mut networks().map(|network| &network.down)),
             routed: experts::Routed::new(a, banks, &rows),
             projected: Vec::new(),
@@ -148,6 +189,8 @@ pub(super) struct Setting<'a> {
     pub rotary: &'a Rotary,
     /// One for each row.
     pub views: &'a [View],
+    /// One for each sequence, in the order of their rows.
+    pub runs: &'a [Run],
 }
 
 /// A pass under way.
@@ -188,6 +231,25 @@ impl<T: Copy + Default> Table<T> {
         // SAFETY: as the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.at.add(row * self.width), self.width) }
     }
+
+    /// `count` columns of a row from `column` on.
+    ///
+    /// # Safety
+    /// The table has them, and nobody writes them in this phase.
+    unsafe fn part(&self, row: usize, column: usize, count: usize) -> &[T] {
+        // SAFETY: as the caller promises.
+        unsafe { std::slice::from_raw_parts(self.at.add(row * self.width + column), count) }
+    }
+
+    /// As [`Table::part`], to be written.
+    ///
+    /// # Safety
+    /// The table has them, and nobody else uses them in this phase.
+    #[expect(clippy::mut_from_ref, reason = "as for rows")]
+    unsafe fn part_mut(&self, row: usize, column: usize, count: usize) -> &mut [T] {
+        // SAFETY: as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.at.add(row * self.width + column), count) }
+    }
 }
 
 impl Table {
@@ -203,8 +265,9 @@ impl Table {
 }
 
 impl Architecture {
-    pub(super) fn attention_layout(&self) -> Layout {
-        Layout { heads: self.heads, kv_heads: self.kv_heads, head_dim: self.head_dim }
+    pub(super) fn attention_layout(&self, layer: usize) -> Layout {
+        let sizes = self.head_sizes(layer);
+        Layout { heads: self.heads, kv_heads: sizes.kv_heads, head_dim: sizes.head_dim }
     }
 }
 
@@ -287,7 +350,7 @@ impl Setting<'_> {
     /// Adds a row of a stage's results, normed, to the residual stream.
     fn add_normed(&self, own: &mut Own, from: &[f32], weight: &[f32], to: &mut [f32]) {
         own.normed.resize(weight.len(), 0.0);
-        rms_norm(self.isa, from, weight, self.architecture.norm_epsilon, &mut own.normed);
+        rms_norm(self.isa, from, weight, self.architecture.post_norm_epsilon, &mut own.normed);
         for (to, normed) in to.iter_mut().zip(&own.normed) {
             *to += self.architecture.residual_scale * normed;
         }
@@ -297,7 +360,7 @@ impl Setting<'_> {
     fn turn(
         &self,
         own: &mut Own,
-        heads: &mut [f32],
+        (heads, head_dim): (&mut [f32], usize),
         norm: Option<&[f32]>,
         angles: Option<(&[f32], &[f32])>,
         scale: f32,
@@ -305,7 +368,7 @@ impl Setting<'_> {
         let a = self.architecture;
         if let Some(norm) = norm {
             if a.norm_after_rotary {
-                self.turn(own, heads, None, angles, 1.0);
+                self.turn(own, (heads, head_dim), None, angles, 1.0);
             }
             own.normed.resize(norm.len(), 0.0);
             for part in heads.chunks_exact_mut(norm.len()) {
@@ -314,10 +377,10 @@ impl Setting<'_> {
             }
         }
         let angles = angles.filter(|_| norm.is_none() || !a.norm_after_rotary);
-        for head in heads.chunks_exact_mut(a.head_dim) {
+        for head in heads.chunks_exact_mut(head_dim) {
             let still = match angles {
                 Some((cosines, sines)) => {
-                    let (turned, still) = head.split_at_mut(a.rotary_dims);
+                    let (turned, still) = head.split_at_mut(2 * cosines.len());
                     rotate(self.isa, turned, cosines, sines, scale);
                     still
                 }
@@ -331,21 +394,23 @@ impl Setting<'_> {
 impl Pass<'_> {
     /// `hidden += W_o · attention(norm(hidden))` of layer `index`, with a norm around the sum's right side where there
     /// is one.
-    pub(super) fn attention(&mut self, layer: &Layer, index: usize, hidden: &mut [f32]) {
+    pub(super) fn attention(&mut self, layer: &Layer, attention: &Attention, index: usize, hidden: &mut [f32]) {
         let setting = self.setting;
         let a = setting.architecture;
         let Workspace { team, profile, members, normed, projected, attended, attended_rows, branch, .. } =
             &mut *self.workspace;
         let rows = setting.views.len();
         let hidden = Table::over(hidden, rows, a.hidden);
-        let (query_width, kv_width) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
-        let projected = Table::of(projected, rows, query_width + 2 * kv_width);
+        let layout = attention.layout;
+        let (head_dim, kv_heads) = (layout.head_dim, layout.kv_heads);
+        let (query_width, kv_width) = (layout.heads * head_dim, kv_heads * head_dim);
+        let gate_width = if a.attention_gate.is_some() { query_width } else { 0 };
+        let projected = Table::of(projected, rows, query_width + gate_width + 2 * kv_width);
         let attended = Table::of(attended, rows, query_width);
         let post_norm = layer.attention_post_norm.as_deref();
         let (sum, branch) = into(hidden, post_norm, branch, rows, a.residual_scale);
-        let (normed, attended_rows) = (normed.rows(rows), attended_rows.rows(rows));
-        let layout = a.attention_layout();
-        let offset = index * layout.layer_elements();
+        let (normed, attended_rows) = (normed.rows(rows), attended_rows.rows_of(query_width, rows));
+        let offset = attention.block_offset;
         let (is_rotary, is_local, window) = (a.is_rotary(index), a.is_local(index), a.window(index));
         // Enough pieces for every member, and rows enough in each to share the blocks of a prefix.
         let chunk = rows.div_ceil(2 * team.size()).clamp(1, 32);
@@ -357,8 +422,8 @@ impl Pass<'_> {
             let from = |row: usize| unsafe { hidden.row(row) }.as_ptr();
             setting.norm(member, &mut own, rows, &from, layer.attention_norm.as_deref(), &normed);
             Setting::lap(member, profile, Part::Norm);
-            member.share(1, layer.query_key_value.pieces(), |piece| unsafe {
-                layer.query_key_value.piece(setting.isa, &normed, rows, piece, projected.to());
+            member.share(1, attention.query_key_value.pieces(), |piece| unsafe {
+                attention.query_key_value.piece(setting.isa, &normed, rows, piece, projected.to());
             });
             Setting::lap(member, profile, Part::QueryKeyValue);
             member.share(2, rows, |row| {
@@ -368,10 +433,13 @@ impl Pass<'_> {
                 }
                 let angles = is_rotary.then(|| setting.rotary.at(is_local, view.position));
                 let (query, rest) = unsafe { projected.row(row) }.split_at_mut(query_width);
-                let (key, value) = rest.split_at_mut(kv_width);
+                let (key, value) = rest[gate_width..].split_at_mut(kv_width);
                 let scale = a.query_scale(view.position);
-                setting.turn(&mut own, query, layer.query_norm.as_deref(), angles, scale);
-                setting.turn(&mut own, key, layer.key_norm.as_deref(), angles, 1.0);
+                setting.turn(&mut own, (query, head_dim), attention.query_norm.as_deref(), angles, scale);
+                setting.turn(&mut own, (key, head_dim), attention.key_norm.as_deref(), angles, 1.0);
+                if let Some(norm) = attention.value_norm.as_deref() {
+                    setting.turn(&mut own, (value, head_dim), Some(norm), None, 1.0);
+                }
                 unsafe { remember(setting.isa, layout, view, offset, key, value) };
             });
             Setting::lap(member, profile, Part::Rotate);
@@ -381,26 +449,33 @@ impl Pass<'_> {
                 out: attended.at,
                 out_stride: query_width,
             };
-            member.share(3, a.kv_heads * chunks, |piece| {
-                let first = piece / a.kv_heads * chunk;
+            member.share(3, kv_heads * chunks, |piece| {
+                let first = piece / kv_heads * chunk;
                 let task = Task {
                     layout,
                     layer_offset: offset,
                     views: setting.views,
                     heads,
-                    kv_head: piece % a.kv_heads,
+                    kv_head: piece % kv_heads,
                     rows: first..(first + chunk).min(rows),
                     window,
                     cap: a.score_cap,
-                    sinks: layer.sinks.as_deref(),
+                    sinks: attention.sinks.as_deref(),
                 };
                 unsafe { attend(setting.isa, &task, &mut own.scratch) };
             });
             Setting::lap(member, profile, Part::Attend);
-            member.share(4, rows, |row| unsafe { attended_rows.write(setting.isa, row, 0, attended.row(row)) });
+            member.share(4, rows, |row| {
+                let attended = unsafe { attended.row(row) };
+                if gate_width > 0 {
+                    let gates = &unsafe { projected.row(row) }[query_width..2 * query_width];
+                    let_through(setting.isa, attended, gates, false);
+                }
+                unsafe { attended_rows.write(setting.isa, row, 0, attended) };
+            });
             Setting::lap(member, profile, Part::Norm);
-            member.share(5, layer.attention_output.pieces(), |piece| unsafe {
-                layer.attention_output.piece(setting.isa, &attended_rows, rows, piece, sum);
+            member.share(5, attention.output.pieces(), |piece| unsafe {
+                attention.output.piece(setting.isa, &attended_rows, rows, piece, sum);
             });
             Setting::lap(member, profile, Part::AttentionOutput);
             if let Some(norm) = post_norm {
@@ -485,15 +560,20 @@ impl Pass<'_> {
     /// The residual stream at its start: the embeddings of `tokens`.
     pub(super) fn embed(&mut self, tokens: &[u32], table: &Linear) -> Vec<f32> {
         let Workspace { team, profile, .. } = &mut *self.workspace;
-        let scale = self.setting.architecture.embedding_scale;
+        let a = self.setting.architecture;
         let mut hidden = Vec::new();
-        let rows = Table::of(&mut hidden, tokens.len(), self.setting.architecture.hidden);
+        let rows = Table::of(&mut hidden, tokens.len(), a.hidden);
+        let bare = a.norms_embeddings.then(|| vec![1.0; a.hidden]);
         team.run(&|member| {
             // SAFETY: each row is one member's.
             member.share(0, tokens.len(), |row| {
                 let into = unsafe { rows.row(row) };
                 table.row(tokens[row] as usize, into);
-                into.iter_mut().for_each(|x| *x *= scale);
+                into.iter_mut().for_each(|x| *x *= a.embedding_scale);
+                if let Some(weight) = &bare {
+                    let row = into.to_vec();
+                    rms_norm(self.setting.isa, &row, weight, a.norm_epsilon, into);
+                }
             });
             Setting::lap(member, profile, Part::Embed);
         });

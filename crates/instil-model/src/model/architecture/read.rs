@@ -4,8 +4,8 @@
 //! key of the family that is not known here ends the reading unless it switches something off.
 
 use super::{
-    Activation, Architecture, Experts, FAMILIES, Family, LocalRotary, RotaryForm, RotaryScaling, Scoring, Sliding,
-    Temperature, Xielu,
+    Activation, Architecture, Experts, FAMILIES, Family, HeadSizes, HeadStates, LocalRotary, MOST_TAPS, Recurrence,
+    Recurrent, RotaryForm, RotaryScaling, Scoring, Sliding, Temperature, Xielu, softplus,
 };
 use crate::error::{Error, Result};
 use crate::gguf::{Array, Metadata, Value};
@@ -17,6 +17,8 @@ const MOST_LAYERS: usize = 1 << 10;
 const MOST_WIDTH: usize = 1 << 20;
 const MOST_CONTEXT: usize = 1 << 17;
 const MOST_EXPERTS: usize = 1 << 10;
+/// Floats of a sequence's state: 1 GB.
+const MOST_STATE: usize = 1 << 28;
 
 /// Keys below the family's name that are read here.
 const READ: &[&str] = &[
@@ -69,6 +71,23 @@ const READ: &[&str] = &[
     "rope.scaling.yarn_ext_factor",
     "rope.scaling.yarn_log_multiplier",
 ];
+
+/// Those of recurrent families alone. Sections of the rotary dimensions differ in pictures, not in texts.
+const READ_RECURRENT: &[&str] = &[
+    "attention.recurrent_layers",
+    "full_attention_interval",
+    "nextn_predict_layers",
+    "rope.dimension_sections",
+    "shortconv.l_cache",
+    "ssm.conv_kernel",
+    "ssm.group_count",
+    "ssm.inner_size",
+    "ssm.state_size",
+    "ssm.time_step_rank",
+];
+
+/// Those of families whose layers of the sliding window have heads of their own.
+const READ_LOCAL: &[&str] = &["attention.key_length_swa", "attention.value_length_swa", "rope.dimension_count_swa"];
 
 /// Keys that change nothing of what is computed here: the vocabulary's size is that of the embeddings, and
 /// the layout's name tells where the rows came from.
@@ -151,7 +170,9 @@ impl Reader<'_> {
         let prefix = self.key("");
         for (key, value) in self.metadata.iter() {
             let Some(part) = key.strip_prefix(&prefix) else { continue };
-            let known = READ.contains(&part) || IDLE.contains(&part);
+            let recurrent = self.family.recurrence.is_some() && READ_RECURRENT.contains(&part);
+            let local = self.family.local_heads && READ_LOCAL.contains(&part);
+            let known = recurrent || local || READ.contains(&part) || IDLE.contains(&part);
             let elsewhere = ELSEWHERE.iter().any(|prefix| part.starts_with(prefix));
             let is_off = match value {
                 Value::Unsigned(number) => *number == 0,
@@ -180,21 +201,16 @@ impl Reader<'_> {
 
     fn read(&self) -> Result<Architecture> {
         let family = self.family;
-        let layers = self.size("block_count", MOST_LAYERS)?;
+        let blocks = self.size("block_count", MOST_LAYERS)?;
+        let prediction_layers = self.count("nextn_predict_layers", 0)?;
+        if prediction_layers >= blocks {
+            return Err(self.absurd(&self.key("nextn_predict_layers"), prediction_layers));
+        }
+        let layers = blocks - prediction_layers;
         let hidden = self.size("embedding_length", MOST_WIDTH)?;
         let heads = self.size("attention.head_count", MOST_WIDTH)?;
-        let kv_heads = self.count("attention.head_count_kv", heads)?;
-        let head_dim = self.count("attention.key_length", hidden / heads)?;
-        if kv_heads == 0 || heads % kv_heads != 0 || head_dim == 0 || head_dim % 2 != 0 || head_dim > MOST_WIDTH {
-            return Err(self.refuse(format!("{heads} heads over {kv_heads} of width {head_dim} cannot be computed")));
-        }
-        if self.count("attention.value_length", head_dim)? != head_dim {
-            return Err(self.refuse(format!("`{}` differs from the key length", self.key("attention.value_length"))));
-        }
-        let rotary_dims = self.count("rope.dimension_count", head_dim)?;
-        if rotary_dims == 0 || rotary_dims % 2 != 0 || rotary_dims > head_dim {
-            return Err(self.absurd(&self.key("rope.dimension_count"), rotary_dims));
-        }
+        let kv_counts = self.kv_heads(heads, layers)?;
+        let (recurrence, recurrent_layers) = self.recurrence(layers, &kv_counts)?;
         let experts = self.experts(layers)?;
         if self.metadata.opt_bool(&self.key("attention.causal"))? == Some(false) {
             return Err(self.refuse(format!("`{}` is false: not a decoder", self.key("attention.causal"))));
@@ -225,12 +241,16 @@ impl Reader<'_> {
         let switch = self.metadata.opt_bool(&self.key("rope.scaling.finetuned"))?;
         let is_off = family.rotary_switch && switch == Some(false);
         let (sliding_window, local_layers) = self.sliding(layers, context_length)?;
+        let ([global, local], splits) = self.head_sizes(hidden / heads, heads, &kv_counts, &local_layers)?;
+        let HeadSizes { kv_heads, head_dim, rotary_dims } = global;
 
         let attention_width = match family.scaled_by_width_at {
             Some(at) if at as usize == layers => hidden / heads,
             _ => head_dim,
         };
+        let attention_scale = family.attention_scale.unwrap_or(1.0 / (attention_width.max(1) as f32).sqrt());
         let activations = self.activations(layers)?;
+        let norm_epsilon = self.epsilon()?;
         let logit_scale = self.factor("logit_scale", 1.0)?;
         let embedding_scale = if family.scales_embeddings { (hidden as f32).sqrt() } else { 1.0 };
         Ok(Architecture {
@@ -248,9 +268,11 @@ impl Reader<'_> {
             head_dim,
             vocab_size,
             context_length,
-            norm_epsilon: self.epsilon()?,
+            norm_epsilon,
+            post_norm_epsilon: family.post_norm_epsilon.unwrap_or(norm_epsilon),
             rotary_dims,
-            local_rotary: Some(local_rotary).filter(|&local| local != rotary && local_layers.contains(&true)),
+            local_rotary: Some(local_rotary).filter(|&form| (form != rotary || splits) && local_layers.contains(&true)),
+            local_heads: splits.then_some(local),
             rotary,
             rotary_interleaved: family.rotary_interleaved,
             rotary_skipped_every: if is_off { 1 } else { family.rotary_skipped_every },
@@ -266,14 +288,121 @@ impl Reader<'_> {
             query_key_norm: family.query_key_norm,
             norm_after_rotary: family.norm_after_rotary,
             sinks: family.sinks,
+            attention_gate: family.attention_gate,
+            recurrence,
+            recurrent_layers,
+            prediction_layers,
+            norms_values: family.norms_values,
+            scales_layers: family.scales_layers,
+            norms_embeddings: family.norms_embeddings,
             embedding_scale: self.factor("embedding_scale", embedding_scale)?,
-            attention_scale: self.factor("attention.scale", 1.0 / (attention_width.max(1) as f32).sqrt())?,
+            attention_scale: self.factor("attention.scale", attention_scale)?,
             temperature: self.temperature()?,
             score_cap: self.option("attn_logit_softcapping", family.caps.0)?,
             residual_scale: self.factor("residual_scale", 1.0)?,
             logit_scale: if family.scales_logits { logit_scale } else { 1.0 / logit_scale },
             logit_cap: self.option("final_logit_softcapping", family.caps.1)?,
         })
+    }
+
+    /// Heads of keys and values of each layer; 0 in those that have none.
+    fn kv_heads(&self, heads: usize, layers: usize) -> Result<Vec<usize>> {
+        let key = self.key("attention.head_count_kv");
+        if !matches!(self.metadata.get(&key), Some(Value::Array(_))) {
+            return Ok(vec![self.count("attention.head_count_kv", heads)?; layers]);
+        }
+        let counts = self.metadata.opt_integers(&key)?.unwrap_or_default();
+        if counts.len() < layers {
+            return Err(self.absurd(&format!("{key} (entries)"), counts.len()));
+        }
+        Ok(counts[..layers].iter().map(|&count| usize::try_from(count).unwrap_or(0)).collect())
+    }
+
+    /// Sizes of heads in the layers that are not of the sliding window, and in those that are; and whether these have
+    /// their own.
+    fn head_sizes(
+        &self,
+        width: usize,
+        heads: usize,
+        kv_counts: &[usize],
+        local_layers: &[bool],
+    ) -> Result<([HeadSizes; 2], bool)> {
+        let splits = self.family.local_heads && local_layers.contains(&true);
+        let mut found = Vec::new();
+        for is_local in [false, true] {
+            let ending = if is_local && splits { "_swa" } else { "" };
+            let part = |part: &str| format!("{part}{ending}");
+            let of_kind = |layer: &usize| !splits || local_layers[*layer] == is_local;
+            let attends = |layer: &usize| self.family.recurrence.is_none() || kv_counts[*layer] > 0;
+            let mut counts = (0..kv_counts.len()).filter(of_kind).filter(attends).map(|layer| kv_counts[layer]);
+            let kv_heads = counts.next().unwrap_or(heads);
+            if let Some(other) = counts.find(|&count| count != kv_heads) {
+                let key = self.key("attention.head_count_kv");
+                let what = format!("`{key}` has {kv_heads} and {other}: only one number of heads is computed");
+                return Err(self.refuse(what));
+            }
+            let head_dim = self.count(&part("attention.key_length"), width)?;
+            let divides = kv_heads > 0 && heads.is_multiple_of(kv_heads);
+            if !divides || head_dim == 0 || head_dim % 2 != 0 || head_dim > MOST_WIDTH {
+                let what = format!("{heads} heads over {kv_heads} of width {head_dim} cannot be computed");
+                return Err(self.refuse(what));
+            }
+            let value_length = part("attention.value_length");
+            if self.count(&value_length, head_dim)? != head_dim {
+                return Err(self.refuse(format!("`{}` differs from the key length", self.key(&value_length))));
+            }
+            let dimensions = part("rope.dimension_count");
+            let rotary_dims = self.count(&dimensions, head_dim)?;
+            if rotary_dims == 0 || rotary_dims % 2 != 0 || rotary_dims > head_dim {
+                return Err(self.absurd(&self.key(&dimensions), rotary_dims));
+            }
+            found.push(HeadSizes { kv_heads, head_dim, rotary_dims });
+        }
+        Ok(([found[0], found[1]], splits))
+    }
+
+    /// What recurrent layers compute, and which they are.
+    fn recurrence(&self, layers: usize, kv_counts: &[usize]) -> Result<(Option<Recurrence>, Vec<bool>)> {
+        let Some(kind) = self.family.recurrence else { return Ok((None, vec![false; layers])) };
+        let taps = |part: &str| match self.size(part, MOST_TAPS)? {
+            1 => Err(self.absurd(&self.key(part), 1)),
+            taps => Ok(taps),
+        };
+        if kind == Recurrent::ShortConvolution {
+            let recurrent = kv_counts.iter().map(|&count| count == 0).collect();
+            return Ok((Some(Recurrence::ShortConvolution { taps: taps("shortconv.l_cache")? }), recurrent));
+        }
+        let heads = self.size("ssm.time_step_rank", MOST_WIDTH)?;
+        let key_heads = self.size("ssm.group_count", heads)?;
+        let key_width = self.size("ssm.state_size", 1 << 12)?;
+        let inner = self.size("ssm.inner_size", MOST_WIDTH)?;
+        let value_width = inner / heads;
+        let is_square = kind == Recurrent::Scan || key_width == value_width;
+        let fits = inner * key_width <= MOST_STATE / layers;
+        if heads % key_heads != 0 || heads * value_width != inner || value_width == 0 || !(is_square && fits) {
+            let what = format!("{heads} heads over {key_heads} of width {key_width} in {inner} cannot be computed");
+            return Err(self.refuse(what));
+        }
+        let sizes = HeadStates { taps: taps("ssm.conv_kernel")?, key_heads, heads, key_width, value_width };
+        if kind == Recurrent::Scan {
+            let recurrent = kv_counts.iter().map(|&count| count == 0).collect();
+            return Ok((Some(Recurrence::Scan(sizes)), recurrent));
+        }
+        let key = self.key("attention.recurrent_layers");
+        let recurrent: Vec<bool> = match self.metadata.get(&key) {
+            Some(Value::Array(Array::Bool(flags))) => flags.clone(),
+            Some(_) => {
+                self.metadata.opt_integers(&key)?.unwrap_or_default().into_iter().map(|flag| flag != 0).collect()
+            }
+            None => {
+                let every = self.count("full_attention_interval", 4)?.max(1);
+                (1..=layers).map(|layer| layer % every != 0).collect()
+            }
+        };
+        if recurrent.len() < layers {
+            return Err(self.absurd(&format!("{key} (entries)"), recurrent.len()));
+        }
+        Ok((Some(Recurrence::DeltaNet(sizes)), recurrent[..layers].to_vec()))
     }
 
     /// The functions of the layers' networks, where they differ.
@@ -294,8 +423,6 @@ impl Reader<'_> {
         };
         let (negative, positive) = (values("xielu.alpha_n")?, values("xielu.alpha_p")?);
         let (slope, least) = (values("xielu.beta")?, values("xielu.eps")?);
-        // ln(1 + e^x).
-        let softplus = |x: f32| x.max(0.0) + (-x.abs()).exp().ln_1p();
         let of = |layer: usize| {
             Activation::Xielu(Xielu {
                 positive: softplus(positive[layer]),
@@ -373,6 +500,7 @@ impl Reader<'_> {
             dense_layers,
             scoring,
             is_normalised: self.metadata.opt_bool(&key("expert_weights_norm"))?.unwrap_or(routing.is_normalised),
+            epsilon: routing.epsilon,
             scale: self.factor("expert_weights_scale", 1.0)?,
             groups,
             groups_used,

@@ -50,6 +50,12 @@ impl Activations {
         Self { inputs, quantised, plain, ..Self::default() }
     }
 
+    /// Makes room for `count` rows of another width.
+    pub(crate) fn rows_of(&mut self, inputs: usize, count: usize) -> Rows {
+        self.inputs = inputs;
+        self.rows(count)
+    }
+
     /// Makes room for `count` rows.
     pub(crate) fn rows(&mut self, count: usize) -> Rows {
         if self.plain {

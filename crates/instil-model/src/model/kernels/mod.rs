@@ -14,6 +14,7 @@
 //! | [`product`] | packed matrix × rows |
 //! | [`pointwise`] | norms, rotary embedding, activations, soft caps, exp |
 //! | [`attention`] | rows over blocks of keys and values |
+//! | [`recurrence`] | convolutions and states of recurrent layers |
 //! | [`distribution`] | logits under a mask, as weights, for sampling |
 //! | [`team`] | the threads that share a pass |
 //! | [`ceiling`] | what the processor can do at most, for benches |
@@ -34,6 +35,7 @@ pub(crate) mod lanes;
 pub mod packed;
 pub(crate) mod pointwise;
 pub(crate) mod product;
+pub(crate) mod recurrence;
 pub mod team;
 #[cfg(test)]
 mod tests;

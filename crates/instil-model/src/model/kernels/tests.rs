@@ -11,6 +11,7 @@ use super::lanes::{BLOCK, LANES};
 use super::packed::{Packed, Stored};
 use super::pointwise::{gate, rms_norm, rotate, soft_cap};
 use super::product::{Sink, product};
+use super::recurrence::{Step, convolve, let_through, make_unit, take_on};
 use super::{Isa, team::Team};
 use crate::gguf::GgmlType;
 use crate::model::architecture::{Activation, Xielu};
@@ -240,6 +241,70 @@ proptest! {
         for (x, weight) in x.iter().zip(out) {
             let exact = f64::from(x - 30.0).exp();
             prop_assert!((f64::from(weight) - exact).abs() <= 4e-7 * exact, "exp({}) is {}", x - 30.0, weight);
+        }
+    }
+
+    /// What recurrent layers compute is what their formulas say, and the same to the bit on every instruction set.
+    #[test]
+    fn recurrence_is_that_of_its_formulas(
+        vectors in 1usize..5,
+        more in 0usize..3,
+        taps in 2usize..6,
+        is_silu in any::<bool>(),
+        corrects in any::<bool>(),
+        decay in 0f32..1.0,
+        rate in 0f32..1.0,
+        seed in any::<u64>(),
+    ) {
+        let mut noise = Noise(seed);
+        // Of values, and of keys.
+        let (width, keys) = (vectors * LANES, (vectors + more) * LANES);
+        let inputs: Vec<Vec<f32>> = (0..taps).map(|_| noise.values(width)).collect();
+        let (weights, gates) = (noise.values((taps + 1) * width), noise.values(width));
+        let (asks, value) = (noise.values(width), noise.values(width));
+        let [query, mut key] = [(); 2].map(|()| noise.values(keys));
+        make_unit(Isa::Portable, &mut key, 1.0, 1e-6);
+        let before = noise.values(keys * width);
+        let run = |isa: Isa| {
+            let pointers: Vec<*const f32> = inputs.iter().map(Vec::as_ptr).collect();
+            let (mut convolved, mut gated, mut unit) = (vec![0.0; width], asks.clone(), value.clone());
+            // SAFETY: every input is as wide as the result.
+            unsafe { convolve(isa, &pointers, &weights, is_silu, &mut convolved) };
+            let_through(isa, &mut gated, &gates, is_silu);
+            make_unit(isa, &mut unit, 0.5, 1e-6);
+            let (mut state, mut said) = (before.clone(), vec![0.0; width]);
+            let step = Step { query: &query, key: &key, value: &value, decay, rate, corrects };
+            take_on(isa, &mut state, step, &mut said);
+            [convolved, gated, unit, state, said]
+        };
+        let twin = run(Isa::Portable);
+        for isa in Isa::available() {
+            for (found, twin) in run(isa).iter().zip(&twin) {
+                prop_assert_eq!(bits(found), bits(twin), "{:?}", isa);
+            }
+        }
+        let [convolved, gated, unit, state, said] = twin;
+        let let_through = |x: f64| if is_silu { x / (1.0 + (-x).exp()) } else { 1.0 / (1.0 + (-x).exp()) };
+        let near = |found: f32, exact: f64| (f64::from(found) - exact).abs() < 1e-5 * exact.abs().max(1.0);
+        let length = value.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
+        for channel in 0..width {
+            let bias = f64::from(weights[taps * width + channel]);
+            let sum: f64 = bias + (0..taps).map(|t| f64::from(inputs[t][channel]) * f64::from(weights[t * width + channel])).sum::<f64>();
+            let expected = if is_silu { let_through(sum) } else { sum };
+            prop_assert!(near(convolved[channel], expected));
+            prop_assert!(near(gated[channel], f64::from(asks[channel]) * let_through(f64::from(gates[channel]))));
+            prop_assert!(near(unit[channel], f64::from(value[channel]) * 0.5 / (length + 1e-6).sqrt()));
+        }
+        // Sixteen values at a time, a row a key.
+        let place = |k: usize, v: usize| v / LANES * LANES * keys + k * LANES + v % LANES;
+        for v in 0..width {
+            let kept = |k: usize| f64::from(decay) * f64::from(before[place(k, v)]);
+            let known: f64 = (0..keys).map(|k| kept(k) * f64::from(key[k])).sum();
+            let delta = f64::from(value[v]) - if corrects { known } else { 0.0 };
+            let after = |k: usize| kept(k) + f64::from(key[k]) * f64::from(rate) * delta;
+            prop_assert!((0..keys).all(|k| near(state[place(k, v)], after(k))));
+            let asked: f64 = (0..keys).map(|k| after(k) * f64::from(query[k])).sum();
+            prop_assert!(near(said[v], asked), "{} for {}", said[v], asked);
         }
     }
 
