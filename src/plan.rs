@@ -66,6 +66,9 @@ pub struct ModelUsed {
     /// The path that was given, where it was one; where files lie does not decide what stands in a row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
+    /// The commit, where it was named by its repository on the hub; the sums say what is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// Sums of its files.
     pub sha256: Vec<String>,
     /// Licence, where it is known.
@@ -78,7 +81,11 @@ pub struct ModelUsed {
 impl ModelUsed {
     /// What names the model on a command line.
     pub(crate) fn reference(&self) -> Cow<'_, str> {
-        self.path.as_ref().map_or(Cow::Borrowed(&self.name), |path| path.to_string_lossy())
+        match (&self.path, &self.revision) {
+            (Some(path), _) => path.to_string_lossy(),
+            (None, Some(revision)) => Cow::Owned(format!("{}@{revision}", self.name)),
+            (None, None) => Cow::Borrowed(&self.name),
+        }
     }
 }
 
@@ -234,6 +241,7 @@ impl Plan {
         for model in ["model", "judge", "embedder"] {
             if let Some(model) = plan.get_mut(model).and_then(Value::as_object_mut) {
                 model.shift_remove("path");
+                model.shift_remove("revision");
             }
         }
         plan

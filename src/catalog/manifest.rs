@@ -147,6 +147,11 @@ pub enum Origin {
     File(PathBuf),
     /// Made up for a weight file that the user pointed at.
     Weights(PathBuf),
+    /// Made up for a model that is named by its repository on the hub.
+    Hub {
+        /// The commit.
+        revision: String,
+    },
 }
 
 impl Manifest {
@@ -167,7 +172,7 @@ impl Manifest {
         })?;
         let directory = match &origin {
             Origin::File(path) => path.parent().map_or_else(PathBuf::new, Path::to_owned),
-            Origin::Bundled | Origin::Weights(_) => PathBuf::new(),
+            Origin::Bundled | Origin::Weights(_) | Origin::Hub { .. } => PathBuf::new(),
         };
         raw.check(origin, &directory).map_err(|Fail(what, remedy)| fault(what, remedy))
     }
@@ -224,7 +229,7 @@ impl Origin {
     #[must_use]
     pub(crate) fn path(&self) -> Option<&Path> {
         match self {
-            Self::Bundled => None,
+            Self::Bundled | Self::Hub { .. } => None,
             Self::File(path) | Self::Weights(path) => Some(path),
         }
     }
@@ -501,12 +506,12 @@ impl RawScripted {
 }
 
 /// Whether `name` stays inside the directory that it is joined to.
-fn is_relative(name: &str) -> bool {
+pub(super) fn is_relative(name: &str) -> bool {
     !name.contains('\\') && name.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
 }
 
 /// Whether `word` is safe as one path segment and as an argument of another program.
-fn is_word(word: &str) -> bool {
+pub(super) fn is_word(word: &str) -> bool {
     word.starts_with(|c: char| c.is_ascii_alphanumeric())
         && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '+' | '!'))
 }

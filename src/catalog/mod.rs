@@ -1,16 +1,19 @@
 //! Which models there are: the bundled manifests and the user's own, found by name or by path.
 //!
-//! Reads manifests only ([`manifest`]); whether the files of a model are present, and where they come from, is
-//! [`source`]'s to say.
+//! Reads manifests only ([`manifest`]); whether the files of a model are present, where they come from, and what a
+//! repository on the hub holds ([`hub_name`]), is [`source`]'s to say; which of its files are meant, `variant`'s.
 
 pub mod embedder;
+pub mod hub_name;
 pub mod manifest;
 pub mod source;
+pub(crate) mod variant;
 
 use std::path::Path;
 
+use self::hub_name::HubName;
 use self::manifest::{Manifest, Origin};
-use self::source::Places;
+use self::source::{FetchOptions, Freshness, Places};
 use crate::error::nearest;
 use crate::{Error, Result};
 use instil_model::gguf::parts_of;
@@ -57,7 +60,7 @@ impl Catalog {
                         let what = format!("a second manifest named {}, after {}", manifest.name, first.display());
                         return Err(Error::input(&path, what, "rename one of them"));
                     }
-                    Origin::Bundled | Origin::Weights(_) => *known = manifest,
+                    Origin::Bundled | Origin::Weights(_) | Origin::Hub { .. } => *known = manifest,
                 },
                 None => manifests.push(manifest),
             }
@@ -87,8 +90,40 @@ impl Catalog {
         })
     }
 
-    /// What `--model` names: a model of the catalog, or a path to a GGUF file, to a directory that
-    /// holds one, or to a manifest.
+    /// What `--model` names: what is found here, as [`Catalog::resolve`] says, and else a model on the hub.
+    ///
+    /// # Errors
+    ///
+    /// As [`Catalog::resolve`], and as [`HubName::parse`].
+    pub(crate) fn named(&self, model: &str) -> Result<Named> {
+        let is_known = self.manifests.iter().any(|manifest| manifest.name == model);
+        if !is_known
+            && !Path::new(model).exists()
+            && let Some(name) = HubName::parse(model)?
+        {
+            return Ok(Named::Hub(name));
+        }
+        self.resolve(model).map(|manifest| Named::Here(Box::new(manifest)))
+    }
+
+    /// What is named and can be told without the network: nothing of a model on the hub that was never asked for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Catalog::named`]; when a repository does not hold what is named.
+    pub(crate) fn known(&self, model: &str, places: &Places) -> Result<Option<Manifest>> {
+        let name = match self.named(model)? {
+            Named::Here(manifest) => return Ok(Some(*manifest)),
+            Named::Hub(name) => name,
+        };
+        match source::list(&name, places, &FetchOptions::default(), Freshness::Kept, &mut |_| ()) {
+            Ok(listing) => listing.manifest(&name).map(Some),
+            Err(Error::Unavailable { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A model of the catalog, or a path to a GGUF file, to a directory that holds one, or to a manifest.
     ///
     /// # Errors
     ///
@@ -116,6 +151,15 @@ impl Catalog {
             _ => Err(Error::model(model, "is neither a GGUF file nor a manifest", REMEDY)),
         }
     }
+}
+
+/// What a model's name leads to.
+#[derive(Debug)]
+pub(crate) enum Named {
+    /// A manifest or a file on this machine.
+    Here(Box<Manifest>),
+    /// A repository on the hub.
+    Hub(HubName),
 }
 
 const REMEDY: &str = "give a name from `instil models list`, a GGUF file or a manifest (.toml)";

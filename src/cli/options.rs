@@ -16,8 +16,8 @@ use instil_model::model::{LoadOptions, Model};
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelOptions {
-    /// Name of a model (see `instil models list`), a GGUF file, or a manifest.
-    /// [default: smollm2-135m-instruct]
+    /// Name of a model (see `instil models list`), a GGUF file, a manifest, or owner/name[:QUANT][@REVISION]
+    /// on the Hugging Face hub. [default: smollm2-135m-instruct]
     #[arg(short, long, env = "INSTIL_MODEL")]
     pub model: Option<String>,
     /// auto, cpu, cuda, cuda:N or metal [default: auto].

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::catalog::manifest::{Kind, Manifest, Origin};
-use crate::catalog::source::{Located, Places, verify};
+use crate::catalog::source::{Freshness, Located, Places, verify};
 use crate::catalog::{self, Catalog, DEFAULT_EMBEDDER};
 use crate::filter::semantic::Semantic;
 use crate::plan::ModelUsed;
@@ -43,7 +43,7 @@ pub(super) fn load(options: &ModelOptions, console: &Console) -> Result<Loaded> 
     let device: DeviceChoice = options.device().parse()?;
     let device = device.open()?;
     let places = Places::from_environment();
-    let manifest = Catalog::load(&places)?.resolve(options.name())?;
+    let manifest = download::resolve(options.name(), &places, Freshness::Known, console)?;
     let located = download::fetch(&manifest, &places, None, console)?;
     let sha256 = sums(&manifest, &located, &places)?;
     let start = Instant::now();
@@ -97,9 +97,13 @@ fn used(manifest: &Manifest, sha256: Vec<String>, arithmetic: Arithmetic) -> Mod
             Origin::Weights(path) => {
                 path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
             }
-            Origin::Bundled | Origin::File(_) => manifest.name.clone(),
+            Origin::Bundled | Origin::File(_) | Origin::Hub { .. } => manifest.name.clone(),
         },
         path: manifest.origin.path().and_then(|path| std::path::absolute(path).ok()),
+        revision: match &manifest.origin {
+            Origin::Hub { revision } => Some(revision.clone()),
+            Origin::Bundled | Origin::File(_) | Origin::Weights(_) => None,
+        },
         sha256,
         licence: Some(manifest.licence.clone()).filter(|licence| !licence.is_empty()),
         arithmetic,

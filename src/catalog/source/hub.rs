@@ -322,7 +322,7 @@ impl Transfer<'_> {
             return Break::Busy(head);
         }
         if let Some(told) = self.wire.refusal(&head, &asked) {
-            return Break::Refused(Failure::unreachable(told));
+            return Break::Refused(Failure::refusal(told));
         }
         if head.status == 416 && start > 0 {
             *may_resume = false;

@@ -118,9 +118,9 @@ impl<'a> Wire<'a> {
         format!("{}/{repo}/resolve/{}/{}", self.endpoint, escaped(revision), path.join("/"))
     }
 
-    /// Address of what the hub's API says of a revision of a repository.
-    pub(super) fn about(&self, repo: &str, revision: &str, rest: &str) -> String {
-        format!("{}/api/models/{repo}/{rest}/{}", self.endpoint, escaped(revision))
+    /// Address of what the hub's API says of a revision of a repository: `revision`, or `tree` for its files.
+    pub(super) fn about(&self, repo: &str, what: &str, revision: &str) -> String {
+        format!("{}/api/models/{repo}/{what}/{}", self.endpoint, escaped(revision))
     }
 
     /// Sends a request, perhaps for a range of bytes; its answer comes through the channel. The thread ends with the

@@ -1,6 +1,7 @@
 //! What the sources of models promise, held against stand-ins on loopback: no test needs the
 //! network or real weights.
 
+mod by_name;
 mod stand_in;
 mod wire;
 

@@ -22,7 +22,7 @@ mod semantic;
 mod snapshots;
 mod texts;
 mod tree;
-mod weights;
+pub mod weights;
 
 use crate::support::random_bert;
 
