@@ -314,6 +314,12 @@ mod tests {
         let grown = Plan { rows: 99, shard, ..plan() };
         assert_eq!(one.hash(), grown.hash());
         assert_eq!(one.differences(&grown, 9), Vec::<String>::new());
+        // Where a model was found is no part of it either.
+        let mut found = plan();
+        found.model.revision = Some("c".into());
+        found.model.path = Some("p".into());
+        assert_eq!(one.hash(), found.hash());
+        assert_eq!(one.differences(&found, 9), Vec::<String>::new());
         let mut other = plan();
         other.seed = 2;
         other.recipe.steps[0].max_tokens = 7;

@@ -48,10 +48,10 @@ impl HubName {
         if let Some(address) = address {
             let (host, path) = address.split_once('/').unwrap_or((address, ""));
             let is_hub = HOSTS.contains(&host.to_ascii_lowercase().as_str()) || is_endpoint(host);
-            return match is_hub {
-                true => Self::of_page(path).map(Some).ok_or_else(|| fault("is no page of a model on the hub")),
-                false => Err(fault("is an address elsewhere than on the hub")),
-            };
+            if !is_hub {
+                return Err(fault("is an address elsewhere than on the hub"));
+            }
+            return Self::of_page(path).map(Some).ok_or_else(|| fault("is no page of a model on the hub"));
         }
         let marked = ["hf://", "hf:"].iter().find_map(|mark| text.strip_prefix(mark));
         let hosted = || text.split_once('/').filter(|(host, _)| HOSTS.contains(host)).map(|(_, path)| path);

@@ -5,6 +5,7 @@
 //! and SHA-256 of its manifest, and no partial download ever has a complete file's name.
 
 mod cache;
+mod head;
 mod hub;
 mod listing;
 mod lock;
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use cache::{Places, Presence, locate};
+pub(crate) use head::head;
 pub(crate) use listing::{Freshness, ListedFile, Listing, cached, list, pin};
 pub use verify::sha256_of_file;
 

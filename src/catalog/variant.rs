@@ -59,7 +59,7 @@ pub(crate) fn variants(files: &[ListedFile]) -> Vec<Variant> {
 /// Place of the model that is taken where nothing is said.
 pub(crate) fn usual(variants: &[Variant]) -> Option<usize> {
     let named = |label: &&str| variants.iter().position(|variant| variant.label == **label);
-    USUAL.iter().find_map(|label| named(&label)).or_else(|| (!variants.is_empty()).then_some(0))
+    USUAL.iter().find_map(named).or_else(|| (!variants.is_empty()).then_some(0))
 }
 
 /// The model that is meant by `name`, among those of its repository.
@@ -127,7 +127,7 @@ fn told(variants: &[Variant]) -> String {
 }
 
 /// Whether a file is a language model by its name.
-fn is_model(name: &str) -> bool {
+pub(crate) fn is_model(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let file = name.rsplit('/').next().unwrap_or_default();
     let Some(stem) = file.strip_suffix(".gguf") else { return false };

@@ -12,9 +12,10 @@ use indicatif::DecimalBytes;
 use serde_json::{Value, json};
 
 use super::console::{Answer, Console};
+use super::fit::{Estimate, Fit, FitArguments};
 use super::logits::LogitsArguments;
 use super::tokenize::TokenizeArguments;
-use super::{download, logits, tokenize};
+use super::{download, fit, logits, machine, tokenize};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,8 +28,9 @@ Examples:
   instil models tokenize smollm2-135m-instruct 'Two words' --chat
   instil models logits ./model.gguf --ids ids.json -o out.f32
 
-Where no quantisation is named Q4_K_M is taken, else Q4_0 or Q8_0, else the first. A name is looked up
-once: `models pull` asks again what stands there. A path that is here is never taken for a name.
+Where no quantisation is named Q4_K_M is taken, else Q4_0 or Q8_0, else the first. A name is
+looked up once: `models pull` asks again what stands there. A path that is here is never taken for
+a name.
 
 Your own manifests go to $XDG_CONFIG_HOME/instil/models/*.toml. HF_HOME, HF_TOKEN, HF_ENDPOINT and
 HF_HUB_OFFLINE hold for the hub, pip's own settings for Python packages.";
@@ -43,8 +45,9 @@ pub(crate) struct ModelsArguments {
 
 #[derive(Debug, Subcommand)]
 enum ModelsCommand {
-    /// List the models and whether they are on this machine.
+    /// List the models: whether they are on this machine, and whether they fit here.
     List,
+    Fit(FitArguments),
     /// Show what is known of a model, or what a repository on the hub holds.
     Show {
         /// Its name, owner/name on the hub, or a path.
@@ -83,6 +86,7 @@ pub(super) fn run(arguments: &ModelsArguments, console: &Console) -> Result<Answ
     match &arguments.command {
         ModelsCommand::Tokenize(arguments) => tokenize::run(arguments, console),
         ModelsCommand::Logits(arguments) => logits::run(arguments, console),
+        ModelsCommand::Fit(arguments) => fit::run(arguments, &places, console),
         ModelsCommand::List => list(&catalog, &places),
         ModelsCommand::Show { name } => match catalog.named(name)? {
             Named::Here(manifest) => show(&manifest, &places),
@@ -139,20 +143,45 @@ fn list(catalog: &Catalog, places: &Places) -> Result<Answer> {
         rows.push((manifest, locate(manifest, places)?));
     }
     let cached = source::cached(places);
-    for manifest in &cached {
-        rows.push((manifest, locate(manifest, places)?));
+    for (manifest, located) in &cached {
+        rows.push((manifest, Presence::Present(located.clone())));
     }
-    let all: Vec<Value> = rows.iter().map(|(manifest, presence)| describe(manifest, presence)).collect();
+    let memory = machine::memory();
+    let needed: Vec<Option<u64>> = rows.iter().map(|(manifest, presence)| needed(manifest, presence)).collect();
+    let fits = |needed: &Option<u64>| Some(Fit::of((*needed)?, memory?).word());
+    let all = rows.iter().zip(&needed).map(|((manifest, presence), needed)| {
+        let mut found = describe(manifest, presence);
+        found["needed_bytes"] = (*needed).into();
+        found["fits"] = fits(needed).into();
+        found
+    });
+    let all: Vec<Value> = all.collect();
     let name_width = rows.iter().map(|(manifest, _)| manifest.name.len()).max().unwrap_or(0).max(4);
     let licence_width = rows.iter().map(|(manifest, _)| manifest.licence.len()).max().unwrap_or(0).max(7);
-    let mut text = format!("{:name_width$}  {:>9}  {:licence_width$}  WHERE\n", "NAME", "SIZE", "LICENCE");
-    for (manifest, presence) in &rows {
+    let mut text = format!(
+        "{:name_width$}  {:>9}  {:licence_width$}  {:>9}  {:5}  WHERE\n",
+        "NAME", "SIZE", "LICENCE", "MEMORY", "FITS"
+    );
+    for ((manifest, presence), needed) in rows.iter().zip(&needed) {
         let size = if manifest.files.is_empty() { "-".into() } else { DecimalBytes(manifest.size_bytes()).to_string() };
         let (name, licence, place) = (&manifest.name, &manifest.licence, place(manifest, presence));
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:name_width$}  {size:>9}  {licence:licence_width$}  {place}");
+        let memory = needed.map_or("-".into(), |bytes| DecimalBytes(bytes).to_string());
+        let fit = fits(needed).unwrap_or("-");
+        let _ =
+            writeln!(text, "{name:name_width$}  {size:>9}  {licence:licence_width$}  {memory:>9}  {fit:5}  {place}");
     }
     Ok(Answer::written(text, format!("{:#}\n", Value::from(all))))
+}
+
+/// Memory that a model takes on the CPU with texts as usual; by the size of its files where it is not here or no
+/// language model.
+fn needed(manifest: &Manifest, presence: &Presence) -> Option<u64> {
+    let by_size = Some(manifest.size_bytes()).filter(|size| *size > 0);
+    match fit::needs_here(manifest, presence) {
+        Some(Ok(needs)) => Some(Estimate::of(&needs, fit::USUAL_BATCH, fit::USUAL_TOKENS).on_cpu()),
+        Some(Err(_)) | None => by_size,
+    }
 }
 
 /// Where a model is, for people.

@@ -12,6 +12,8 @@ use instil_grammar::grammar::{self, GrammarSource, Program};
 use instil_model::decode::Capacity;
 use instil_model::model::{LoadOptions, Model};
 
+use super::machine;
+
 /// Which model, where.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Model")]
@@ -59,10 +61,7 @@ fn parse_size(text: &str) -> std::result::Result<usize, String> {
 
 /// Half of the memory that the system says is available.
 fn half_of_free_memory() -> Option<usize> {
-    let told = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = told.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kibibytes: usize = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    Some(kibibytes * 1024 / 2)
+    usize::try_from(machine::memory()?.available / 2).ok()
 }
 
 impl ModelOptions {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::wire::{Asked, Wire, is_commit};
-use super::{Failure, FetchEvent, FetchOptions, Places};
+use super::{Failure, FetchEvent, FetchOptions, Located, LocatedFile, Places};
 use crate::catalog::hub_name::{Choice, HubName};
 use crate::catalog::manifest::{Check, FileEntry, Kind, Manifest, Origin, PromptForm, Role, Source, is_relative};
 use crate::catalog::variant::{self, Variant, variants};
@@ -141,10 +141,10 @@ pub(crate) fn list(
     };
     if freshness == Freshness::Kept || options.offline || is_enough {
         return known.ok_or_else(|| {
-            let pull = Remedy::from(format!("`instil models pull {name}` gets it"));
-            let remedy = match options.offline {
-                true => Remedy::from("unset HF_HUB_OFFLINE, or give a file with ").set(setting::MODEL, "PATH"),
-                false => pull,
+            let remedy = if options.offline {
+                Remedy::from("unset HF_HUB_OFFLINE, or give a file with ").set(setting::MODEL, "PATH")
+            } else {
+                Remedy::from(format!("`instil models pull {name}` gets it"))
             };
             Error::unavailable(format!("model {name} is not on this machine"), remedy)
         });
@@ -191,9 +191,9 @@ pub(crate) fn pin(name: &HubName, listing: &Listing, places: &Places) {
 }
 
 /// Every model that was fetched by its name, or by another program: of each repository in the hub's cache, what is there
-/// of the commits that its branches and tags were pinned to.
-pub(crate) fn cached(places: &Places) -> Vec<Manifest> {
-    let mut found: Vec<Manifest> = Vec::new();
+/// of the commits that its branches and tags were pinned to. Held to sizes alone: whoever uses one sums it.
+pub(crate) fn cached(places: &Places) -> Vec<(Manifest, Located)> {
+    let mut found: Vec<(Manifest, Located)> = Vec::new();
     for folder in entries(&places.hub_cache) {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let Some((owner, name)) = name.strip_prefix("models--").and_then(|rest| rest.split_once("--")) else {
@@ -209,16 +209,29 @@ pub(crate) fn cached(places: &Places) -> Vec<Manifest> {
             let Some(listing) = kept(&repo, &revision, places) else { continue };
             let variants = listing.variants();
             let snapshot = places.repository(&repo).join("snapshots").join(&listing.commit);
-            let is_here = |file: &ListedFile| snapshot.join(&file.name).is_file();
-            for variant in variants.iter().filter(|variant| variant.files.iter().all(is_here)) {
+            for variant in &variants {
                 let manifest = listing.manifest_of(variant, &variants);
-                if !found.iter().any(|known| known.name == manifest.name && known.files == manifest.files) {
-                    found.push(manifest);
+                let located = |file: &FileEntry| {
+                    let path = snapshot.join(&file.name);
+                    let size_bytes = path.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
+                    let is_whole = file.check.as_ref().is_none_or(|check| check.size_bytes == size_bytes);
+                    is_whole.then(|| LocatedFile {
+                        name: file.name.clone(),
+                        role: file.role,
+                        path,
+                        size_bytes,
+                        check: file.check.clone(),
+                        source: manifest.sources[0].clone(),
+                    })
+                };
+                let Some(files) = manifest.files.iter().map(located).collect::<Option<Vec<_>>>() else { continue };
+                if !found.iter().any(|(known, _)| known.name == manifest.name && known.files == manifest.files) {
+                    found.push((manifest, Located { files, fetched: false }));
                 }
             }
         }
     }
-    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
     found
 }
 
@@ -361,7 +374,7 @@ fn ask(name: &HubName, options: &FetchOptions, on_event: &mut dyn FnMut(FetchEve
     let about: About = serde_json::from_slice(&about).map_err(|_| strange())?;
     let commit = about.sha.filter(|sha| is_commit(sha)).ok_or_else(strange)?;
     let mut siblings = about.siblings;
-    let is_bare = |file: &Sibling| file.rfilename.ends_with(".gguf") && (file.size.is_none() || file.lfs.is_none());
+    let is_bare = |file: &Sibling| variant::is_model(&file.rfilename) && (file.size.is_none() || file.lfs.is_none());
     if siblings.iter().any(is_bare) {
         // Some mirrors leave sizes and sums out of the first answer.
         let tree = get(format!("{}?recursive=true", wire.about(&name.repo, "tree", &commit)))?;

@@ -232,7 +232,7 @@ impl<'a> Wire<'a> {
             self.options.check_stop()?;
             if last_line.elapsed() >= BETWEEN_LINES {
                 last_line = Instant::now();
-                let left = (time - begun.elapsed()).as_secs();
+                let left = time.saturating_sub(begun.elapsed()).as_secs();
                 on_event(FetchEvent::Note { text: &format!("the hub is busy ({status}); asking again in {left} s") });
             }
             std::thread::sleep(time.saturating_sub(begun.elapsed()).min(Duration::from_millis(100)));

@@ -2,6 +2,7 @@
 //! network or real weights.
 
 mod by_name;
+mod fit;
 mod stand_in;
 mod wire;
 

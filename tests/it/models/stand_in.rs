@@ -114,6 +114,11 @@ fn serve(
     }
     let seen = Seen { method, path, headers };
     log.lock().unwrap().push(seen.clone());
+    if seen.method == "CONNECT" {
+        // A proxy: what follows on this connection is meant for another host.
+        (&mut &*connection).write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+        return serve(connection, log, answer);
+    }
     let answer = answer(&seen);
     let mut head =
         format!("HTTP/1.1 {}\r\nConnection: close\r\nContent-Length: {}\r\n", answer.status, answer.body.len());
@@ -205,10 +210,12 @@ pub fn repositories(all: Vec<Repository>, mut first: impl FnMut(&Seen) -> Option
         match kind {
             "revision" => {
                 let with_sizes = query.contains("blobs=true");
-                let file = |(name, bytes): &(&str, Vec<u8>)| match with_sizes {
-                    true => serde_json::json!({ "rfilename": name, "size": bytes.len(), "blobId": "0", "lfs":
-                        { "sha256": sum(bytes), "size": bytes.len(), "pointerSize": 134 } }),
-                    false => serde_json::json!({ "rfilename": name }),
+                let file = |(name, bytes): &(&str, Vec<u8>)| {
+                    if !with_sizes {
+                        return serde_json::json!({ "rfilename": name });
+                    }
+                    serde_json::json!({ "rfilename": name, "size": bytes.len(), "blobId": "0", "lfs":
+                        { "sha256": sum(bytes), "size": bytes.len(), "pointerSize": 134 } })
                 };
                 let mut about = serde_json::json!({
                     "id": one.name, "sha": one.commit, "siblings": one.files.iter().map(file).collect::<Vec<_>>(),

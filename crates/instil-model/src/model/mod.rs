@@ -22,6 +22,7 @@ mod kv;
 mod layout;
 mod linear;
 mod logits;
+pub mod needs;
 pub mod profile;
 pub mod reference;
 mod rotary;

@@ -74,6 +74,12 @@ impl Packed {
         Ok(Some(Self { form, outputs, inputs, data }))
     }
 
+    /// Memory that a matrix of a type will take; `None` as for [`Packed::pack`].
+    pub(crate) fn bytes_of(kind: GgmlType, outputs: usize, inputs: usize) -> Option<usize> {
+        let form = Form::of(kind).filter(|_| inputs.is_multiple_of(kind.block_elements() as usize))?;
+        outputs.div_ceil(LANES).checked_mul(group_bytes(form, inputs))
+    }
+
     /// How weights are kept.
     pub(crate) fn form(&self) -> Form {
         self.form

@@ -1,0 +1,65 @@
+//! What a model will take before it is loaded: from the head of its file, without a byte of its weights.
+
+use super::architecture::Architecture;
+use super::kernels::attention::POSITIONS;
+use super::kernels::packed::Packed;
+use crate::error::Result;
+use crate::gguf::Gguf;
+
+/// Memory that a model takes, and sizes that it depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// `general.architecture`.
+    pub family: String,
+    /// Number of weights.
+    pub parameters: u64,
+    /// Width of the logits, in tokens.
+    pub vocab_size: usize,
+    /// Most tokens a sequence may hold.
+    pub context_length: usize,
+    /// Memory of the weights as the CPU computes with them, in bytes.
+    pub weight_bytes: u64,
+    /// The same on a GPU, where they lie in f16.
+    pub gpu_weight_bytes: u64,
+    /// Memory of the keys and values of [`Needs::block_positions`] tokens in all layers, in bytes.
+    pub block_bytes: u64,
+    /// Tokens in a block.
+    pub block_positions: usize,
+}
+
+impl Needs {
+    /// What the model of `file` takes, which may be a head alone ([`Gguf::from_heads`]).
+    ///
+    /// # Errors
+    /// As [`Architecture::read`], and when weights are of a type that has no reader.
+    pub fn of(name: &str, file: &Gguf) -> Result<Self> {
+        let architecture = Architecture::read(name, file)?;
+        let (mut parameters, mut weight_bytes, mut gpu_weight_bytes) = (0, 0, 0);
+        for tensor in file.tensors() {
+            let kind = tensor.ggml_type()?;
+            let elements = tensor.elements();
+            parameters += elements;
+            let is_matrix = tensor.dims.len() > 1;
+            let inputs = tensor.dims.first().map_or(1, |&columns| columns as usize);
+            let packed = is_matrix.then(|| Packed::bytes_of(kind, elements as usize / inputs.max(1), inputs)).flatten();
+            weight_bytes += packed.map_or(4 * elements, |bytes| bytes as u64);
+            gpu_weight_bytes += if is_matrix { 2 * elements } else { 4 * elements };
+        }
+        let layer_elements = architecture.attention_layout().layer_elements();
+        Ok(Self {
+            parameters,
+            vocab_size: architecture.vocab_size,
+            context_length: architecture.context_length,
+            weight_bytes,
+            gpu_weight_bytes,
+            block_bytes: (architecture.layers * layer_elements * size_of::<u16>()) as u64,
+            block_positions: POSITIONS,
+            family: architecture.family,
+        })
+    }
+
+    /// Memory of the keys and values of so many sequences of so many tokens that share nothing, in bytes.
+    pub fn key_value_bytes(&self, sequences: usize, tokens: usize) -> u64 {
+        (sequences * tokens.div_ceil(self.block_positions)) as u64 * self.block_bytes
+    }
+}
