@@ -168,10 +168,8 @@ pub(crate) fn list(
             None => {
                 let remedy = Remedy::from("give a file with ").set(setting::MODEL, "PATH");
                 let reach = if fault.is_refusal() { "" } else { ", or set HF_ENDPOINT or a proxy for the hub" };
-                Err(Error::unavailable(
-                    format!("cannot get model {name}: hub {} {reason}", name.repo),
-                    remedy.and(reach),
-                ))
+                let what = format!("cannot get model {name}: it is no path here, and hub {} {reason}", name.repo);
+                Err(Error::unavailable(what, remedy.and(reach)))
             }
         },
     }

@@ -135,6 +135,35 @@ fn a_second_run_makes_no_request() {
 }
 
 #[test]
+fn what_another_program_has_fetched_is_taken() {
+    if !stand_in::loopback() {
+        return;
+    }
+    let world = World::new(|_| None);
+    // As the Python client lays it down: a blob by its sum, a link, a branch; no word about the rest of the repository.
+    let snapshot = world.cache().join("snapshots").join(COMMIT);
+    for folder in ["blobs", "refs"] {
+        std::fs::create_dir_all(world.cache().join(folder)).unwrap();
+    }
+    std::fs::create_dir_all(&snapshot).unwrap();
+    let blob = world.cache().join("blobs").join(sum(&random_model()));
+    std::fs::write(&blob, random_model()).unwrap();
+    std::fs::hard_link(&blob, snapshot.join("Small-Q4_K_M.gguf")).unwrap();
+    std::fs::write(world.cache().join("refs/main"), COMMIT).unwrap();
+    for name in ["people/Small-GGUF:Q4_K_M", "people/Small-GGUF/Small-Q4_K_M.gguf"] {
+        let decode = ["decode", "--model", name, "--choice", "yes,no", "-q"];
+        assert!(["yes\n", "no\n"].contains(&world.told(&decode).as_str()));
+    }
+    assert!(world.told(&["models", "list"]).contains("people/Small-GGUF:Q4_K_M"));
+    assert_eq!(world.asked(), 0);
+    // What is usual there only the hub can say, but where it may not be asked what is here is taken.
+    let offline = world.run_with(&[("HF_HUB_OFFLINE", "1")], &["models", "pull", "people/Small-GGUF"]);
+    assert!(stdout(&offline).contains("Small-Q4_K_M.gguf"), "{}", stderr(&offline));
+    world.told(&["models", "pull", "people/Small-GGUF"]);
+    assert_eq!(world.asked(), 1, "{:?}", world.server.seen());
+}
+
+#[test]
 fn a_run_keeps_the_commit_and_the_sums() {
     if !stand_in::loopback() {
         return;
