@@ -77,6 +77,19 @@ pub enum Role {
     Config,
 }
 
+impl Role {
+    /// What a file in the form of the models' makers holds, by its name.
+    pub(crate) fn of(name: &str) -> Self {
+        match name.rsplit('/').next().unwrap_or_default() {
+            "config.json" | "generation_config.json" => Self::Config,
+            name if name.ends_with(".json") && !name.ends_with(".index.json") || name.ends_with(".jinja") => {
+                Self::Tokenizer
+            }
+            _ => Self::Weights,
+        }
+    }
+}
+
 /// One file of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileEntry {
@@ -215,6 +228,13 @@ impl Manifest {
         let files = parts.iter().map(|part| FileEntry { role: Role::Weights, name: name(part), check: None }).collect();
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Self { files, sources: vec![Source::Path { path: folder.to_owned() }], ..Self::for_weights(path) }
+    }
+
+    /// The same for a folder in the form of the models' makers: configuration, tokenizer, weights in safetensors.
+    pub(crate) fn for_folder(folder: &Path, names: &[String]) -> Self {
+        let entry = |name: &String| FileEntry { role: Role::of(name), name: name.clone(), check: None };
+        let files = names.iter().map(entry).collect();
+        Self { files, ..Self::for_weights(folder) }
     }
 
     /// Sum of the sizes of all files, in bytes, as far as they are known.

@@ -12,7 +12,7 @@ pub(crate) mod variant;
 use std::path::Path;
 
 use self::hub_name::HubName;
-use self::manifest::{Manifest, Origin};
+use self::manifest::{Manifest, Origin, Role};
 use self::source::{FetchOptions, Freshness, Places};
 use crate::error::nearest;
 use crate::{Error, Result};
@@ -146,7 +146,9 @@ impl Catalog {
         match extension {
             "gguf" => weights(path),
             "toml" => Manifest::read(path),
-            "safetensors" => Err(safetensors(path)),
+            "safetensors" => {
+                safetensors(path.parent().filter(|folder| folder != &Path::new("")).unwrap_or(Path::new(".")))
+            }
             _ if starts_as_gguf(path) => Ok(Manifest::for_weights(path)),
             _ => Err(Error::model(model, "is neither a GGUF file nor a manifest", REMEDY)),
         }
@@ -183,7 +185,7 @@ fn resolve_directory(directory: &Path) -> Result<Manifest> {
     match gguf.as_slice() {
         [one] => weights(one),
         [one, ..] if parts_of(one).is_some_and(|parts| gguf.iter().all(|path| parts.contains(path))) => weights(one),
-        [] if has_safetensors => Err(safetensors(directory)),
+        [] if has_safetensors => safetensors(directory),
         [] => Err(Error::model(directory.display().to_string(), "is a directory without a GGUF file", REMEDY)),
         several => {
             let what = format!("is a directory with {} GGUF files", several.len());
@@ -203,9 +205,23 @@ fn weights(path: &Path) -> Result<Manifest> {
     Ok(Manifest::for_parts(path, &parts))
 }
 
-fn safetensors(path: &Path) -> Error {
-    let what = "safetensors weights are not supported yet";
-    Error::model(path.display().to_string(), what, "give a GGUF file of the same model")
+/// The manifest of a folder with weights in safetensors: every file that says what the model is.
+fn safetensors(folder: &Path) -> Result<Manifest> {
+    let fault = |source| Error::io("read", folder, source);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(fault)? {
+        let name = entry.map_err(fault)?.file_name();
+        names.extend(name.to_str().filter(|name| variant::is_of_folder(name)).map(str::to_owned));
+    }
+    for needed in ["config.json", "tokenizer.json"] {
+        if !names.iter().any(|name| name == needed) {
+            let what = format!("has weights in safetensors and no {needed}");
+            return Err(Error::model(folder.display().to_string(), what, "get all files of the model's repository"));
+        }
+    }
+    // The weights come first, as in every manifest.
+    names.sort_by_key(|name| (Role::of(name) != Role::Weights || name.ends_with(".json"), name.clone()));
+    Ok(Manifest::for_folder(folder, &names))
 }
 
 fn starts_as_gguf(path: &Path) -> bool {
@@ -261,7 +277,13 @@ mod tests {
         assert!(told("none.gguf").contains("check the path"));
         assert!(told(&at("")).contains("without a GGUF file"));
         std::fs::write(at("model.safetensors"), "").unwrap();
-        assert!(told(&at("")).contains("safetensors weights are not supported yet"));
+        assert!(told(&at("")).contains("has weights in safetensors and no config.json; get all files"));
+        std::fs::write(at("config.json"), "{}").unwrap();
+        std::fs::write(at("tokenizer.json"), "{}").unwrap();
+        let folder = catalog.resolve(&at("")).unwrap();
+        let names: Vec<&str> = folder.files.iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, ["model.safetensors", "config.json", "tokenizer.json"]);
+        assert_eq!(catalog.resolve(&at("model.safetensors")).unwrap().files, folder.files);
         std::fs::write(at("plain"), "GGUF").unwrap();
         std::fs::write(at("notes"), "text").unwrap();
         assert_eq!(catalog.resolve(&at("plain")).unwrap().files[0].name, "plain");

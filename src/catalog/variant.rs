@@ -126,6 +126,20 @@ fn told(variants: &[Variant]) -> String {
     variants.iter().map(told).collect::<Vec<_>>().join(", ")
 }
 
+/// Whether a file belongs to a model in the form of the models' makers: weights in safetensors, and what is said of them.
+pub(crate) fn is_of_folder(name: &str) -> bool {
+    let is_said = matches!(
+        name,
+        "config.json"
+            | "generation_config.json"
+            | "tokenizer.json"
+            | "tokenizer_config.json"
+            | "chat_template.jinja"
+            | "model.safetensors.index.json"
+    );
+    is_said || (name.ends_with(".safetensors") && !name.contains('/'))
+}
+
 /// Whether a file is a language model by its name.
 pub(crate) fn is_model(name: &str) -> bool {
     let name = name.to_ascii_lowercase();

@@ -9,7 +9,7 @@ use crate::catalog::source::{self, FetchOptions, Freshness, Places, Presence, lo
 use crate::catalog::variant::Variant;
 use crate::catalog::{Catalog, Named};
 use clap::Args;
-use instil_model::gguf::Gguf;
+use instil_model::model::checkpoint;
 use instil_model::model::needs::Needs;
 use serde_json::{Value, json};
 
@@ -119,7 +119,7 @@ pub(super) fn needs_here(manifest: &Manifest, presence: &Presence) -> Option<Res
         return None;
     }
     let weights = located.weights()?;
-    Some(Gguf::open(&weights.path).and_then(|file| Needs::of(&manifest.name, &file)).map_err(Into::into))
+    Some(checkpoint::open(&weights.path).and_then(|file| Needs::of(&manifest.name, &*file)).map_err(Into::into))
 }
 
 /// Estimates and tells.

@@ -94,6 +94,9 @@ pub(crate) fn embedder_manifest(rule: &Semantic) -> Result<Manifest> {
 fn used(manifest: &Manifest, sha256: Vec<String>, arithmetic: Arithmetic) -> ModelUsed {
     ModelUsed {
         name: match &manifest.origin {
+            Origin::Weights(path) if path.is_dir() => {
+                path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+            }
             Origin::Weights(path) => {
                 path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
             }

@@ -27,6 +27,7 @@ pub mod profile;
 pub mod reference;
 mod rotary;
 mod routing;
+pub mod safetensors;
 pub mod scripted;
 mod sequences;
 mod stages;

@@ -1,10 +1,10 @@
-//! What a model will take before it is loaded: from the head of its file, without a byte of its weights.
+//! What a model will take before it is loaded: from what its file says of itself, without a byte of its weights.
 
 use super::architecture::Architecture;
+use super::checkpoint::Checkpoint;
 use super::kernels::attention::POSITIONS;
 use super::kernels::packed::Packed;
 use crate::error::Result;
-use crate::gguf::Gguf;
 
 /// Memory that a model takes, and sizes that it depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,19 +28,20 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// What the model of `file` takes, which may be a head alone ([`Gguf::from_heads`]).
+    /// What the model of `file` takes, which may be a head alone ([`Gguf::from_heads`](crate::gguf::Gguf::from_heads)).
     ///
     /// # Errors
     /// As [`Architecture::read`], and when weights are of a type that has no reader.
-    pub fn of(name: &str, file: &Gguf) -> Result<Self> {
+    pub fn of(name: &str, file: &dyn Checkpoint) -> Result<Self> {
         let architecture = Architecture::read(name, file)?;
         let (mut parameters, mut weight_bytes, mut gpu_weight_bytes) = (0, 0, 0);
         for tensor in file.tensors() {
-            let kind = tensor.ggml_type()?;
-            let elements = tensor.elements();
+            let kind = file.kind(tensor)?;
+            let shape = file.shape(tensor).unwrap_or_default();
+            let elements = shape.iter().map(|&extent| extent as u64).product::<u64>();
             parameters += elements;
-            let is_matrix = tensor.dims.len() > 1;
-            let inputs = tensor.dims.first().map_or(1, |&columns| columns as usize);
+            let is_matrix = shape.len() > 1;
+            let inputs = shape.last().copied().unwrap_or(1);
             let packed = is_matrix.then(|| Packed::bytes_of(kind, elements as usize / inputs.max(1), inputs)).flatten();
             weight_bytes += packed.map_or(4 * elements, |bytes| bytes as u64);
             gpu_weight_bytes += if is_matrix { 2 * elements } else { 4 * elements };

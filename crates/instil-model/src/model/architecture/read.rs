@@ -252,7 +252,7 @@ impl Reader<'_> {
             rotary_dims,
             local_rotary: Some(local_rotary).filter(|&local| local != rotary && local_layers.contains(&true)),
             rotary,
-            rotary_interleaved: family.rotary_interleaved,
+            rotary_interleaved: self.file.interleaves_pairs(family.rotary_interleaved),
             rotary_skipped_every: if is_off { 1 } else { family.rotary_skipped_every },
             rotary_local_only: family.rotary_local_only,
             sliding_window,
