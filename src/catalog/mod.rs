@@ -12,7 +12,7 @@ pub(crate) mod variant;
 use std::path::Path;
 
 use self::hub_name::HubName;
-use self::manifest::{Manifest, Origin, Role};
+use self::manifest::{Manifest, Origin};
 use self::source::{FetchOptions, Freshness, Places};
 use crate::error::nearest;
 use crate::{Error, Result};
@@ -164,7 +164,8 @@ pub(crate) enum Named {
     Hub(HubName),
 }
 
-const REMEDY: &str = "give a name from `instil models list`, a GGUF file or a manifest (.toml)";
+const REMEDY: &str =
+    "give a name from `instil models list`, a GGUF file, a folder of safetensors or a manifest (.toml)";
 
 /// The manifests in `models/`.
 const BUNDLED: &[&str] =
@@ -220,7 +221,7 @@ fn safetensors(folder: &Path) -> Result<Manifest> {
         }
     }
     // The weights come first, as in every manifest.
-    names.sort_by_key(|name| (Role::of(name) != Role::Weights || name.ends_with(".json"), name.clone()));
+    names.sort_by_key(|name| variant::order(name));
     Ok(Manifest::for_folder(folder, &names))
 }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 pub use cache::{Places, Presence, locate};
 pub(crate) use head::head;
-pub(crate) use listing::{Freshness, ListedFile, Listing, cached, list, pin};
+pub(crate) use listing::{Freshness, ListedFile, Listing, cached, complete, list, pin};
 pub use verify::sha256_of_file;
 
 use super::manifest::{Check, FileEntry, Manifest, Role, Source, SourceKind};

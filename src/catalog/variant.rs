@@ -9,9 +9,14 @@ use indicatif::DecimalBytes;
 use instil_model::gguf::parts_of;
 
 use super::hub_name::{Choice, HubName};
+use super::manifest::Role;
 use super::source::ListedFile;
 use crate::{Error, Result};
 
+/// What the form of the makers is called among quantisations.
+pub(crate) const FOLDER: &str = "safetensors";
+/// The ending of weights in that form.
+const WEIGHTS: &str = ".safetensors";
 /// What is taken where nothing is said, in this order.
 const USUAL: [&str; 5] = ["Q4_K_M", "UD-Q4_K_M", "Q4_0", "UD-Q4_K_XL", "Q8_0"];
 
@@ -53,7 +58,22 @@ pub(crate) fn variants(files: &[ListedFile]) -> Vec<Variant> {
         });
     }
     found.sort_by(|a, b| a.files[0].name.cmp(&b.files[0].name));
+    found.extend(folder(files));
     found
+}
+
+/// The model in the form of its makers, where everything is there that it needs.
+fn folder(files: &[ListedFile]) -> Option<Variant> {
+    let mut files: Vec<ListedFile> = files.iter().filter(|file| is_of_folder(&file.name)).cloned().collect();
+    files.sort_by_key(|file| order(&file.name));
+    let has = |name: &str| files.iter().any(|file| file.name == name);
+    let is_whole = Role::of(&files.first()?.name) == Role::Weights && has("config.json") && has("tokenizer.json");
+    is_whole.then(|| Variant { label: FOLDER.to_owned(), files, missing: None })
+}
+
+/// Weights first, then what is said of them.
+pub(crate) fn order(name: &str) -> (bool, String) {
+    (!name.ends_with(WEIGHTS), name.to_owned())
 }
 
 /// Place of the model that is taken where nothing is said.
@@ -69,7 +89,11 @@ pub(crate) fn usual(variants: &[Variant]) -> Option<usize> {
 pub(crate) fn choose<'a>(name: &HubName, variants: &'a [Variant], has_safetensors: bool) -> Result<&'a Variant> {
     let repo = &name.repo;
     if variants.is_empty() {
-        let what = if has_safetensors { "holds safetensors and no GGUF file" } else { "holds no GGUF file" };
+        let what = if has_safetensors {
+            "holds no GGUF file, and safetensors without the config.json and tokenizer.json that they need"
+        } else {
+            "holds no GGUF file"
+        };
         let remedy = "look for a repository of the same model that does, which people often call NAME-GGUF";
         return Err(Error::model(repo, what, remedy));
     }
@@ -77,6 +101,9 @@ pub(crate) fn choose<'a>(name: &HubName, variants: &'a [Variant], has_safetensor
         Choice::Usual => {
             let label = &variants[usual(variants).unwrap_or_default()].label;
             variants.iter().filter(|variant| variant.label == *label).collect()
+        }
+        Choice::Quantisation(wanted) if wanted.eq_ignore_ascii_case(FOLDER) => {
+            variants.iter().filter(|variant| variant.label == FOLDER).collect()
         }
         Choice::Quantisation(wanted) => labelled(variants, &wanted.to_ascii_uppercase()),
         Choice::File(wanted) => {
@@ -137,7 +164,7 @@ pub(crate) fn is_of_folder(name: &str) -> bool {
             | "chat_template.jinja"
             | "model.safetensors.index.json"
     );
-    is_said || (name.ends_with(".safetensors") && !name.contains('/'))
+    is_said || (name.starts_with("model") && name.ends_with(WEIGHTS) && !name.contains('/'))
 }
 
 /// Whether a file is a language model by its name.
@@ -185,7 +212,12 @@ mod tests {
     use super::*;
 
     fn files(names: &[&str]) -> Vec<ListedFile> {
-        let file = |name: &&str| ListedFile { name: (*name).to_owned(), size_bytes: Some(1_500_000), sha256: None };
+        let file = |name: &&str| ListedFile {
+            name: (*name).to_owned(),
+            size_bytes: Some(1_500_000),
+            sha256: None,
+            blob: None,
+        };
         names.iter().map(file).collect()
     }
 

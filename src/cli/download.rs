@@ -32,19 +32,26 @@ pub(super) fn resolve(model: &str, places: &Places, freshness: Freshness, consol
     match Catalog::load(places)?.named(model)? {
         Named::Here(manifest) => Ok(*manifest),
         Named::Hub(name) => {
-            let listing = list(&name, places, freshness, console)?;
-            let manifest = listing.manifest(&name)?;
+            let mut listing = list(&name, places, freshness, console)?;
             if freshness != Freshness::Kept {
+                let options = options(console);
+                let mut teller = Teller { model: &name.repo, console, progress: None };
+                source::complete(&name, &mut listing, places, &options, &mut |event| teller.tell(&event))?;
                 source::pin(&name, &listing, places);
             }
-            Ok(manifest)
+            listing.manifest(&name)
         }
     }
 }
 
+/// How the hub is asked.
+fn options(console: &Console) -> FetchOptions {
+    FetchOptions { stop: console.stop().clone(), ..FetchOptions::from_environment() }
+}
+
 /// What a repository on the hub holds.
 pub(super) fn list(name: &HubName, places: &Places, freshness: Freshness, console: &Console) -> Result<Listing> {
-    let options = FetchOptions { stop: console.stop().clone(), ..FetchOptions::from_environment() };
+    let options = options(console);
     let mut teller = Teller { model: &name.repo, console, progress: None };
     let outcome = source::list(name, places, &options, freshness, &mut |event| teller.tell(&event));
     teller.clear();

@@ -18,8 +18,8 @@ use super::machine;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelOptions {
-    /// Name of a model (see `instil models list`), a GGUF file, a manifest, or owner/name[:QUANT][@REVISION]
-    /// on the Hugging Face hub. [default: smollm2-135m-instruct]
+    /// Name of a model (see `instil models list`), a GGUF file, a folder of safetensors, a manifest, or
+    /// owner/name[:QUANT][@REVISION] on the Hugging Face hub. [default: smollm2-135m-instruct]
     #[arg(short, long, env = "INSTIL_MODEL")]
     pub model: Option<String>,
     /// auto, cpu, cuda, cuda:N or metal [default: auto].

@@ -6,6 +6,7 @@ use instil_model::gguf::Gguf;
 use super::wire::{Asked, Wire};
 use super::{Failure, FetchEvent, FetchOptions};
 use crate::catalog::manifest::{Manifest, Source};
+use crate::catalog::variant;
 use crate::{Error, Result};
 
 /// Bytes of a file that are asked for at first; each further request brings three times what is there.
@@ -32,6 +33,9 @@ pub(crate) fn head(
         Source::Path { .. } | Source::Package { .. } => None,
     });
     let (repo, revision, folder) = hub.ok_or_else(|| unavailable("it is not on the hub".into()))?;
+    if !manifest.files.iter().all(|file| variant::is_model(&file.name)) {
+        return Err(unavailable("only GGUF files begin with all that is needed".into()));
+    }
     let wire = Wire::open(options, on_event)?;
     let mut heads: Vec<(Vec<u8>, u64)> = Vec::new();
     for file in &manifest.files {

@@ -14,9 +14,10 @@ use hf_hub::{Cache, Repo, RepoType};
 
 use super::verify::{self, Sum};
 use super::wire::{Asked, Head, Waits, Wire};
-use super::{Failure, FetchEvent, FetchOptions, Job, lock, sync_directory};
+use super::{Failure, FetchEvent, FetchOptions, Job, Places, lock, sync_directory};
 use crate::Error;
 use crate::catalog::manifest::{Check, FileEntry};
+use crate::disk::write_whole;
 
 /// A repository at a commit.
 pub(super) struct Repository<'a> {
@@ -62,6 +63,26 @@ pub(super) fn fetch(
     let cached = Cache::new(job.places.hub_cache.clone()).repo(repository.named());
     cached.create_ref(repository.revision).map_err(|source| Error::io("write", &root, source))?;
     verify::remember(&pointer, &check.sha256, job.places);
+    Ok(())
+}
+
+/// Lays a small file that has arrived whole into the hub's cache.
+pub(super) fn place(
+    places: &Places,
+    repo: &str,
+    commit: &str,
+    name: &str,
+    sum: &str,
+    bytes: &[u8],
+) -> Result<(), Error> {
+    let root = places.repository(repo);
+    let blob = root.join("blobs").join(sum);
+    let folder = blob.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))?;
+    write_whole(&blob, bytes)?;
+    let pointer = root.join("snapshots").join(commit).join(name);
+    link(&blob, &pointer)?;
+    verify::remember(&pointer, sum, places);
     Ok(())
 }
 

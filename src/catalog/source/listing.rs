@@ -11,8 +11,9 @@ use hf_hub::{Cache, Repo, RepoType};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::verify::sha256_of;
 use super::wire::{Asked, Wire, is_commit};
-use super::{Failure, FetchEvent, FetchOptions, Located, LocatedFile, Places};
+use super::{Failure, FetchEvent, FetchOptions, Located, LocatedFile, Places, hub};
 use crate::catalog::hub_name::{Choice, HubName};
 use crate::catalog::manifest::{Check, FileEntry, Kind, Manifest, Origin, PromptForm, Role, Source, is_relative};
 use crate::catalog::variant::{self, Variant, variants};
@@ -57,6 +58,9 @@ pub(crate) struct ListedFile {
     pub size_bytes: Option<u64>,
     /// SHA-256 of its content, where the hub says it: it does of all large files.
     pub sha256: Option<String>,
+    /// Git's name of its content, which the hub gives small files.
+    #[serde(default)]
+    pub blob: Option<String>,
 }
 
 /// How much is asked of the hub.
@@ -89,14 +93,15 @@ impl Listing {
     /// The manifest of one of its models.
     pub(crate) fn manifest_of(&self, variant: &Variant, all: &[Variant]) -> Manifest {
         let is_alone = all.iter().filter(|other| other.label == variant.label).count() == 1;
-        let is_named = variant.files[0].name.to_ascii_uppercase().contains(variant.label.trim_start_matches("UD-"));
+        let is_named = variant.label == variant::FOLDER
+            || variant.files[0].name.to_ascii_uppercase().contains(variant.label.trim_start_matches("UD-"));
         let name = if is_alone && is_named && !variant.label.contains('/') {
             format!("{}:{}", self.repo, variant.label)
         } else {
             format!("{}/{}", self.repo, variant.files[0].name)
         };
         let entry = |file: &ListedFile| FileEntry {
-            role: Role::Weights,
+            role: Role::of(&file.name),
             name: file.name.clone(),
             check: file.size_bytes.zip(file.sha256.clone()).map(|(size_bytes, sha256)| Check { size_bytes, sha256 }),
         };
@@ -150,7 +155,8 @@ pub(crate) fn list(
         });
     }
     match ask(name, options, on_event) {
-        Ok(listing) => {
+        Ok(mut listing) => {
+            listing.learn(known.filter(|known| known.commit == listing.commit));
             keep(&listing, places);
             if let Some(renamed) = &listing.renamed {
                 let text = format!("{} is now called {renamed} on the hub", name.repo);
@@ -186,6 +192,61 @@ pub(crate) fn pin(name: &HubName, listing: &Listing, places: &Places) {
     if let Err(error) = Cache::new(places.hub_cache.clone()).repo(repo).create_ref(&listing.commit) {
         tracing::debug!("cannot pin {revision} of {}: {error}", name.repo);
     }
+}
+
+/// Gets the files of the model that is meant of which the hub gives git's names alone, small as they are, so that each has
+/// a sum that it can be held to from now on.
+///
+/// # Errors
+/// As [`list`], and when what arrives is not what it is called.
+pub(crate) fn complete(
+    name: &HubName,
+    listing: &mut Listing,
+    places: &Places,
+    options: &FetchOptions,
+    on_event: &mut dyn FnMut(FetchEvent<'_>),
+) -> Result<()> {
+    let manifest = listing.manifest(name)?;
+    let meant = |file: &ListedFile| manifest.files.iter().any(|entry| entry.name == file.name && entry.check.is_none());
+    if listing.is_partial || options.offline || !listing.files.iter().any(meant) {
+        return Ok(());
+    }
+    let wire = Wire::open(options, on_event)?;
+    let (repo, commit) = (listing.repo.clone(), listing.commit.clone());
+    let unavailable = |file: &str, reason: String| {
+        let remedy = Remedy::from("give a file with ").set(setting::MODEL, "PATH");
+        Error::unavailable(format!("cannot get {file} of hub {repo}: {reason}"), remedy)
+    };
+    for file in listing.files.iter_mut().filter(|file| meant(file)) {
+        let asked = Asked { repo: &repo, revision: &commit, file: Some(&file.name) };
+        let answer = wire.read(&wire.file(&repo, &commit, &file.name), None, MOST_BYTES, on_event);
+        let (head, bytes) = answer.map_err(|failure| match failure {
+            Failure::Fatal(error) => error,
+            Failure::Source { reason, .. } => unavailable(&file.name, reason),
+        })?;
+        if !head.is_good() {
+            let told = wire.refusal(&head, &asked).unwrap_or_else(|| format!("answered {}", head.status));
+            return Err(unavailable(&file.name, told));
+        }
+        if file.blob.as_deref() != Some(git_name(&bytes).as_str()) {
+            let what = format!("{} is not what the hub's listing calls it", file.name);
+            return Err(Error::model(name.to_string(), what, "get it again, or from another mirror"));
+        }
+        let sum = sha256_of(&bytes);
+        hub::place(places, &repo, &commit, &file.name, &sum, &bytes)?;
+        (file.size_bytes, file.sha256) = (Some(bytes.len() as u64), Some(sum));
+    }
+    keep(listing, places);
+    Ok(())
+}
+
+/// Git's name of a content: SHA-1 of its kind, its length and itself.
+fn git_name(bytes: &[u8]) -> String {
+    use sha1::Digest as _;
+    let mut sum = sha1::Sha1::new();
+    sum.update(format!("blob {}\0", bytes.len()));
+    sum.update(bytes);
+    super::verify::hex(&sum.finalize())
 }
 
 /// Every model that was fetched by its name, or by another program: of each repository in the hub's cache, what is there
@@ -293,8 +354,8 @@ fn collect(root: &Path, folder: &Path, depth: u32, files: &mut Vec<ListedFile>) 
             if depth > 0 {
                 collect(root, &path, depth - 1, files);
             }
-        } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
-            && let Some(name) = path.strip_prefix(root).ok().and_then(Path::to_str)
+        } else if let Some(name) = path.strip_prefix(root).ok().and_then(Path::to_str)
+            && (variant::is_model(name) || variant::is_of_folder(name))
         {
             let blob = std::fs::canonicalize(&path).ok();
             let blob = blob.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
@@ -302,6 +363,7 @@ fn collect(root: &Path, folder: &Path, depth: u32, files: &mut Vec<ListedFile>) 
                 name: name.replace(std::path::MAIN_SEPARATOR, "/"),
                 size_bytes: path.metadata().ok().map(|metadata| metadata.len()),
                 sha256: blob.filter(|name| is_sum(name)),
+                blob: None,
             });
         }
     }
@@ -340,6 +402,8 @@ struct Sibling {
     #[serde(alias = "path")]
     rfilename: String,
     size: Option<u64>,
+    #[serde(alias = "oid", rename = "blobId")]
+    blob: Option<String>,
     lfs: Option<Large>,
 }
 
@@ -372,7 +436,10 @@ fn ask(name: &HubName, options: &FetchOptions, on_event: &mut dyn FnMut(FetchEve
     let about: About = serde_json::from_slice(&about).map_err(|_| strange())?;
     let commit = about.sha.filter(|sha| is_commit(sha)).ok_or_else(strange)?;
     let mut siblings = about.siblings;
-    let is_bare = |file: &Sibling| variant::is_model(&file.rfilename) && (file.size.is_none() || file.lfs.is_none());
+    let is_wanted = |name: &str| variant::is_model(name) || variant::is_of_folder(name);
+    let is_bare = |file: &Sibling| {
+        is_wanted(&file.rfilename) && (file.size.is_none() || (file.lfs.is_none() && file.blob.is_none()))
+    };
     if siblings.iter().any(is_bare) {
         // Some mirrors leave sizes and sums out of the first answer.
         let tree = get(format!("{}?recursive=true", wire.about(&name.repo, "tree", &commit)))?;
@@ -381,6 +448,8 @@ fn ask(name: &HubName, options: &FetchOptions, on_event: &mut dyn FnMut(FetchEve
     let file = |file: Sibling| ListedFile {
         name: file.rfilename,
         size_bytes: file.lfs.as_ref().and_then(|large| large.size).or(file.size),
+        // What is stored as a large file has a pointer by this name instead.
+        blob: file.blob.filter(|_| file.lfs.is_none()),
         sha256: file.lfs.and_then(|large| large.sha256),
     };
     let listing = Listing {
@@ -406,11 +475,21 @@ fn licence(card: &Value, tags: &[String]) -> Option<String> {
 }
 
 impl Listing {
+    /// Takes over what was found out of the same files before.
+    fn learn(&mut self, known: Option<Self>) {
+        let known = known.map_or_else(Vec::new, |known| known.files);
+        for file in self.files.iter_mut().filter(|file| file.sha256.is_none() && file.blob.is_some()) {
+            let same = known.iter().find(|other| (&other.name, &other.blob) == (&file.name, &file.blob));
+            file.sha256 = same.and_then(|same| same.sha256.clone());
+        }
+    }
+
     /// The same without what cannot be: the answer of a server, and a file that anybody may have written.
     fn checked(mut self) -> Self {
         self.files.retain(|file| is_relative(&file.name) && !file.name.chars().any(char::is_control));
         for file in &mut self.files {
             file.sha256 = file.sha256.take().filter(|sum| is_sum(sum)).map(|sum| sum.to_ascii_lowercase());
+            file.blob = file.blob.take().filter(|blob| is_commit(blob)).map(|blob| blob.to_ascii_lowercase());
         }
         self
     }

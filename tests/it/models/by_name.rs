@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use instil_model::gguf::Gguf;
 use serde_json::Value;
 
 use super::stand_in::{Answer, Repository, Seen, Server, repositories, sum};
 use super::{instil, stand_in, stderr, stdout};
-use crate::program::weights::random_model;
+use crate::program::weights::{letters, random_model};
+use crate::support::folder;
 
 const COMMIT: &str = "89abcdef89abcdef89abcdef89abcdef89abcdef";
 const NEXT: &str = "1111111122222222333333334444444455555555";
@@ -292,6 +294,68 @@ fn a_mirror_that_tells_no_sizes_is_asked_for_the_tree() {
     assert!(world.server.seen().iter().any(|seen| seen.path.contains("/tree/")), "{:?}", world.server.seen());
 }
 
+/// A repository as a model's makers publish it.
+fn makers() -> Repository {
+    let place = tempfile::tempdir().unwrap();
+    let file = Gguf::parse(&random_model(), "random").unwrap();
+    folder::write(place.path(), &file, "qwen2", 2, &serde_json::json!({}));
+    folder::write_tokenizer(place.path(), &letters());
+    let names = [
+        "config.json",
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+        "model.safetensors.index.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ];
+    let mut files: Vec<_> = names.map(|name| (name, std::fs::read(place.path().join(name)).unwrap())).to_vec();
+    files.push(("consolidated.safetensors", b"the same in another form".to_vec()));
+    Repository { name: "people/Small", commit: COMMIT, files, more: Value::Null }
+}
+
+#[test]
+fn the_form_of_the_makers_is_taken_by_name_too() {
+    if !stand_in::loopback() {
+        return;
+    }
+    let World { home, .. } = World::new(|_| None);
+    let world = World { home, server: repositories(vec![makers()], |_| None) };
+    let decode = ["decode", "--model", "people/Small", "--regex", "[a-z]{6}", "--seed", "5", "-q"];
+    let first = world.told(&decode);
+    let asked = world.asked();
+    assert!(world.server.seen().iter().all(|seen| !seen.path.contains("consolidated")), "{:?}", world.server.seen());
+    // Looking again forgets nothing, and neither the second run nor one offline asks anybody.
+    let shown = world.told(&["models", "show", "people/Small", "--json"]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["models"][0]["name"], "people/Small:safetensors");
+    assert_eq!(shown["models"][0]["files"].as_array().unwrap().len(), 6);
+    assert_eq!(world.asked(), asked + 1);
+    assert_eq!(world.told(&decode), first);
+    assert_eq!(stdout(&world.run_with(&[("HF_HUB_OFFLINE", "1")], &decode)), first);
+    assert_eq!(world.asked(), asked + 1);
+    // The same folder by its path.
+    let path = world.told(&["models", "path", "people/Small:safetensors"]);
+    let there = Path::new(path.trim_end()).parent().unwrap().to_str().unwrap();
+    assert_eq!(world.told(&["decode", "--model", there, "--regex", "[a-z]{6}", "--seed", "5", "-q"]), first);
+}
+
+#[test]
+fn a_small_file_is_held_to_what_git_calls_it() {
+    if !stand_in::loopback() {
+        return;
+    }
+    let config = makers().files[0].1.clone();
+    let path = format!("/content/{}", sum(&config));
+    let other: Vec<u8> = config.iter().map(|&byte| if byte == b'2' { b'3' } else { byte }).collect();
+    let World { home, .. } = World::new(|_| None);
+    let server = repositories(vec![makers()], move |request| {
+        (request.path == path).then(|| Answer::new("200 OK", other.clone()))
+    });
+    let world = World { home, server };
+    world.refused(&["models", "pull", "people/Small"], "config.json is not what the hub's listing calls it");
+    world.refused(&["models", "path", "people/Small"], "is not on this machine");
+}
+
 #[test]
 fn a_repository_that_was_renamed_is_followed_and_told() {
     if !stand_in::loopback() {
@@ -340,7 +404,7 @@ fn what_cannot_be_had_gets_one_line_with_the_remedy() {
             return Some(Answer::new("401 Unauthorized", "").header("X-Error-Code", "GatedRepo"));
         }
         let bare = "{\"id\": \"people/Bare\", \"sha\": \"89abcdef89abcdef89abcdef89abcdef89abcdef\", \"siblings\": \
-                    [{\"rfilename\": \"model.safetensors\"}]}";
+                    [{\"rfilename\": \"model.safetensors\", \"size\": 5, \"blobId\": \"5\"}]}";
         if request.path.contains("people/Bare") {
             return Some(Answer::new("200 OK", bare));
         }
@@ -352,7 +416,10 @@ fn what_cannot_be_had_gets_one_line_with_the_remedy() {
         ("people/Small-GGUF@v9", "has no revision v9; leave it out, or take a branch, tag or commit of"),
         ("people/Small-GGUF:Q3_K_S", "has no Q3_K_S; it has BF16 (21 B), Q4_K_M ("),
         ("people/Small-GGUF/else.gguf", "has no else.gguf; it has BF16"),
-        ("people/Bare", "holds safetensors and no GGUF file; look for a repository"),
+        (
+            "people/Bare",
+            "holds no GGUF file, and safetensors without the config.json and tokenizer.json that they need; look",
+        ),
         ("people/Login", "gave an answer that is not the hub's (a page that asks for a login, perhaps)"),
         ("hf:people", "is no name on the hub\u{22}; write owner/name"),
     ] {

@@ -214,6 +214,9 @@ pub fn repositories(all: Vec<Repository>, mut first: impl FnMut(&Seen) -> Option
                     if !with_sizes {
                         return serde_json::json!({ "rfilename": name });
                     }
+                    if !is_large(name) {
+                        return serde_json::json!({ "rfilename": name, "size": bytes.len(), "blobId": git_name(bytes) });
+                    }
                     serde_json::json!({ "rfilename": name, "size": bytes.len(), "blobId": "0", "lfs":
                         { "sha256": sum(bytes), "size": bytes.len(), "pointerSize": 134 } })
                 };
@@ -247,6 +250,18 @@ pub fn repositories(all: Vec<Repository>, mut first: impl FnMut(&Seen) -> Option
             }
         }
     })
+}
+
+/// Whether the hub stores such a file as a large one, whose sum it tells.
+fn is_large(name: &str) -> bool {
+    [".gguf", ".safetensors"].iter().any(|ending| name.ends_with(ending))
+}
+
+/// What git calls a content, in hex.
+fn git_name(bytes: &[u8]) -> String {
+    use sha1::Digest as _;
+    let whole = [format!("blob {}\0", bytes.len()).as_bytes(), bytes].concat();
+    sha1::Sha1::digest(&whole).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// SHA-256 in hex.

@@ -269,7 +269,7 @@ impl Config {
     fn rotary_dims(&self) -> Result<u64> {
         let share = [&self.rope["partial_rotary_factor"], &self.json["partial_rotary_factor"]];
         let share = share.iter().find_map(|value| value.as_f64()).unwrap_or(1.0);
-        Ok((self.head_dim()? as f64 * share) as u64)
+        Ok((self.head_dim()? as f64 * share.clamp(0.0, 1.0)) as u64)
     }
 
     fn write_rotary(&self, keys: &mut Keys<'_>) -> Result<()> {
