@@ -82,9 +82,7 @@ impl Role {
     pub(crate) fn of(name: &str) -> Self {
         match name.rsplit('/').next().unwrap_or_default() {
             "config.json" | "generation_config.json" => Self::Config,
-            name if name.ends_with(".json") && !name.ends_with(".index.json") || name.ends_with(".jinja") => {
-                Self::Tokenizer
-            }
+            "tokenizer.json" | "tokenizer_config.json" | "chat_template.jinja" => Self::Tokenizer,
             _ => Self::Weights,
         }
     }

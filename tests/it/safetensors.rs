@@ -84,6 +84,25 @@ fn a_folder_gives_the_bits_of_the_gguf_file() {
 }
 
 #[test]
+fn the_text_of_a_model_that_sees_is_read() {
+    let place = tempfile::tempdir().expect("a folder");
+    let shape = Shape { tied: false, ..PLAIN };
+    let file = Gguf::parse(&bytes(shape, 5), "random").expect("a file");
+    let older = |name: &str| format!("language_model.{name}");
+    let newer = |name: &str| match name.strip_prefix("model.") {
+        Some(rest) => format!("model.language_model.{rest}"),
+        None => name.to_owned(),
+    };
+    for (at, rename) in [&older as &dyn Fn(&str) -> String, &newer].into_iter().enumerate() {
+        let there = place.path().join(at.to_string());
+        folder::write(&there, &file, "mistral", 1, &Value::Null);
+        folder::surround(&there, "mistral3", rename);
+        let found = checkpoint::open(&there).expect("a folder");
+        assert_eq!(logits(&*found), logits(&file));
+    }
+}
+
+#[test]
 fn rotary_frequencies_are_stretched_as_the_makers_say() {
     let place = tempfile::tempdir().expect("a folder");
     let file = Gguf::parse(&bytes(PLAIN, 3), "random").expect("a file");
@@ -197,7 +216,7 @@ fn a_folder_that_cannot_be_read_is_refused_in_one_line() {
                     "model.safetensors.index.json",
                     "model-00002-of-00002.safetensors",
                     "../00002-of-00002.safetensors",
-                )
+                );
             },
             "leaves its folder",
         ),

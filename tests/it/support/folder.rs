@@ -42,6 +42,28 @@ pub fn write(folder: &Path, file: &Gguf, model_type: &str, files: usize, more: &
     }
 }
 
+/// Makes the model in one file the text of a larger one, whose tensors are called otherwise, and which sees.
+pub fn surround(folder: &Path, model_type: &str, rename: impl Fn(&str) -> String) {
+    let place = folder.join("config.json");
+    let text: Json = serde_json::from_slice(&std::fs::read(&place).expect("a file")).expect("JSON");
+    std::fs::write(&place, json!({ "model_type": model_type, "text_config": text }).to_string()).expect("a file");
+    let place = folder.join("model.safetensors");
+    let bytes = std::fs::read(&place).expect("a file");
+    let (length, rest) = bytes.split_at(8);
+    let length = u64::from_le_bytes(length.try_into().expect("eight bytes")) as usize;
+    let header: Map<String, Json> = serde_json::from_slice(&rest[..length]).expect("JSON");
+    let mut renamed: Map<String, Json> = header.iter().map(|(name, about)| (rename(name), about.clone())).collect();
+    let end = rest.len() - length;
+    renamed.insert(
+        "vision_tower.patches.weight".into(),
+        json!({ "dtype": "F32", "shape": [2], "data_offsets": [end, end + 8] }),
+    );
+    let mut header = Json::from(renamed).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let whole = [&(header.len() as u64).to_le_bytes()[..], &header, &rest[length..], &[0; 8]].concat();
+    std::fs::write(place, whole).expect("a file");
+}
+
 /// A `tokenizer.json` over bytes, with a token that ends texts.
 pub fn write_tokenizer(folder: &Path, letters: &[String]) {
     let mut vocab = Map::new();
