@@ -69,6 +69,9 @@ pub struct ModelUsed {
     /// The commit, where it was named by its repository on the hub; the sums say what is in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// What its weights were quantised to as they were loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantised: Option<String>,
     /// Sums of its files.
     pub sha256: Vec<String>,
     /// Licence, where it is known.

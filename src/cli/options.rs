@@ -35,6 +35,9 @@ pub(crate) struct ModelOptions {
     /// Threads of the CPU's kernels [default: one a processor].
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
+    /// Quantise weights of 16 and 32 bits as they are loaded: q8_0, q4_0 or q4_k.
+    #[arg(long, value_name = "TYPE")]
+    pub quantize: Option<String>,
     /// Compute with the f32 reference instead of the CPU's quantised kernels (slow; for comparison).
     #[arg(long, hide_short_help = true)]
     pub reference: bool,
@@ -80,7 +83,7 @@ impl ModelOptions {
         if self.batch == Some(0) {
             return Err(Error::usage("--batch is 0", "use 1 or more"));
         }
-        Ok(())
+        self.load_options().map(drop)
     }
 
     /// Slots and memory of the scheduler over `model`.
@@ -91,8 +94,12 @@ impl ModelOptions {
     }
 
     /// How the weights are computed with.
-    pub(crate) fn load_options(&self) -> LoadOptions {
-        LoadOptions { threads: self.threads, reference: self.reference }
+    ///
+    /// # Errors
+    /// When the quantisation is none that can be made.
+    pub(crate) fn load_options(&self) -> Result<LoadOptions> {
+        let quantise = self.quantize.as_deref().map(str::parse).transpose()?;
+        Ok(LoadOptions { threads: self.threads, reference: self.reference, quantise })
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) fn load(options: &ModelOptions, console: &Console) -> Result<Loaded> 
     let device: DeviceChoice = options.device().parse()?;
     let device = device.open()?;
     let places = Places::from_environment();
+    let load_options = options.load_options()?;
     let manifest = download::resolve(options.name(), &places, Freshness::Known, console)?;
     let located = download::fetch(&manifest, &places, None, console)?;
     let sha256 = sums(&manifest, &located, &places)?;
@@ -53,7 +54,7 @@ pub(super) fn load(options: &ModelOptions, console: &Console) -> Result<Loaded> 
             let what = "is a sentence embedder and writes no text";
             return Err(Error::model(&manifest.name, what, "`instil models list` shows the models that do"));
         }
-        Kind::Candle => candle(&manifest, &located, &device, options.load_options())?,
+        Kind::Candle => candle(&manifest, &located, &device, load_options)?,
     };
     let weight_bytes = model.weight_bytes() as u64;
     let seconds = start.elapsed().as_secs_f64();
@@ -63,7 +64,10 @@ pub(super) fn load(options: &ModelOptions, console: &Console) -> Result<Loaded> 
     };
     console.note(&format!("{} loaded on {} in {seconds:.1} s{weights}", manifest.name, device_name(&device)));
     tokenizer.notes().iter().for_each(|note| console.note(&format!("{}: {note}", manifest.name)));
-    let used = used(&manifest, sha256, model.info().arithmetic);
+    let mut used = used(&manifest, sha256, model.info().arithmetic);
+    if manifest.kind == Kind::Candle {
+        used.quantised = load_options.quantise.map(|quantisation| quantisation.name().to_owned());
+    }
     Ok(Loaded { model, tokenizer, used, weight_bytes })
 }
 
@@ -107,6 +111,7 @@ fn used(manifest: &Manifest, sha256: Vec<String>, arithmetic: Arithmetic) -> Mod
             Origin::Hub { revision } => Some(revision.clone()),
             Origin::Bundled | Origin::File(_) | Origin::Weights(_) => None,
         },
+        quantised: None,
         sha256,
         licence: Some(manifest.licence.clone()).filter(|licence| !licence.is_empty()),
         arithmetic,

@@ -91,6 +91,7 @@ impl Wanted {
         let model = ModelOptions {
             model: Some(plan.model.reference().into_owned()),
             reference: flags.reference || plan.model.arithmetic == Arithmetic::F32Cpu,
+            quantize: flags.quantize.clone().or_else(|| plan.model.quantised.clone()),
             ..flags
         };
         let judge = || Some(plan.judge.as_ref()?.reference().into_owned());

@@ -6,6 +6,7 @@ use std::process::Command;
 use instil_model::gguf::{GgmlType, Gguf};
 use instil_model::model::checkpoint;
 use instil_model::model::needs::Needs;
+use instil_model::model::quantise::Quantisation;
 use instil_model::model::{self, Checkpoint, LoadOptions, Segment};
 use serde_json::{Value, json};
 
@@ -79,6 +80,46 @@ fn a_folder_gives_the_bits_of_the_gguf_file() {
             let found = checkpoint::open(&there).unwrap_or_else(|error| panic!("{model_type}: {error}"));
             assert_eq!(logits(&*found), logits(&file), "{shape:?} in {files} files");
             assert_eq!(Needs::of("m", &*found).expect("needs"), Needs::of("m", &file).expect("needs"), "{shape:?}");
+        }
+    }
+}
+
+/// Largest difference of logits in standard deviations.
+fn apart(one: &[f32], other: &[f32]) -> f32 {
+    let mean = one.iter().sum::<f32>() / one.len() as f32;
+    let deviation = (one.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / one.len() as f32).sqrt();
+    one.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / deviation
+}
+
+#[test]
+fn floats_become_blocks_as_they_are_read() {
+    let place = tempfile::tempdir().expect("a folder");
+    let wide = Shape { hidden: 256, feed_forward: 512, kind: GgmlType::BF16, head_kind: GgmlType::BF16, ..PLAIN };
+    let experts = Shape { family: "qwen3moe", kind: GgmlType::F16, experts: Some(EXPERTS), ..PLAIN };
+    for (shape, model_type) in [(wide, "llama"), (experts, "qwen3_moe")] {
+        let file = Gguf::parse(&bytes(shape, 11), "random").expect("a file");
+        let there = place.path().join(model_type);
+        folder::write(&there, &file, model_type, 1, &json!({ "norm_topk_prob": true }));
+        let found = checkpoint::open(&there).expect("a folder");
+        let of = |file: &dyn Checkpoint, quantise: Option<Quantisation>| {
+            let options = LoadOptions { quantise, ..LoadOptions::default() };
+            let mut model = model::load("m", file, &candle_core::Device::Cpu, options).expect("a model");
+            let sequence = model.sequences().create();
+            let segment = Segment { sequence, tokens: &[5, 3, 80, 41], logits: 4 };
+            let logits = model.forward(&[segment]).expect("logits").values().expect("values").to_vec();
+            (logits, model.weight_bytes())
+        };
+        let (whole, whole_bytes) = of(&*found, None);
+        for (to, most, share) in
+            [(Quantisation::Q8_0, 0.2, 0.6), (Quantisation::Q4_0, 1.6, 0.4), (Quantisation::Q4K, 1.2, 0.6)]
+        {
+            let (made, made_bytes) = of(&*found, Some(to));
+            let distance = apart(&whole, &made);
+            assert!(distance > 0.0 && distance < most, "{model_type} {to:?}: {distance}");
+            let size = made_bytes as f32 / whole_bytes as f32;
+            assert!(size < share, "{model_type} {to:?}: {size}");
+            // The same from a GGUF file of floats.
+            assert_eq!(of(&file, Some(to)).0, made, "{model_type} {to:?}");
         }
     }
 }
@@ -171,6 +212,18 @@ fn the_program_takes_a_folder_wherever_it_takes_a_file() {
     );
     let (is_good, _, error) = run(home.path(), &["generate", "--resume", "-n", "3", "-o", "run"]);
     assert!(is_good, "{error}");
+
+    // Quantised weights are another plan, and go on as such.
+    let smaller =
+        ["generate", "--model", "model", "--recipe", "recipe.yaml", "-n", "2", "-o", "small", "--quantize", "q8_0"];
+    let (is_good, _, error) = run(home.path(), &smaller);
+    assert!(is_good, "{error}");
+    let (is_good, _, error) = run(home.path(), &["generate", "--resume", "-n", "3", "-o", "small"]);
+    assert!(is_good, "{error}");
+    let (is_good, _, error) = run(home.path(), &["generate", "--resume", "-o", "run", "--quantize", "q8_0"]);
+    assert!(!is_good && error.contains("planned otherwise: model.quantised is null, not \"q8_0\""), "{error}");
+    let (is_good, _, error) = run(home.path(), &["decode", "--model", "model", "--choice", "a,b", "--quantize", "q3"]);
+    assert!(!is_good && error.contains("unknown quantisation `q3`; use q8_0, q4_0, q4_k"), "{error}");
 }
 
 #[test]

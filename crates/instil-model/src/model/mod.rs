@@ -24,6 +24,7 @@ mod linear;
 mod logits;
 pub mod needs;
 pub mod profile;
+pub mod quantise;
 pub mod reference;
 mod rotary;
 mod routing;
@@ -157,6 +158,8 @@ pub struct LoadOptions {
     pub threads: Option<NonZeroUsize>,
     /// The reference in f32 instead of the CPU's quantised kernels.
     pub reference: bool,
+    /// What matrices of floats become; they stay as they are by default.
+    pub quantise: Option<quantise::Quantisation>,
 }
 
 /// Loads the decoder of a weight file: the quantised one on the CPU, that of `cuda` on NVIDIA's GPUs, and the reference
@@ -170,6 +173,10 @@ pub fn load(
     device: &candle_core::Device,
     options: LoadOptions,
 ) -> Result<Box<dyn Model>> {
+    if let Some(to) = options.quantise {
+        let options = LoadOptions { quantise: None, ..options };
+        return load(name, &quantise::Quantised::new(file, to)?, device, options);
+    }
     let architecture = architecture::Architecture::read(name, file)?;
     #[cfg(feature = "cuda")]
     if device.is_cuda() && !options.reference && cuda::CudaDecoder::supports(&architecture, file) {
