@@ -161,8 +161,10 @@ fn what_another_program_has_fetched_is_taken() {
     // What is usual there only the hub can say, but where it may not be asked what is here is taken.
     let offline = world.run_with(&[("HF_HUB_OFFLINE", "1")], &["models", "pull", "people/Small-GGUF"]);
     assert!(stdout(&offline).contains("Small-Q4_K_M.gguf"), "{}", stderr(&offline));
-    world.told(&["models", "pull", "people/Small-GGUF"]);
+    world.told(&["models", "tokenize", "people/Small-GGUF", "abc"]);
     assert_eq!(world.asked(), 1, "{:?}", world.server.seen());
+    world.told(&["models", "pull", "people/Small-GGUF"]);
+    assert_eq!(world.asked(), 2, "{:?}", world.server.seen());
 }
 
 #[test]
