@@ -69,6 +69,12 @@ pub struct ModelUsed {
     /// The path that was given, where it was one; where files lie does not decide what stands in a row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
+    /// The commit, where it was named by its repository on the hub; the sums say what is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// What its weights were quantised to as they were loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantised: Option<String>,
     /// Sums of its files.
     pub sha256: Vec<String>,
     /// Licence, where it is known.
@@ -81,7 +87,11 @@ pub struct ModelUsed {
 impl ModelUsed {
     /// What names the model on a command line.
     pub(crate) fn reference(&self) -> Cow<'_, str> {
-        self.path.as_ref().map_or(Cow::Borrowed(&self.name), |path| path.to_string_lossy())
+        match (&self.path, &self.revision) {
+            (Some(path), _) => path.to_string_lossy(),
+            (None, Some(revision)) => Cow::Owned(format!("{}@{revision}", self.name)),
+            (None, None) => Cow::Borrowed(&self.name),
+        }
     }
 }
 
@@ -239,6 +249,7 @@ impl Plan {
         for model in ["model", "judge", "embedder"] {
             if let Some(model) = plan.get_mut(model).and_then(Value::as_object_mut) {
                 model.shift_remove("path");
+                model.shift_remove("revision");
             }
         }
         plan
@@ -311,6 +322,12 @@ mod tests {
         let grown = Plan { rows: 99, shard, ..plan() };
         assert_eq!(one.hash(), grown.hash());
         assert_eq!(one.differences(&grown, 9), Vec::<String>::new());
+        // Where a model was found is no part of it either.
+        let mut found = plan();
+        found.model.revision = Some("c".into());
+        found.model.path = Some("p".into());
+        assert_eq!(one.hash(), found.hash());
+        assert_eq!(one.differences(&found, 9), Vec::<String>::new());
         let mut other = plan();
         other.seed = 2;
         other.recipe.steps[0].max_tokens = 7;

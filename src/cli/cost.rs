@@ -59,7 +59,7 @@ pub(super) fn vocabulary(tokenizer: Option<&Path>, model: &str) -> Result<Option
         return Ok(Some((path.display().to_string(), tokenizer_of(path)?.vocab().clone())));
     }
     let places = Places::from_environment();
-    let manifest = Catalog::load(&places)?.resolve(model)?;
+    let Some(manifest) = Catalog::load(&places)?.known(model, &places)? else { return Ok(None) };
     if manifest.kind == Kind::Scripted {
         let Some(script) = &manifest.scripted else { return Ok(None) };
         return Ok(Some((manifest.name.clone(), Arc::new(script.vocab()))));

@@ -4,8 +4,10 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use crate::Result;
+use crate::catalog::hub_name::HubName;
 use crate::catalog::manifest::{Manifest, SourceKind};
-use crate::catalog::source::{self, FetchEvent, FetchOptions, Located, Places};
+use crate::catalog::source::{self, FetchEvent, FetchOptions, Freshness, Listing, Located, Places};
+use crate::catalog::{Catalog, Named};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use super::console::Console;
@@ -20,6 +22,38 @@ pub(super) fn fetch(
     let options = FetchOptions { only, stop: console.stop().clone(), ..FetchOptions::from_environment() };
     let mut teller = Teller { model: &manifest.name, console, progress: None };
     let outcome = source::fetch(manifest, places, &options, &mut |event| teller.tell(&event));
+    teller.clear();
+    outcome
+}
+
+/// The manifest of the model that is named; of one on the hub, what its repository holds is asked for as `freshness`
+/// says, and its revision is pinned.
+pub(super) fn resolve(model: &str, places: &Places, freshness: Freshness, console: &Console) -> Result<Manifest> {
+    match Catalog::load(places)?.named(model)? {
+        Named::Here(manifest) => Ok(*manifest),
+        Named::Hub(name) => {
+            let mut listing = list(&name, places, freshness, console)?;
+            if freshness != Freshness::Kept {
+                let options = options(console);
+                let mut teller = Teller { model: &name.repo, console, progress: None };
+                source::complete(&name, &mut listing, places, &options, &mut |event| teller.tell(&event))?;
+                source::pin(&name, &listing, places);
+            }
+            listing.manifest(&name)
+        }
+    }
+}
+
+/// How the hub is asked.
+fn options(console: &Console) -> FetchOptions {
+    FetchOptions { stop: console.stop().clone(), ..FetchOptions::from_environment() }
+}
+
+/// What a repository on the hub holds.
+pub(super) fn list(name: &HubName, places: &Places, freshness: Freshness, console: &Console) -> Result<Listing> {
+    let options = options(console);
+    let mut teller = Teller { model: &name.repo, console, progress: None };
+    let outcome = source::list(name, places, &options, freshness, &mut |event| teller.tell(&event));
     teller.clear();
     outcome
 }

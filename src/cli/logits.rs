@@ -20,7 +20,7 @@ const USUAL_CHUNK: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not 0");
 /// Write the logits after each of some tokens.
 #[derive(Debug, Args)]
 pub(crate) struct LogitsArguments {
-    /// Name of a model, a file of weights, or a manifest.
+    /// Name of a model, here or on the hub, a file of weights, or a manifest.
     model: String,
     /// A JSON list of token ids; `-` reads standard input.
     #[arg(long, value_name = "FILE")]
@@ -40,6 +40,9 @@ pub(crate) struct LogitsArguments {
     /// Threads of the CPU's kernels [default: one a processor].
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
+    /// Quantise weights of 16 and 32 bits as they are loaded: q8_0, q4_0 or q4_k.
+    #[arg(long, value_name = "TYPE")]
+    quantize: Option<String>,
 }
 
 /// Computes the logits and writes them.
@@ -57,6 +60,7 @@ pub(super) fn run(arguments: &LogitsArguments, console: &Console) -> Result<Answ
         device: arguments.device.clone(),
         threads: arguments.threads,
         reference: arguments.reference,
+        quantize: arguments.quantize.clone(),
         ..ModelOptions::default()
     };
     // Whether the place can be written is known before the model is loaded.

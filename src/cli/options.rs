@@ -13,14 +13,14 @@ use instil_grammar::grammar::{self, GrammarSource, Program};
 use instil_model::decode::Capacity;
 use instil_model::model::{LoadOptions, Model};
 
-use super::MOST_THREADS;
+use super::{MOST_THREADS, machine};
 
 /// Which model, where.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelOptions {
-    /// Name of a model (see `instil models list`), a GGUF file, or a manifest.
-    /// [default: smollm2-135m-instruct]
+    /// Name of a model (see `instil models list`), a GGUF file, a folder of safetensors, a manifest, or
+    /// owner/name[:QUANT][@REVISION] on the Hugging Face hub. [default: smollm2-135m-instruct]
     #[arg(short, long, env = "INSTIL_MODEL")]
     pub model: Option<String>,
     /// auto, cpu, cuda, cuda:N or metal [default: auto].
@@ -36,6 +36,9 @@ pub(crate) struct ModelOptions {
     /// Threads of the CPU's kernels [default: one a processor].
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
+    /// Quantise weights of 16 and 32 bits as they are loaded: q8_0, q4_0 or q4_k.
+    #[arg(long, value_name = "TYPE")]
+    pub quantize: Option<String>,
     /// Compute with the f32 reference instead of the CPU's quantised kernels (slow; for comparison).
     #[arg(long, hide_short_help = true)]
     pub reference: bool,
@@ -62,22 +65,19 @@ fn parse_size(text: &str) -> std::result::Result<usize, String> {
 
 /// Half of the memory that this process may still take.
 fn half_of_free_memory() -> Option<usize> {
-    // Of the machine, of its control group (a container's limit), and of the process itself.
+    // Of the machine and its control group (a container's limit), and of the process itself.
     let read = |path: &str| std::fs::read_to_string(path).ok();
-    let number = |text: &str| text.trim().trim_end_matches("kB").trim().parse::<usize>().ok();
+    let number = |text: &str| text.trim().trim_end_matches("kB").trim().parse::<u64>().ok();
     let line = |text: &str, name: &str| Some(text.lines().find_map(|line| line.strip_prefix(name))?.to_owned());
-    let machine = read("/proc/meminfo").and_then(|told| Some(number(&line(&told, "MemAvailable:")?)? * 1024));
-    let group = || {
-        let most = number(&read("/sys/fs/cgroup/memory.max")?)?;
-        Some(most.saturating_sub(number(&read("/sys/fs/cgroup/memory.current")?)?))
-    };
     let process = || {
         let most = line(&read("/proc/self/limits")?, "Max address space")?;
         let most = number(most.split_whitespace().next()?)?;
         let used = number(&line(&read("/proc/self/status")?, "VmSize:")?)? * 1024;
         Some(most.saturating_sub(used))
     };
-    [machine, group(), process()].into_iter().flatten().min().map(|free| free / 2)
+    let machine = machine::memory().map(|memory| memory.available);
+    let free = [machine, process()].into_iter().flatten().min()?;
+    usize::try_from(free / 2).ok()
 }
 
 impl ModelOptions {
@@ -99,7 +99,7 @@ impl ModelOptions {
         if let Some(threads) = self.threads.filter(|threads| threads.get() > MOST_THREADS) {
             return Err(Error::usage(format!("--threads is {threads}"), format!("use {MOST_THREADS} at most")));
         }
-        Ok(())
+        self.load_options().map(drop)
     }
 
     /// Slots and memory of the scheduler over `model`.
@@ -110,8 +110,12 @@ impl ModelOptions {
     }
 
     /// How the weights are computed with.
-    pub(crate) fn load_options(&self) -> LoadOptions {
-        LoadOptions { threads: self.threads, reference: self.reference }
+    ///
+    /// # Errors
+    /// When the quantisation is none that can be made.
+    pub(crate) fn load_options(&self) -> Result<LoadOptions> {
+        let quantise = self.quantize.as_deref().map(str::parse).transpose()?;
+        Ok(LoadOptions { threads: self.threads, reference: self.reference, quantise })
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::catalog::manifest::{Kind, Manifest, Origin};
-use crate::catalog::source::{Located, Places, verify};
+use crate::catalog::source::{Freshness, Located, Places, verify};
 use crate::catalog::{self, Catalog, DEFAULT_EMBEDDER};
 use crate::filter::semantic::Semantic;
 use crate::plan::ModelUsed;
@@ -43,7 +43,8 @@ pub(super) fn load(options: &ModelOptions, console: &Console) -> Result<Loaded> 
     let device: DeviceChoice = options.device().parse()?;
     let device = device.open()?;
     let places = Places::from_environment();
-    let manifest = Catalog::load(&places)?.resolve(options.name())?;
+    let load_options = options.load_options()?;
+    let manifest = download::resolve(options.name(), &places, Freshness::Known, console)?;
     let located = download::fetch(&manifest, &places, None, console)?;
     let sha256 = sums(&manifest, &located, &places)?;
     let start = Instant::now();
@@ -53,7 +54,7 @@ pub(super) fn load(options: &ModelOptions, console: &Console) -> Result<Loaded> 
             let what = "is a sentence embedder and writes no text";
             return Err(Error::model(&manifest.name, what, "`instil models list` shows the models that do"));
         }
-        Kind::Candle => candle(&manifest, &located, &device, options.load_options())?,
+        Kind::Candle => candle(&manifest, &located, &device, load_options)?,
     };
     let weight_bytes = model.weight_bytes() as u64;
     let seconds = start.elapsed().as_secs_f64();
@@ -63,7 +64,10 @@ pub(super) fn load(options: &ModelOptions, console: &Console) -> Result<Loaded> 
     };
     console.note(&format!("{} loaded on {} in {seconds:.1} s{weights}", manifest.name, device_name(&device)));
     tokenizer.notes().iter().for_each(|note| console.note(&format!("{}: {note}", manifest.name)));
-    let used = used(&manifest, sha256, model.info().arithmetic);
+    let mut used = used(&manifest, sha256, model.info().arithmetic);
+    if manifest.kind == Kind::Candle {
+        used.quantised = load_options.quantise.map(|quantisation| quantisation.name().to_owned());
+    }
     Ok(Loaded { model, tokenizer, used, weight_bytes })
 }
 
@@ -94,12 +98,20 @@ pub(crate) fn embedder_manifest(rule: &Semantic) -> Result<Manifest> {
 fn used(manifest: &Manifest, sha256: Vec<String>, arithmetic: Arithmetic) -> ModelUsed {
     ModelUsed {
         name: match &manifest.origin {
+            Origin::Weights(path) if path.is_dir() => {
+                path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+            }
             Origin::Weights(path) => {
                 path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
             }
-            Origin::Bundled | Origin::File(_) => manifest.name.clone(),
+            Origin::Bundled | Origin::File(_) | Origin::Hub { .. } => manifest.name.clone(),
         },
         path: manifest.origin.path().and_then(|path| std::path::absolute(path).ok()),
+        revision: match &manifest.origin {
+            Origin::Hub { revision } => Some(revision.clone()),
+            Origin::Bundled | Origin::File(_) | Origin::Weights(_) => None,
+        },
+        quantised: None,
         sha256,
         licence: Some(manifest.licence.clone()).filter(|licence| !licence.is_empty()),
         arithmetic,

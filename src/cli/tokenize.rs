@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::catalog::Catalog;
-use crate::catalog::source::Places;
+use crate::catalog::source::{Freshness, Places};
 use crate::{Error, Result};
 use clap::Args;
 use instil_model::tokenizer::EncodeOptions;
@@ -18,7 +17,7 @@ use super::{download, setup};
 /// Show the tokens of a text.
 #[derive(Debug, Args)]
 pub(crate) struct TokenizeArguments {
-    /// Name of a model, a file of weights, or a manifest.
+    /// Name of a model, here or on the hub, a file of weights, or a manifest.
     model: String,
     /// The text; `-` reads standard input.
     #[arg(default_value = "-", allow_hyphen_values = true)]
@@ -34,7 +33,7 @@ pub(crate) struct TokenizeArguments {
 /// Reads the tokenizer and shows the text.
 pub(super) fn run(arguments: &TokenizeArguments, console: &Console) -> Result<Answer> {
     let places = Places::from_environment();
-    let manifest = Catalog::load(&places)?.resolve(&arguments.model)?;
+    let manifest = download::resolve(&arguments.model, &places, Freshness::Known, console)?;
     let located = download::fetch(&manifest, &places, None, console)?;
     let tokenizer = setup::tokenizer(&manifest, &located)?;
     let text = if arguments.text == "-" { read_text(Path::new("-"))? } else { arguments.text.clone() };

@@ -110,7 +110,7 @@ fn seconds(estimate: &Estimate, rows: u32, speed: Speed) -> (f64, f64) {
 /// The tokenizer of a model that is on this machine already.
 fn tokenizer(options: &ModelOptions) -> Result<Option<Arc<Tokenizer>>> {
     let places = Places::from_environment();
-    let manifest = Catalog::load(&places)?.resolve(options.name())?;
+    let Some(manifest) = Catalog::load(&places)?.known(options.name(), &places)? else { return Ok(None) };
     if manifest.kind == Kind::Scripted {
         return setup::scripted(&manifest).map(|(_, tokenizer)| Some(tokenizer));
     }

@@ -64,7 +64,7 @@ impl Wanted {
         let resolved = source.resolve()?;
         let model = run.model_of(source);
         let catalog = Catalog::load(&Places::from_environment())?;
-        catalog.resolve(model.name()).map_err(|cause| source.at("/model", model.name(), cause))?;
+        catalog.named(model.name()).map_err(|cause| source.at("/model", model.name(), cause))?;
         Ok(Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             rows: source.file.rows.unwrap_or(ROWS),
@@ -91,6 +91,7 @@ impl Wanted {
         let model = ModelOptions {
             model: Some(plan.model.reference().into_owned()),
             reference: flags.reference || plan.model.arithmetic == Arithmetic::F32Cpu,
+            quantize: flags.quantize.clone().or_else(|| plan.model.quantised.clone()),
             ..flags
         };
         let judge = || Some(plan.judge.as_ref()?.reference().into_owned());

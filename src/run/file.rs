@@ -28,7 +28,7 @@ pub struct RunFile {
     /// The run directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
-    /// Name of a model, a GGUF file, or a manifest.
+    /// Name of a model, here or on the hub (owner/name:QUANT@REVISION), a GGUF file, or a manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// auto, cpu, cuda, cuda:N or metal.

@@ -20,6 +20,7 @@ mod measuring;
 mod model;
 mod models;
 mod program;
+mod safetensors;
 mod shapes;
 mod suite;
 mod tokenizer;

@@ -1,7 +1,7 @@
 //! Whether a file is what its manifest asks for: size and SHA-256, remembered until it changes.
 //!
 //! Reading a file whole at each start would cost a second a few gigabytes; a small record of
-//! (path, size, modification time, sum) beside the cache spares it. The record is a convenience:
+//! (path, size, times of modification and change, sum) beside the cache spares it. The record is a convenience:
 //! without it, or when it does not match, the file is summed again.
 
 use std::fmt::Write as _;
@@ -107,11 +107,25 @@ fn sum_file(path: &Path) -> Result<String> {
     Ok(sum.finish())
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// Which file it is, and when anything about it last changed: unlike the time of modification, this cannot be set back.
+#[cfg(unix)]
+fn changed(metadata: &std::fs::Metadata) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    format!("{} {}.{}", metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+}
+
+/// When it was made: a file put in place of another has its own time.
+#[cfg(not(unix))]
+fn changed(metadata: &std::fs::Metadata) -> String {
+    let created = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    created.unwrap_or_default().as_nanos().to_string()
 }
 
 /// The record of one file: named by its path, it holds what the file was when it was summed.
@@ -126,7 +140,8 @@ impl Record {
         let real = std::fs::canonicalize(path).map_err(fault)?;
         let metadata = std::fs::metadata(&real).map_err(fault)?;
         let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let state = format!("{} {} {}", metadata.len(), modified.unwrap_or_default().as_nanos(), real.display());
+        let (modified, changed) = (modified.unwrap_or_default().as_nanos(), changed(&metadata));
+        let state = format!("{} {modified} {changed} {}", metadata.len(), real.display());
         let mut name = Sum::default();
         name.update(real.as_os_str().as_encoded_bytes());
         Ok(Self { path: places.cache.join("verified").join(&name.finish()[..32]), state })
@@ -174,6 +189,20 @@ mod tests {
         // …until the file is written, even with the same content and size.
         let file = std::fs::File::options().write(true).open(&path).unwrap();
         file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(5)).unwrap();
+        assert_eq!(sha256_of_file(&path, &places).unwrap(), ABC);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_time_that_is_set_back_hides_no_change() {
+        let directory = tempfile::tempdir().unwrap();
+        let places = Places::under(directory.path());
+        let path = directory.path().join("f");
+        std::fs::write(&path, "abd").unwrap();
+        let before = std::fs::metadata(&path).unwrap().modified().unwrap();
+        assert_ne!(sha256_of_file(&path, &places).unwrap(), ABC);
+        std::fs::write(&path, "abc").unwrap();
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(before).unwrap();
         assert_eq!(sha256_of_file(&path, &places).unwrap(), ABC);
     }
 

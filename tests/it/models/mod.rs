@@ -1,7 +1,10 @@
 //! What the sources of models promise, held against stand-ins on loopback: no test needs the
 //! network or real weights.
 
+mod by_name;
+mod fit;
 mod stand_in;
+mod wire;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -114,6 +114,11 @@ fn serve(
     }
     let seen = Seen { method, path, headers };
     log.lock().unwrap().push(seen.clone());
+    if seen.method == "CONNECT" {
+        // A proxy: what follows on this connection is meant for another host.
+        (&mut &*connection).write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+        return serve(connection, log, answer);
+    }
     let answer = answer(&seen);
     let mut head =
         format!("HTTP/1.1 {}\r\nConnection: close\r\nContent-Length: {}\r\n", answer.status, answer.body.len());
@@ -168,6 +173,110 @@ pub fn hub(content: &[u8], sum: &str, faults: Faults) -> Server {
         }
         answer
     })
+}
+
+/// A repository of the stand-in hub, at one commit.
+pub struct Repository {
+    pub name: &'static str,
+    pub commit: &'static str,
+    pub files: Vec<(&'static str, Vec<u8>)>,
+    /// What else the hub's API says of it.
+    pub more: serde_json::Value,
+}
+
+/// A hub as its users know it: what its API says of repositories, and their files behind redirects. `first` may answer
+/// any request in its place.
+pub fn repositories(all: Vec<Repository>, mut first: impl FnMut(&Seen) -> Option<Answer> + Send + 'static) -> Server {
+    Server::start(move |request| {
+        if let Some(answer) = first(request) {
+            return answer;
+        }
+        let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+        if let Some(content) = path.strip_prefix("/content/") {
+            let file = all.iter().flat_map(|one| &one.files).find(|(_, bytes)| sum(bytes) == content);
+            return file.map_or_else(|| Answer::new("404 Not Found", ""), |(_, bytes)| ranged(request, bytes));
+        }
+        let refused = |code: &str| Answer::new("404 Not Found", "").header("X-Error-Code", code);
+        let rest = path.strip_prefix("/api/models/").unwrap_or(&path[1..]);
+        let Some(one) = all.iter().find(|one| rest.strip_prefix(one.name).is_some_and(|rest| rest.starts_with('/')))
+        else {
+            return Answer::new("401 Unauthorized", "").header("X-Error-Code", "RepoNotFound");
+        };
+        let mut parts = rest[one.name.len() + 1..].splitn(3, '/');
+        let (kind, revision) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        if !matches!(revision, "main" | "v1.0") && revision != one.commit {
+            return refused("RevisionNotFound");
+        }
+        match kind {
+            "revision" => {
+                let with_sizes = query.contains("blobs=true");
+                let file = |(name, bytes): &(&str, Vec<u8>)| {
+                    if !with_sizes {
+                        return serde_json::json!({ "rfilename": name });
+                    }
+                    if !is_large(name) {
+                        return serde_json::json!({ "rfilename": name, "size": bytes.len(), "blobId": git_name(bytes) });
+                    }
+                    serde_json::json!({ "rfilename": name, "size": bytes.len(), "blobId": "0", "lfs":
+                        { "sha256": sum(bytes), "size": bytes.len(), "pointerSize": 134 } })
+                };
+                let mut about = serde_json::json!({
+                    "id": one.name, "sha": one.commit, "siblings": one.files.iter().map(file).collect::<Vec<_>>(),
+                });
+                for (key, value) in one.more.as_object().into_iter().flatten() {
+                    about[key] = value.clone();
+                }
+                Answer::new("200 OK", about.to_string())
+            }
+            "tree" => {
+                let file = |(name, bytes): &(&str, Vec<u8>)| {
+                    serde_json::json!({ "type": "file", "path": name, "size": bytes.len(),
+                        "lfs": { "oid": sum(bytes), "size": bytes.len(), "pointerSize": 134 } })
+                };
+                let files: Vec<_> = one.files.iter().map(file).collect();
+                Answer::new("200 OK", serde_json::Value::from(files).to_string())
+            }
+            _ => {
+                let name = parts.next().unwrap_or_default();
+                let Some((_, bytes)) = one.files.iter().find(|(file, _)| *file == name) else {
+                    return refused("EntryNotFound");
+                };
+                let sum = sum(bytes);
+                Answer::new("302 Found", "")
+                    .header("Location", format!("/content/{sum}"))
+                    .header("X-Repo-Commit", one.commit)
+                    .header("X-Linked-Size", bytes.len())
+                    .header("X-Linked-Etag", format!("\"{sum}\""))
+            }
+        }
+    })
+}
+
+/// Whether the hub stores such a file as a large one, whose sum it tells.
+fn is_large(name: &str) -> bool {
+    [".gguf", ".safetensors"].iter().any(|ending| name.ends_with(ending))
+}
+
+/// What git calls a content, in hex.
+fn git_name(bytes: &[u8]) -> String {
+    use sha1::Digest as _;
+    let whole = [format!("blob {}\0", bytes.len()).as_bytes(), bytes].concat();
+    sha1::Sha1::digest(&whole).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// SHA-256 in hex.
+pub fn sum(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The range of `bytes` that is asked for, or all of them.
+fn ranged(request: &Seen, bytes: &[u8]) -> Answer {
+    let range = request.header("range").and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+    let Some((first, last)) = range else { return Answer::new("200 OK", bytes) };
+    let first: usize = first.parse().expect("a range");
+    let end = last.parse::<usize>().map_or(bytes.len(), |last| (last + 1).min(bytes.len()));
+    Answer::new("206 Partial Content", &bytes[first..end])
 }
 
 /// A simple package index whose one package holds `content` as `folder/model.gguf`.

@@ -25,7 +25,7 @@ mod semantic;
 mod snapshots;
 mod texts;
 mod tree;
-mod weights;
+pub mod weights;
 
 use crate::support::random_bert;
 use data_sets::run_of_rows;

@@ -33,7 +33,7 @@ pub fn letters() -> Vec<String> {
 }
 
 /// The same with further metadata.
-fn model_with(more: &[(&str, Value)]) -> Vec<u8> {
+pub fn model_with(more: &[(&str, Value)]) -> Vec<u8> {
     let mut tokens = letters();
     tokens.push("<end>".into());
     let vocabulary = tokens.len();

@@ -1,5 +1,6 @@
 //! What tests share: small models and vocabularies, walks, an outside judge, and the one way to skip.
 
+pub mod folder;
 pub mod gguf_writer;
 pub mod in_memory;
 pub mod oracle;

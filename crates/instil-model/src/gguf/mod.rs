@@ -94,6 +94,24 @@ impl Gguf {
         Self::from_data(Data::Owned(bytes.to_vec()), name.as_ref())
     }
 
+    /// Reads what stands before the weights of a model: of each of its files, in order, the first bytes and the length of
+    /// the whole. Everything but [`Gguf::bytes`] works as with the files themselves.
+    ///
+    /// # Errors
+    /// As [`Gguf::open`]; as for a truncated file when the bytes end before the directory of tensors does.
+    pub fn from_heads(heads: &[(&[u8], u64)], name: impl AsRef<Path>) -> Result<Self> {
+        let name = name.as_ref();
+        let mut whole: Option<Self> = None;
+        for &(bytes, length) in heads {
+            let next = Self::from_directory(Data::Owned(bytes.to_vec()), length, name)?;
+            match &mut whole {
+                None => whole = Some(next),
+                Some(whole) => whole.append(next, name)?,
+            }
+        }
+        whole.ok_or_else(|| read::truncated(name, "there is no file"))
+    }
+
     /// Version of the container: 2 or 3.
     pub fn version(&self) -> u32 {
         self.version
@@ -156,7 +174,12 @@ impl Gguf {
     }
 
     fn from_data(data: Data, path: &Path) -> Result<Self> {
-        let read::Directory { version, alignment, metadata, tensors } = read::directory(data.get(), path)?;
+        let length = data.get().len() as u64;
+        Self::from_directory(data, length, path)
+    }
+
+    fn from_directory(data: Data, length: u64, path: &Path) -> Result<Self> {
+        let read::Directory { version, alignment, metadata, tensors } = read::directory(data.get(), length, path)?;
         let mut by_name = FxHashMap::default();
         for (index, tensor) in tensors.iter().enumerate() {
             if by_name.insert(tensor.name.clone(), index).is_some() {

@@ -29,8 +29,9 @@ pub(super) struct Directory {
     pub tensors: Vec<TensorInfo>,
 }
 
-/// Reads everything before the tensor data and checks that the data is there.
-pub(super) fn directory(bytes: &[u8], path: &Path) -> Result<Directory> {
+/// Reads everything before the tensor data and checks that the data is there, in a file of `length` bytes that begins
+/// with these.
+pub(super) fn directory(bytes: &[u8], length: u64, path: &Path) -> Result<Directory> {
     let mut reader = Reader { bytes, at: 0, path };
     let version = header(&mut reader)?;
     let tensor_count = reader.u64("the tensor count")?;
@@ -61,11 +62,11 @@ pub(super) fn directory(bytes: &[u8], path: &Path) -> Result<Directory> {
             offset.checked_add(tensor.size_bytes.unwrap_or_default())
         });
         match end {
-            Some(end) if end <= reader.len() => {}
+            Some(end) if end <= length => {}
             _ => {
                 let needs = end.map_or_else(|| "more than 2^64".into(), |end| end.to_string());
                 let name = &tensor.name;
-                let what = format!("tensor {name} needs {needs} bytes, file has {}", reader.len());
+                let what = format!("tensor {name} needs {needs} bytes, file has {length}");
                 return Err(truncated(path, &what));
             }
         }

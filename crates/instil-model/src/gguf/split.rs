@@ -71,7 +71,7 @@ pub(super) fn join(file: Gguf, path: &Path) -> Result<Gguf> {
 
 impl Gguf {
     /// Adds the tensors of another part.
-    fn append(&mut self, mut next: Self, path: &Path) -> Result<()> {
+    pub(super) fn append(&mut self, mut next: Self, path: &Path) -> Result<()> {
         let part = self.data.len();
         for mut tensor in next.tensors {
             tensor.part = part;

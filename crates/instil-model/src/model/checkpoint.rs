@@ -4,11 +4,13 @@
 //! [`Gguf`] hands through; another form of file translates its own into these. Which tensors there should be, and what
 //! for, is in `layout`.
 
+use std::ops::Range;
 use std::path::Path;
 
 use super::kernels::packed::Stored;
+use super::safetensors::{self, Safetensors};
 use crate::error::Result;
-use crate::gguf::{Gguf, Metadata};
+use crate::gguf::{GgmlType, Gguf, Metadata};
 use crate::tokenizer::Tokenizer;
 
 /// The weights of one model and what is said of them. Untrusted: whoever reads checks.
@@ -28,6 +30,27 @@ pub trait Checkpoint: Sync {
     /// When there is no such tensor, its type has no reader, or its bytes cannot be had.
     fn stored(&self, tensor: &str) -> Result<Stored<'_>>;
 
+    /// Some rows of the same. What lies in pieces, as experts may, is had by rows of one piece alone.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::stored`].
+    fn rows(&self, tensor: &str, rows: Range<usize>) -> Result<Stored<'_>> {
+        Ok(self.stored(tensor)?.rows(rows))
+    }
+
+    /// The type of a tensor's elements.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::stored`].
+    fn kind(&self, tensor: &str) -> Result<GgmlType> {
+        Ok(self.stored(tensor)?.kind)
+    }
+
+    /// Whether the rotary pairs of queries and keys lie side by side, where they do or not in GGUF's files of the family.
+    fn interleaves_pairs(&self, by_family: bool) -> bool {
+        by_family
+    }
+
     /// The tokenizer that comes with the weights; `model` is what errors name.
     ///
     /// # Errors
@@ -40,8 +63,11 @@ pub trait Checkpoint: Sync {
 /// Opens a file of weights, whatever its form.
 ///
 /// # Errors
-/// As [`Gguf::open`].
+/// As [`Gguf::open`], and as [`Safetensors::open`] for a folder or a file of that form.
 pub fn open(path: &Path) -> Result<Box<dyn Checkpoint>> {
+    if safetensors::is_one(path) {
+        return Ok(Box::new(Safetensors::open(path)?));
+    }
     Ok(Box::new(Gguf::open(path)?))
 }
 
@@ -57,6 +83,10 @@ impl Checkpoint for Gguf {
     fn shape(&self, tensor: &str) -> Option<Vec<usize>> {
         let info = self.tensor(tensor).ok()?;
         Some(info.shape().into_iter().map(|extent| extent as usize).collect())
+    }
+
+    fn kind(&self, tensor: &str) -> Result<GgmlType> {
+        self.tensor(tensor)?.ggml_type()
     }
 
     fn stored(&self, tensor: &str) -> Result<Stored<'_>> {

@@ -22,10 +22,13 @@ mod kv;
 mod layout;
 mod linear;
 mod logits;
+pub mod needs;
 pub mod profile;
+pub mod quantise;
 pub mod reference;
 mod rotary;
 mod routing;
+pub mod safetensors;
 pub mod scripted;
 mod sequences;
 mod stages;
@@ -159,6 +162,8 @@ pub struct LoadOptions {
     pub threads: Option<NonZeroUsize>,
     /// The reference in f32 instead of the CPU's quantised kernels.
     pub reference: bool,
+    /// What matrices of floats become; they stay as they are by default.
+    pub quantise: Option<quantise::Quantisation>,
 }
 
 /// Loads the decoder of a weight file: the quantised one on the CPU, that of `cuda` on NVIDIA's GPUs, and the reference
@@ -172,6 +177,10 @@ pub fn load(
     device: &candle_core::Device,
     options: LoadOptions,
 ) -> Result<Box<dyn Model>> {
+    if let Some(to) = options.quantise {
+        let options = LoadOptions { quantise: None, ..options };
+        return load(name, &quantise::Quantised::new(file, to)?, device, options);
+    }
     let architecture = architecture::Architecture::read(name, file)?;
     #[cfg(feature = "cuda")]
     if device.is_cuda() && !options.reference && cuda::CudaDecoder::supports(&architecture, file) {

@@ -19,8 +19,8 @@ pub(super) struct Weights<'a> {
 }
 
 impl<'a> Weights<'a> {
-    /// The whole tensor of a slice, held to its shape.
-    fn whole(&self, slice: &Slice) -> Result<Stored<'a>> {
+    /// Holds the tensor of a slice to its shape.
+    fn check(&self, slice: &Slice) -> Result<()> {
         let tensor = &slice.tensor;
         match self.file.shape(tensor) {
             None => Err(Error::model(
@@ -33,22 +33,21 @@ impl<'a> Weights<'a> {
                 format!("tensor `{tensor}` has shape {found:?}, the metadata promise {:?}", slice.shape),
                 "the file is damaged or of another kind",
             )),
-            Some(_) => self.file.stored(tensor),
+            Some(_) => Ok(()),
         }
     }
 
     /// The rows of a matrix, as and in which order they are stored.
     pub(super) fn stored(&self, slice: &Slice) -> Result<Stored<'a>> {
-        let whole = self.whole(slice)?;
-        let row_bytes = whole.bytes.len() / whole.outputs.max(1);
-        let bytes = &whole.bytes[slice.rows.start * row_bytes..slice.rows.end * row_bytes];
-        Ok(Stored { bytes, outputs: slice.rows.len(), ..whole })
+        self.check(slice)?;
+        self.file.rows(&slice.tensor, slice.rows.clone())
     }
 
     /// A slice in f32 on the CPU, in the decoder's order: `(rows, inputs)`, or `(rows)` of a vector.
     pub(super) fn tensor(&self, slice: &Slice) -> Result<Tensor> {
         let is_matrix = slice.columns.is_some();
-        let stored = if is_matrix { self.stored(slice)? } else { self.whole(slice)? };
+        self.check(slice)?;
+        let stored = if is_matrix { self.stored(slice)? } else { self.file.stored(&slice.tensor)? };
         let dims = if is_matrix { vec![stored.outputs, stored.inputs] } else { slice.shape.clone() };
         if candle_type(stored.kind).is_none() && Form::of(stored.kind).is_some() {
             let mut values = vec![0.0; stored.outputs * stored.inputs];

@@ -274,7 +274,7 @@ impl Reader<'_> {
             local_rotary: Some(local_rotary).filter(|&form| (form != rotary || splits) && local_layers.contains(&true)),
             local_heads: splits.then_some(local),
             rotary,
-            rotary_interleaved: family.rotary_interleaved,
+            rotary_interleaved: self.file.interleaves_pairs(family.rotary_interleaved),
             rotary_skipped_every: if is_off { 1 } else { family.rotary_skipped_every },
             rotary_local_only: family.rotary_local_only,
             sliding_window,

@@ -35,6 +35,14 @@ pub struct Stored<'a> {
     pub inputs: usize,
 }
 
+impl Stored<'_> {
+    /// Some of its rows.
+    pub(crate) fn rows(self, rows: std::ops::Range<usize>) -> Self {
+        let row_bytes = self.bytes.len() / self.outputs.max(1);
+        Self { bytes: &self.bytes[rows.start * row_bytes..rows.end * row_bytes], outputs: rows.len(), ..self }
+    }
+}
+
 impl Packed {
     /// Re-orders matrices of one type and width, one below the other; output `i` of the result is
     /// row `order(i)` of them taken together. `None` when there is no form for the type, or the
@@ -72,6 +80,12 @@ impl Packed {
             }
         });
         Ok(Some(Self { form, outputs, inputs, data }))
+    }
+
+    /// Memory that a matrix of a type will take; `None` as for [`Packed::pack`].
+    pub(crate) fn bytes_of(kind: GgmlType, outputs: usize, inputs: usize) -> Option<usize> {
+        let form = Form::of(kind).filter(|_| inputs.is_multiple_of(kind.block_elements() as usize))?;
+        outputs.div_ceil(LANES).checked_mul(group_bytes(form, inputs))
     }
 
     /// How weights are kept.

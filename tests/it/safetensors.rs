@@ -1,0 +1,284 @@
+//! Folders of safetensors give the bits that GGUF files of the same weights give, and refuse in one line.
+
+use std::path::Path;
+use std::process::Command;
+
+use instil_model::gguf::{GgmlType, Gguf};
+use instil_model::model::checkpoint;
+use instil_model::model::needs::Needs;
+use instil_model::model::quantise::Quantisation;
+use instil_model::model::{self, Checkpoint, LoadOptions, Segment};
+use serde_json::{Value, json};
+
+use crate::program::weights::{letters, random_model};
+use crate::support::folder;
+use crate::support::random_model::{EXPERTS, Entry, Experts, LLAMA, Shape, bytes};
+
+/// Logits after each of some tokens, by the decoder and by the reference.
+fn logits(file: &dyn Checkpoint) -> [Vec<f32>; 2] {
+    [false, true].map(|reference| {
+        let options = LoadOptions { reference, ..LoadOptions::default() };
+        let mut model = model::load("m", file, &candle_core::Device::Cpu, options).expect("a model");
+        let sequence = model.sequences().create();
+        let tokens: Vec<u32> = (0..60).map(|at| at * 7 % 97).collect();
+        let logits = model.forward(&[Segment { sequence, tokens: &tokens, logits: tokens.len() }]).expect("logits");
+        logits.values().expect("values").to_vec()
+    })
+}
+
+const PLAIN: Shape = Shape { kind: GgmlType::F32, head_kind: GgmlType::F32, ..LLAMA };
+
+#[test]
+fn a_folder_gives_the_bits_of_the_gguf_file() {
+    let yarn = &[
+        ("rope.scaling.type", Entry::Text("yarn")),
+        ("rope.scaling.factor", Entry::Real(4.0)),
+        ("rope.scaling.original_context_length", Entry::Number(64)),
+    ];
+    let yarn_config =
+        json!({ "rope_scaling": { "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64 } });
+    for (shape, model_type, more) in [
+        (Shape { biases: true, tied: false, ..PLAIN }, "llama", Value::Null),
+        (Shape { kind: GgmlType::F16, head_kind: GgmlType::BF16, ..PLAIN }, "llama", Value::Null),
+        (Shape { entries: &[("attention.sliding_window", Entry::Number(33))], ..PLAIN }, "mistral", Value::Null),
+        (
+            Shape { family: "qwen2", biases: true, ..PLAIN },
+            "qwen2",
+            json!({ "use_sliding_window": false, "sliding_window": 9 }),
+        ),
+        (Shape { family: "qwen3", head_dim: 32, entries: yarn, ..PLAIN }, "qwen3", yarn_config),
+        (
+            Shape { family: "qwen3moe", kind: GgmlType::BF16, experts: Some(Experts { used: 3, ..EXPERTS }), ..PLAIN },
+            "qwen3_moe",
+            json!({ "norm_topk_prob": true }),
+        ),
+        (Shape { family: "phi3", joined: true, tied: false, ..PLAIN }, "phi3", Value::Null),
+        (Shape { family: "olmo2", tied: false, ..PLAIN }, "olmo2", Value::Null),
+        (
+            Shape {
+                family: "gemma3",
+                layers: 7,
+                entries: &[
+                    ("attention.sliding_window", Entry::Number(20)),
+                    ("rope.freq_base", Entry::Real(1e6)),
+                    ("rope.scaling.type", Entry::Text("linear")),
+                    ("rope.scaling.factor", Entry::Real(8.0)),
+                    ("attention.scale", Entry::Real(0.25)),
+                ],
+                ..PLAIN
+            },
+            "gemma3_text",
+            json!({ "rope_theta": 1e6, "rope_local_base_freq": 1e4, "query_pre_attn_scalar": 16,
+                "rope_scaling": { "rope_type": "linear", "factor": 8.0 } }),
+        ),
+    ] {
+        let file = Gguf::parse(&bytes(shape, 11), "random").expect("a file");
+        let place = tempfile::tempdir().expect("a folder");
+        for files in [1, 3] {
+            let there = place.path().join(files.to_string());
+            folder::write(&there, &file, model_type, files, &more);
+            let found = checkpoint::open(&there).unwrap_or_else(|error| panic!("{model_type}: {error}"));
+            assert_eq!(logits(&*found), logits(&file), "{shape:?} in {files} files");
+            assert_eq!(Needs::of("m", &*found).expect("needs"), Needs::of("m", &file).expect("needs"), "{shape:?}");
+        }
+    }
+}
+
+/// Largest difference of logits in standard deviations.
+fn apart(one: &[f32], other: &[f32]) -> f32 {
+    let mean = one.iter().sum::<f32>() / one.len() as f32;
+    let deviation = (one.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / one.len() as f32).sqrt();
+    one.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / deviation
+}
+
+#[test]
+fn floats_become_blocks_as_they_are_read() {
+    let place = tempfile::tempdir().expect("a folder");
+    let wide = Shape { hidden: 256, feed_forward: 512, kind: GgmlType::BF16, head_kind: GgmlType::BF16, ..PLAIN };
+    let experts = Shape { family: "qwen3moe", kind: GgmlType::F16, experts: Some(EXPERTS), ..PLAIN };
+    for (shape, model_type) in [(wide, "llama"), (experts, "qwen3_moe")] {
+        let file = Gguf::parse(&bytes(shape, 11), "random").expect("a file");
+        let there = place.path().join(model_type);
+        folder::write(&there, &file, model_type, 1, &json!({ "norm_topk_prob": true }));
+        let found = checkpoint::open(&there).expect("a folder");
+        let of = |file: &dyn Checkpoint, quantise: Option<Quantisation>| {
+            let options = LoadOptions { quantise, ..LoadOptions::default() };
+            let mut model = model::load("m", file, &candle_core::Device::Cpu, options).expect("a model");
+            let sequence = model.sequences().create();
+            let segment = Segment { sequence, tokens: &[5, 3, 80, 41], logits: 4 };
+            let logits = model.forward(&[segment]).expect("logits").values().expect("values").to_vec();
+            (logits, model.weight_bytes())
+        };
+        let (whole, whole_bytes) = of(&*found, None);
+        for (to, most, share) in
+            [(Quantisation::Q8_0, 0.2, 0.6), (Quantisation::Q4_0, 1.6, 0.4), (Quantisation::Q4K, 1.2, 0.6)]
+        {
+            let (made, made_bytes) = of(&*found, Some(to));
+            let distance = apart(&whole, &made);
+            assert!(distance > 0.0 && distance < most, "{model_type} {to:?}: {distance}");
+            let size = made_bytes as f32 / whole_bytes as f32;
+            assert!(size < share, "{model_type} {to:?}: {size}");
+            // The same from a GGUF file of floats.
+            assert_eq!(of(&file, Some(to)).0, made, "{model_type} {to:?}");
+        }
+    }
+}
+
+#[test]
+fn the_text_of_a_model_that_sees_is_read() {
+    let place = tempfile::tempdir().expect("a folder");
+    let shape = Shape { tied: false, ..PLAIN };
+    let file = Gguf::parse(&bytes(shape, 5), "random").expect("a file");
+    let older = |name: &str| format!("language_model.{name}");
+    let newer = |name: &str| match name.strip_prefix("model.") {
+        Some(rest) => format!("model.language_model.{rest}"),
+        None => name.to_owned(),
+    };
+    for (at, rename) in [&older as &dyn Fn(&str) -> String, &newer].into_iter().enumerate() {
+        let there = place.path().join(at.to_string());
+        folder::write(&there, &file, "mistral", 1, &Value::Null);
+        folder::surround(&there, "mistral3", rename);
+        let found = checkpoint::open(&there).expect("a folder");
+        assert_eq!(logits(&*found), logits(&file));
+    }
+}
+
+#[test]
+fn rotary_frequencies_are_stretched_as_the_makers_say() {
+    let place = tempfile::tempdir().expect("a folder");
+    let file = Gguf::parse(&bytes(PLAIN, 3), "random").expect("a file");
+    let rope = json!({ "rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 64 });
+    folder::write(place.path(), &file, "llama", 1, &json!({ "rope_parameters": rope }));
+    let found = checkpoint::open(place.path()).expect("a folder");
+    let stored = found.stored("rope_freqs.weight").expect("factors");
+    let factors: Vec<f32> = stored.bytes.as_chunks::<4>().0.iter().map(|&value| f32::from_le_bytes(value)).collect();
+    // By the library's formula: wave lengths 2π · 500000^(2i/16) against 64/4 and 64/1.
+    assert_eq!((factors.len(), factors[0]), (8, 1.0));
+    let smooth = (64.0 / (std::f64::consts::TAU * 5e5_f64.powf(0.125)) - 1.0) / 3.0;
+    assert!((f64::from(factors[1]) - 1.0 / ((1.0 - smooth) / 8.0 + smooth)).abs() < 1e-6, "{factors:?}");
+    assert!(factors[2..].iter().all(|&factor| factor == 8.0), "{factors:?}");
+}
+
+/// The program, offline, in a home of its own.
+fn run(home: &Path, arguments: &[&str]) -> (bool, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_instil"));
+    command.args(arguments).current_dir(home).env_clear().env("HOME", home).env("HF_HUB_OFFLINE", "1");
+    let output = command.output().expect("the program starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+/// A folder with everything that a model needs.
+fn whole(folder: &Path) {
+    let file = Gguf::parse(&random_model(), "random").expect("a file");
+    // What the file does not say, this width follows from.
+    folder::write(folder, &file, "qwen2", 2, &json!({}));
+    folder::write_tokenizer(folder, &letters());
+}
+
+#[test]
+fn the_program_takes_a_folder_wherever_it_takes_a_file() {
+    let home = tempfile::tempdir().expect("a folder");
+    whole(&home.path().join("model"));
+    let shard = "model/model-00001-of-00002.safetensors";
+    let mut told = Vec::new();
+    for model in ["model", shard] {
+        let arguments = ["decode", "--model", model, "--regex", "[a-z]{6}", "--seed", "5", "-n", "3", "-q"];
+        let (is_good, out, error) = run(home.path(), &arguments);
+        assert!(is_good && out.lines().count() == 3, "{error}");
+        told.push(out);
+    }
+    assert_eq!(told[0], told[1]);
+    let (is_good, out, error) = run(home.path(), &["models", "tokenize", "model", "ab<end>"]);
+    assert!(is_good && out.lines().count() == 7, "{error}{out}");
+    let (is_good, out, error) = run(home.path(), &["models", "fit", "model"]);
+    assert!(is_good && out.contains("qwen2, 0.00 billion weights"), "{error}{out}");
+    let (is_good, out, _) = run(home.path(), &["models", "path", "model"]);
+    assert!(is_good && out.trim_end().ends_with("model-00001-of-00002.safetensors"), "{out}");
+    // A run keeps the sums of all that it was read from.
+    let recipe = "name: letters\nschema: instruction-response\nsteps:\n\
+                  - {field: instruction, prompt: 'Ask:', output: {regex: '[a-z ]{12,30}'}}\n\
+                  - {field: response, prompt: 'Answer:', output: {regex: '[a-z ]{12,30}'}}\n";
+    std::fs::write(home.path().join("recipe.yaml"), recipe).expect("a file");
+    let (is_good, _, error) =
+        run(home.path(), &["generate", "--model", "model", "--recipe", "recipe.yaml", "-n", "2", "-o", "run"]);
+    assert!(is_good, "{error}");
+    let lock = std::fs::read_to_string(home.path().join("run/run.lock.json")).expect("a lock");
+    let lock: Value = serde_json::from_str(&lock).expect("JSON");
+    assert_eq!(
+        (lock["model"]["name"].as_str(), lock["model"]["sha256"].as_array().map(Vec::len)),
+        (Some("model"), Some(6))
+    );
+    let (is_good, _, error) = run(home.path(), &["generate", "--resume", "-n", "3", "-o", "run"]);
+    assert!(is_good, "{error}");
+
+    // Quantised weights are another plan, and go on as such.
+    let smaller =
+        ["generate", "--model", "model", "--recipe", "recipe.yaml", "-n", "2", "-o", "small", "--quantize", "q8_0"];
+    let (is_good, _, error) = run(home.path(), &smaller);
+    assert!(is_good, "{error}");
+    let (is_good, _, error) = run(home.path(), &["generate", "--resume", "-n", "3", "-o", "small"]);
+    assert!(is_good, "{error}");
+    let (is_good, _, error) = run(home.path(), &["generate", "--resume", "-o", "run", "--quantize", "q8_0"]);
+    assert!(!is_good && error.contains("planned otherwise: model.quantised is null, not \"q8_0\""), "{error}");
+    let (is_good, _, error) = run(home.path(), &["decode", "--model", "model", "--choice", "a,b", "--quantize", "q3"]);
+    assert!(!is_good && error.contains("unknown quantisation `q3`; use q8_0, q4_0, q4_k"), "{error}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_read_is_refused_in_one_line() {
+    let home = tempfile::tempdir().expect("a folder");
+    let model = home.path().join("model");
+    let change = |name: &str, to: &dyn Fn(Vec<u8>) -> Vec<u8>| {
+        let path = model.join(name);
+        let bytes = to(std::fs::read(&path).expect("a file"));
+        std::fs::write(path, bytes).expect("a file");
+    };
+    let replace = |name: &'static str, from: &'static str, to: &'static str| {
+        change(name, &|bytes| {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            assert!(text.contains(from), "{from}");
+            let at = text.find(from).expect("it is there");
+            [&bytes[..at], to.as_bytes(), &bytes[at + from.len()..]].concat()
+        });
+    };
+    let shard = "model-00002-of-00002.safetensors";
+    let cases: [(&dyn Fn(), &str); 10] = [
+        (
+            &|| std::fs::remove_file(model.join(shard)).expect("gone"),
+            "model-00002-of-00002.safetensors: is missing beside",
+        ),
+        (&|| std::fs::remove_file(model.join("tokenizer.json")).expect("gone"), "in safetensors and no tokenizer.json"),
+        (&|| std::fs::remove_file(model.join("config.json")).expect("gone"), "in safetensors and no config.json"),
+        (&|| change(shard, &|bytes| bytes[..bytes.len() - 5].to_vec()), "incomplete or damaged; get the file again"),
+        (&|| change(shard, &|bytes| bytes[..5].to_vec()), "is too short for weights"),
+        (&|| replace("config.json", "\"qwen2\"", "\"mamba\""), "model_type `mamba` is not read from safetensors"),
+        (
+            &|| replace("config.json", "{", "{\"quantization_config\": {\"quant_method\": \"fp8\"},"),
+            "holds weights quantised by fp8, which are not read; use the model as it was before",
+        ),
+        (
+            &|| replace("config.json", "\"num_hidden_layers\"", "\"layers_of_it\""),
+            "has no number at `num_hidden_layers`",
+        ),
+        (&|| replace("config.json", "{", "{\"hidden_act\": \"relu\","), "hidden_act is relu, where silu is computed"),
+        (
+            &|| {
+                replace(
+                    "model.safetensors.index.json",
+                    "model-00002-of-00002.safetensors",
+                    "../00002-of-00002.safetensors",
+                );
+            },
+            "leaves its folder",
+        ),
+    ];
+    for (spoil, expected) in cases {
+        whole(&model);
+        spoil();
+        let (is_good, out, error) = run(home.path(), &["decode", "--model", "model", "--choice", "a,b"]);
+        assert!(!is_good && out.is_empty(), "{expected}");
+        assert!(error.contains(expected) && error.lines().count() == 1, "{expected}: {error}");
+    }
+}
