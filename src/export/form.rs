@@ -301,7 +301,7 @@ pub(crate) fn row(example: &Example, form: Form) -> Result<Map<String, Value>, R
         (Form::Messages, Some(tools)) => row[TOOLS] = tools.clone(),
         // There a text of JSON.
         (Form::Sharegpt, Some(tools)) => {
-            row[TOOLS] = tools.as_str().map_or_else(|| tools.to_string(), str::to_owned).into()
+            row[TOOLS] = tools.as_str().map_or_else(|| tools.to_string(), str::to_owned).into();
         }
         _ => {}
     }

@@ -19,9 +19,8 @@ const OF_TOOLS: [&str; 2] = ["tool_call_id", "name"];
 /// The first message that cannot be read, by its place.
 pub(super) fn turns(value: &Value, name: &str) -> Result<Vec<Turn>, String> {
     let turned = value.as_object().and_then(rows_of_columns);
-    let list = match turned.as_ref().or(value.as_array()) {
-        Some(list) => list,
-        None => return Err(format!("`{name}` is {}, not a list", kind(value))),
+    let Some(list) = turned.as_ref().or(value.as_array()) else {
+        return Err(format!("`{name}` is {}, not a list", kind(value)));
     };
     if list.is_empty() {
         return Err(format!("`{name}` is empty"));
@@ -75,7 +74,7 @@ fn turn(message: &Value) -> Result<Turn, String> {
         match name.as_str() {
             "role" | "from" | "content" | "value" | "tool_calls" | "function_call" => {}
             name if REASONING.contains(&name) && value.is_string() => {
-                turn.reasoning = value.as_str().map(str::to_owned)
+                turn.reasoning = value.as_str().map(str::to_owned);
             }
             name if OF_TOOLS.contains(&name) && role == Role::Tool => {
                 turn.of_tool.insert(name.to_owned(), value.clone());

@@ -96,5 +96,11 @@ fn entropy_and_association_are_those_of_scipy() {
     close(balance::normalised_entropy(&counts), sample.number("/entropy"));
     let table: Vec<Vec<u64>> =
         sample.table("table").iter().map(|row| row.iter().map(|count| *count as u64).collect()).collect();
-    close(balance::cramers_v(&table), sample.number("/cramers_v"));
+    // scipy's is not corrected for bias: V² (k - 1) is its χ²/n, from which Bergsma's (2013) follows.
+    let rows: u64 = table.iter().flatten().sum();
+    let (height, width, less) = (table.len() as f64, table[0].len() as f64, rows as f64 - 1.0);
+    let association = sample.number("/cramers_v").powi(2) * (height.min(width) - 1.0);
+    let unbiased = (association - (height - 1.0) * (width - 1.0) / less).max(0.0);
+    let side = |side: f64| side - (side - 1.0).powi(2) / less;
+    close(balance::cramers_v(&table), (unbiased / (side(height).min(side(width)) - 1.0)).sqrt());
 }

@@ -27,7 +27,8 @@ fn the_head_of_a_file_tells_what_the_decoder_takes() {
         // decoder's sum.
         let (told, taken) = (needs.weight_bytes as f64, decoder.weight_bytes() as f64);
         assert!((told / taken - 1.0).abs() < 0.06, "{shape:?}: {told} for {taken}");
-        assert_eq!(needs.key_value_bytes(3, 33), 6 * needs.block_bytes);
+        assert_eq!(needs.state_bytes, decoder.key_value_memory().state_bytes as u64, "{shape:?}");
+        assert_eq!(needs.key_value_bytes(3, 33), 6 * needs.block_bytes + 3 * needs.state_bytes);
     }
 }
 
