@@ -2,7 +2,7 @@
 //! one file or several with an index.
 //!
 //! What the rest of this room reads is GGUF's words ([`Checkpoint`]), so this file says in them what lies here: names
-//! of tensors and keys by the tables of [`names`](self::names) and [`config`](self::config), which follow llama.cpp's
+//! of tensors and keys by the tables of [`names`] and [`config`], which follow llama.cpp's
 //! converter. Weights stay where they are and as they are, in bf16, f16 or f32: rows of experts lie in tensors of
 //! their own and are handed out one by one. Only small vectors that the converter would change are made anew. A folder
 //! is untrusted: the container's header is checked by the safetensors crate, every place against the file.
