@@ -22,10 +22,11 @@ Examples:
   instil export chats.parquet --format sharegpt -o data
   instil export run --format messages --file parquet --keep meta.attributes.topic -o data
 
-The directory gets train.jsonl (and test.jsonl), README.md, the data set's card, and dataset_info.json, by which
-LLaMA-Factory reads it (dataset_dir: data); with Hugging Face `datasets`: load_dataset(\"data\"). The input may be a run directory, a file or a directory of files: JSON
-Lines, a JSON list, a table separated by commas, semicolons or tabs (any of these packed with gzip or zstd),
-Parquet, Arrow as `datasets` saves it; with rows in any of these forms.";
+The directory gets train.jsonl (and test.jsonl), README.md, the data set's card, and dataset_info.json, by
+which LLaMA-Factory reads it (dataset_dir: data); with Hugging Face `datasets`: load_dataset(\"data\"). The
+input may be a run directory, a file or a directory of files: JSON Lines, a JSON list, a table separated by
+commas, semicolons or tabs (any of these packed with gzip or zstd), Parquet, Arrow as `datasets` saves it;
+with rows in any of these forms.";
 
 /// Write a data set in the form that a trainer reads.
 #[derive(Debug, Args)]

@@ -29,8 +29,8 @@ pub(crate) struct ModelOptions {
     /// Sequences decoded at once [default: 32, on a GPU 256].
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
-    /// Most memory for keys and values, as 512M or 2G; what does not fit waits, and a judge's model shares
-    /// it [default: half of what is free, nine tenths on a GPU].
+    /// Most memory for keys and values and states, as 512M or 2G; what does not fit waits, and a judge's model
+    /// shares it [default: half of what is free, nine tenths on a GPU].
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub kv_memory: Option<usize>,
     /// Threads of the CPU's kernels [default: one a processor].
