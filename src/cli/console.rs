@@ -12,6 +12,7 @@ use crate::{Error, Result};
 use indicatif::ProgressBar;
 use serde_json::Value;
 
+use super::exit::Exit;
 use super::terminal;
 
 /// How this start of the program speaks with its user.
@@ -150,6 +151,20 @@ impl Console {
             }
             written => written.map_err(|cause| Error::io("write", "standard output", cause)),
         }
+    }
+}
+
+/// Prints what clap says in place of running: help and version go to stdout, faults of the arguments to stderr.
+pub(super) fn give_told(told: &clap::Error) -> Exit {
+    let printed = told.print().and_then(|()| std::io::stdout().flush());
+    match printed {
+        _ if told.use_stderr() => Exit::Usage,
+        Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => {
+            let error = Error::io("write", "standard output", cause);
+            tell(&error);
+            Exit::from(&error)
+        }
+        _ => Exit::Success,
     }
 }
 

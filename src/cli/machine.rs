@@ -58,6 +58,17 @@ fn read_gpus(told: &str) -> Vec<Gpu> {
     told.lines().filter_map(gpu).collect()
 }
 
+/// Bytes of addresses that this process may still take; `None` where nothing limits them, or the system does not say.
+pub(super) fn address_space() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let number = |text: &str| text.trim().trim_end_matches("kB").trim().parse::<u64>().ok();
+    let line = |text: &str, name: &str| Some(text.lines().find_map(|line| line.strip_prefix(name))?.to_owned());
+    let most = line(&read("/proc/self/limits")?, "Max address space")?;
+    let most = number(most.split_whitespace().next()?)?;
+    let used = number(&line(&read("/proc/self/status")?, "VmSize:")?)? * 1024;
+    Some(most.saturating_sub(used))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -138,7 +138,7 @@ pub(super) fn make(
                 bar.suspend(|| console.note_painted(&shown_row(row, fields)));
             }
         }
-        Event::Rejected { reason } => *rejected.entry(reason.rule).or_default() += 1,
+        Event::Rejected { reason, .. } => *rejected.entry(reason.rule).or_default() += 1,
         Event::Requested { .. } => {}
         Event::Progress { statistics } => {
             if shown.is_some_and(|at| at.elapsed() < SHOWN_EVERY) {

@@ -106,8 +106,11 @@ enum Command {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    // clap prints its own help and errors, and exits with 2 on the latter.
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // Help, the version, or what is wrong with the arguments.
+        Err(told) => return ExitCode::from(console::give_told(&told) as u8),
+    };
     terminal::start_logging(arguments.verbose, arguments.quiet);
     let console = Console::new(arguments.quiet, arguments.json);
     watch_interrupts(&console);
@@ -145,11 +148,19 @@ fn run(command: Command, console: &Console) -> Result<Answer> {
     }
 }
 
+/// Memory without which there is no beginning: the threads' stacks and what every command reads.
+const LEAST_ADDRESSES: u64 = 64 << 20;
 /// Threads that `--threads` may ask for: more than any machine has processors for.
 const MOST_THREADS: usize = 1024;
 
 /// Starts the threads that work on rows and candidates: one a processor, or as many as `RAYON_NUM_THREADS` says.
 fn start_threads() -> Result<()> {
+    // An allocation that the system refuses ends the process: better said before there is anything to lose.
+    if let Some(left) = machine::address_space().filter(|left| *left < LEAST_ADDRESSES) {
+        let what =
+            format!("the process may take {} MB more memory, and needs {} MB", left >> 20, LEAST_ADDRESSES >> 20);
+        return Err(Error::unavailable(what, "lift the limit (ulimit -v)"));
+    }
     let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|text| text.trim().parse().ok());
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     // Threads without work look for some, and hundreds of them on a few processors do nothing else.

@@ -66,17 +66,8 @@ fn parse_size(text: &str) -> std::result::Result<usize, String> {
 /// Half of the memory that this process may still take.
 fn half_of_free_memory() -> Option<usize> {
     // Of the machine and its control group (a container's limit), and of the process itself.
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let number = |text: &str| text.trim().trim_end_matches("kB").trim().parse::<u64>().ok();
-    let line = |text: &str, name: &str| Some(text.lines().find_map(|line| line.strip_prefix(name))?.to_owned());
-    let process = || {
-        let most = line(&read("/proc/self/limits")?, "Max address space")?;
-        let most = number(most.split_whitespace().next()?)?;
-        let used = number(&line(&read("/proc/self/status")?, "VmSize:")?)? * 1024;
-        Some(most.saturating_sub(used))
-    };
     let machine = machine::memory().map(|memory| memory.available);
-    let free = [machine, process()].into_iter().flatten().min()?;
+    let free = [machine, machine::address_space()].into_iter().flatten().min()?;
     usize::try_from(free / 2).ok()
 }
 

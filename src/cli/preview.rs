@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use crate::export::form::Pair;
+use crate::row::Reason;
 use crate::run::driver::Workshop;
 use crate::run::seeds::Seeds;
 use crate::run::{Event, RunDirectory};
@@ -42,11 +43,12 @@ pub(crate) struct PreviewArguments {
     run: RunOptions,
 }
 
-/// A row as it comes: its prompts by field, of the latest attempt.
+/// A row as it comes: its prompts by field, of the latest attempt, and what the last one that was turned down came to.
 #[derive(Default)]
 struct Shown {
     attempt: u16,
     prompts: Map<String, Value>,
+    turned_down: Option<(Map<String, Value>, Reason)>,
 }
 
 /// Makes the rows and shows them.
@@ -79,14 +81,17 @@ pub(super) fn run(arguments: &PreviewArguments, console: &Console) -> Result<Ans
             let shown = rows.remove(&row).unwrap_or_default();
             if printed.is_ok() {
                 let json = || json!({ "row": row, "prompts": shown.prompts, "fields": fields });
-                printed = console.each(|| describe(row, &shown, fields), json);
+                printed = console.each(|| describe(row, &shown, fields, None), json);
             }
             if console.is_closed() {
                 // Nobody sees the rows to come.
                 console.stop().store(true, Ordering::Relaxed);
             }
         }
-        Event::Rejected { .. } | Event::Progress { .. } => {}
+        Event::Rejected { row, fields, reason } => {
+            rows.entry(row).or_default().turned_down = Some((fields.clone(), reason.clone()));
+        }
+        Event::Progress { .. } => {}
     };
     let capacity = model.capacity(&*loaded.model);
     let workshop = Workshop {
@@ -102,12 +107,30 @@ pub(super) fn run(arguments: &PreviewArguments, console: &Console) -> Result<Ans
     if console.is_closed() {
         return Ok(Answer::done());
     }
+    for (row, shown) in &rows {
+        // Those that came to nothing show why.
+        let Some((fields, reason)) = &shown.turned_down else { continue };
+        let json = || json!({ "row": row, "prompts": shown.prompts, "fields": fields, "reason": reason });
+        console.each(|| describe(*row, shown, fields, Some(reason)), json)?;
+    }
     let rejected: u32 = summary.rejected.values().sum();
     if rejected > 0 {
         let reasons: Vec<String> = summary.rejected.iter().map(|(rule, count)| format!("{rule} {count}")).collect();
         console.note(&format!("{rejected} attempts rejected ({})", reasons.join(", ")));
     }
-    Ok(Answer::done().ending(verdict(&summary, &plan, std::path::Path::new("the preview"))))
+    let (accepted, count) = (summary.accepted, plan.row_count());
+    let verdict = match verdict(&summary, &plan, folder.path()) {
+        Err(Error::Unmet { .. }) => Err(Error::Unmet {
+            what: format!("{accepted} of {count} rows were accepted"),
+            remedy: "see what the others were turned down for; preview more rows, or change recipe, rules or model"
+                .into(),
+        }),
+        Err(Error::Interrupted { .. }) => {
+            Err(Error::Interrupted { what: format!("{accepted} of {count} rows were accepted") })
+        }
+        verdict => verdict,
+    };
+    Ok(Answer::done().ending(verdict))
 }
 
 /// With the number of rows to show, and the data set that they are made from where the recipe asks for one.
@@ -129,8 +152,11 @@ fn from_data(wanted: Wanted, arguments: &PreviewArguments) -> Result<Wanted> {
     Ok(Wanted { rows, tries: true, seeds: Some(used), ..wanted })
 }
 
-fn describe(row: u32, shown: &Shown, fields: &Map<String, Value>) -> String {
-    let mut text = format!("row {row}\n");
+fn describe(row: u32, shown: &Shown, fields: &Map<String, Value>, reason: Option<&Reason>) -> String {
+    let mut text = match reason {
+        Some(reason) => format!("row {row}, turned down by {}: {}\n", reason.rule, reason.detail),
+        None => format!("row {row}\n"),
+    };
     for (name, prompt) in &shown.prompts {
         text += &format!("  prompt of {name}:\n");
         for line in prompt.as_str().unwrap_or_default().lines() {

@@ -72,7 +72,12 @@ pub(crate) fn read(path: &Path) -> Result<String> {
 /// [`Error::Input`] with the line, naming the nearest known key where one is unknown.
 pub(crate) fn parse<T: DeserializeOwned>(text: &str, path: &Path, remedy: &str) -> Result<T> {
     let options = serde_saphyr::options! { with_snippet: false };
-    serde_saphyr::from_str_with_options(text, options).map_err(|cause| {
+    let parsed = serde_saphyr::from_str_with_options(text, options.clone()).and_then(|parsed| {
+        // As JSON too: infinities and what is no number are YAML, and no plan could be written down with them.
+        serde_saphyr::from_str_with_options::<serde_json::Value>(text, options)?;
+        Ok(parsed)
+    });
+    parsed.map_err(|cause| {
         let location = cause.location();
         let cause = cause.without_snippet().to_string();
         let told = cause.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");

@@ -247,15 +247,15 @@ fn cells(attributes: &[Attribute]) -> Option<Vec<Cell>> {
         for cell in &cells {
             let (values, weights) = attribute.choices(&cell.values);
             let total: f64 = if weights.is_empty() { values.len() as f64 } else { weights.iter().sum() };
+            if longer.len() + values.len() > MOST_CELLS {
+                return None;
+            }
             for (at, value) in values.iter().enumerate() {
                 let mut next = cell.clone();
                 next.values.insert(attribute.name.clone(), value.clone());
                 next.places.push(attribute.all_values().position(|other| other == value).unwrap_or(at));
                 next.share *= weights.get(at).copied().unwrap_or(1.0) / total;
                 longer.push(next);
-            }
-            if longer.len() > MOST_CELLS {
-                return None;
             }
         }
         cells = longer;

@@ -3,7 +3,7 @@
 //! Values come from a list, a stepped range, a topic tree or a file of lines, and may depend on the
 //! attributes above them. [`super::assign`] deals the values out; nothing here knows a row.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -15,9 +15,9 @@ use crate::error::{Error, Result};
 use crate::filter::condition::fits;
 
 /// Most values of one attribute.
-const MOST_VALUES: usize = 100_000;
+const MOST_VALUES: usize = 1_000_000;
 /// Most bytes of a file of values.
-const MOST_BYTES: u64 = 16 << 20;
+const MOST_BYTES: u64 = 256 << 20;
 
 /// A property that the plan gives each row. One of `values`, `range`, `tree` and `file` says what it may be.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -240,7 +240,8 @@ fn check_choices(values: &[Value], weights: &[f64], at: &str) -> Result<(), Faul
     if let Some(index) = values.iter().position(|value| value.as_str().is_some_and(|text| text.trim().is_empty())) {
         return fault(&format!("/values/{index}"), "the value is empty".into(), "write a text, or leave it out");
     }
-    if let Some(index) = values.iter().enumerate().position(|(index, value)| values[..index].contains(value)) {
+    let mut seen = HashSet::with_capacity(values.len());
+    if let Some(index) = values.iter().position(|value| !seen.insert(value)) {
         return fault(
             &format!("/values/{index}"),
             format!("{} stands twice", values[index]),

@@ -23,6 +23,10 @@ pub(crate) enum Event<'a> {
     },
     /// An attempt was turned down and written to the rejects.
     Rejected {
+        /// The row.
+        row: u32,
+        /// What it came to.
+        fields: &'a Map<String, Value>,
         /// Why.
         reason: &'a Reason,
     },

@@ -218,28 +218,9 @@ impl Source {
     /// With the line of this file or of the recipe's, whichever is at fault.
     pub(crate) fn resolve(&self) -> Result<Resolved> {
         let file = &self.file;
-        let in_file = |fault: Fault| {
-            if self.path.as_os_str().is_empty() {
-                return fault.into_usage("the run");
-            }
-            fault.in_file(&self.path, &self.text)
-        };
+        let in_file = |fault: Fault| self.fault(fault);
         let mut recipe = self.base_recipe()?;
-        let mut attributes = file.attributes.clone();
-        for attribute in &mut attributes {
-            attribute.resolve(self.folder())?;
-        }
-        for (index, attribute) in attributes.iter().enumerate() {
-            attribute.check(&attributes[..index], &format!("/attributes/{index}")).map_err(in_file)?;
-        }
-        let mut added = Vec::new();
-        for attribute in attributes {
-            match recipe.attributes.iter_mut().find(|other| other.name == attribute.name) {
-                Some(other) => *other = attribute,
-                None => added.push(attribute),
-            }
-        }
-        recipe.attributes.splice(0..0, added);
+        self.add_attributes(&mut recipe)?;
         recipe.balance = file.balance.unwrap_or(recipe.balance);
         if let Some(quotas) = &file.quotas {
             recipe.quotas.clone_from(quotas);
@@ -308,6 +289,35 @@ impl Source {
         }
     }
 
+    /// A fault of what the file, or flags where there is none, says.
+    fn fault(&self, fault: Fault) -> Error {
+        if self.path.as_os_str().is_empty() {
+            return fault.into_usage("the run");
+        }
+        fault.in_file(&self.path, &self.text)
+    }
+
+    /// Puts the file's attributes into `recipe`: in place of those of their names, others before all.
+    fn add_attributes(&self, recipe: &mut Recipe) -> Result<()> {
+        let mut attributes = self.file.attributes.clone();
+        for attribute in &mut attributes {
+            attribute.resolve(self.folder())?;
+        }
+        for (index, attribute) in attributes.iter().enumerate() {
+            let fault = attribute.check(&attributes[..index], &format!("/attributes/{index}"));
+            fault.map_err(|fault| self.fault(fault))?;
+        }
+        let mut added = Vec::new();
+        for attribute in attributes {
+            match recipe.attributes.iter_mut().find(|other| other.name == attribute.name) {
+                Some(other) => *other = attribute,
+                None => added.push(attribute),
+            }
+        }
+        recipe.attributes.splice(0..0, added);
+        Ok(())
+    }
+
     fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new(""))
     }
@@ -319,7 +329,10 @@ impl Source {
             Some(RecipeChoice::Here(recipe)) => {
                 let mut recipe = (**recipe).clone();
                 recipe.resolve(self.folder())?;
-                recipe.check().map_err(|fault| {
+                // Its prompts may read what the file adds.
+                let mut whole = recipe.clone();
+                self.add_attributes(&mut whole)?;
+                whole.check().map_err(|fault| {
                     if self.path.as_os_str().is_empty() {
                         return fault.into_usage("the recipe");
                     }

@@ -245,7 +245,7 @@ impl<'a> Rows<'a> {
                 let key = StreamKey { attempt: *number, ..key };
                 self.directory.reject(&context.record(key, attempt, Some(reason)).line())?;
                 *self.summary.rejected.entry(reason.rule.to_string()).or_default() += 1;
-                on_event(Event::Rejected { reason });
+                on_event(Event::Rejected { row: index, fields: &attempt.fields, reason });
             }
             if let Some(origin) = &row.origin
                 && self.seeds.before(index).is_none()

@@ -480,8 +480,15 @@ impl<'a> Steps<'a> {
         self.fitting(row, Request { key, prefix, prompt, constraint, max_tokens: length, sampling, measure })
     }
 
-    /// The request, unless it is longer than the model reads: then the attempt has failed.
+    /// The request, unless it holds nothing to read or is longer than the model reads: then the attempt has failed.
     fn fitting(&self, row: &mut Decoding, request: Request) -> Next {
+        if request.prefix.is_empty() && request.prompt.is_empty() {
+            let detail = format!("the prompt of {} is empty", self.step_of(request.key).field);
+            return Next::Ended(
+                Box::new(std::mem::take(&mut row.attempt)),
+                Some(Reason::new(rule::IMPOSSIBLE, detail)),
+            );
+        }
         let length = request.prefix.len() + request.prompt.len() + request.max_tokens;
         let step = self.step_of(request.key);
         let most = self.reader(step).context_length;

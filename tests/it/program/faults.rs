@@ -169,7 +169,7 @@ fn a_runs_rows_outlive_cuts_at_each_byte_of_the_last_lines() {
 fn a_lost_output_is_no_panic() {
     let place = place(0);
     place.run(&generate("4", "run", &[])).succeeded();
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 10] = [
         &["generate", "--model", "model.toml", "--recipe", "recipe.yaml", "-n", "2", "--resume", "-o", "again"],
         &["report", "run"],
         &["review", "run"],
@@ -178,6 +178,8 @@ fn a_lost_output_is_no_panic() {
         &["check", "--regex", "a+"],
         &["init", "--schema"],
         &["decode", "--nonsense"],
+        &["--help"],
+        &["decode", "--help"],
     ];
     for arguments in commands {
         for (out, err) in
@@ -191,6 +193,8 @@ fn a_lost_output_is_no_panic() {
             command.current_dir(place.at(".")).env_clear().env("HOME", place.at("."));
             let code = command.stdin(Stdio::null()).status().expect("a shell").code();
             assert!(matches!(code, Some(0 | 2 | 4)), "{arguments:?} with {out} and {err}: {code:?}");
+            let help_is_lost = arguments.contains(&"--help") && out == "/dev/full";
+            assert!(!help_is_lost || code == Some(4), "{arguments:?} with {out}: {code:?}");
         }
     }
     assert_eq!(place.lines("again/records.jsonl").len(), 2);

@@ -60,6 +60,20 @@ fn a_row_that_cannot_be_made_is_given_up_and_the_run_goes_on() {
 }
 
 #[test]
+fn an_empty_prompt_is_a_reject_and_not_a_run_that_stands_still() {
+    let recipe = "name: echo\nschema: any\nmax_attempts: 20\nsteps:\n\
+        \x20 - {field: text, prompt: 'Text:', max_tokens: 60, output: {text: {max_words: 9}}}\n\
+        \x20 - {field: more, prompt: '{{ text }}', max_tokens: 60, output: {text: {max_words: 9}}}\n";
+    let place = place(&[("Text:", &["", " one two"]), ("one two", &[" three"])], recipe);
+    place.run(&generate(&["--recipe", "recipe.yaml", "-n", "8", "-o", "run", "--seed", "1"])).succeeded();
+    let rejects = place.lines("run/rejects.jsonl");
+    assert!(!rejects.is_empty());
+    for reject in rejects {
+        assert_eq!(reject["meta"]["reason"]["detail"], "the prompt of more is empty");
+    }
+}
+
+#[test]
 fn where_no_row_can_be_made_the_cause_is_told_and_nothing_is_left() {
     let recipe = LENGTHS.replace("[2, 400]", "[300, 400]");
     let place = place(&[("Text:", &[" one"])], &recipe);

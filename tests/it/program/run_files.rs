@@ -17,6 +17,11 @@ const BROKEN: &[(&str, &str)] = &[
         "run.yaml: line 3: unknown key `temprature`; did you mean `temperature`?",
     ),
     ("sampling:\n  top_p: 1.5\n", "run.yaml: line 2: /sampling/top_p: `top_p` is 1.5; use a number from 0 to 1"),
+    (
+        "attributes:\n  - name: tone\n    values: [dry, warm]\n    weights: [.nan, 1]\n",
+        "run.yaml: line 4: non-finite float `.nan`",
+    ),
+    ("sampling: {top_p: .inf}\n", "run.yaml: line 1: non-finite float `.inf`"),
     ("max_tokens: 0\n", "run.yaml: line 1: /max_tokens: `max_tokens` is 0; use 1 or more"),
     ("attributes:\n  - name: tone\n", "run.yaml: line 2: /attributes/0: attribute `tone` has no values; add `values`"),
     (
@@ -136,6 +141,23 @@ fn place() -> Place {
         &[("Instruction:", reply(" Explain how it works here.\n")), ("assistant: ", reply("It works."))],
     );
     place
+}
+
+#[test]
+fn a_recipe_in_place_sees_the_attributes_beside_it() {
+    let place = Place::new();
+    let text = "rows: 2\nattributes:\n  - {name: persona, file: people.txt}\nrecipe:\n  name: mine\n  schema: any\n  steps:\n\
+                \x20   - {field: text, prompt: 'On {{ persona }}:', output: {regex: ' [a-z]+'}}\n";
+    place.write("run.yaml", text);
+    let people: Vec<String> = (0..200_000).map(|at| format!("a person of the number {at}\n")).collect();
+    place.write("people.txt", people.concat());
+    let start = std::time::Instant::now();
+    place.run(&["validate", "-c", "run.yaml", "--set", "recipe.steps.text.max_tokens=9"]).succeeded();
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+    place.write("run.yaml", text.replace("{{ persona }}", "{{ person }}"));
+    place
+        .run(&["validate", "-c", "run.yaml"])
+        .refused(3, &["line 8", "`person` is not defined", "did you mean `persona`?"]);
 }
 
 #[test]
@@ -476,4 +498,16 @@ fn a_preview_of_rows_from_rows_shows_their_prompts() {
     place.run(&["generate", "--recipe", "answers.yaml", "--model", "model.toml"]).refused(2, &["`instil answer DATA"]);
     let made = ["preview", "--recipe", &fixture("recipe.yaml"), "--model", "model.toml", "seeds.jsonl"];
     place.run(&made).refused(2, &["makes its rows from nothing"]);
+    // A row that comes to nothing is shown with its prompts, and why.
+    place.write(
+        "answers.yaml",
+        format!("{recipe}filters: {{length: [{{field: response, words: [50, 90]}}]}}\nmax_attempts: 2\n"),
+    );
+    let told = place.run(&[&preview[..], &["seeds.jsonl"]].concat());
+    assert_eq!(told.code, Some(5), "{told:?}");
+    assert_eq!(told.code, Some(5), "{told:?}");
+    for part in ["row 0, turned down by length: ", "Explain bread.", "They rise because of yeast."] {
+        assert!(told.stdout.contains(part), "{told:?}");
+    }
+    assert!(told.stderr.contains("0 of 1 rows were accepted"), "{told:?}");
 }

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use super::drawing::{Allowed, Drawing};
 use super::measure::{Measure, Measuring, Question};
 use super::{Completion, Finish, Request, Tension};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::draw::{Samplers, ToDraw};
 use crate::model::{Logits, Model, Segment, SequenceId, Sequences};
 use instil_grammar::vocab::{TokenId, Vocab};
@@ -358,6 +358,10 @@ impl<'a> Scheduler<'a> {
     fn admit(&mut self) -> Result<()> {
         while self.active.len() < self.capacity.slots {
             let Some(next) = self.queue.front() else { break };
+            if next.prompt_length() == 0 {
+                self.queue.pop_front();
+                return Err(Error::usage("a request holds no token to go on from", "give it a prompt"));
+            }
             let memory = self.model.key_value_memory();
             let grows = next.measure.as_ref().map_or(next.max_tokens, Measure::most_tokens);
             let mut reserved = memory.of_sequence(next.prompt_length() + grows);

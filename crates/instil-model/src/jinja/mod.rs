@@ -206,7 +206,7 @@ fn on_own_stack<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) ->
     });
     drop(work);
     if let Ok(Some(cause)) = begun {
-        return Err(wrong(format!("there is no thread for it: {cause}")));
+        return Err(Fault::Excess(format!("gets no thread to be rendered on: {cause}")));
     }
     receiver.recv_timeout(PATIENCE).map_err(|cause| match cause {
         mpsc::RecvTimeoutError::Timeout => Fault::Excess(format!("takes longer than {} s", PATIENCE.as_secs())),
