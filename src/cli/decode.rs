@@ -37,7 +37,8 @@ pub(crate) struct DecodeArguments {
     /// JSON under this schema.
     #[arg(long, value_name = "FILE", group = "format")]
     schema: Option<PathBuf>,
-    /// Text that matches this regex as a whole.
+    /// Text that matches this regex as a whole: ECMA-262's, with ASCII \d \w \s and (?i); what other engines read
+    /// otherwise is refused with the spelling to use.
     #[arg(long, value_name = "REGEX", group = "format", allow_hyphen_values = true)]
     regex: Option<String>,
     /// One of these texts.

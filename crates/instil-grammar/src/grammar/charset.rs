@@ -144,7 +144,7 @@ impl CharSet {
 
     /// Adds, for every letter, its other case (simple folding, as regex engines do).
     #[must_use]
-    pub(crate) fn fold_case(&self) -> Self {
+    fn fold_unicode(&self) -> Self {
         let ranges = self.ranges().filter_map(|(low, high)| {
             let (low, high) = (char::from_u32(low)?, char::from_u32(high)?);
             Some(regex_syntax::hir::ClassUnicodeRange::new(low, high))
@@ -152,6 +152,14 @@ impl CharSet {
         let mut class = regex_syntax::hir::ClassUnicode::new(ranges);
         class.case_fold_simple();
         Self::from_ranges(class.iter().map(|range| (range.start() as u32, range.end() as u32)).collect())
+    }
+
+    /// With the other case of each character, ASCII letters only by ASCII letters: `s` is not `ſ` (U+017F), nor is `k`
+    /// the kelvin sign.
+    pub(crate) fn fold_case(&self) -> Self {
+        let ascii = Self::range(0, 0x7F);
+        let folded = |set: Self| set.fold_unicode();
+        folded(self.intersection(&ascii)).intersection(&ascii).union(&folded(self.intersection(&ascii.complement())))
     }
 
     /// All ranges, ASCII ones first.

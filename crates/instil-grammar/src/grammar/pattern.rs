@@ -5,11 +5,13 @@
 //! **The project's own** (`--regex`, text fields): the whole text must match, `.` is any character
 //! but `\n`, `\d \w \s` are ASCII. In both: `^ $ \b \B`, lookahead `(?=…) (?!…)` anywhere, greedy and
 //! lazy repeats (alike: the language counts), named and non-capturing groups, `(?i)` and `(?s)`.
-//! Not regular, hence refused: backreferences. Also refused: lookbehind, atomic groups, possessive repeats.
+//! Not regular, hence refused: backreferences. Also refused: lookbehind, atomic groups, possessive repeats; and what other
+//! engines read otherwise ([`foreign`]). `grammars/regex.md` has the whole.
 //!
 //! Assertions are exact: translation goes from right to left, with the language of the rest of the
 //! text as its argument, once for each kind of left neighbour (none, a word character, another).
 
+mod foreign;
 mod parse;
 
 use self::parse::Parser;
@@ -265,6 +267,8 @@ const _: () = assert!(MAX_CHAR == char::MAX as u32);
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn matches(source: &str, dialect: Dialect, text: &str) -> bool {
@@ -326,6 +330,50 @@ mod tests {
         }
     }
 
+    /// Regexes that all engines read alike.
+    fn common() -> impl Strategy<Value = String> {
+        const ATOMS: &[&str] = &[
+            "a", "b", "C", "-", "[ab]", "[^a]", "[a-c-]", ".", r"\w", r"\W", r"\d", r"\s", r"\b", "^", "$", "(?i:c)",
+            "(?i)b",
+        ];
+        let leaf = prop::sample::select(ATOMS).prop_map(str::to_owned);
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            const QUANTIFIERS: &[&str] = &["*", "+", "?", "{2}", "{0,2}", "{1,}", "*?", "+?"];
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 1..4).prop_map(|parts| parts.concat()),
+                prop::collection::vec(inner.clone(), 2..4).prop_map(|parts| format!("(?:{})", parts.join("|"))),
+                (inner, prop::sample::select(QUANTIFIERS)).prop_map(|(part, often)| format!("(?:{part}){often}")),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_regex_that_engines_read_alike_is_read_like_that(source in common()) {
+            let alphabet = ['a', 'b', 'c', 'C', '-', ' ', '\u{17f}'];
+            let mut words = vec![String::new()];
+            for _ in 0..3 {
+                let longer: Vec<String> = words.iter().flat_map(|word| alphabet.map(|c| format!("{word}{c}"))).collect();
+                words.extend(longer);
+            }
+            words.sort();
+            words.dedup();
+            for dialect in [Dialect::Own, Dialect::Ecma] {
+                let mut languages = Languages::new();
+                // What is refused is refused by its kind: see the page of the dialect.
+                let Ok(pattern) = Pattern::parse(&source, dialect) else { continue };
+                let Ok(language) = pattern.language(&mut languages) else { continue };
+                // Classes and case within ASCII, as here; but for these letters of the alphabet `.` is the same.
+                let whole = if dialect == Dialect::Own { format!("\\A(?:{source})\\z") } else { source.clone() };
+                let whole = whole.replace(r"\w", "(?-i:[0-9A-Za-z_])").replace(r"\W", "(?-i:[^0-9A-Za-z_])").replace(r"\b", r"(?-u:\b)");
+                let oracle = regex::Regex::new(&whole).expect("an engine reads it");
+                for word in &words {
+                    prop_assert_eq!(languages.matches(language, word), oracle.is_match(word), "/{}/ on {:?}", source, word);
+                }
+            }
+        }
+    }
+
     #[test]
     fn lookahead_is_exact() {
         let cases = [
@@ -358,6 +406,62 @@ mod tests {
         assert!(matches("^\\p{L}$", Dialect::Ecma, "é"));
         assert!(matches("^\\uD83D\\uDE00$", Dialect::Ecma, "😀"));
         assert!(matches("^[^]$", Dialect::Ecma, "\n"));
+    }
+
+    #[test]
+    fn what_other_engines_read_otherwise_is_refused_with_the_spelling_to_use() {
+        for (source, instead) in [
+            ("[[:digit:]]{3}-[[:upper:]]{2}", r"`[:digit:]` is no class here: write `\d`"),
+            ("[a[:^alpha:]]", "write `A-Za-z`"),
+            ("[]a]{2}", r"write `\]` for the member"),
+            ("[^]]+", r"write `\]` for the member"),
+            ("a{,3}b", "write `{0,3}`"),
+            (r"\Qa.b\E", "escape each character"),
+            (r"\U0001F600", r"write \u{…}"),
+            (r"\h+", r"write [ \t]"),
+            (r"\N", r"write [^\n]"),
+            (r"\R", r"write (?:\r\n|\n|\r)"),
+            (r"\i", "write `i` for the letter"),
+            (r"[\q]", "write `q` for the letter"),
+            (r"[\A]", "take it out of the class"),
+            (r"\xg", r"write \xHH"),
+            (r"\u12", r"\uHHHH"),
+            (r"\101", r"octal escapes are not read: write `\xHH`"),
+            (r"[\1]", "octal escapes are not read"),
+            (r"\012", "octal escapes are not read"),
+            ("[a-z&&[^aeiou]]{3}", r"write `\&` for the letter"),
+            ("[a-z--b]", r"write `\-` for the letter"),
+            ("[a~~b]", r"write `\~` for the letter"),
+        ] {
+            for dialect in [Dialect::Own, Dialect::Ecma] {
+                let error = Pattern::parse(source, dialect).err().unwrap_or_else(|| panic!("{source} parsed"));
+                assert!(error.what.contains(instead), "{source}: {error:?}");
+            }
+        }
+        for source in [r"[+--]", "[&]", "a{", "a{}", "{,}", "[a-]", r"[\]a]", r"\-\_\/\ ", "[^]", "[]"] {
+            assert!(Pattern::parse(source, Dialect::Ecma).is_ok(), "{source}");
+        }
+    }
+
+    #[test]
+    fn case_is_folded_over_the_whole_group_and_ascii_within_ascii() {
+        for (source, text, expected) in [
+            ("(?i)yes|no", "NO", true),
+            ("(?i)yes|no", "YE\u{17f}", false),
+            ("(?i)k", "\u{212a}", false),
+            ("(?i)\u{17f}", "s", true),
+            ("(?i)é", "É", true),
+            ("(?i)[a-zé]", "É", true),
+            ("(?:(?i)yes|no)!", "NO!", true),
+            ("(?:(?i)yes|no)x", "NOX", false),
+            ("(?:a(?i)b|c)d", "C", false),
+            ("(?:a(?i)b|c)d", "Cd", true),
+            (r"(?i)\W", "s", false),
+            (r"(?i)[\W_]", "k", false),
+            (r"(?i)\p{Lu}", "a", true),
+        ] {
+            assert_eq!(matches(source, Dialect::Own, text), expected, "/{source}/ on {text:?}");
+        }
     }
 
     #[test]

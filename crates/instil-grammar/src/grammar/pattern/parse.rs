@@ -2,7 +2,7 @@
 
 use super::super::charset::CharSet;
 use super::super::language::INFINITE;
-use super::{Ast, Dialect, NEST_LIMIT, PatternError, word_chars};
+use super::{Ast, Dialect, NEST_LIMIT, PatternError, foreign, word_chars};
 
 pub(super) struct Parser<'a> {
     pub(super) source: &'a str,
@@ -55,11 +55,14 @@ impl Parser<'_> {
         if self.depth > NEST_LIMIT {
             return Err(self.error(format!("groups nest deeper than {NEST_LIMIT}")));
         }
+        let (fold_case, dot_all) = (self.fold_case, self.dot_all);
         let mut branches = vec![self.concatenation()?];
         while self.eat("|") {
             branches.push(self.concatenation()?);
         }
         self.depth -= 1;
+        // Flags set inside a group hold for all that follows in it, and end with it.
+        (self.fold_case, self.dot_all) = (fold_case, dot_all);
         if branches.len() == 1 {
             return Ok(branches.remove(0));
         }
@@ -76,8 +79,6 @@ impl Parser<'_> {
 
     fn concatenation(&mut self) -> Result<Ast, PatternError> {
         let mut parts: Vec<Ast> = Vec::new();
-        let fold_case = self.fold_case;
-        let dot_all = self.dot_all;
         while let Some(c) = self.peek() {
             if c == '|' || c == ')' {
                 break;
@@ -90,11 +91,6 @@ impl Parser<'_> {
                 (_, Ast::Concat(inner)) => parts.extend(inner),
                 (_, part) => parts.push(part),
             }
-        }
-        // Flags set inside a group end with it; at the top level they hold for what follows.
-        if self.depth > 1 {
-            self.fold_case = fold_case;
-            self.dot_all = dot_all;
         }
         Ok(match parts.len() {
             0 => Ast::Empty,
@@ -137,7 +133,7 @@ impl Parser<'_> {
         doubled || (*atom == Ast::Empty && !self.source[..start].ends_with(')'))
     }
 
-    /// `{n}`, `{n,}`, `{n,m}`; anything else is a literal brace.
+    /// `{n}`, `{n,}`, `{n,m}`; anything else is a literal brace, but `{,m}`, which is a repeat elsewhere.
     fn braces(&mut self) -> Result<Option<(u32, u32)>, PatternError> {
         let Some(end) = self.rest().find('}') else { return Ok(None) };
         let inner = &self.rest()[1..end];
@@ -147,6 +143,10 @@ impl Parser<'_> {
         };
         let bounds = match inner.split_once(',') {
             None => number(inner).map(|n| (n, n)),
+            Some(("", max)) if number(max).is_some() => {
+                return Err(self
+                    .error(format!("`{{,{max}}}` is no repeat here: write `{{0,{max}}}`, or `\\{{` for the letter")));
+            }
             Some((min, "")) => number(min).map(|min| (min, INFINITE)),
             Some((min, max)) => number(min).zip(number(max)),
         };
@@ -158,8 +158,9 @@ impl Parser<'_> {
         Ok(Some((min, max)))
     }
 
-    fn set(&self, set: CharSet) -> Ast {
-        Ast::Class(if self.fold_case { set.fold_case() } else { set })
+    /// `set`, with the other case of its characters where the flag is set.
+    fn folded(&self, set: CharSet) -> CharSet {
+        if self.fold_case { set.fold_case() } else { set }
     }
 
     fn literal(&self, c: char) -> Ast {
@@ -207,11 +208,11 @@ impl Parser<'_> {
                     self.at += 1;
                     Ok(Ast::End)
                 }
+                Some('1'..='9') if self.octal() => Err(self.no_octal()),
                 Some('1'..='9' | 'k') => Err(self.unsupported("a backreference")),
-                Some('G' | 'K' | 'R' | 'X') => Err(self.unsupported("this escape")),
                 Some(_) => Ok(match self.escape(false)? {
                     Item::Char(c) => self.literal(c),
-                    Item::Set(set) => self.set(set),
+                    Item::Set(set) => Ast::Class(set),
                 }),
             },
             c => Ok(self.literal(c)),
@@ -274,8 +275,21 @@ impl Parser<'_> {
         }
     }
 
+    /// Three octal digits come next.
+    fn octal(&self) -> bool {
+        self.rest().len() >= 3 && self.rest().bytes().take(3).all(|byte| matches!(byte, b'0'..=b'7'))
+    }
+
+    fn no_octal(&self) -> PatternError {
+        self.error("octal escapes are not read: write `\\xHH` with hexadecimal digits")
+    }
+
     fn class(&mut self) -> Result<Ast, PatternError> {
         let negative = self.eat("^");
+        if foreign::is_member_bracket(self.rest()) {
+            let what = "`]` closes an empty class here, and is a member of it elsewhere: write `\\]` for the member";
+            return Err(self.error(what));
+        }
         let mut set = CharSet::default();
         let mut ranges: Vec<(u32, u32)> = Vec::new();
         while let Some(low) = self.class_item()? {
@@ -297,15 +311,24 @@ impl Parser<'_> {
                 Item::Set(other) => set = set.union(&other),
             }
         }
-        let mut set = set.union(&CharSet::from_ranges(ranges));
-        if self.fold_case {
-            set = set.fold_case();
-        }
+        let set = set.union(&self.folded(CharSet::from_ranges(ranges)));
         Ok(Ast::Class(if negative { set.complement() } else { set }))
     }
 
     /// The next member of a class; `None` at its closing bracket.
     fn class_item(&mut self) -> Result<Option<Item>, PatternError> {
+        if let Some((name, instead)) = foreign::posix_class(self.rest()) {
+            return Err(self.error(format!("`{name}` is no class here: write `{instead}`")));
+        }
+        for operation in ["&&", "--", "~~"] {
+            // A range may end at a hyphen: `[+--]`.
+            if self.rest().starts_with(operation) && !self.rest().starts_with("--]") {
+                let letter = &operation[..1];
+                let what =
+                    format!("`{operation}` is an operation on classes elsewhere: write `\\{letter}` for the letter");
+                return Err(self.error(what));
+            }
+        }
         match self.bump() {
             None => Err(self.error("an unclosed class")),
             Some(']') => Ok(None),
@@ -326,7 +349,10 @@ impl Parser<'_> {
             'W' => Item::Set(word_chars().complement()),
             's' => Item::Set(self.space()),
             'S' => Item::Set(self.space().complement()),
-            'p' | 'P' => Item::Set(self.property(start)?),
+            'p' | 'P' => {
+                let set = self.property(start)?;
+                Item::Set(self.folded(set))
+            }
             't' => Item::Char('\t'),
             'n' => Item::Char('\n'),
             'r' => Item::Char('\r'),
@@ -334,6 +360,10 @@ impl Parser<'_> {
             'f' => Item::Char('\u{c}'),
             'a' if self.dialect == Dialect::Own => Item::Char('\u{7}'),
             'e' if self.dialect == Dialect::Own => Item::Char('\u{1b}'),
+            '0' if self.rest().starts_with(|c: char| c.is_ascii_digit()) => {
+                self.at = start;
+                return Err(self.no_octal());
+            }
             '0' => Item::Char('\0'),
             'b' if in_class => Item::Char('\u{8}'),
             'c' => match self.peek() {
@@ -343,14 +373,24 @@ impl Parser<'_> {
                 }
                 _ => return Err(self.error("`\\c` without a letter")),
             },
-            'x' => Item::Char(self.hex(2).unwrap_or('x')),
-            'u' => match self.hex(4) {
+            'x' | 'u' => match self.hex(if c == 'x' { 2 } else { 4 }) {
                 Some(c) => Item::Char(c),
-                None if self.rest().starts_with(|c: char| c.is_ascii_hexdigit()) => {
+                None if c == 'u' && self.rest().bytes().take(4).filter(u8::is_ascii_hexdigit).count() == 4 => {
                     return Err(self.error("a surrogate is not a character"));
                 }
-                None => Item::Char('u'),
+                None => {
+                    self.at = start;
+                    return Err(self.error(foreign::escape(c)));
+                }
             },
+            '1'..='9' => {
+                self.at = start;
+                return Err(self.no_octal());
+            }
+            c if c.is_ascii_alphabetic() => {
+                self.at = start;
+                return Err(self.error(foreign::escape(c)));
+            }
             c => Item::Char(c),
         })
     }
