@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use instil_grammar::grammar::Draft;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -43,14 +44,23 @@ impl Violation {
 }
 
 impl Validator {
-    /// Reads a schema in the dialect that it names, else 2020-12.
+    /// Reads a schema in the dialect that the engine reads it in: the one that it names, else the newest that explains
+    /// its keywords.
     ///
     /// # Errors
     /// When it is not a valid schema, with the pointer of the offending keyword.
     pub fn new(schema: &Value) -> Result<Self> {
-        let inner = jsonschema::options().should_validate_formats(true).build(schema).map_err(|cause| {
+        let draft = match Draft::of(schema) {
+            Draft::Draft4 => jsonschema::Draft::Draft4,
+            Draft::Draft6 => jsonschema::Draft::Draft6,
+            Draft::Draft7 => jsonschema::Draft::Draft7,
+            Draft::Draft2019 => jsonschema::Draft::Draft201909,
+            Draft::Draft2020 => jsonschema::Draft::Draft202012,
+        };
+        let options = jsonschema::options().with_draft(draft).should_validate_formats(true);
+        let inner = options.build(schema).map_err(|cause| {
             Error::grammar(
-                cause.schema_path().as_str().to_owned(),
+                cause.instance_path().as_str().to_owned(),
                 format!("not a valid JSON Schema: {cause}"),
                 "mend the schema",
             )
@@ -85,6 +95,25 @@ mod tests {
         let violations = validator.violations(&serde_json::json!({"a": "x"}));
         assert_eq!(violations.len(), 2);
         assert!(violations.iter().any(|violation| violation.pointer == "/a"));
-        assert!(Validator::new(&serde_json::json!({"type": "strnig"})).is_err());
+        let misspelt = serde_json::json!({"properties": {"a": {"type": "strnig"}}});
+        let told = Validator::new(&misspelt).err().expect("no type").to_string();
+        assert!(told.contains("/properties/a/type"), "{told}");
+    }
+
+    #[test]
+    fn reads_the_dialect_that_the_engine_reads() {
+        let valid = |schema: serde_json::Value, value: serde_json::Value| {
+            Validator::new(&schema).expect("a schema").is_valid(&value)
+        };
+        use serde_json::json;
+        let tuple = json!({"items": [{"type": "integer"}, {"type": "string"}], "additionalItems": false});
+        assert!(valid(tuple.clone(), json!([1, "a"])) && !valid(tuple, json!([1, "a", 2])));
+        let above = json!({"minimum": 0, "exclusiveMinimum": true});
+        assert!(valid(above.clone(), json!(1)) && !valid(above, json!(0)));
+        // What only looks like a schema says nothing of the dialect.
+        let beside = json!({"prefixItems": [{"type": "integer"}], "x-ui": {"items": ["a"]}, "example": {"exclusiveMinimum": true}});
+        assert!(!valid(beside, json!(["a"])));
+        let own = json!({"$schema": "https://example.org/own", "type": "integer"});
+        assert!(valid(own.clone(), json!(1)) && !valid(own, json!("a")));
     }
 }

@@ -7,7 +7,8 @@
 //! | file | holds |
 //! |---|---|
 //! | `shape` | the interface to `constraint`: a node is a union of shapes |
-//! | `schema`, `schema/resolve` | JSON → arena of keywords; dialects, refusals; what references name |
+//! | `schema`, `schema/places` | JSON → arena of keywords; dialects, refusals; which places of a schema are schemas |
+//! | `schema/resolve`, `/uri` | what references name, against their base |
 //! | `keyword` | what each keyword allows, forbids, asks of a finished value; one file a family |
 //! | `node`, `expand`, `negate` | nodes as conjunctions of schemas; schemas → alternatives, of either sign |
 //! | `expand/bodies`, `expand/combine` | bodies of objects and arrays; both, either, one of alternatives |
@@ -18,7 +19,7 @@
 //! | `natural` | which valid values a person would write |
 //! | `number`, `literal`, `decimal` | sets of numbers by meaning; the literals that write them; exact decimals |
 //! | `format` | `format` as languages (the list is there) |
-//! | `pattern`, `pattern/parse` | regexes → languages; their text → trees, by dialect |
+//! | `pattern`, `pattern/parse`, `/foreign` | regexes → languages; their text → trees, by dialect; what others read otherwise |
 //! | `text` | free text and its bounds |
 //! | `language`, `charset` | regular languages over characters: expressions, each kept once |
 //! | `language/algebra`, `/derive` | and, or, not, simplified; derivatives |
@@ -65,6 +66,7 @@ pub(crate) use expand::Expansion;
 pub(crate) use finish::least_cover;
 pub(crate) use items::{ItemPlace, ItemPlan};
 pub use report::Enforcement;
+pub use schema::Draft;
 pub(crate) use shape::Shape;
 pub(crate) use shape::{ArrayShape, GuardId, LangId, NodeId, ObjectShape, ShapeKind, StringShape};
 

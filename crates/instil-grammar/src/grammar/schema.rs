@@ -3,7 +3,9 @@
 //! One pass over what is reachable from the root. Anything that cannot be enforced is refused here, with the
 //! pointer and the keyword. How each keyword is read, and what it means, is for `keyword`.
 
+mod places;
 mod resolve;
+mod uri;
 
 use std::sync::Arc;
 
@@ -91,7 +93,7 @@ pub(crate) struct Schemas {
 
 /// A draft of JSON Schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Draft {
+pub enum Draft {
     /// draft-04
     Draft4,
     /// draft-06
@@ -119,31 +121,27 @@ impl Draft {
         })
     }
 
-    /// The draft that a schema without `$schema` is spelled in.
-    fn from_spelling(schema: &Value, depth: u32) -> Self {
-        let mut draft = Self::Draft2020;
-        let Value::Object(members) = schema else { return draft };
-        if depth > NEST_LIMIT {
-            return draft;
-        }
-        for (key, value) in members {
-            let found = match (key.as_str(), value) {
-                ("exclusiveMinimum" | "exclusiveMaximum", Value::Bool(_)) => Self::Draft4,
-                ("items", Value::Array(_)) | ("additionalItems", _) => Self::Draft2019,
-                ("enum" | "const" | "default" | "examples", _) => continue,
-                (
-                    "properties" | "patternProperties" | "definitions" | "$defs" | "dependencies" | "dependentSchemas",
-                    Value::Object(inner),
-                ) => inner.values().map(|value| Self::from_spelling(value, depth + 1)).min().unwrap_or(draft),
-                (_, Value::Object(_)) => Self::from_spelling(value, depth + 1),
-                (_, Value::Array(items)) => {
-                    items.iter().map(|item| Self::from_spelling(item, depth + 1)).min().unwrap_or(draft)
-                }
-                _ => continue,
-            };
-            draft = draft.min(found);
-        }
-        draft
+    /// The draft of a schema: the one that it names, else the newest that explains its keywords, where they stand in
+    /// schemas.
+    pub fn of(root: &Value) -> Self {
+        let named = root.get("$schema").and_then(Value::as_str).and_then(Self::from_uri);
+        let spelt = |members: &Map<String, Value>| match members {
+            _ if ["exclusiveMinimum", "exclusiveMaximum"]
+                .iter()
+                .any(|key| members.get(*key).is_some_and(Value::is_boolean)) =>
+            {
+                Self::Draft4
+            }
+            _ if members.get("items").is_some_and(Value::is_array) || members.contains_key("additionalItems") => {
+                Self::Draft2019
+            }
+            _ => Self::Draft2020,
+        };
+        named.unwrap_or_else(|| {
+            let mut draft = Self::Draft2020;
+            places::visit(root, &mut |schema| draft = draft.min(schema.as_object().map_or(draft, spelt)));
+            draft
+        })
     }
 }
 
@@ -155,8 +153,7 @@ pub(crate) fn load(root: &Value) -> Result<Schemas> {
     if is_deeper(root, JSON_NEST_LIMIT) {
         return Err(Error::grammar("", format!("the schema nests deeper than {JSON_NEST_LIMIT}"), "use `$ref`"));
     }
-    let named = root.get("$schema").and_then(Value::as_str).and_then(Draft::from_uri);
-    let draft = named.unwrap_or_else(|| Draft::from_spelling(root, 0));
+    let draft = Draft::of(root);
     let mut loader = Loader {
         document: root,
         draft,
@@ -170,7 +167,12 @@ pub(crate) fn load(root: &Value) -> Result<Schemas> {
         queue: Vec::new(),
         names: None,
         depth: 0,
+        has_unevaluated: false,
     };
+    places::visit(root, &mut |schema| {
+        let keys = ["unevaluatedProperties", "unevaluatedItems"];
+        loader.has_unevaluated |= keys.iter().any(|key| schema.get(key).is_some());
+    });
     let id = loader.schema(root, String::new(), &Arc::from(""));
     while let Some(Pending { id, value, pointer, resource, depth }) = loader.queue.pop() {
         loader.depth = depth;
@@ -195,10 +197,12 @@ struct Loader<'a> {
     pattern_index: FxHashMap<String, PatternId>,
     /// Schemas still to be read.
     queue: Vec<Pending<'a>>,
-    /// Absolute names (`$id`, anchors) → pointer; found when first needed.
-    names: Option<FxHashMap<String, String>>,
+    /// What schemas are called (`$id`, anchors); found when first needed.
+    names: Option<resolve::Names>,
     /// Nesting of the schema being read.
     depth: u32,
+    /// Some schema asks what others have looked at.
+    has_unevaluated: bool,
 }
 
 /// A schema still to be read.
@@ -268,7 +272,9 @@ impl<'a> Loader<'a> {
         let draft = self.draft;
         // An embedded resource gives its own root to the references inside it.
         let id_key = if draft == Draft::Draft4 { "id" } else { "$id" };
-        let own_resource = match members.get(id_key) {
+        // Up to draft-07 what stands beside a reference says nothing.
+        let is_reference = draft < Draft::Draft2019 && members.get("$ref").is_some_and(Value::is_string);
+        let own_resource = match members.get(id_key).filter(|_| !is_reference) {
             Some(Value::String(id)) if !id.starts_with('#') && !pointer.is_empty() => Some(Arc::from(pointer.as_str())),
             _ => None,
         };
@@ -277,8 +283,7 @@ impl<'a> Loader<'a> {
         let (mut present, mut ignored) = (Vec::new(), Vec::new());
         let mut reading = Reading::default();
         let mut scope = Scope { loader: self, members, pointer: &pointer, resource };
-        // Up to draft-07 what stands beside a reference says nothing.
-        if let Some(reference) = members.get("$ref").filter(|value| draft < Draft::Draft2019 && value.is_string()) {
+        if let Some(reference) = members.get("$ref").filter(|_| is_reference) {
             reading.read("$ref", reference, &mut scope)?;
             let keywords = reading.finish(&mut scope);
             let ignored = members.keys().filter(|key| *key != "$ref").map(|key| key.as_str().into()).collect();
@@ -322,6 +327,11 @@ impl<'a> Scope<'_, 'a> {
     /// The dialect that the schema is read in.
     pub(super) fn draft(&self) -> Draft {
         self.loader.draft
+    }
+
+    /// Whether a schema of the document asks what its neighbours have looked at.
+    pub(super) fn has_unevaluated(&self) -> bool {
+        self.loader.has_unevaluated
     }
 
     /// The refusal of a keyword.

@@ -69,7 +69,8 @@ impl Reading {
             "oneOf" => out.push(Keyword::OneOf(OneOf(scope.list(key, value)?))),
             "not" => out.push(Keyword::Not(Not(scope.child(value, &[key])))),
             "if" if draft >= Draft::Draft7 => {
-                if scope.members.contains_key("then") || scope.members.contains_key("else") {
+                // By itself it says nothing but what it looks at.
+                if scope.members.contains_key("then") || scope.members.contains_key("else") || scope.has_unevaluated() {
                     self.condition = Some(scope.child(value, &[key]));
                 }
             }
@@ -292,6 +293,9 @@ impl Assertion for If {
     }
 
     fn allow(&self, expansion: &mut Expansion, result: &mut Alternatives, site: Site<'_>) {
+        if self.then == TRUE && self.other == TRUE {
+            return;
+        }
         let yes = expansion.node(vec![Signed::positive(self.condition), Signed::positive(self.then)]);
         let no = expansion.node(vec![Signed::negative(self.condition), Signed::positive(self.other)]);
         let either = expansion.any_of([yes, no]);

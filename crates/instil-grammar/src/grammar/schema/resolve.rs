@@ -6,9 +6,9 @@ use std::sync::OnceLock;
 use rustc_hash::FxHashMap;
 use serde_json::Value;
 
+use super::places::Place;
 use super::{
-    Draft, IN_PLACE_LIMIT, JSON_NEST_LIMIT, Loader, META, METASCHEMAS, NEST_LIMIT, SchemaId, Schemas, malformed,
-    pointer_step,
+    Draft, IN_PLACE_LIMIT, Loader, META, METASCHEMAS, SchemaId, Schemas, malformed, places, pointer_step, uri,
 };
 use crate::grammar::keyword::Keyword;
 use crate::grammar::keyword::logic::{AllOf, AnyOf, If, Not, OneOf, Ref};
@@ -54,7 +54,12 @@ impl<'a> Loader<'a> {
     /// Where a dynamic reference leads whose fixed target is a dynamic anchor: to the anchor of that name in the
     /// outermost resource on the way to it. That is the root's, since every way begins there. `None`: to the fixed
     /// target.
-    pub(super) fn outermost(&self, reference: &Value, keyword: &str, target: &str) -> Result<Option<String>, String> {
+    pub(super) fn outermost(
+        &mut self,
+        reference: &Value,
+        keyword: &str,
+        target: &str,
+    ) -> Result<Option<String>, String> {
         let (anchor, wanted) = if keyword == "$dynamicRef" {
             let name = reference.as_str().and_then(|text| text.split_once('#')).map_or("", |(_, name)| name);
             ("$dynamicAnchor", Value::String(name.to_owned()))
@@ -64,8 +69,9 @@ impl<'a> Loader<'a> {
         if self.lookup(target).and_then(|schema| schema.get(anchor)) != Some(&wanted) {
             return Ok(None);
         }
-        let mut places = Vec::new();
-        collect_anchors(self.document, anchor, &wanted, String::new(), 0, &mut places);
+        let holds = |place: &Place| place.schema.get(anchor) == Some(&wanted);
+        let places: Vec<String> =
+            places::schemas(self.document).into_iter().filter(holds).map(|place| place.pointer).collect();
         if let Some(root) = places.iter().find(|place| self.resource_of(place).is_empty()) {
             return Ok(Some(root.clone()));
         }
@@ -89,17 +95,27 @@ impl<'a> Loader<'a> {
                     }
                 } else {
                     let name = format!("{root}#{fragment}");
-                    if let Some(target) = self.names().get(&name) {
+                    if let Some(target) = self.names().anchors.get(&name) {
                         return Some(target.clone());
                     }
                 }
             }
             return None;
         }
-        let base = base.to_owned();
         let names = self.names();
-        let known = names.get(&base).or_else(|| names.get(base.rsplit('/').next().unwrap_or(&base))).cloned();
-        let root = known.or_else(|| {
+        let of_resource = names.bases.get(resource).map_or("", String::as_str);
+        let absolute = uri::join(of_resource, base);
+        let known = names.resources.get(&absolute).or_else(|| {
+            // Where the document has no address, a name can only be meant as it is written or by its end.
+            let is_meant = of_resource.is_empty() && !base.contains(':');
+            let end = base.rsplit('/').next().unwrap_or(base);
+            let mut alike = names.resources.iter().filter(|(name, _)| name.rsplit('/').next() == Some(end));
+            match (alike.next(), alike.next()) {
+                (Some((_, only)), None) if is_meant => Some(only),
+                _ => None,
+            }
+        });
+        let root = known.cloned().or_else(|| {
             let name = base.split_once("://")?.1.trim_end_matches('/');
             METASCHEMAS.iter().find(|(uri, _)| *uri == name).map(|_| format!("{META}{name}"))
         })?;
@@ -108,7 +124,7 @@ impl<'a> Loader<'a> {
             return self.lookup(&target).map(|_| normal_pointer(&target));
         }
         let name = format!("{root}#{fragment}");
-        self.names().get(&name).cloned()
+        self.names().anchors.get(&name).cloned()
     }
 
     /// What stands at a place, in the schema itself or in a metaschema.
@@ -121,130 +137,86 @@ impl<'a> Loader<'a> {
         document.pointer(&rest[uri.len()..])
     }
 
-    pub(super) fn resource_of(&self, pointer: &str) -> String {
+    pub(super) fn resource_of(&mut self, pointer: &str) -> String {
         if let Some(rest) = pointer.strip_prefix(META) {
             return METASCHEMAS
                 .iter()
                 .find(|(uri, _)| rest.starts_with(uri))
                 .map_or_else(String::new, |(uri, _)| format!("{META}{uri}"));
         }
-        let id_key = if self.draft == Draft::Draft4 { "id" } else { "$id" };
-        let mut best = "";
-        for (at, _) in pointer.match_indices('/').chain([(pointer.len(), "")]) {
-            let prefix = &pointer[..at];
-            let is_resource = self.document.pointer(prefix).and_then(|value| value.get(id_key)).and_then(Value::as_str);
-            if !prefix.is_empty() && is_resource.is_some_and(|id| !id.starts_with('#')) {
-                best = prefix;
-            }
+        let names = self.names();
+        if names.bases.len() == 1 {
+            return String::new();
         }
-        best.to_owned()
+        let ends = pointer.match_indices('/').map(|(at, _)| at).chain([pointer.len()]);
+        let resources = ends.map(|end| &pointer[..end]).filter(|place| names.bases.contains_key(*place));
+        resources.last().unwrap_or_default().to_owned()
     }
 
-    /// Every `$id` (as written, resolved against its parents, and by its last path segment) and
-    /// every anchor (`resource pointer#name`).
-    pub(super) fn names(&mut self) -> &FxHashMap<String, String> {
+    /// The names of all schemas.
+    pub(super) fn names(&mut self) -> &Names {
         let (document, draft) = (self.document, self.draft);
-        self.names.get_or_insert_with(|| {
-            let mut names = FxHashMap::default();
-            collect_names(document, draft, String::new(), "", "", 0, &mut names);
-            names
-        })
+        self.names.get_or_insert_with(|| Names::of(document, draft))
     }
 }
 
-/// Places of all schemas with such an anchor.
-fn collect_anchors(value: &Value, anchor: &str, wanted: &Value, place: String, depth: u32, places: &mut Vec<String>) {
-    match value {
-        _ if depth > JSON_NEST_LIMIT => {}
-        Value::Object(members) => {
-            for (key, value) in members {
-                if !matches!(key.as_str(), "enum" | "const" | "default" | "examples") {
-                    let inner = format!("{place}/{}", pointer_step(key));
-                    collect_anchors(value, anchor, wanted, inner, depth + 1, places);
+/// What the schemas of a document are called, each by its place.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// Absolute addresses of resources.
+    resources: FxHashMap<String, String>,
+    /// `place of the resource#anchor`.
+    anchors: FxHashMap<String, String>,
+    /// The base that references in a resource are resolved against, by its place; the root's may be empty.
+    bases: FxHashMap<String, String>,
+}
+
+impl Names {
+    fn of(document: &Value, draft: Draft) -> Self {
+        let mut names = Self::default();
+        let mut named = 0;
+        places::visit(document, &mut |schema| {
+            let keys = ["$id", "id", "$anchor", "$dynamicAnchor"];
+            named += usize::from(keys.iter().any(|key| schema.get(key).is_some_and(Value::is_string)));
+        });
+        // Most documents name nothing, or themselves alone.
+        let places = if named == 0 { Vec::new() } else { places::schemas(document) };
+        // The resource that each place belongs to.
+        let mut resources: Vec<&str> = Vec::with_capacity(places.len());
+        names.bases.insert(String::new(), String::new());
+        for place in &places {
+            let mut resource = resources.get(place.parent).copied().unwrap_or("");
+            let text = |key: &str| place.schema.get(key).and_then(Value::as_str);
+            // Up to draft-07 what stands beside a reference says nothing.
+            let is_reference = draft < Draft::Draft2019 && text("$ref").is_some();
+            let id = text(if draft == Draft::Draft4 { "id" } else { "$id" }).filter(|_| !is_reference);
+            match id.map(|id| (id, id.strip_prefix('#'))) {
+                Some((_, Some(anchor))) => {
+                    names.anchors.entry(format!("{resource}#{anchor}")).or_insert_with(|| place.pointer.clone());
                 }
-            }
-            if members.get(anchor) == Some(wanted) {
-                places.push(place);
-            }
-        }
-        Value::Array(items) => {
-            for (at, item) in items.iter().enumerate() {
-                collect_anchors(item, anchor, wanted, format!("{place}/{at}"), depth + 1, places);
-            }
-        }
-        _ => {}
-    }
-}
-
-fn collect_names(
-    value: &Value,
-    draft: Draft,
-    pointer: String,
-    resource: &str,
-    base: &str,
-    depth: u32,
-    names: &mut FxHashMap<String, String>,
-) {
-    if depth > NEST_LIMIT {
-        return;
-    }
-    match value {
-        Value::Object(members) => {
-            let (mut resource, mut base) = (resource.to_owned(), base.to_owned());
-            for key in ["$id", "id"] {
-                if let Some(Value::String(id)) = members.get(key) {
-                    if let Some(anchor) = id.strip_prefix('#') {
-                        names.entry(format!("{resource}#{anchor}")).or_insert_with(|| pointer.clone());
-                    } else if key == "$id" || draft == Draft::Draft4 {
-                        let id = id.trim_end_matches('#');
-                        base = join_uri(&base, id);
-                        if !pointer.is_empty() {
-                            resource.clone_from(&pointer);
-                        }
-                        for name in [id, base.as_str(), base.rsplit('/').next().unwrap_or_default()] {
-                            if !name.is_empty() {
-                                names.entry(name.to_owned()).or_insert_with(|| pointer.clone());
-                            }
-                        }
+                Some((id, None)) => {
+                    let (id, anchor) = id.split_once('#').unwrap_or((id, ""));
+                    let base = uri::join(&names.bases[resource], id);
+                    resource = &place.pointer;
+                    names.resources.entry(base.clone()).or_insert_with(|| place.pointer.clone());
+                    names.bases.insert(place.pointer.clone(), base);
+                    if !anchor.is_empty() {
+                        names.anchors.entry(format!("{resource}#{anchor}")).or_insert_with(|| place.pointer.clone());
                     }
                 }
+                None => {}
             }
-            for key in ["$anchor", "$dynamicAnchor"] {
-                if let Some(Value::String(anchor)) = members.get(key) {
-                    names.entry(format!("{resource}#{anchor}")).or_insert_with(|| pointer.clone());
-                }
+            for anchor in ["$anchor", "$dynamicAnchor"].into_iter().filter_map(text) {
+                names.anchors.entry(format!("{resource}#{anchor}")).or_insert_with(|| place.pointer.clone());
             }
-            for (key, value) in members {
-                if !matches!(key.as_str(), "enum" | "const" | "default" | "examples") {
-                    let place = format!("{pointer}/{}", pointer_step(key));
-                    collect_names(value, draft, place, &resource, &base, depth + 1, names);
-                }
-            }
+            resources.push(resource);
         }
-        Value::Array(items) => {
-            for (at, item) in items.iter().enumerate() {
-                collect_names(item, draft, format!("{pointer}/{at}"), resource, base, depth + 1, names);
-            }
-        }
-        _ => {}
+        names
     }
 }
 
-/// RFC 3986 resolution, as far as schema names need it.
-fn join_uri(base: &str, reference: &str) -> String {
-    if reference.contains("://") || base.is_empty() || reference.starts_with("urn:") {
-        return reference.to_owned();
-    }
-    let authority =
-        base.find("://").map_or(0, |at| base[at + 3..].find('/').map_or(base.len(), |slash| at + 3 + slash));
-    if reference.starts_with('/') {
-        return format!("{}{reference}", &base[..authority]);
-    }
-    let directory = base.rfind('/').filter(|&at| at >= authority).map_or(base.len(), |at| at);
-    format!("{}/{reference}", &base[..directory])
-}
-
-fn percent_decode(text: &str) -> String {
+/// A fragment as it is meant.
+pub(super) fn percent_decode(text: &str) -> String {
     if !text.contains('%') {
         return text.to_owned();
     }
