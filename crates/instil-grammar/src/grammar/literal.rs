@@ -16,8 +16,10 @@ const WHOLE_DIGITS: u32 = DIGITS;
 const FRACTION_DIGITS: u32 = 24;
 /// The first magnitude that takes more than [`DIGITS`].
 const LONG: &str = "1e15";
-/// Exponents within which every mantissa is a finite, normal `f64`.
+/// Exponents within which every mantissa is a finite, normal `f64`; with one more, those to [`MOST`] are.
 const EXPONENT_LIMIT: i64 = 307;
+/// The greatest `f64`.
+const MOST: &str = "1.7976931348623157e308";
 /// From here on printers switch to exponent form for whole numbers.
 const WHOLE_EXPONENT: u64 = 16;
 
@@ -619,9 +621,11 @@ impl<'a> Literals<'a> {
     }
 
     fn scientific_magnitudes(&mut self, near: Option<&Bound>, far: Option<&Bound>) -> ExprId {
+        let most = Bound { value: Decimal::parse(MOST).unwrap_or(Decimal::ZERO), exclusive: false };
+        let far = far.filter(|far| far.value <= most.value).unwrap_or(&most);
         let exponent_of = |bound: &Bound| bound.value.scientific().1;
         let low = near.map_or(-EXPONENT_LIMIT - 1, exponent_of);
-        let high = far.map_or(EXPONENT_LIMIT + 1, exponent_of);
+        let high = exponent_of(far);
         if low > high {
             return NONE;
         }
@@ -635,7 +639,7 @@ impl<'a> Literals<'a> {
             parts.push(self.languages.concat(mantissa, exponents));
         }
         let mut at = |this: &mut Self, exponent: i64, near: Option<&Bound>, far: Option<&Bound>| {
-            if exponent.abs() > EXPONENT_LIMIT {
+            if exponent < -EXPONENT_LIMIT {
                 return;
             }
             let split = |bound: &Bound| {
@@ -652,17 +656,17 @@ impl<'a> Literals<'a> {
             parts.push(this.languages.concat(mantissa, exponents));
         };
         if low == high {
-            at(self, low, near, far);
+            at(self, low, near, Some(far));
         } else {
             at(self, low, near, None);
-            at(self, high, None, far);
+            at(self, high, None, Some(far));
         }
         self.languages.or(parts)
     }
 
     /// `[eE]` and an exponent within the bounds, with or without a plus sign and one leading zero.
     fn exponents(&mut self, low: i64, high: i64) -> ExprId {
-        let (low, high) = (low.max(-EXPONENT_LIMIT), high.min(EXPONENT_LIMIT));
+        let (low, high) = (low.max(-EXPONENT_LIMIT), high.min(EXPONENT_LIMIT + 1));
         if low > high {
             return NONE;
         }
