@@ -7,7 +7,7 @@ use crate::row::{META, is_reserved};
 use crate::validator::Validator;
 use crate::{Error, Result};
 use clap::Args;
-use instil_grammar::constraint::{Backend, enforcement};
+use instil_grammar::constraint::{Backend, Enforcement, enforcement};
 use instil_grammar::grammar::{self, GrammarSource, Program};
 use serde_json::{Value, json};
 
@@ -60,6 +60,54 @@ struct Broken {
     what: String,
 }
 
+/// Keywords that assert something, but not in every draft, nor beside a `$ref` in the older ones.
+const OF_SOME_DRAFTS: &[&str] = &[
+    "$dynamicRef",
+    "$recursiveRef",
+    "additionalItems",
+    "const",
+    "contains",
+    "dependentRequired",
+    "dependentSchemas",
+    "if",
+    "maxContains",
+    "minContains",
+    "prefixItems",
+    "propertyNames",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+];
+const OF_ALL_DRAFTS: &[&str] = &[
+    "allOf",
+    "anyOf",
+    "enum",
+    "items",
+    "maximum",
+    "minimum",
+    "not",
+    "oneOf",
+    "pattern",
+    "properties",
+    "required",
+    "type",
+];
+
+/// What to do about a keyword that asserts nothing, where people expect that it does.
+fn hint(keyword: &str, how: &str) -> Option<&'static str> {
+    match keyword {
+        _ if how != "annotation" => None,
+        "nullable" => Some("OpenAPI's, and nothing in JSON Schema; write \"null\" among the types"),
+        "discriminator" => Some("OpenAPI's, and nothing in JSON Schema; give its property a `const` in each branch"),
+        _ if OF_SOME_DRAFTS.contains(&keyword) => {
+            Some("nothing in the draft of this schema, or beside its `$ref`; name a later draft in `$schema`")
+        }
+        _ if OF_ALL_DRAFTS.contains(&keyword) => {
+            Some("nothing beside a `$ref` up to draft-07; name a later draft in `$schema`, or use `allOf`")
+        }
+        _ => None,
+    }
+}
+
 /// Checks the schema, then the rows.
 pub(super) fn run(arguments: &CheckArguments, _: &Console) -> Result<Answer> {
     let schema = read_schema(&arguments.schema)?;
@@ -101,12 +149,18 @@ pub(super) fn run(arguments: &CheckArguments, _: &Console) -> Result<Answer> {
     };
     let keywords: Vec<Value> = findings
         .iter()
-        .map(|f| json!({"pointer": f.pointer, "keyword": f.keyword, "enforced_by": f.how, "refused": f.refused}))
+        .map(|f| {
+            let hint = hint(&f.keyword, f.how);
+            json!({"pointer": f.pointer, "keyword": f.keyword, "enforced_by": f.how, "refused": f.refused, "hint": hint})
+        })
         .collect();
     let mut report = json!({ "schema": arguments.schema, "enforceable": refused.is_empty(), "keywords": keywords, "closed": closed });
     let width = findings.iter().map(|finding| finding.how.len()).max().unwrap_or(0);
-    let mut lines: Vec<String> =
-        findings.iter().map(|finding| format!("{:width$}  {}", finding.how, finding.pointer)).collect();
+    let line = |finding: &Enforcement| {
+        let hint = hint(&finding.keyword, finding.how).map_or(String::new(), |hint| format!(": {hint}"));
+        format!("{:width$}  {}{hint}", finding.how, finding.pointer)
+    };
+    let mut lines: Vec<String> = findings.iter().map(line).collect();
     if !closed.is_empty() {
         let shown: Vec<&str> =
             closed.iter().take(CLOSED_SHOWN).map(|pointer| if pointer.is_empty() { "/" } else { pointer }).collect();

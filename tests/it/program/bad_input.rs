@@ -64,6 +64,30 @@ fn schemas_that_cannot_be_used() {
 }
 
 #[test]
+fn commands_read_the_dialect_that_the_engine_reads_and_say_what_asserts_nothing() {
+    let place = place();
+    place.write(
+        "tuple.json",
+        r#"{"type": "array", "items": [{"type": "integer"}, {"type": "string"}], "additionalItems": false}"#,
+    );
+    place.write("rows.jsonl", "[1, \"a\"]\n[1, \"a\", 2]\n");
+    let told = place.run(&["check", "tuple.json", "rows.jsonl"]);
+    assert!(told.code == Some(3) && told.stdout.contains("1 rows valid, 1 invalid"), "{told:?}");
+    place.write("above.json", r#"{"type": "integer", "minimum": 0, "exclusiveMinimum": true, "maximum": 2}"#);
+    let made = place.run(&["decode", "--model", "model.toml", "--schema", "above.json", "-n", "8"]).succeeded().stdout;
+    assert!(made.lines().all(|line| line == "1" || line == "2"), "{made}");
+    place.write("foreign.json", r#"{"properties": {"a": {"type": "string", "nullable": true}}, "x-ui": {"items": ["a"]}, "prefixItems": [true]}"#);
+    let told = place.run(&["check", "foreign.json"]).succeeded().stdout;
+    assert!(told.contains("/properties/a/nullable: OpenAPI's") && told.contains("automaton   /prefixItems"), "{told}");
+    place.write(
+        "older.json",
+        r#"{"$schema": "http://json-schema.org/draft-07/schema#", "type": "array", "prefixItems": [{}]}"#,
+    );
+    let told = place.run(&["check", "older.json"]).succeeded().stdout;
+    assert!(told.contains("annotation  /prefixItems: nothing in the draft of this schema"), "{told}");
+}
+
+#[test]
 fn a_keyword_that_is_not_enforced_is_refused_with_its_pointer() {
     let place = place();
     place.write("remote.json", r#"{"properties": {"a": {"$ref": "http://example.org/a.json"}}}"#);
