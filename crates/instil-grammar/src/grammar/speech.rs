@@ -20,8 +20,10 @@ const GREEK_ENDS: &str = ";\u{37e}";
 const GREEK: [(u32, u32); 4] = [(0x370, 0x373), (0x376, 0x377), (0x37B, 0x3FF), (0x1F00, 0x1FFF)];
 /// Thai and Lao, which have no mark for the end of a sentence: a text may end behind any of their letters.
 const UNMARKED: [(u32, u32); 2] = [(0xE01, 0xE5B), (0xE81, 0xEDF)];
-/// Closing quotes, brackets and marks of emphasis in ASCII.
-const CLOSERS: &str = "\"')]}*`_~";
+/// Closing quotes and brackets in ASCII.
+const CLOSERS: &str = "\"')]}";
+/// Marks of emphasis: they close right behind a sentence, and begin one elsewhere.
+const EMPHASIS: &str = "*`_~";
 /// Closing quotes and brackets of all languages.
 const WIDE_CLOSERS: &str = "\u{bb}\u{ab}\u{203a}\u{2039}\u{201d}\u{201c}\u{2019}\u{2018}\u{2033}\u{275c}\u{275e}\
     \u{27e9}\u{27e7}\u{2e29}\u{3009}\u{300b}\u{300d}\u{300f}\u{3011}\u{3015}\u{3017}\u{3019}\u{301b}\u{301e}\u{301f}\
@@ -129,7 +131,7 @@ pub(crate) struct Speech {
     pub closers: CharSet,
     /// What must follow a mark: white space, or what is not spoken.
     pub gap: CharSet,
-    /// What may stand between sentences: gaps and closers.
+    /// What may stand between sentences: gaps, quotes and brackets.
     pub between: CharSet,
     pub digits: CharSet,
     pub unspaced: CharSet,
@@ -149,15 +151,15 @@ pub(crate) static SPEECH: LazyLock<Speech> = LazyLock::new(|| {
     let gap = CharSet::white_space().union(&ranges(&UNSPOKEN));
     let word_gap = CharSet::white_space().union(&ranges(&WORD_GAPS));
     let signs = ranges(&[&SIGNS[..], &WIDE_SIGNS].concat());
-    let closers = of(CLOSERS).union(&of(WIDE_CLOSERS));
+    let brackets = of(CLOSERS).union(&of(WIDE_CLOSERS));
     Speech {
         ends: of(ENDS),
         wide_ends: of(WIDE_ENDS),
         greek_ends: of(GREEK_ENDS),
         greek: ranges(&GREEK),
         unmarked: ranges(&UNMARKED),
-        between: gap.union(&closers),
-        closers,
+        closers: brackets.union(&of(EMPHASIS)),
+        between: gap.union(&brackets),
         gap,
         digits: ranges(&DIGITS),
         unspaced: ranges(&UNSPACED),
@@ -284,6 +286,7 @@ mod tests {
             "Eine Familie.\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}",
             "It is so.\u{a0}",
             "**It is so.**",
+            "**It is.** *So it is.*",
             "The answer is 42.",
             "\u{6a}\u{61}\u{3002}\u{300d}\u{ff09}",
             "\u{771f}\u{7684}\u{ff1f}\u{ff01}",
@@ -303,6 +306,8 @@ mod tests {
             "It is so",
             "It is so;",
             "It is,",
+            "It is so.\n *\n ***",
+            "It is so. _",
             "One.\n2.",
             "Sie sind schwer \u{1f44d}",
             "\u{92f}\u{939} \u{938}\u{91a}",

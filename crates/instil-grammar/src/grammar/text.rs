@@ -187,7 +187,7 @@ mod tests {
         /// The grammar and whoever judges finished texts have the same sentences and words, in every script.
         #[test]
         fn every_script_ends_alike(
-            text in "[a1\u{928}\u{9762}\u{e01}\u{e35}\u{3b1}.?;\u{964}\u{3002}\u{ff1f}\u{61f} \n\")\u{bb}\u{300d}\u{1f44d}\u{200d}\u{a0}-]{0,14}",
+            text in "[a1*\u{928}\u{9762}\u{e01}\u{e35}\u{3b1}.?;\u{964}\u{3002}\u{ff1f}\u{61f} \n\")\u{bb}\u{300d}\u{1f44d}\u{200d}\u{a0}-]{0,14}",
             min in 1u32..4, more in prop::option::of(0u32..3), least in 0u32..5, most in prop::option::of(0u32..5),
         ) {
             let max = more.map(|more| min + more);
@@ -201,7 +201,7 @@ mod tests {
 
         #[test]
         fn bounds_hold_exactly(
-            text in "[a1.!? \n\")]{0,24}|[a.!? \n\")\u{3002}]{0,24}", min in 0u32..5, more in prop::option::of(0u32..4), words in 0u32..4,
+            text in "[a1.!? \n\")*]{0,24}|[a.!? \n\")*\u{3002}]{0,24}", min in 0u32..5, more in prop::option::of(0u32..4), words in 0u32..4,
         ) {
             let max = more.map(|more| min + more);
             let count = counted(&text);
