@@ -106,6 +106,7 @@ pub(super) fn run(arguments: &DecodeArguments, console: &Console) -> Result<Answ
             landing: sampling.landing.unwrap_or(Draws::default().landing),
             ..Sampling::default()
         },
+        thought: None,
         measure: None,
     };
     let capacity = arguments.model.capacity(&*loaded.model);

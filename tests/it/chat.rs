@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use instil_grammar::vocab::{TokenKind, Vocab};
 use instil_model::tokenizer::Tokenizer;
-use instil_model::tokenizer::chat::{ChatTemplate, Date, Message};
+use instil_model::tokenizer::chat::{ChatTemplate, Date, Message, Way};
 use proptest::prelude::*;
 use serde::Deserialize;
 
@@ -133,7 +133,7 @@ proptest! {
         let mut tokenizer = words();
         tokenizer.set_chat_template(SEAMS[seam]).expect("a template");
         let leading: Vec<Message> = leading.into_iter().map(Message::user).collect();
-        let mut beginning = tokenizer.begin_chat(leading.clone()).expect("it renders");
+        let mut beginning = tokenizer.begin_chat(leading.clone(), Way::Plain).expect("it renders");
         for text in last {
             let whole = [leading.clone(), vec![Message::user(text.clone())]].concat();
             let whole = tokenizer.encode_chat(&whole, true).expect("it renders");

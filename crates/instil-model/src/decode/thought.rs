@@ -1,0 +1,142 @@
+//! What a model thinks before its text: drawn freely up to a mark, or closed when its budget is used up.
+
+use std::collections::VecDeque;
+
+use crate::error::Result;
+use crate::tokenizer::chat::Way;
+use crate::tokenizer::{EncodeOptions, Tokenizer};
+use instil_grammar::vocab::{TokenId, Vocab};
+
+/// A thought that a model may have: how long, and how it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thought {
+    /// Most tokens, its mark included; after so many it is closed.
+    pub budget: usize,
+    /// What the model closes it with.
+    mark: Vec<u8>,
+    /// The same as one token, where there is one.
+    mark_token: Option<TokenId>,
+    /// Tokens that close it for the model, up to where the text begins.
+    closing: Vec<TokenId>,
+    /// Tokens between the model's own mark and the text.
+    behind: Vec<TokenId>,
+}
+
+/// What a model thought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Thoughts {
+    /// Bytes of it, without its mark.
+    pub text: Vec<u8>,
+    /// Tokens that were drawn.
+    pub tokens: usize,
+    /// It was closed for the model.
+    pub cut: bool,
+}
+
+impl Thought {
+    /// A thought as the chat template of `tokenizer` has them, of at most `budget` tokens; `begun` is the text that the
+    /// answer begins with.
+    ///
+    /// # Errors
+    /// When there is no chat template, or the model knows no thoughts.
+    pub fn of(tokenizer: &Tokenizer, budget: usize, begun: &str) -> Result<Self> {
+        let end = tokenizer.opening(Way::Thought)?.end.unwrap_or_default();
+        let begun = tokenizer.encode(begun, EncodeOptions::default())?;
+        let then = |text: &str| -> Result<Vec<TokenId>> {
+            let mut tokens = tokenizer.encode_within(text)?;
+            tokens.extend(&begun);
+            Ok(tokens)
+        };
+        Ok(Self {
+            budget: budget.max(1),
+            mark_token: tokenizer.id_of(&end.mark),
+            closing: then(&end.whole())?,
+            behind: then(&end.behind)?,
+            mark: end.mark.into_bytes(),
+        })
+    }
+
+    /// Most tokens of it, with what closes it.
+    pub fn room(&self) -> usize {
+        self.budget + self.closing.len().max(self.behind.len())
+    }
+}
+
+/// A thought under way.
+pub(super) struct Thinking {
+    tokens: Vec<TokenId>,
+    /// Bytes of the last tokens, as far as the mark may begin in them.
+    last: Vec<u8>,
+    end: Option<End>,
+}
+
+struct End {
+    /// Bytes of the tokens that are of the mark, or behind it.
+    of_mark: usize,
+    cut: bool,
+}
+
+impl Thinking {
+    /// Nothing yet.
+    pub(super) fn begin() -> Self {
+        Self { tokens: Vec::new(), last: Vec::new(), end: None }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
+    pub(super) fn tokens(&self) -> &[TokenId] {
+        &self.tokens
+    }
+
+    /// Takes a drawn token; what the model has to read goes to `pending`.
+    pub(super) fn take(&mut self, thought: &Thought, token: TokenId, vocab: &Vocab, pending: &mut VecDeque<TokenId>) {
+        if thought.mark_token == Some(token) {
+            pending.push_back(token);
+            pending.extend(&thought.behind);
+            self.end = Some(End { of_mark: 0, cut: false });
+            return;
+        }
+        if vocab.is_eos(token) {
+            pending.extend(&thought.closing);
+            self.end = Some(End { of_mark: 0, cut: true });
+            return;
+        }
+        self.tokens.push(token);
+        pending.push_back(token);
+        self.last.extend(vocab.decode(&[token]));
+        let found = self.last.windows(thought.mark.len().max(1)).position(|bytes| bytes == thought.mark);
+        if let Some(at) = found {
+            // A token may go on behind the mark, with what stands there in any case.
+            let of_mark = self.last.len() - at;
+            let written = vocab.decode(&thought.behind);
+            let more = of_mark - thought.mark.len();
+            let is_part = more > 0 && written.starts_with(&self.last[at + thought.mark.len()..]);
+            if is_part {
+                let mut skipped = 0;
+                let rest = thought.behind.iter().skip_while(|&&token| {
+                    skipped += vocab.decode(&[token]).len();
+                    skipped <= more
+                });
+                pending.extend(rest);
+            } else {
+                pending.extend(&thought.behind);
+            }
+            self.end = Some(End { of_mark, cut: false });
+        } else if self.tokens.len() >= thought.budget {
+            pending.extend(&thought.closing);
+            self.end = Some(End { of_mark: 0, cut: true });
+        } else {
+            let kept = self.last.len().min(thought.mark.len());
+            self.last.drain(..self.last.len() - kept);
+        }
+    }
+
+    pub(super) fn complete(self, vocab: &Vocab) -> Thoughts {
+        let end = self.end.unwrap_or(End { of_mark: 0, cut: true });
+        let mut text = vocab.decode(&self.tokens);
+        text.truncate(text.len() - end.of_mark.min(text.len()));
+        Thoughts { text, tokens: self.tokens.len(), cut: end.cut }
+    }
+}
