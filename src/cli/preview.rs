@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use crate::export::form::Pair;
+use crate::row::Attempt;
 use crate::run::driver::Workshop;
 use crate::run::seeds::Seeds;
 use crate::run::{Event, RunDirectory};
@@ -59,6 +60,7 @@ pub(super) fn run(arguments: &PreviewArguments, console: &Console) -> Result<Ans
     let mut loaded = setup::load(&model, console)?;
     let compiler = setup::compiler(&loaded.tokenizer, Engine::Instil, Settings::default());
     let (embedder, used) = setup::embedder(wanted.recipe.filters.semantic.as_ref(), console)?.unzip();
+    loaded.is_asked_for(&wanted.recipe, |_| true, console)?;
     let models = Models { model: loaded.used.clone(), embedder: used, ..Models::default() };
     let plan = wanted.plan(models);
     let folder = tempfile::tempdir().map_err(|cause| Error::io("create", std::env::temp_dir(), cause))?;
@@ -68,18 +70,25 @@ pub(super) fn run(arguments: &PreviewArguments, console: &Console) -> Result<Ans
     let mut printed = Ok(());
     let mut on_event = |event: Event| match event {
         Event::Requested { key, field, prefix, prompt } => {
-            let text = vocab.decode(prefix).into_iter().chain(vocab.decode(prompt)).collect::<Vec<u8>>();
+            // Control tokens are shown as they are spelled: they are sent too.
+            let text: Vec<u8> = prefix.iter().chain(prompt).flat_map(|&token| vocab.bytes(token)).copied().collect();
             let shown = rows.entry(key.row).or_default();
             if key.attempt != shown.attempt {
                 *shown = Shown { attempt: key.attempt, ..Shown::default() };
             }
             shown.prompts.insert(field.to_owned(), json!(String::from_utf8_lossy(&text)));
         }
-        Event::Accepted { row, fields, .. } => {
+        Event::Accepted { row, attempt, .. } => {
             let shown = rows.remove(&row).unwrap_or_default();
             if printed.is_ok() {
-                let json = || json!({ "row": row, "prompts": shown.prompts, "fields": fields });
-                printed = console.each(|| describe(row, &shown, fields), json);
+                let json = || {
+                    let mut json = json!({ "row": row, "prompts": shown.prompts, "fields": attempt.fields });
+                    if !attempt.reasoning.is_empty() {
+                        json["reasoning"] = Value::Object(attempt.reasoning.clone());
+                    }
+                    json
+                };
+                printed = console.each(|| describe(row, &shown, attempt), json);
             }
             if console.is_closed() {
                 // Nobody sees the rows to come.
@@ -129,7 +138,7 @@ fn from_data(wanted: Wanted, arguments: &PreviewArguments) -> Result<Wanted> {
     Ok(Wanted { rows, tries: true, seeds: Some(used), ..wanted })
 }
 
-fn describe(row: u32, shown: &Shown, fields: &Map<String, Value>) -> String {
+fn describe(row: u32, shown: &Shown, attempt: &Attempt) -> String {
     let mut text = format!("row {row}\n");
     for (name, prompt) in &shown.prompts {
         text += &format!("  prompt of {name}:\n");
@@ -137,7 +146,10 @@ fn describe(row: u32, shown: &Shown, fields: &Map<String, Value>) -> String {
             text += &format!("    | {line}\n");
         }
     }
-    for (name, value) in fields {
+    for (name, thought) in &attempt.reasoning {
+        text += &format!("  thought of {name}: {}\n", thought.as_str().unwrap_or_default());
+    }
+    for (name, value) in &attempt.fields {
         text += &format!("  {name}: {}\n", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
     }
     text + "\n"

@@ -59,7 +59,8 @@ impl Drawing {
 
     /// What the grammar says of the next token.
     pub(super) fn allowed(&mut self, request: &Request) -> Allowed {
-        let Some(session) = self.session.as_mut().filter(|_| self.thinking.as_ref().is_none_or(Thinking::has_ended)) else {
+        let Some(session) = self.session.as_mut().filter(|_| self.thinking.as_ref().is_none_or(Thinking::has_ended))
+        else {
             return Allowed::default();
         };
         let mask = Some(session.mask());
@@ -97,7 +98,8 @@ impl Drawing {
         let Some(draw) = draw else { return Ok(Some(Finish::DeadEnd)) };
         self.leant += usize::from(allowed.lean.is_some());
         self.drawn += 1;
-        if let (Some(thinking), Some(thought)) = (self.thinking.as_mut().filter(|it| !it.has_ended()), &request.thought) {
+        if let (Some(thinking), Some(thought)) = (self.thinking.as_mut().filter(|it| !it.has_ended()), &request.thought)
+        {
             thinking.take(thought, draw.token, vocab, pending);
             // The mean of the tension is over the text.
             self.before_text = self.drawn;

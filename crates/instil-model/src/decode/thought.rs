@@ -140,3 +140,68 @@ impl Thinking {
         Thoughts { text, tokens: self.tokens.len(), cut: end.cut }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use instil_grammar::vocab::TokenKind;
+
+    const MARK: TokenId = 256;
+    const EOS: TokenId = 257;
+
+    /// Bytes, the mark as a control token, an end, and a token that goes on behind the mark.
+    fn vocab() -> Vocab {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let tokens = bytes.chunks(1).map(|byte| (byte, TokenKind::Text));
+        let control = [(&b"</think>"[..], TokenKind::Control), (b"<eos>", TokenKind::Control)];
+        Vocab::new(tokens.chain(control).chain([(&b"ink>\n"[..], TokenKind::Text)]), &[EOS])
+    }
+
+    fn ids(text: &str) -> Vec<TokenId> {
+        text.bytes().map(TokenId::from).collect()
+    }
+
+    fn thought(budget: usize) -> Thought {
+        Thought {
+            budget,
+            mark: b"</think>".to_vec(),
+            mark_token: Some(MARK),
+            closing: ids("\n</think>\n\nSo"),
+            behind: ids("\n\nSo"),
+        }
+    }
+
+    /// What the model has read when the thought has ended, and the thought.
+    fn after(tokens: &[TokenId], budget: usize) -> (Vec<u8>, Thoughts) {
+        let (vocab, thought, mut pending) = (vocab(), thought(budget), VecDeque::new());
+        let mut thinking = Thinking::begin();
+        for &token in tokens {
+            assert!(!thinking.has_ended(), "it goes on with {token}");
+            thinking.take(&thought, token, &vocab, &mut pending);
+        }
+        assert!(thinking.has_ended());
+        let spelled = pending.iter().flat_map(|&token| vocab.bytes(token).to_vec()).collect();
+        (spelled, thinking.complete(&vocab))
+    }
+
+    #[test]
+    fn a_thought_ends_at_its_mark_or_when_its_tokens_are_used_up() {
+        let told = |text: &str, tokens, cut| Thoughts { text: text.into(), tokens, cut };
+        let by_token = after(&[ids("Hm.\n"), vec![MARK]].concat(), 99);
+        assert_eq!(by_token, (b"Hm.\n</think>\n\nSo".to_vec(), told("Hm.\n", 4, false)));
+        // The mark in letters, with what comes before it in the same token or behind it.
+        let by_letters = after(&ids("Hm.</think>"), 99);
+        assert_eq!(by_letters, (b"Hm.</think>\n\nSo".to_vec(), told("Hm.", 11, false)));
+        let beyond = after(&[ids("Hm.</th"), vec![258]].concat(), 99);
+        assert_eq!(beyond, (b"Hm.</think>\n\nSo".to_vec(), told("Hm.", 8, false)));
+        assert_eq!(after(&ids("Hmmm"), 4), (b"Hmmm\n</think>\n\nSo".to_vec(), told("Hmmm", 4, true)));
+        // A model that ends its text there is led on to the answer.
+        let ended = after(&[ids("Hm"), vec![EOS]].concat(), 99);
+        assert_eq!(ended, (b"Hm\n</think>\n\nSo".to_vec(), told("Hm", 2, true)));
+    }
+
+    #[test]
+    fn there_is_room_for_the_thought_and_what_closes_it() {
+        assert_eq!(thought(30).room(), 30 + "\n</think>\n\nSo".len());
+    }
+}

@@ -5,7 +5,7 @@
 //! what stands where a reply begins, [`opening`] finds out.
 
 pub mod forms;
-pub(super) mod opening;
+pub mod opening;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -115,7 +115,10 @@ impl ChatTemplate {
     /// When one has the name of what every template is given.
     pub fn with_variables(mut self, variables: Variables) -> Result<Self> {
         if let Some(name) = variables.keys().find(|name| GIVEN.contains(&name.as_str())) {
-            return Err(Error::usage(format!("the template variable `{name}` is given to every template"), "leave it out"));
+            return Err(Error::usage(
+                format!("the template variable `{name}` is given to every template"),
+                "leave it out",
+            ));
         }
         self.variables = variables;
         Ok(self)
@@ -180,7 +183,12 @@ impl ChatTemplate {
             ("tools", ().into()),
             ("documents", ().into()),
         ]);
-        values.extend(self.variables.iter().chain(variables).map(|(name, value)| (name.as_str(), Value::from(Serde(Plain(value))))));
+        values.extend(
+            self.variables
+                .iter()
+                .chain(variables)
+                .map(|(name, value)| (name.as_str(), Value::from(Serde(Plain(value))))),
+        );
         self.jinja.render(NAME, values.into(), bytes).map_err(|fault| {
             let what = match fault {
                 Fault::Excess(what) => format!("its chat template {what}"),

@@ -25,8 +25,8 @@ use rustc_hash::FxHashMap;
 
 use crate::error::{Error, Remedy, Result, setting};
 use crate::gguf::Metadata;
-use chat::{Opening, Variables, Way};
 pub use chat::{ChatTemplate, Message};
+use chat::{Opening, Variables, Way};
 use instil_grammar::vocab::{TokenId, TokenKind, Vocab};
 use longest::LongestMatch;
 use special::{Matcher, Piece};
@@ -234,6 +234,11 @@ impl Tokenizer {
         Ok(())
     }
 
+    /// Variables of the caller's that the chat template is given.
+    pub fn template_variables(&self) -> &Variables {
+        &self.variables
+    }
+
     /// The chat template, with this model's beginning and end tokens.
     ///
     /// # Errors
@@ -241,9 +246,11 @@ impl Tokenizer {
     pub fn chat_template(&self) -> Result<&ChatTemplate> {
         if self.chat.get().is_none() {
             let source = self.chat_source.as_deref().ok_or_else(|| {
-                let remedy = Remedy::from("use an instruction-tuned model, or give a template: a file, or the form it was \
-                                           trained on, as ")
-                    .set(setting::CHAT_TEMPLATE, "chatml");
+                let remedy = Remedy::from(
+                    "use an instruction-tuned model, or give a template: a file, or the form it was \
+                                           trained on, as ",
+                )
+                .set(setting::CHAT_TEMPLATE, "chatml");
                 Error::model(&self.model, "has no chat template in its files", remedy)
             })?;
             // A template that another thread set meanwhile is the same one.

@@ -139,13 +139,15 @@ pub(super) fn find(template: &ChatTemplate, way: Way, knows: &dyn Fn(&str) -> bo
         let Some(tail) = probe.tail(&off) else { return Ok(Opening::default()) };
         let begins = without.begins(&tail);
         let note = match (has_switch, &without.thought) {
-            (false, _) if without.is_inside(&tail) || without.opens(&tail) => {
-                Some(format!("its chat template always opens a thought and has no switch: it is closed empty, by {begins:?}"))
-            }
+            (false, _) if without.is_inside(&tail) || without.opens(&tail) => Some(format!(
+                "its chat template always opens a thought and has no switch: it is closed empty, by {begins:?}"
+            )),
             (false, found) if !begins.trim().is_empty() && (found.is_some() || without.closes(&begins)) => {
                 Some(format!("its chat template has no switch for thoughts: answers begin behind {begins:?}"))
             }
-            (false, Some(_)) => Some("its chat template has no switch for thoughts: answers begin without one".to_owned()),
+            (false, Some(_)) => {
+                Some("its chat template has no switch for thoughts: answers begin without one".to_owned())
+            }
             _ => None,
         };
         return Ok(Opening { switch: off, begins, note, tail, facts: without, ..Opening::default() });
@@ -153,7 +155,15 @@ pub(super) fn find(template: &ChatTemplate, way: Way, knows: &dyn Fn(&str) -> bo
     let with = probe.facts(&on);
     let tail = probe.tail(&on).ok_or_else(none)?;
     if let Some((begins, end)) = with.thinks(&tail) {
-        return Ok(Opening { switch: on, opener: begins.clone(), begins, end: Some(end), note: None, tail, facts: with });
+        return Ok(Opening {
+            switch: on,
+            opener: begins.clone(),
+            begins,
+            end: Some(end),
+            note: None,
+            tail,
+            facts: with,
+        });
     }
     let (opener, end) = probe.usual(&tail, &with, &off, &without, knows).ok_or_else(none)?;
     let begins = if with.is_inside(&tail) { String::new() } else { opener.clone() };
@@ -309,7 +319,8 @@ impl Facts {
         let end = End::of(after);
         let begins = if let Some(rest) = before.strip_prefix(tail) {
             rest.to_owned()
-        } else if tail.strip_prefix(before.as_str()).is_some_and(|intro| !intro.contains(&end.mark)) || self.is_inside(tail)
+        } else if tail.strip_prefix(before.as_str()).is_some_and(|intro| !intro.contains(&end.mark))
+            || self.is_inside(tail)
         {
             String::new()
         } else {
@@ -481,7 +492,9 @@ impl<'t> Probe<'t> {
 /// Whether a text has `word` as a whole word.
 fn has_word(text: &str, word: &str) -> bool {
     let is_part = |character: char| character.is_alphanumeric() || character == '_';
-    text.match_indices(word).any(|(at, _)| {
-        !text[..at].ends_with(is_part) && !text[at + word.len()..].starts_with(is_part)
-    })
+    text.match_indices(word)
+        .any(|(at, _)| !text[..at].ends_with(is_part) && !text[at + word.len()..].starts_with(is_part))
 }
+
+#[cfg(test)]
+mod tests;
