@@ -100,6 +100,12 @@ pub(super) fn run(arguments: &DecodeArguments, console: &Console) -> Result<Answ
         Some(tokens) => Some(Arc::new(Thought::of(&tokenizer, tokens, "")?)),
         None => None,
     };
+    if !arguments.raw && !tokenizer.has_chat_template() {
+        let name = &loaded.used.name;
+        console.note(&format!(
+            "{name} has no chat template, and continues the prompt as it stands; --chat-template gives one"
+        ));
+    }
     let tokens = if arguments.raw || !tokenizer.has_chat_template() {
         tokenizer.encode(&prompt, EncodeOptions { special: false, add_bos: true })?
     } else {

@@ -34,6 +34,7 @@ impl Thinking {
     }
 
     /// Whether it answers at once.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
     pub(crate) fn is_off(&self) -> bool {
         matches!(self, Self::Off | Self::UpTo(0))
     }

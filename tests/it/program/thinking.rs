@@ -140,7 +140,7 @@ fn plans_of_models_without_thoughts_are_what_they_were() {
     place
         .run(&[&run[..], &["--chat-template", "chatlm", "-o", "x"]].concat())
         .refused(2, &["no chat template `chatlm`", "chatml, gemma"]);
-    place.run(&[&run[..], &["--chat-template", "no.jinja", "-o", "x"]].concat()).refused(3, &["no.jinja"]);
+    place.run(&[&run[..], &["--chat-template", "no.jinja", "-o", "x"]].concat()).refused(4, &["no.jinja"]);
     place
         .run(&[&run[..], &["--template-variable", "messages=1", "-o", "x"]].concat())
         .refused(2, &["`messages` is given to every template"]);

@@ -144,6 +144,7 @@ impl Thinking {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tokenizer::Message;
     use instil_grammar::vocab::TokenKind;
 
     const MARK: TokenId = 256;
@@ -198,6 +199,29 @@ mod tests {
         // A model that ends its text there is led on to the answer.
         let ended = after(&[ids("Hm"), vec![EOS]].concat(), 99);
         assert_eq!(ended, (b"Hm\n</think>\n\nSo".to_vec(), told("Hm", 2, true)));
+    }
+
+    #[test]
+    fn marks_are_tokens_where_the_vocabulary_has_them() {
+        let template = "{% for message in messages %}{{ '<|start|>' + message.role }}{% if message.thinking %}\
+            {{ '<|channel|>analysis<|message|>' + message.thinking + '<|end|><|start|>assistant' }}{% endif %}\
+            {% if message.role == 'assistant' %}{{ '<|channel|>final' }}{% endif %}\
+            {{ '<|message|>' + message.content + '<|end|>' }}{% endfor %}\
+            {% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}";
+        let control = ["<|start|>", "<|end|>", "<|channel|>", "<|message|>"];
+        let bytes: Vec<u8> = (0..=255).collect();
+        let tokens = bytes.chunks(1).map(|byte| (byte, TokenKind::Text));
+        let tokens = tokens.chain(control.iter().map(|spelling| (spelling.as_bytes(), TokenKind::Control)));
+        let mut tokenizer = Tokenizer::from_vocab(&Vocab::new(tokens, &[]), "bytes").expect("a tokenizer");
+        tokenizer.set_chat_template(template).expect("a template");
+        let [start, end, channel, message] = [256, 257, 258, 259];
+        let header = [&[start][..], &ids("assistant"), &[channel], &ids("final"), &[message], &ids("So")].concat();
+        let thought = Thought::of(&tokenizer, 5, "So").expect("a thought");
+        assert_eq!((thought.mark_token, &thought.behind), (Some(end), &header));
+        assert_eq!(thought.closing, [&[end][..], &header].concat());
+        let asked = tokenizer.ask(&[Message::user("Why?")], Way::Answer).expect("it renders");
+        let answer = &header[..header.len() - "So".len()];
+        assert!(asked.ends_with(answer) && asked.iter().filter(|&&token| token == channel).count() == 1);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use minijinja::{ErrorKind, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result, setting};
 use crate::jinja::{Fault, Jinja, Plain};
 
 pub use forms::CHATML;
@@ -93,11 +93,8 @@ impl ChatTemplate {
     /// When the source is not a template, with the line.
     pub fn from_source(model: &str, source: &str, bos: &str, eos: &str) -> Result<Self> {
         let refuse = |what: String| {
-            Error::model(
-                model,
-                what,
-                "the model's file is damaged, or its template needs a newer version of this program",
-            )
+            let remedy = "the model's file is damaged, or its template needs a newer version of this program; give another with ";
+            Error::model(model, what, Remedy::from(remedy).name(setting::CHAT_TEMPLATE))
         };
         let mut jinja = Jinja::of_transformers();
         add_date(&mut jinja, Date::default());
@@ -194,7 +191,8 @@ impl ChatTemplate {
                 Fault::Excess(what) => format!("its chat template {what}"),
                 Fault::Wrong { .. } => format!("its chat template refuses the conversation: {fault}"),
             };
-            Error::model(&self.model, what, "change the messages, or use another template")
+            let remedy = Remedy::from("change the messages, or give another template with ");
+            Error::model(&self.model, what, remedy.name(setting::CHAT_TEMPLATE))
         })
     }
 }

@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::decode::Thought;
 use crate::tokenizer::{Message, Tokenizer};
 use instil_grammar::vocab::{TokenKind, Vocab};
 
@@ -124,16 +123,6 @@ fn answers_begin_where_the_template_has_them_begin() {
     let end = opening(channels, Way::Thought).end.expect("an end");
     assert_eq!(end.whole(), "<|end|><|start|>assistant<|channel|>final<|message|>");
     assert_eq!(end.mark, "<|end|>");
-    // As tokens: one for the mark, and the channel's own behind it.
-    let tokenizer = tokenizer(channels);
-    let [start, end, channel, message] =
-        ["<|start|>", "<|end|>", "<|channel|>", "<|message|>"].map(|spelling| tokenizer.id_of(spelling));
-    let ids = tokenizer.ask(&ask, Way::Answer).expect("it renders");
-    assert_eq!((ids.last().copied(), ids.iter().filter(|id| Some(**id) == channel).count()), (message, 1));
-    let thought = Thought::of(&tokenizer, 5, "So").expect("a thought");
-    let closing = [1 + 1 + "assistant".len() + 1 + "final".len() + 1 + "So".len(), 5];
-    assert_eq!(thought.room(), closing.iter().sum::<usize>());
-    assert!(start.is_some() && end.is_some());
     // Whatever the header of an answer is called, and however empty the thought before it.
     let source = template("{{ '<text>' if message.role == 'assistant' }}", "{{ '<think></think>' }}");
     assert_eq!(sent(&source, &ask, Way::Answer), "</><assistant><think></think><text>");
