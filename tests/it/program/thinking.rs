@@ -149,7 +149,7 @@ fn plans_of_models_without_thoughts_are_what_they_were() {
     let plan: Value = serde_json::from_str(&place.read("off/run.lock.json")).expect("a plan");
     assert_eq!(plan["model"]["chat"]["answer"]["switch"], json!({"enable_thinking": false}));
     // What is asked otherwise is another run.
-    place.run(&arguments(&recipe, &["-n", "2", "--thinking", "3", "-o", "off", "--resume"])).refused(2, &["thinking"]);
+    place.run(&arguments(&recipe, &["-n", "2", "--thinking", "3", "-o", "off", "--resume"])).refused(3, &["thinking"]);
 }
 
 #[test]

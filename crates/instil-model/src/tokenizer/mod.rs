@@ -313,9 +313,32 @@ impl Tokenizer {
         if messages.is_empty() {
             return Ok(ChatBeginning { way, ..ChatBeginning::default() });
         }
-        let (text, mask) = self.render_chat(&messages, false, way)?;
+        let (text, mask) = match self.render_chat(&messages, false, way) {
+            Ok(rendered) => rendered,
+            // Some templates refuse a conversation in which nobody asks.
+            Err(refused) => match self.render_before_question(&messages, way) {
+                Some(rendered) => rendered,
+                None => return Err(refused),
+            },
+        };
         let ids = self.encode_rendered(&text, &mask)?.into();
         Ok(ChatBeginning { messages, text, ids, seam: None, way })
+    }
+
+    /// What stands before a question that `messages` lead to, up to the last control token before it; `None` where the
+    /// template refuses that too, or does not write it.
+    fn render_before_question(&self, messages: &[Message], way: Way) -> Option<(String, special::Mask<'_>)> {
+        const QUESTION: &str = "qvzqa";
+        let asked: Vec<Message> = messages.iter().cloned().chain([Message::user(QUESTION)]).collect();
+        let (mut text, mask) = self.render_chat(&asked, true, way).ok()?;
+        text.truncate(text.rfind(QUESTION)?);
+        let last = self.control.split(&text).into_iter().rev().find_map(|piece| match piece {
+            Piece::Token(id) => Some(self.vocab.bytes(id)),
+            Piece::Text { .. } => None,
+        });
+        let at = text.rfind(std::str::from_utf8(last?).ok()?)?;
+        text.truncate(at);
+        Some((text, mask))
     }
 
     /// The ids of a conversation that opens with `beginning` and asks `last`, as [`Tokenizer::ask`]
