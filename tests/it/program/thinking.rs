@@ -105,6 +105,22 @@ fn no_row_is_decoded_inside_a_thought_unless_it_is_asked_for() {
     );
     place.run(&["generate", "-c", "sub/run.yaml", "-o", "by-file"]).succeeded();
     assert!(place.lines("by-file/records.jsonl")[0]["meta"]["reasoning"]["response"].is_string());
+    // A manifest may say it too, and the run file is asked first.
+    let model = place.read("model.toml");
+    place.write("model.toml", format!("template_variables = {{ enable_thinking = true }}\n{model}"));
+    place.write("sub/run.yaml", format!("rows: 1\nmodel: model.toml\nrecipe: {recipe}\nchat_template: own.jinja\n"));
+    let sent = |place: &Place| {
+        let told = place.run(&["preview", "-c", "sub/run.yaml", "--json", "-n", "1"]).succeeded();
+        let row: Value = serde_json::from_str(told.stdout.trim()).expect("JSON");
+        (row["prompts"]["response"].as_str().expect("a prompt").to_owned(), told.stderr)
+    };
+    let (prompt, told) = sent(&place);
+    assert!(prompt.ends_with("<think>\n\n</think>\n\n") && told.contains("closed empty"), "{prompt} {told}");
+    let run = place.read("sub/run.yaml");
+    place.write("sub/run.yaml", format!("{run}template_variables: {{enable_thinking: false}}\n"));
+    let (prompt, told) = sent(&place);
+    assert!(prompt.ends_with("<think>\n\n</think>\n\n") && !told.contains("thought"), "{prompt} {told}");
+    place.write("model.toml", model);
     // Variables win over the switch: here the user has it on, and the thought that is opened is closed.
     place.write(
         "sub/run.yaml",
@@ -113,11 +129,9 @@ fn no_row_is_decoded_inside_a_thought_unless_it_is_asked_for() {
              template_variables: {{enable_thinking: true}}\n"
         ),
     );
-    let told = place.run(&["preview", "-c", "sub/run.yaml", "--json"]).succeeded();
-    let row: Value = serde_json::from_str(told.stdout.lines().next().unwrap_or_default()).expect("JSON");
-    let sent = row["prompts"]["response"].as_str().expect("a prompt");
-    assert!(sent.ends_with("assistant: <think>\n\n</think>\n\n"), "{sent}");
-    assert!(told.stderr.contains("always opens a thought and has no switch: it is closed empty"), "{}", told.stderr);
+    let (prompt, told) = sent(&place);
+    assert!(prompt.ends_with("assistant: <think>\n\n</think>\n\n"), "{prompt}");
+    assert!(told.contains("its template variables open a thought: it is closed empty"), "{told}");
 }
 
 #[test]

@@ -60,3 +60,60 @@ pub fn named(name: &str) -> Option<&'static str> {
 pub fn names() -> impl Iterator<Item = &'static str> {
     ALL.iter().map(|(name, _)| *name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokenizer::{ChatTemplate, Message};
+
+    #[test]
+    fn each_form_writes_what_its_models_were_trained_on() {
+        let messages =
+            [Message::system("Be kind."), Message::user("Why?"), Message::assistant("So."), Message::user("Really?")];
+        let written = |name: &str| {
+            let source = named(name).expect("a form of that name");
+            let template = ChatTemplate::from_source(name, source, "<s>", "</s>").expect("a template");
+            template.render(&messages, true).expect("it renders")
+        };
+        let expected = [
+            (
+                "chatml",
+                "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\nSo.\
+                 <|im_end|>\n<|im_start|>user\nReally?<|im_end|>\n<|im_start|>assistant\n",
+            ),
+            (
+                "gemma",
+                "<s><start_of_turn>user\nBe kind.\n\nWhy?<end_of_turn>\n<start_of_turn>model\nSo.<end_of_turn>\n\
+                 <start_of_turn>user\nReally?<end_of_turn>\n<start_of_turn>model\n",
+            ),
+            (
+                "granite",
+                "<|start_of_role|>system<|end_of_role|>Be kind.<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>Why?\
+                 <|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>So.<|end_of_text|>\n<|start_of_role|>user\
+                 <|end_of_role|>Really?<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>",
+            ),
+            ("llama2", "<s>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nWhy? [/INST] So. </s><s>[INST] Really? [/INST]"),
+            (
+                "llama3",
+                "<s><|start_header_id|>system<|end_header_id|>\n\nBe kind.<|eot_id|><|start_header_id|>user\
+                 <|end_header_id|>\n\nWhy?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nSo.<|eot_id|>\
+                 <|start_header_id|>user<|end_header_id|>\n\nReally?<|eot_id|><|start_header_id|>assistant\
+                 <|end_header_id|>\n\n",
+            ),
+            ("mistral", "<s>[INST]Be kind.\n\nWhy?[/INST]So.</s>[INST]Really?[/INST]"),
+            (
+                "phi3",
+                "<|system|>\nBe kind.<|end|>\n<|user|>\nWhy?<|end|>\n<|assistant|>\nSo.<|end|>\n<|user|>\nReally?<|end|>\n\
+                 <|assistant|>\n",
+            ),
+            (
+                "zephyr",
+                "<|system|>\nBe kind.</s>\n<|user|>\nWhy?</s>\n<|assistant|>\nSo.</s>\n<|user|>\nReally?</s>\n<|assistant|>\n",
+            ),
+        ];
+        assert_eq!(expected.map(|(name, _)| name).to_vec(), names().collect::<Vec<_>>());
+        for (name, expected) in expected {
+            assert_eq!(written(name), expected, "{name}");
+        }
+    }
+}

@@ -138,14 +138,22 @@ pub(super) fn find(template: &ChatTemplate, way: Way, knows: &dyn Fn(&str) -> bo
     if way == Way::Answer {
         let Some(tail) = probe.tail(&off) else { return Ok(Opening::default()) };
         let begins = without.begins(&tail);
-        let note = match (has_switch, &without.thought) {
-            (false, _) if without.is_inside(&tail) || without.opens(&tail) => Some(format!(
+        let is_opened = without.is_inside(&tail) || without.opens(&tail);
+        let is_known = without.thought.is_some() || without.closes(&begins);
+        let note = match (has_switch, is_opened) {
+            _ if probe.is_switched() => {
+                is_opened.then(|| format!("its template variables open a thought: it is closed empty, by {begins:?}"))
+            }
+            (false, true) => Some(format!(
                 "its chat template always opens a thought and has no switch: it is closed empty, by {begins:?}"
             )),
-            (false, found) if !begins.trim().is_empty() && (found.is_some() || without.closes(&begins)) => {
+            (true, true) => {
+                Some(format!("its chat template opens a thought all the same: it is closed empty, by {begins:?}"))
+            }
+            (false, false) if is_known && !begins.trim().is_empty() => {
                 Some(format!("its chat template has no switch for thoughts: answers begin behind {begins:?}"))
             }
-            (false, Some(_)) => {
+            (false, false) if is_known => {
                 Some("its chat template has no switch for thoughts: answers begin without one".to_owned())
             }
             _ => None,
@@ -375,6 +383,12 @@ impl<'t> Probe<'t> {
     /// The generation prompt.
     fn tail(&self, variables: &Variables) -> Option<String> {
         self.behind(&self.rendered(&[], true, variables)?, variables)
+    }
+
+    /// Whether the caller's variables hold a switch.
+    fn is_switched(&self) -> bool {
+        let is_held = |name: &str| self.template.variables.contains_key(name) && has_word(&self.template.source, name);
+        switches().iter().any(|(name, ..)| is_held(name))
     }
 
     /// The switch for thoughts: its name, and the variables by which they are off and on.
