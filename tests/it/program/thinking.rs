@@ -181,3 +181,20 @@ fn texts_of_decode_come_without_their_thoughts() {
     assert_eq!(serde_json::from_str::<Value>(told.stdout.trim()).expect("JSON").get("reasoning"), None);
     place.run(&[&decode[..], &regex, &["--thinking", "9", "--raw"]].concat()).refused(2, &["--raw"]);
 }
+
+#[test]
+fn scores_are_read_outside_of_thoughts_while_texts_are_thought_over() {
+    let place = Place::new();
+    thinker(&place, 0);
+    let score = "  - field: good\n    form: chat\n    prompt: \"Is it good? {{ response }}\"\n    output: {score: {choices: \
+                 [\"yes\", \"no\"]}}\nfilters:";
+    let recipe = fs::read_to_string(fixture("recipe.yaml")).expect("the recipe").replacen("filters:", score, 1);
+    place.write("recipe.yaml", recipe);
+    let rows = prompts(&place, "recipe.yaml", &["-n", "2", "--thinking", "9"]);
+    for row in &rows {
+        let sent = |field: &str| row["prompts"][field].as_str().expect("a prompt").to_owned();
+        assert!(sent("response").ends_with("assistant: <think>\n"), "{row}");
+        assert!(sent("good").ends_with("assistant: <think>\n\n</think>\n\n"), "{row}");
+        assert_eq!(row["reasoning"].as_object().map(|thoughts| thoughts.len()), Some(1), "{row}");
+    }
+}
