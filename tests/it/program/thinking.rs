@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Place, combine, fixture, wait_until};
 
@@ -195,6 +195,6 @@ fn scores_are_read_outside_of_thoughts_while_texts_are_thought_over() {
         let sent = |field: &str| row["prompts"][field].as_str().expect("a prompt").to_owned();
         assert!(sent("response").ends_with("assistant: <think>\n"), "{row}");
         assert!(sent("good").ends_with("assistant: <think>\n\n</think>\n\n"), "{row}");
-        assert_eq!(row["reasoning"].as_object().map(|thoughts| thoughts.len()), Some(1), "{row}");
+        assert_eq!(row["reasoning"].as_object().map(Map::len), Some(1), "{row}");
     }
 }

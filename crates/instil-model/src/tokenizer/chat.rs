@@ -111,12 +111,7 @@ impl ChatTemplate {
     /// # Errors
     /// When one has the name of what every template is given.
     pub fn with_variables(mut self, variables: Variables) -> Result<Self> {
-        if let Some(name) = variables.keys().find(|name| GIVEN.contains(&name.as_str())) {
-            return Err(Error::usage(
-                format!("the template variable `{name}` is given to every template"),
-                "leave it out",
-            ));
-        }
+        check(&variables)?;
         self.variables = variables;
         Ok(self)
     }
@@ -194,6 +189,16 @@ impl ChatTemplate {
             let remedy = Remedy::from("change the messages, or give another template with ");
             Error::model(&self.model, what, remedy.name(setting::CHAT_TEMPLATE))
         })
+    }
+}
+
+/// Refuses variables that every template is given in any case.
+pub(super) fn check(variables: &Variables) -> Result<()> {
+    match variables.keys().find(|name| GIVEN.contains(&name.as_str())) {
+        Some(name) => {
+            Err(Error::usage(format!("the template variable `{name}` is given to every template"), "leave it out"))
+        }
+        None => Ok(()),
     }
 }
 

@@ -227,7 +227,7 @@ impl Tokenizer {
     /// # Errors
     /// When one has the name of what every template is given.
     pub fn set_template_variables(&mut self, variables: Variables) -> Result<()> {
-        ChatTemplate::from_source(&self.model, "", "", "")?.with_variables(variables.clone())?;
+        chat::check(&variables)?;
         self.variables = variables;
         self.chat = OnceLock::new();
         self.openings = <[OnceLock<Opening>; 2]>::default();
