@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::catalog::source::verify::sha256_of;
 use crate::error::{Error, Result};
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Thinking};
 use crate::row::RunFiles;
 use instil_model::model::Arithmetic;
 
@@ -77,11 +77,48 @@ pub struct ModelUsed {
     pub quantised: Option<String>,
     /// Sums of its files.
     pub sha256: Vec<String>,
+    /// How it is asked in its chat template, where that is not just as the template has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat: Option<ChatUsed>,
     /// Licence, where it is known.
     pub licence: Option<String>,
     /// What it computes in.
     #[serde(default)]
     pub arithmetic: Arithmetic,
+}
+
+/// How a model is asked in its chat template.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatUsed {
+    /// The template, where it is not the one in the model's files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// Variables that it is given.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub variables: Map<String, Value>,
+    /// Whether the model thinks before what it writes.
+    #[serde(default, skip_serializing_if = "Thinking::is_off")]
+    pub thinking: Thinking,
+    /// How replies begin that are to be answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Beginning>,
+    /// How replies begin that are to be thoughts first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thought: Option<Beginning>,
+}
+
+/// How replies begin.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beginning {
+    /// Variables that the template is given for it.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub switch: Map<String, Value>,
+    /// What stands behind the template's own text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+    /// What closes a thought, up to the answer.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub closing: String,
 }
 
 impl ModelUsed {
@@ -178,6 +215,11 @@ impl Plan {
         differences(&self.deciding(), &other.deciding(), "", &mut found);
         found.truncate(most);
         found
+    }
+
+    /// Whether the model thinks before what it writes.
+    pub(crate) fn thinking(&self) -> Thinking {
+        self.model.chat.as_ref().map(|chat| chat.thinking).unwrap_or_default()
     }
 
     /// Whether rows are made from rows of the same run: those stand as they were made, and so does what they were made from.

@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::error::suggest;
 use crate::{Error, Result};
@@ -33,6 +34,8 @@ pub struct Manifest {
     pub prompt_form: Option<PromptForm>,
     /// What is odd about the chat template, for people.
     pub template_notes: String,
+    /// Variables that its chat template is given, besides a user's.
+    pub template_variables: Map<String, Value>,
     /// The files, the weights first.
     pub files: Vec<FileEntry>,
     /// Where the files come from, in the order in which they are tried.
@@ -211,6 +214,7 @@ impl Manifest {
             context_length: None,
             prompt_form: Some(PromptForm::Completion),
             template_notes: String::new(),
+            template_variables: Map::new(),
             files: vec![FileEntry { role: Role::Weights, name, check: None }],
             sources: vec![Source::Path { path: path.to_owned() }],
             scripted: None,
@@ -334,6 +338,8 @@ struct RawManifest {
     #[serde(default)]
     template_notes: String,
     #[serde(default)]
+    template_variables: Map<String, Value>,
+    #[serde(default)]
     files: Vec<RawFile>,
     #[serde(default)]
     sources: Vec<RawSource>,
@@ -441,6 +447,7 @@ impl RawManifest {
             context_length: self.context_length,
             prompt_form: self.prompt_form,
             template_notes: self.template_notes,
+            template_variables: self.template_variables,
             files,
             sources,
             scripted,

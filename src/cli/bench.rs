@@ -371,6 +371,7 @@ fn rows(bench: &RowsBench, console: &Console) -> Result<Answer> {
             constraint: constraint.clone(),
             max_tokens: bench.max_tokens,
             sampling: Sampling { temperature: 0.8, top_p: 0.95, landing: bench.landing, ..Sampling::default() },
+            thought: None,
             measure: None,
         })
     };

@@ -17,7 +17,7 @@ use instil_model::gguf::Gguf;
 use instil_model::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
-use super::options::LayoutOptions;
+use super::options::{Chat, LayoutOptions};
 use super::setup;
 
 /// Texts that are walked, and most tokens of each past the least.
@@ -66,7 +66,7 @@ pub(super) fn vocabulary(tokenizer: Option<&Path>, model: &str) -> Result<Option
     }
     let options = FetchOptions { offline: true, ..FetchOptions::from_environment() };
     let Ok(located) = source::fetch(&manifest, &places, &options, &mut |_| ()) else { return Ok(None) };
-    Ok(Some((manifest.name.clone(), setup::tokenizer(&manifest, &located)?.vocab().clone())))
+    Ok(Some((manifest.name.clone(), setup::tokenizer(&manifest, &located, &Chat::default())?.vocab().clone())))
 }
 
 /// Compiles the schema and walks over it.

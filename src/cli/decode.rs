@@ -1,19 +1,22 @@
 //! `instil decode`: any text out of the model in a strict format, on stdout and nothing else there.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::recipe::Draws;
 use crate::validator::Validator;
 use crate::{Error, Result};
 use clap::Args;
 use instil_grammar::grammar::GrammarSource;
-use instil_model::decode::{Completion, Finish, Request, Sampling, Scheduler, StreamKey};
+use instil_model::decode::{Completion, Finish, Request, Sampling, Scheduler, StreamKey, Thought};
 use instil_model::tokenizer::EncodeOptions;
-use instil_model::tokenizer::chat::Message;
+use instil_model::tokenizer::chat::{Message, Way};
 use serde_json::{Value, json};
 
 use super::console::{Answer, Console};
-use super::options::{Engine, LayoutOptions, ModelOptions, SamplingOptions, read_schema, read_text, validator};
+use super::options::{
+    Chat, ChatOptions, Engine, LayoutOptions, ModelOptions, SamplingOptions, read_schema, read_text, validator,
+};
 use super::setup;
 
 /// Attempts at a text that the token limit cut off, after the first.
@@ -64,6 +67,8 @@ pub(crate) struct DecodeArguments {
     #[command(flatten)]
     model: ModelOptions,
     #[command(flatten)]
+    chat: ChatOptions,
+    #[command(flatten)]
     sampling: SamplingOptions,
 }
 
@@ -80,15 +85,34 @@ pub(super) fn run(arguments: &DecodeArguments, console: &Console) -> Result<Answ
     arguments.model.check()?;
     let (source, validator) = source(arguments)?;
     let prompt = if arguments.prompt == "-" { read_text(Path::new("-"))? } else { arguments.prompt.clone() };
-    let mut loaded = setup::load(&arguments.model, console)?;
+    let chat = &arguments.chat;
+    let variables = chat.template_variable.iter().cloned().collect();
+    let chat = Chat::of(chat.thinking, chat.chat_template.as_deref(), variables, Path::new(""))?;
+    let thinking = chat.thinking;
+    let mut loaded = setup::load(&ModelOptions { chat, ..arguments.model.clone() }, console)?;
     let tokenizer = loaded.tokenizer.clone();
     let compiler = setup::compiler(&loaded.tokenizer, arguments.engine, arguments.layout.settings());
     let constraint = compiler.compile(&source, arguments.layout.style.into())?;
     constraint.check_limit(arguments.max_tokens)?;
+    let thought = match thinking.budget(loaded.model.info().context_length) {
+        Some(_) if arguments.raw => {
+            return Err(Error::usage("--raw and --thinking exclude each other", "leave one of them out"));
+        }
+        Some(tokens) => Some(Arc::new(Thought::of(&tokenizer, tokens, "")?)),
+        None => None,
+    };
+    if !arguments.raw && !tokenizer.has_chat_template() {
+        let name = &loaded.used.name;
+        console.note(&format!(
+            "{name} has no chat template, and continues the prompt as it stands; --chat-template gives one"
+        ));
+    }
     let tokens = if arguments.raw || !tokenizer.has_chat_template() {
         tokenizer.encode(&prompt, EncodeOptions { special: false, add_bos: true })?
     } else {
-        tokenizer.encode_chat(&[Message::user(prompt)], true)?
+        let way = if thought.is_some() { Way::Thought } else { Way::Answer };
+        tokenizer.opening(way)?.note.iter().for_each(|note| console.note(&format!("{}: {note}", loaded.used.name)));
+        tokenizer.ask(&[Message::user(prompt)], way)?
     };
     // A model needs something to continue: an end of sequence is what a new text follows.
     let tokens = if tokens.is_empty() { tokenizer.vocab().eos().iter().copied().take(1).collect() } else { tokens };
@@ -107,6 +131,7 @@ pub(super) fn run(arguments: &DecodeArguments, console: &Console) -> Result<Answ
             landing: sampling.landing.unwrap_or(Draws::default().landing),
             ..Sampling::default()
         },
+        thought: thought.clone(),
         measure: None,
     };
     let capacity = arguments.model.capacity(&*loaded.model);
@@ -183,6 +208,9 @@ fn described(completion: &Completion, value: Option<Value>) -> Value {
         Some(value) => json!({ "value": value }),
         None => json!({ "text": text_of(completion) }),
     };
+    if let Some(thoughts) = &completion.thoughts {
+        object["reasoning"] = String::from_utf8_lossy(&thoughts.text).trim().into();
+    }
     object["tokens"] = completion.tokens.len().into();
     object["forced"] = completion.forced.into();
     object["tension"] = json!({ "mean": completion.tension.mean, "max": completion.tension.max });

@@ -18,7 +18,7 @@ use instil_model::decode::Capacity;
 use serde_json::{Map, Value, json};
 
 use super::console::{Answer, Console};
-use super::options::{Engine, ModelOptions, validator};
+use super::options::{Chat, Engine, ModelOptions, validator};
 use super::run_options::RunOptions;
 use super::speed::{self, Speed};
 use super::wanted::{Models, Wanted};
@@ -90,8 +90,16 @@ pub(super) fn make(
     model.check()?;
     let mut loaded = setup::load(&model, console)?;
     let compiler = setup::compiler(&loaded.tokenizer, wanted.engine, Settings::default());
-    let judge = wanted.judge.clone().map(|name| ModelOptions { model: Some(name), ..model.clone() });
+    let judge = wanted.judge.clone().map(|name| {
+        let chat = Chat::standing(standing.as_ref().and_then(|(plan, _)| plan.judge.as_ref()?.chat.as_ref()));
+        ModelOptions { model: Some(name), chat, ..model.clone() }
+    });
     let mut judge = judge.map(|judge| setup::load(&judge, console)).transpose()?;
+    let scores_here = judge.is_none();
+    loaded.is_asked_for(&wanted.recipe, |step| scores_here || !step.output.is_score(), console)?;
+    if let Some(judge) = &mut judge {
+        judge.is_asked_for(&wanted.recipe, |step| step.output.is_score(), console)?;
+    }
     let weights = [Some(&loaded), judge.as_ref()].map(|model| model.map_or(0, |model| model.weight_bytes));
     // Two models share what is there for keys and values.
     let models = 1 + usize::from(judge.is_some());
@@ -126,7 +134,7 @@ pub(super) fn make(
     let mut new_rows = 0u32;
     let mut shown: Option<Instant> = None;
     let mut on_event = |event: Event| match event {
-        Event::Accepted { row, fields, was_known } => {
+        Event::Accepted { row, attempt, was_known } => {
             bar.inc(1);
             if was_known {
                 // Rows that stood there already say nothing about how fast new ones come.
@@ -135,7 +143,7 @@ pub(super) fn make(
             }
             new_rows += 1;
             if console.is_watched() && row < ROWS_SHOWN {
-                bar.suspend(|| console.note_painted(&shown_row(row, fields)));
+                bar.suspend(|| console.note_painted(&shown_row(row, &attempt.fields)));
             }
         }
         Event::Rejected { reason, .. } => *rejected.entry(reason.rule).or_default() += 1,

@@ -3,7 +3,8 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use crate::recipe::DrawsOverride;
+use crate::plan::ChatUsed;
+use crate::recipe::{DrawsOverride, Thinking};
 use crate::validator::{self, Validator};
 use crate::{Error, Result, disk};
 use clap::Args;
@@ -12,6 +13,8 @@ use instil_grammar::constraint::{KeyOrder, Settings, Whitespace};
 use instil_grammar::grammar::{self, GrammarSource, Program};
 use instil_model::decode::Capacity;
 use instil_model::model::{LoadOptions, Model};
+use instil_model::tokenizer::chat::forms;
+use serde_json::{Map, Value};
 
 use super::{MOST_THREADS, machine};
 
@@ -39,9 +42,82 @@ pub(crate) struct ModelOptions {
     /// Quantise weights of 16 and 32 bits as they are loaded: q8_0, q4_0 or q4_k.
     #[arg(long, value_name = "TYPE")]
     pub quantize: Option<String>,
+    /// How the model is asked.
+    #[arg(skip)]
+    pub chat: Chat,
     /// Compute with the f32 reference instead of the CPU's quantised kernels (slow; for comparison).
     #[arg(long, hide_short_help = true)]
     pub reference: bool,
+}
+
+/// How a model is asked in its chat template.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct ChatOptions {
+    /// Whether the model thinks before it answers, where its chat template has thoughts: off, on, or most tokens of a
+    /// thought. What it thinks is kept apart from the row [default: off].
+    #[arg(long, value_name = "off|on|N")]
+    pub thinking: Option<Thinking>,
+    /// A chat template in place of the one in the model's files: a Jinja file, or the form it was trained on: chatml,
+    /// gemma, granite, llama2, llama3, mistral, phi3 or zephyr.
+    #[arg(long, value_name = "FILE|NAME")]
+    pub chat_template: Option<String>,
+    /// A variable that the chat template is given, as in reasoning_effort=high; repeat for more.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_variable)]
+    pub template_variable: Vec<(String, Value)>,
+}
+
+/// The same, as it was found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Chat {
+    /// Whether the model thinks before what it writes.
+    pub thinking: Thinking,
+    /// The source of the template, where it is not the one in the model's files.
+    pub template: Option<String>,
+    /// Variables that it is given.
+    pub variables: Map<String, Value>,
+}
+
+impl Chat {
+    /// How a user asks for it; paths begin in `folder`.
+    ///
+    /// # Errors
+    /// When the template is neither a file nor the name of a form.
+    pub(crate) fn of(
+        thinking: Option<Thinking>,
+        template: Option<&str>,
+        variables: Map<String, Value>,
+        folder: &Path,
+    ) -> Result<Self> {
+        let template = template.map(|name| source_of(name, folder)).transpose()?;
+        Ok(Self { thinking: thinking.unwrap_or_default(), template, variables })
+    }
+
+    /// How the model of a plan was asked.
+    pub(crate) fn standing(used: Option<&ChatUsed>) -> Self {
+        let used = used.cloned().unwrap_or_default();
+        Self { thinking: used.thinking, template: used.template, variables: used.variables }
+    }
+}
+
+/// The source of the template that `name` names.
+fn source_of(name: &str, folder: &Path) -> Result<String> {
+    let path = folder.join(name);
+    match forms::named(name) {
+        Some(form) if !path.exists() => Ok(form.to_owned()),
+        None if !path.exists() && !name.contains(['/', '.']) => {
+            let names: Vec<&str> = forms::names().collect();
+            let what = format!("there is no chat template `{name}`: neither a file nor a form");
+            Err(Error::usage(what, format!("name a Jinja file, or one of: {}", names.join(", "))))
+        }
+        _ => disk::read_text(&path),
+    }
+}
+
+/// `name=value`; what is no JSON is a text.
+fn parse_variable(text: &str) -> std::result::Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as name=value")?;
+    Ok((name.trim().to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
 }
 
 /// Rows nest no deeper than the usual JSON readers take.

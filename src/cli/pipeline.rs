@@ -22,7 +22,7 @@ use instil_model::model::scripted::{Scene, Script};
 use serde_json::{Value, json};
 
 use super::console::{Answer, Console};
-use super::options::Engine;
+use super::options::{Chat, Engine};
 use super::setup;
 
 const RECIPE: &str = "recipe";
@@ -74,7 +74,7 @@ pub(super) fn run(bench: &PipelineBench, console: &Console) -> Result<Answer> {
 }
 
 fn measure(bench: &PipelineBench, path: &Path, console: &Console) -> Result<Value> {
-    let (mut model, tokenizer) = setup::speaker("bench", script())?;
+    let (mut model, tokenizer) = setup::speaker("bench", script(), &Chat::default())?;
     let plan = plan(bench.rows)?;
     let compiler = setup::compiler(&tokenizer, Engine::Instil, Settings::default());
     let workshop = Workshop {

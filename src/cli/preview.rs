@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use crate::export::form::Pair;
-use crate::row::Reason;
+use crate::row::{Attempt, Reason};
 use crate::run::driver::Workshop;
 use crate::run::seeds::Seeds;
 use crate::run::{Event, RunDirectory};
@@ -48,7 +48,18 @@ pub(crate) struct PreviewArguments {
 struct Shown {
     attempt: u16,
     prompts: Map<String, Value>,
-    turned_down: Option<(Map<String, Value>, Reason)>,
+    turned_down: Option<(Attempt, Reason)>,
+}
+
+impl Shown {
+    /// The row for a program.
+    fn json(&self, row: u32, attempt: &Attempt) -> Value {
+        let mut json = json!({ "row": row, "prompts": self.prompts, "fields": attempt.fields });
+        if !attempt.reasoning.is_empty() {
+            json["reasoning"] = Value::Object(attempt.reasoning.clone());
+        }
+        json
+    }
 }
 
 /// Makes the rows and shows them.
@@ -61,6 +72,7 @@ pub(super) fn run(arguments: &PreviewArguments, console: &Console) -> Result<Ans
     let mut loaded = setup::load(&model, console)?;
     let compiler = setup::compiler(&loaded.tokenizer, Engine::Instil, Settings::default());
     let (embedder, used) = setup::embedder(wanted.recipe.filters.semantic.as_ref(), console)?.unzip();
+    loaded.is_asked_for(&wanted.recipe, |_| true, console)?;
     let models = Models { model: loaded.used.clone(), embedder: used, ..Models::default() };
     let plan = wanted.plan(models);
     let folder = tempfile::tempdir().map_err(|cause| Error::io("create", std::env::temp_dir(), cause))?;
@@ -70,26 +82,26 @@ pub(super) fn run(arguments: &PreviewArguments, console: &Console) -> Result<Ans
     let mut printed = Ok(());
     let mut on_event = |event: Event| match event {
         Event::Requested { key, field, prefix, prompt } => {
-            let text = vocab.decode(prefix).into_iter().chain(vocab.decode(prompt)).collect::<Vec<u8>>();
+            // Control tokens are shown as they are spelled: they are sent too.
+            let text: Vec<u8> = prefix.iter().chain(prompt).flat_map(|&token| vocab.bytes(token)).copied().collect();
             let shown = rows.entry(key.row).or_default();
             if key.attempt != shown.attempt {
                 *shown = Shown { attempt: key.attempt, ..Shown::default() };
             }
             shown.prompts.insert(field.to_owned(), json!(String::from_utf8_lossy(&text)));
         }
-        Event::Accepted { row, fields, .. } => {
+        Event::Accepted { row, attempt, .. } => {
             let shown = rows.remove(&row).unwrap_or_default();
             if printed.is_ok() {
-                let json = || json!({ "row": row, "prompts": shown.prompts, "fields": fields });
-                printed = console.each(|| describe(row, &shown, fields, None), json);
+                printed = console.each(|| describe(row, &shown, attempt, None), || shown.json(row, attempt));
             }
             if console.is_closed() {
                 // Nobody sees the rows to come.
                 console.stop().store(true, Ordering::Relaxed);
             }
         }
-        Event::Rejected { row, fields, reason } => {
-            rows.entry(row).or_default().turned_down = Some((fields.clone(), reason.clone()));
+        Event::Rejected { row, attempt, reason } => {
+            rows.entry(row).or_default().turned_down = Some((attempt.clone(), reason.clone()));
         }
         Event::Progress { .. } => {}
     };
@@ -109,9 +121,13 @@ pub(super) fn run(arguments: &PreviewArguments, console: &Console) -> Result<Ans
     }
     for (row, shown) in &rows {
         // Those that came to nothing show why.
-        let Some((fields, reason)) = &shown.turned_down else { continue };
-        let json = || json!({ "row": row, "prompts": shown.prompts, "fields": fields, "reason": reason });
-        console.each(|| describe(*row, shown, fields, Some(reason)), json)?;
+        let Some((attempt, reason)) = &shown.turned_down else { continue };
+        let json = || {
+            let mut json = shown.json(*row, attempt);
+            json["reason"] = json!(reason);
+            json
+        };
+        console.each(|| describe(*row, shown, attempt, Some(reason)), json)?;
     }
     let rejected: u32 = summary.rejected.values().sum();
     if rejected > 0 {
@@ -152,7 +168,7 @@ fn from_data(wanted: Wanted, arguments: &PreviewArguments) -> Result<Wanted> {
     Ok(Wanted { rows, tries: true, seeds: Some(used), ..wanted })
 }
 
-fn describe(row: u32, shown: &Shown, fields: &Map<String, Value>, reason: Option<&Reason>) -> String {
+fn describe(row: u32, shown: &Shown, attempt: &Attempt, reason: Option<&Reason>) -> String {
     let mut text = match reason {
         Some(reason) => format!("row {row}, turned down by {}: {}\n", reason.rule, reason.detail),
         None => format!("row {row}\n"),
@@ -163,7 +179,10 @@ fn describe(row: u32, shown: &Shown, fields: &Map<String, Value>, reason: Option
             text += &format!("    | {line}\n");
         }
     }
-    for (name, value) in fields {
+    for (name, thought) in &attempt.reasoning {
+        text += &format!("  thought of {name}: {}\n", thought.as_str().unwrap_or_default());
+    }
+    for (name, value) in &attempt.fields {
         text += &format!("  {name}: {}\n", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
     }
     text + "\n"

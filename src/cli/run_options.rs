@@ -8,7 +8,7 @@ use crate::{Error, Result};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::options::{ModelOptions, SamplingOptions};
+use super::options::{Chat, ChatOptions, ModelOptions, SamplingOptions};
 
 /// A run file and flags.
 #[derive(Debug, Clone, Args)]
@@ -31,6 +31,8 @@ pub(crate) struct RunOptions {
     max_tokens: Option<usize>,
     #[command(flatten)]
     model: ModelOptions,
+    #[command(flatten)]
+    chat: ChatOptions,
     #[command(flatten)]
     sampling: SamplingOptions,
 }
@@ -149,6 +151,12 @@ impl RunOptions {
             model: self.model.model.clone(),
             device: self.model.device.clone(),
             batch: self.model.batch,
+            thinking: self.chat.thinking,
+            chat_template: self.chat.chat_template.as_ref().map(|name| {
+                let path = here.join(name);
+                if path.exists() { path.to_string_lossy().into_owned() } else { name.clone() }
+            }),
+            template_variables: self.chat.template_variable.iter().cloned().collect(),
             max_tokens: self.max_tokens,
             sampling: self.sampling.overrides(),
             schema: shape.schema.as_ref().map(|schema| here.join(schema)),
@@ -159,8 +167,15 @@ impl RunOptions {
     }
 
     /// The model that `source` names, with the flags about where it runs.
-    pub(crate) fn model_of(&self, source: &Source) -> ModelOptions {
+    ///
+    /// # Errors
+    /// When its chat template cannot be read.
+    pub(crate) fn model_of(&self, source: &Source) -> Result<ModelOptions> {
         let file = &source.file;
-        ModelOptions { model: file.model.clone(), device: file.device.clone(), batch: file.batch, ..self.model.clone() }
+        let (template, variables) = (file.chat_template.as_deref(), file.template_variables.clone());
+        let chat = Chat::of(file.thinking, template, variables, source.folder());
+        let chat = chat.map_err(|cause| source.at("/chat_template", template.unwrap_or_default(), cause))?;
+        let (model, device) = (file.model.clone(), file.device.clone());
+        Ok(ModelOptions { model, device, batch: file.batch, chat, ..self.model.clone() })
     }
 }

@@ -8,7 +8,8 @@ use crate::catalog::manifest::{Kind, Manifest, Origin};
 use crate::catalog::source::{Freshness, Located, Places, verify};
 use crate::catalog::{self, Catalog, DEFAULT_EMBEDDER};
 use crate::filter::semantic::Semantic;
-use crate::plan::ModelUsed;
+use crate::plan::{Beginning, ChatUsed, ModelUsed};
+use crate::recipe::{Form, Recipe, Step};
 use crate::{Error, Result};
 use instil_grammar::constraint::{Compiler, Settings};
 use instil_model::model::checkpoint;
@@ -16,10 +17,12 @@ use instil_model::model::device::DeviceChoice;
 use instil_model::model::embedder::Embedder;
 use instil_model::model::scripted::{Script, Scripted};
 use instil_model::model::{self, Arithmetic, LoadOptions, Model};
+use instil_model::tokenizer::chat::Way;
+use instil_model::tokenizer::chat::opening::End;
 use instil_model::tokenizer::{EncodeOptions, Tokenizer};
 
 use super::console::Console;
-use super::options::{Engine, ModelOptions};
+use super::options::{Chat, Engine, ModelOptions};
 use super::{download, terminal};
 
 /// The chat form of scripted models: a line a message, behind a control token as in the forms of real ones.
@@ -36,6 +39,65 @@ pub(crate) struct Loaded {
     pub used: ModelUsed,
     /// Memory of its weights.
     pub weight_bytes: u64,
+    chat: Chat,
+}
+
+impl Loaded {
+    /// Notes how the model is asked for those steps of a recipe that are `its`, and tells what is worth knowing of that.
+    ///
+    /// # Errors
+    /// As [`chat_of`].
+    pub(super) fn is_asked_for(
+        &mut self,
+        recipe: &Recipe,
+        its: impl Fn(&Step) -> bool,
+        console: &Console,
+    ) -> Result<()> {
+        let (chat, notes) = chat_of(&self.tokenizer, &self.chat, recipe, its)?;
+        self.used.chat = chat;
+        notes.iter().for_each(|note| console.note(&format!("{}: {note}", self.used.name)));
+        Ok(())
+    }
+}
+
+/// How a model is asked for those steps of a recipe that are `its`, if that is not just as its template has it; and
+/// notes for a person.
+///
+/// # Errors
+/// When it is to think and cannot, or is never asked in its chat template.
+pub(super) fn chat_of(
+    tokenizer: &Tokenizer,
+    chat: &Chat,
+    recipe: &Recipe,
+    its: impl Fn(&Step) -> bool,
+) -> Result<(Option<ChatUsed>, Vec<String>)> {
+    let is_chat = |step: &&Step| step.form == Form::Chat && step.output.asks_a_model() && its(step);
+    let (draws, reads): (Vec<&Step>, Vec<&Step>) =
+        recipe.steps.iter().filter(is_chat).partition(|step| step.output.is_decoded());
+    let thinks = !chat.thinking.is_off();
+    if thinks && draws.is_empty() {
+        let what = format!("thinking is asked for, and no step of the recipe {} writes in the chat form", recipe.name);
+        return Err(Error::usage(what, "leave --thinking out, or give a step `form: chat`"));
+    }
+    if (draws.is_empty() && reads.is_empty()) || !tokenizer.has_chat_template() {
+        return Ok((None, Vec::new()));
+    }
+    let mut notes = Vec::new();
+    let mut beginning = |way: Way| -> Result<Option<Beginning>> {
+        let opening = tokenizer.opening(way)?;
+        notes.extend(opening.note.clone());
+        let closing = opening.end.as_ref().map(End::whole).unwrap_or_default();
+        let found = Beginning { switch: opening.switch.clone(), text: opening.begins.clone(), closing };
+        Ok(Some(found).filter(|_| !opening.is_plain()))
+    };
+    let used = ChatUsed {
+        template: chat.template.clone(),
+        variables: tokenizer.template_variables().clone(),
+        thinking: chat.thinking,
+        answer: if !thinks || !reads.is_empty() { beginning(Way::Answer)? } else { None },
+        thought: if thinks { beginning(Way::Thought)? } else { None },
+    };
+    Ok((Some(used).filter(|used| *used != ChatUsed::default()), notes))
 }
 
 /// Finds, fetches if need be, and loads the model that the flags name.
@@ -49,12 +111,12 @@ pub(super) fn load(options: &ModelOptions, console: &Console) -> Result<Loaded> 
     let sha256 = sums(&manifest, &located, &places)?;
     let start = Instant::now();
     let (model, tokenizer) = match manifest.kind {
-        Kind::Scripted => scripted(&manifest)?,
+        Kind::Scripted => scripted(&manifest, &options.chat)?,
         Kind::Embedder => {
             let what = "is a sentence embedder and writes no text";
             return Err(Error::model(&manifest.name, what, "`instil models list` shows the models that do"));
         }
-        Kind::Candle => candle(&manifest, &located, &device, load_options)?,
+        Kind::Candle => candle(&manifest, &located, &device, (load_options, &options.chat))?,
     };
     let weight_bytes = model.weight_bytes() as u64;
     let seconds = start.elapsed().as_secs_f64();
@@ -68,7 +130,7 @@ pub(super) fn load(options: &ModelOptions, console: &Console) -> Result<Loaded> 
     if manifest.kind == Kind::Candle {
         used.quantised = load_options.quantise.map(|quantisation| quantisation.name().to_owned());
     }
-    Ok(Loaded { model, tokenizer, used, weight_bytes })
+    Ok(Loaded { model, tokenizer, used, weight_bytes, chat: options.chat.clone() })
 }
 
 /// Finds, fetches if need be, and loads the sentence embedder that a rule wants, if there is one.
@@ -112,6 +174,7 @@ fn used(manifest: &Manifest, sha256: Vec<String>, arithmetic: Arithmetic) -> Mod
             Origin::Bundled | Origin::File(_) | Origin::Weights(_) => None,
         },
         quantised: None,
+        chat: None,
         sha256,
         licence: Some(manifest.licence.clone()).filter(|licence| !licence.is_empty()),
         arithmetic,
@@ -144,31 +207,49 @@ pub(super) fn compiler(tokenizer: &Arc<Tokenizer>, engine: Engine, settings: Set
 }
 
 /// The scripted model of a manifest, with the tokenizer of its words.
-pub(super) fn scripted(manifest: &Manifest) -> Result<(Box<dyn Model>, Arc<Tokenizer>)> {
+pub(super) fn scripted(manifest: &Manifest, chat: &Chat) -> Result<(Box<dyn Model>, Arc<Tokenizer>)> {
     let script = manifest
         .scripted
         .clone()
         .ok_or_else(|| Error::model(&manifest.name, "a scripted model has no [scripted] table", "add one"))?;
-    speaker(&manifest.name, script)
+    speaker(&manifest.name, script, &beside(manifest, chat))
 }
 
 /// A model that speaks a script, with the tokenizer of its words.
-pub(crate) fn speaker(name: &str, script: Script) -> Result<(Box<dyn Model>, Arc<Tokenizer>)> {
+pub(crate) fn speaker(name: &str, script: Script, chat: &Chat) -> Result<(Box<dyn Model>, Arc<Tokenizer>)> {
     let mut tokenizer = Tokenizer::from_vocab(&script.vocab(), name)?;
     tokenizer.set_chat_template(PLAIN_CHAT)?;
-    let tokenizer = Arc::new(tokenizer);
+    let tokenizer = asking(tokenizer, chat)?;
     let model = Scripted::new(name, script, tokenizer.clone())?;
     Ok((Box::new(model), tokenizer))
+}
+
+/// How a user asks a model, with what its manifest says of that.
+fn beside(manifest: &Manifest, chat: &Chat) -> Chat {
+    let mut variables = manifest.template_variables.clone();
+    variables.extend(chat.variables.clone());
+    Chat { variables, ..chat.clone() }
+}
+
+/// A tokenizer that asks so.
+fn asking(mut tokenizer: Tokenizer, chat: &Chat) -> Result<Arc<Tokenizer>> {
+    if !chat.variables.is_empty() {
+        tokenizer.set_template_variables(chat.variables.clone())?;
+    }
+    if let Some(source) = &chat.template {
+        tokenizer.set_chat_template(source)?;
+    }
+    Ok(Arc::new(tokenizer))
 }
 
 fn candle(
     manifest: &Manifest,
     located: &Located,
     device: &candle_core::Device,
-    options: LoadOptions,
+    (options, chat): (LoadOptions, &Chat),
 ) -> Result<(Box<dyn Model>, Arc<Tokenizer>)> {
     let file = checkpoint::open(weights(manifest, located)?)?;
-    let tokenizer = Arc::new(file.tokenizer(&manifest.name)?);
+    let tokenizer = asking(file.tokenizer(&manifest.name)?, &beside(manifest, chat))?;
     let model = model::load(&manifest.name, &*file, device, options)?;
     Ok((model, tokenizer))
 }
@@ -180,10 +261,13 @@ fn weights<'a>(manifest: &Manifest, located: &'a Located) -> Result<&'a Path> {
 }
 
 /// The tokenizer of a model whose files are here.
-pub(super) fn tokenizer(manifest: &Manifest, located: &Located) -> Result<Arc<Tokenizer>> {
+pub(super) fn tokenizer(manifest: &Manifest, located: &Located, chat: &Chat) -> Result<Arc<Tokenizer>> {
     match manifest.kind {
-        Kind::Scripted => scripted(manifest).map(|(_, tokenizer)| tokenizer),
-        Kind::Candle => Ok(Arc::new(checkpoint::open(weights(manifest, located)?)?.tokenizer(&manifest.name)?)),
+        Kind::Scripted => scripted(manifest, chat).map(|(_, tokenizer)| tokenizer),
+        Kind::Candle => {
+            let file = checkpoint::open(weights(manifest, located)?)?;
+            asking(file.tokenizer(&manifest.name)?, &beside(manifest, chat))
+        }
         Kind::Embedder => {
             let what = "is a sentence embedder and writes no text";
             Err(Error::model(&manifest.name, what, "`instil models list` shows the models that do"))

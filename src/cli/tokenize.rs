@@ -11,7 +11,7 @@ use instil_model::tokenizer::chat::Message;
 use serde_json::json;
 
 use super::console::{Answer, Console};
-use super::options::read_text;
+use super::options::{Chat, read_text};
 use super::{download, setup};
 
 /// Show the tokens of a text.
@@ -35,7 +35,7 @@ pub(super) fn run(arguments: &TokenizeArguments, console: &Console) -> Result<An
     let places = Places::from_environment();
     let manifest = download::resolve(&arguments.model, &places, Freshness::Known, console)?;
     let located = download::fetch(&manifest, &places, None, console)?;
-    let tokenizer = setup::tokenizer(&manifest, &located)?;
+    let tokenizer = setup::tokenizer(&manifest, &located, &Chat::default())?;
     let text = if arguments.text == "-" { read_text(Path::new("-"))? } else { arguments.text.clone() };
     let (ids, rendered) = if arguments.chat {
         let messages = [Message::user(text)];

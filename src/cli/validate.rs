@@ -48,13 +48,16 @@ pub(super) fn run(arguments: &ValidateArguments, console: &Console) -> Result<An
     let wanted = Wanted::planned(&arguments.run, &MakingOptions::default(), &source)?;
     let model = wanted.model.clone();
     // No weights are read, so nothing is found of the models.
-    let plan = wanted.plan(Models::default());
+    let mut plan = wanted.plan(Models::default());
     validator(&plan.schema)?;
     instil_grammar::constraint::enforcement(&plan.schema, Engine::Instil.into())?;
     if let Some(rule) = &plan.recipe.filters.semantic {
         setup::embedder_manifest(rule)?;
     }
     let tokenizer = tokenizer(&model)?;
+    if let Some(tokenizer) = &tokenizer {
+        plan.model.chat = setup::chat_of(tokenizer, &model.chat, &plan.recipe, |_| true)?.0;
+    }
     let estimate = match &tokenizer {
         None => None,
         Some(tokenizer) => {
@@ -112,10 +115,10 @@ fn tokenizer(options: &ModelOptions) -> Result<Option<Arc<Tokenizer>>> {
     let places = Places::from_environment();
     let Some(manifest) = Catalog::load(&places)?.known(options.name(), &places)? else { return Ok(None) };
     if manifest.kind == Kind::Scripted {
-        return setup::scripted(&manifest).map(|(_, tokenizer)| Some(tokenizer));
+        return setup::scripted(&manifest, &options.chat).map(|(_, tokenizer)| Some(tokenizer));
     }
     let Presence::Present(located) = locate(&manifest, &places)? else { return Ok(None) };
-    setup::tokenizer(&manifest, &located).map(Some)
+    setup::tokenizer(&manifest, &located, &options.chat).map(Some)
 }
 
 fn describe(plan: &Plan, cells: &[(Value, f64)], estimate: Option<&Estimate>) -> String {

@@ -11,7 +11,7 @@ use instil_model::model::Arithmetic;
 use serde_json::Value;
 
 use super::making::MakingOptions;
-use super::options::{Engine, ModelOptions};
+use super::options::{Chat, Engine, ModelOptions};
 use super::run_options::RunOptions;
 
 /// Rows when nothing says how many.
@@ -62,7 +62,7 @@ impl Wanted {
     /// When they do not fit together, or there is no such model.
     pub(super) fn planned(run: &RunOptions, making: &MakingOptions, source: &Source) -> Result<Self> {
         let resolved = source.resolve()?;
-        let model = run.model_of(source);
+        let model = run.model_of(source)?;
         let catalog = Catalog::load(&Places::from_environment())?;
         catalog.named(model.name()).map_err(|cause| source.at("/model", model.name(), cause))?;
         Ok(Self {
@@ -91,6 +91,7 @@ impl Wanted {
         let model = ModelOptions {
             model: Some(plan.model.reference().into_owned()),
             reference: flags.reference || plan.model.arithmetic == Arithmetic::F32Cpu,
+            chat: Chat::standing(plan.model.chat.as_ref()),
             quantize: flags.quantize.clone().or_else(|| plan.model.quantised.clone()),
             ..flags
         };

@@ -2,7 +2,7 @@
 
 use super::Setting;
 #[cfg(test)]
-use instil_model::error::setting::{DEVICE, ENGINE};
+use instil_model::error::setting::{CHAT_TEMPLATE, DEVICE, ENGINE, THINKING};
 pub(crate) use instil_model::error::setting::{FEATURE, MAX_TOKENS};
 
 /// The model.
@@ -38,9 +38,11 @@ pub(crate) const FORCE: Setting = Setting::new("force");
 /// All of them: the test of flags goes through them.
 #[cfg(test)]
 pub(crate) const ALL: &[Setting] = &[
+    CHAT_TEMPLATE,
     DEVICE,
     ENGINE,
     FEATURE,
+    THINKING,
     MAX_TOKENS,
     MODEL,
     ROWS,

@@ -86,6 +86,19 @@ pub(crate) struct Said {
 /// # Errors
 /// What is wrong with a row that has the fields of a form, but not their content.
 pub(crate) fn detect(fields: &Map<String, Value>, pair: &Pair) -> Result<Said, String> {
+    let mut said = form_of(fields, pair)?;
+    // What a run's model thought stands in the notes of its row, by field.
+    let reasoning = fields.get(META).and_then(|meta| meta.get("reasoning")).and_then(Value::as_object);
+    if let Some(reasoning) = reasoning
+        && let Some(answer) = said.turns.last_mut().filter(|turn| turn.role == Role::Assistant)
+    {
+        let of_answer = said.by.iter().rev().find_map(|field| reasoning.get(field)).or_else(|| reasoning.get("*"));
+        answer.reasoning = of_answer.and_then(Value::as_str).map(str::to_owned).or(answer.reasoning.take());
+    }
+    Ok(said)
+}
+
+fn form_of(fields: &Map<String, Value>, pair: &Pair) -> Result<Said, String> {
     let said =
         |form, turns, by: &[&str]| Ok(Said { form, turns, by: by.iter().map(|name| (*name).to_owned()).collect() });
     if let (Some(prompt), Some(response)) = (&pair.prompt, &pair.response) {

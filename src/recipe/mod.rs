@@ -17,6 +17,7 @@ pub(crate) mod prompt;
 mod reach;
 pub(crate) mod scale;
 pub(crate) mod text_output;
+mod thinking;
 
 use std::path::Path;
 
@@ -34,6 +35,7 @@ pub(crate) use likelihood::Likelihood;
 pub(crate) use needs::Dealer;
 pub(crate) use scale::Scale;
 pub(crate) use text_output::TextOutput;
+pub use thinking::Thinking;
 
 use crate::disk::yaml;
 pub(crate) use crate::disk::yaml::Fault;
@@ -275,6 +277,11 @@ impl Output {
     /// Whether the model draws tokens for it.
     pub(crate) fn is_decoded(&self) -> bool {
         !matches!(self, Self::Template(_)) && !self.is_score()
+    }
+
+    /// Whether a model is asked for it, to draw or to measure.
+    pub(crate) fn asks_a_model(&self) -> bool {
+        !matches!(self, Self::Template(_) | Self::Number(_))
     }
 
     /// Whether its grammar depends on the row.

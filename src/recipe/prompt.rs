@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet};
 
-use instil_model::jinja::{Fault, Jinja};
+use instil_model::jinja::{Fault, Jinja, Plain};
 use minijinja::value::Serde;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -152,32 +152,12 @@ fn only_known(names: HashSet<String>, known: &BTreeSet<&str>) -> Result<(), (Str
     }
 }
 
-/// Values as templates see them. Numbers of `serde_json` serialise as maps to all but its own writer, so they
-/// are handed over as plain ones.
+/// Values as templates see them.
 struct Context<'a>(&'a Map<String, Value>);
 
 impl Serialize for Context<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, value)| (name, InTemplate(value))))
-    }
-}
-
-struct InTemplate<'a>(&'a Value);
-
-impl Serialize for InTemplate<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::Null => serializer.serialize_unit(),
-            Value::Bool(truth) => serializer.serialize_bool(*truth),
-            Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-                (Some(number), _) => serializer.serialize_i64(number),
-                (None, Some(number)) => serializer.serialize_u64(number),
-                (None, None) => serializer.serialize_f64(number.as_f64().unwrap_or(f64::NAN)),
-            },
-            Value::String(text) => serializer.serialize_str(text),
-            Value::Array(list) => serializer.collect_seq(list.iter().map(InTemplate)),
-            Value::Object(map) => Context(map).serialize(serializer),
-        }
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, Plain(value))))
     }
 }
 

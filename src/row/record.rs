@@ -51,6 +51,9 @@ pub(crate) struct Meta {
     /// Fields that served later steps only.
     #[serde(deserialize_with = "fitting", skip_serializing_if = "Map::is_empty")]
     pub aside: Map<String, Value>,
+    /// What the model thought before its texts, by field.
+    #[serde(deserialize_with = "fitting", skip_serializing_if = "Map::is_empty")]
+    pub reasoning: Map<String, Value>,
     /// What judging steps found, by field; each a [`Score`].
     #[serde(deserialize_with = "fitting", skip_serializing_if = "Map::is_empty")]
     pub scores: Map<String, Value>,
@@ -177,6 +180,9 @@ pub struct Attempt {
     /// Fields that serve later steps only.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub aside: Map<String, Value>,
+    /// What the model thought before its texts, by field.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub reasoning: Map<String, Value>,
     /// What judging steps found, by field; each a [`Score`].
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub scores: Map<String, Value>,
@@ -203,6 +209,12 @@ pub struct StepNote {
     /// Draws that leant towards an end because the limit was near.
     #[serde(skip_serializing_if = "is_zero")]
     pub leant: usize,
+    /// Tokens of the thought before the text.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub thought_tokens: usize,
+    /// The thought was closed because its tokens were used up.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub thought_cut: bool,
     /// The grammar of the text holds only under an assumption: a search was given up when it was compiled.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub assumed: bool,
@@ -226,6 +238,8 @@ impl StepNote {
             tension_max: round(completion.tension.max),
             closed_by_budget: completion.closed_by_budget,
             leant: completion.leant,
+            thought_tokens: completion.thoughts.as_ref().map_or(0, |thoughts| thoughts.tokens),
+            thought_cut: completion.thoughts.as_ref().is_some_and(|thoughts| thoughts.cut),
             assumed: completion.assumed,
         }
     }

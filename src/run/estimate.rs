@@ -30,7 +30,7 @@ pub(crate) struct StepEstimate {
     pub field: String,
     /// Tokens of the shortest text, the greatest such number over the rows tried.
     pub min_tokens: usize,
-    /// The step's limit.
+    /// The step's limit, and what it may think before.
     pub max_tokens: usize,
     /// Texts of it that a row takes: those that compete, and none in rows that pass it over.
     pub texts: f64,
@@ -74,6 +74,7 @@ impl Estimate {
                     estimate.shared_prompt_tokens += request.prefix.len();
                 }
                 prompt_tokens += request.prompt.len();
+                step.max_tokens = step.max_tokens.max(request.room());
                 if let Some(constraint) = request.constraint {
                     step.min_tokens = step.min_tokens.max(constraint.min_tokens());
                     let competing = plan.recipe.steps[index].best_of.as_ref().map_or(1, |best_of| best_of.count);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::row::Reason;
+use crate::row::{Attempt, Reason};
 use instil_grammar::vocab::TokenId;
 use instil_model::decode::{Statistics, StreamKey};
 
@@ -16,8 +16,8 @@ pub(crate) enum Event<'a> {
     Accepted {
         /// The row.
         row: u32,
-        /// Its fields.
-        fields: &'a Map<String, Value>,
+        /// What was decoded of it.
+        attempt: &'a Attempt,
         /// It was decoded before this run was resumed.
         was_known: bool,
     },
@@ -26,7 +26,7 @@ pub(crate) enum Event<'a> {
         /// The row.
         row: u32,
         /// What it came to.
-        fields: &'a Map<String, Value>,
+        attempt: &'a Attempt,
         /// Why.
         reason: &'a Reason,
     },

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::disk::{read_text, yaml};
 use crate::error::{Error, Remedy, Result, nearest, setting, suggest};
 use crate::filter::Filters;
-use crate::recipe::{Attribute, Balance, COMPARE, DrawsOverride, Fault, Held, Quota, Recipe, builtin};
+use crate::recipe::{Attribute, Balance, COMPARE, DrawsOverride, Fault, Held, Quota, Recipe, Thinking, builtin};
 use crate::validator::read_schema;
 
 /// What a run is asked to be. Everything may be left out; flags of the same names win.
@@ -37,6 +37,15 @@ pub struct RunFile {
     /// Sequences decoded at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<usize>,
+    /// Whether the model thinks before it answers: off, on, or most tokens of a thought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<Thinking>,
+    /// A chat template in place of the one in the model's files: a Jinja file, or the name of a form, as chatml or llama3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<String>,
+    /// Variables that the chat template is given, as reasoning_effort.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub template_variables: Map<String, Value>,
     /// A built-in recipe, a recipe file, or a recipe in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipe: Option<RecipeChoice>,
@@ -318,7 +327,8 @@ impl Source {
         Ok(())
     }
 
-    fn folder(&self) -> &Path {
+    /// Where paths in it begin.
+    pub(crate) fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new(""))
     }
 

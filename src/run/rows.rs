@@ -87,6 +87,7 @@ impl Context<'_> {
             attributes: Some(self.attributes.clone()),
             steps: attempt.steps.clone(),
             aside: attempt.aside.clone(),
+            reasoning: attempt.reasoning.clone(),
             scores: attempt.scores.clone(),
             lineage: self.lineage.clone(),
             before: self.kept_meta.cloned(),
@@ -245,7 +246,7 @@ impl<'a> Rows<'a> {
                 let key = StreamKey { attempt: *number, ..key };
                 self.directory.reject(&context.record(key, attempt, Some(reason)).line())?;
                 *self.summary.rejected.entry(reason.rule.to_string()).or_default() += 1;
-                on_event(Event::Rejected { row: index, fields: &attempt.fields, reason });
+                on_event(Event::Rejected { row: index, attempt, reason });
             }
             if let Some(origin) = &row.origin
                 && self.seeds.before(index).is_none()
@@ -261,7 +262,7 @@ impl<'a> Rows<'a> {
                     }
                     self.summary.accepted += 1;
                     self.summary.known += u32::from(*was_known);
-                    on_event(Event::Accepted { row: index, fields: &attempt.fields, was_known: *was_known });
+                    on_event(Event::Accepted { row: index, attempt, was_known: *was_known });
                 }
                 State::GivenUp | State::Wanting | State::Waiting => {
                     self.summary.given_up += 1;

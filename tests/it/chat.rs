@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use instil_grammar::vocab::{TokenKind, Vocab};
 use instil_model::tokenizer::Tokenizer;
-use instil_model::tokenizer::chat::{ChatTemplate, Date, Message};
+use instil_model::tokenizer::chat::{ChatTemplate, Date, Message, Way};
 use proptest::prelude::*;
 use serde::Deserialize;
 
@@ -124,6 +124,28 @@ const SEAMS: [&str; 3] = [
     "{% for m in messages %}{% if loop.last and m.role == 'user' %}<|start|>{% endif %}{{ m.content }}{% endfor %}",
 ];
 
+#[test]
+fn a_template_that_wants_a_question_shares_what_stands_before_one() {
+    let mut tokenizer = words();
+    let wants = "{% if messages | selectattr('role', 'equalto', 'user') | list | length == 0 %}\
+                 {{ raise_exception('nobody asks') }}{% endif %}";
+    tokenizer.set_chat_template(&format!("{wants}{}", SEAMS[0])).expect("a template");
+    let leading = vec![Message::system("x\n"), Message::assistant("ask <|start|>")];
+    let mut beginning = tokenizer.begin_chat(leading.clone(), Way::Plain).expect("it renders");
+    assert!(beginning.ids().len() > "system: x assistant: ask".len(), "{beginning:?}");
+    for text in ["ask", "user", "<|start|>\n", ""] {
+        let whole = [leading.clone(), vec![Message::user(text)]].concat();
+        let whole = tokenizer.encode_chat(&whole, true).expect("it renders");
+        let (begins, ids) = tokenizer.go_on_chat(&mut beginning, Message::user(text)).expect("it renders");
+        assert!(begins, "{text:?}");
+        assert_eq!([beginning.ids().to_vec(), ids].concat(), whole);
+    }
+    // One that is refused in any case says why.
+    tokenizer.set_chat_template("{{ raise_exception('never') }}").expect("a template");
+    let refused = tokenizer.begin_chat(leading, Way::Plain).expect_err("refused").to_string();
+    assert!(refused.contains("never"), "{refused}");
+}
+
 proptest! {
     #[test]
     fn a_conversation_that_goes_on_from_a_beginning_is_the_whole(
@@ -133,7 +155,7 @@ proptest! {
         let mut tokenizer = words();
         tokenizer.set_chat_template(SEAMS[seam]).expect("a template");
         let leading: Vec<Message> = leading.into_iter().map(Message::user).collect();
-        let mut beginning = tokenizer.begin_chat(leading.clone()).expect("it renders");
+        let mut beginning = tokenizer.begin_chat(leading.clone(), Way::Plain).expect("it renders");
         for text in last {
             let whole = [leading.clone(), vec![Message::user(text.clone())]].concat();
             let whole = tokenizer.encode_chat(&whole, true).expect("it renders");

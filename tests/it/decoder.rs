@@ -300,6 +300,7 @@ fn rows_of(model: &mut dyn Model, capacity: Capacity) -> Vec<Vec<u32>> {
             constraint: None,
             max_tokens: 20 + row as usize * 4,
             sampling: Sampling { temperature: 0.9, top_p: 0.95, ..Sampling::default() },
+            thought: None,
             measure: None,
         });
     }

@@ -28,6 +28,7 @@ fn request(row: u32, prefix: &Arc<[u32]>, prompt: &[u32], measure: Option<Measur
         constraint: None,
         max_tokens: 12,
         sampling: Sampling::default(),
+        thought: None,
         measure,
     }
 }

@@ -45,6 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             constraint: Some(constraint.clone()),
             max_tokens: 64,
             sampling: Sampling { temperature: 0.8, ..Sampling::default() },
+            thought: None,
             measure: None,
         });
     }

@@ -14,6 +14,10 @@ pub mod setting {
 
     /// What computes.
     pub const DEVICE: Setting = Setting::new("device");
+    /// A chat template in place of the one in the model's files.
+    pub const CHAT_TEMPLATE: Setting = Setting::new("chat_template");
+    /// Whether a model thinks before it answers.
+    pub const THINKING: Setting = Setting::new("thinking");
     /// A feature of the build.
     pub const FEATURE: Setting = Setting::new("feature");
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use hf_hub::{Cache, Repo, RepoType};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::verify::sha256_of;
 use super::wire::{Asked, Wire, is_commit};
@@ -115,6 +115,7 @@ impl Listing {
             context_length: self.context_length,
             prompt_form: Some(PromptForm::Completion),
             template_notes: String::new(),
+            template_variables: Map::new(),
             files: variant.files.iter().map(entry).collect(),
             sources: vec![source],
             scripted: None,

@@ -22,12 +22,13 @@ use crate::filter::{Filter, first_reason};
 use crate::plan::Plan;
 use crate::recipe::likelihood::Measure as Measured;
 use crate::recipe::prompt::Templates;
-use crate::recipe::{Likelihood, Output, Recipe, Scale, Step};
+use crate::recipe::{Form, Likelihood, Output, Recipe, Scale, Step};
 use crate::row::{Attempt, META, Reason, Score, StepNote, rule};
 use crate::validator::Validator;
 use instil_grammar::constraint::Compiler;
 use instil_grammar::vocab::TokenId;
-use instil_model::decode::{Completion, Finish, Measure, Repetition, Request, Sampling, StreamKey};
+use instil_model::decode::{Completion, Finish, Measure, Repetition, Request, Sampling, StreamKey, Thought};
+use instil_model::tokenizer::chat::Way;
 use instil_model::tokenizer::{EncodeOptions, Tokenizer};
 
 /// An attempt that is being decoded.
@@ -296,6 +297,7 @@ impl<'a> Steps<'a> {
             return None;
         }
         recipe.filters.mask(&mut row.attempt.fields);
+        recipe.filters.mask(&mut row.attempt.reasoning);
         let rules = &self.chain[done];
         let reason = match reason {
             None if !rules.is_empty() => first_reason(rules, &self.view(row)),
@@ -358,9 +360,16 @@ impl<'a> Steps<'a> {
     ) -> Result<(Arc<[TokenId]>, Vec<TokenId>)> {
         let tokenizer = self.reader(step).tokenizer.clone();
         let place = (row.step, row.set);
-        let (begun, prompt) = self.prompts.of_step(place, prompt, values, &self.templates, &tokenizer)?;
+        let way = if self.thought_tokens(step).is_some() { Way::Thought } else { Way::Answer };
+        let (begun, prompt) = self.prompts.of_step(place, prompt, values, &self.templates, (&tokenizer, way))?;
         row.begun = begun;
         Ok(prompt)
+    }
+
+    /// Most tokens that the model may think before the text of a step; `None` where it answers at once.
+    fn thought_tokens(&self, step: &Step) -> Option<usize> {
+        let thinks = step.form == Form::Chat && step.output.is_decoded();
+        self.plan.thinking().budget(self.writer.context_length).filter(|_| thinks)
     }
 
     /// The request of an attempt's present step.
@@ -374,6 +383,10 @@ impl<'a> Steps<'a> {
         let (prefix, prompt) = self.prompt(row, step, &step.prompt, &values)?;
         let constraint = self.grammars.of_step(row.step, &self.templates, &values)?;
         let draws = plan.recipe.sampling.with(step.sampling);
+        let thought = match self.thought_tokens(step) {
+            Some(tokens) => Some(Arc::new(Thought::of(&self.writer.tokenizer, tokens, &row.begun)?)),
+            None => None,
+        };
         let request = self.fitting(
             row,
             Request {
@@ -382,6 +395,7 @@ impl<'a> Steps<'a> {
                 prompt,
                 constraint: Some(constraint),
                 max_tokens: step.max_tokens,
+                thought,
                 sampling: Sampling {
                     temperature: draws.temperature_of(row.key.attempt),
                     top_k: draws.top_k,
@@ -476,8 +490,17 @@ impl<'a> Steps<'a> {
         measure: Measure,
     ) -> Next {
         let key = StreamKey { step: row.step as u16, ..row.key };
-        let (constraint, sampling, measure) = (None, Sampling::default(), Some(measure));
-        self.fitting(row, Request { key, prefix, prompt, constraint, max_tokens: length, sampling, measure })
+        let request = Request {
+            key,
+            prefix,
+            prompt,
+            constraint: None,
+            max_tokens: length,
+            thought: None,
+            sampling: Sampling::default(),
+            measure: Some(measure),
+        };
+        self.fitting(row, request)
     }
 
     /// The request, unless it holds nothing to read or is longer than the model reads: then the attempt has failed.
@@ -489,7 +512,7 @@ impl<'a> Steps<'a> {
                 Some(Reason::new(rule::IMPOSSIBLE, detail)),
             );
         }
-        let length = request.prefix.len() + request.prompt.len() + request.max_tokens;
+        let length = request.prefix.len() + request.prompt.len() + request.room();
         let step = self.step_of(request.key);
         let most = self.reader(step).context_length;
         if length <= most {
@@ -501,6 +524,10 @@ impl<'a> Steps<'a> {
 
     fn take_text(&self, row: &mut Decoding, completion: &Completion) {
         let step = &self.plan.recipe.steps[row.step];
+        let thought = completion.thoughts.as_ref().map(|thoughts| String::from_utf8_lossy(&thoughts.text));
+        if let Some(thought) = thought.filter(|thought| !thought.trim().is_empty()) {
+            row.attempt.reasoning.insert(step.field.clone(), json!(thought.trim()));
+        }
         let text = String::from_utf8_lossy(&completion.text);
         let text = format!("{}{}", row.begun, text.strip_suffix(&step.stop).unwrap_or(&text));
         match &step.output {

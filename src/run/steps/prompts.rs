@@ -11,7 +11,7 @@ use crate::plan::Plan;
 use crate::recipe::prompt::Templates;
 use crate::recipe::{Form, Step};
 use instil_grammar::vocab::TokenId;
-use instil_model::tokenizer::chat::Message;
+use instil_model::tokenizer::chat::{Message, Way};
 use instil_model::tokenizer::{ChatBeginning, EncodeOptions, Tokenizer};
 
 /// A prompt: the tokens that rows share, and the row's own behind them.
@@ -35,7 +35,8 @@ impl<'a> Prompts<'a> {
         Self { plan, prefixes: HashMap::new(), beginnings: HashMap::new() }
     }
 
-    /// The prompt of a step by the template `prompt`, and the text that its answer was begun with.
+    /// The prompt of a step by the template `prompt`, and the text that its answer was begun with. In the chat form the
+    /// reply begins this `way`; a thought comes before what the answer begins with.
     ///
     /// # Errors
     /// When a template fails, or a text cannot be cut into tokens.
@@ -45,7 +46,7 @@ impl<'a> Prompts<'a> {
         prompt: &str,
         values: &Map<String, Value>,
         templates: &Templates,
-        tokenizer: &Tokenizer,
+        (tokenizer, way): (&Tokenizer, Way),
     ) -> Result<(String, Prompt)> {
         let step = &self.plan.recipe.steps[place.0];
         let name = &self.plan.recipe.name;
@@ -54,7 +55,7 @@ impl<'a> Prompts<'a> {
         let text = templates.render(prompt, values, &part("prompt"))?;
         let prompt = match step.form {
             Form::Completion => self.completion(place, &format!("{text}{begun}"), templates, tokenizer)?,
-            Form::Chat => self.chat(place, text, &begun, templates, tokenizer)?,
+            Form::Chat => self.chat(place, text, &begun, templates, (tokenizer, way))?,
         };
         Ok((begun, prompt))
     }
@@ -81,18 +82,18 @@ impl<'a> Prompts<'a> {
         prompt: String,
         begun: &str,
         templates: &Templates,
-        tokenizer: &Tokenizer,
+        (tokenizer, way): (&Tokenizer, Way),
     ) -> Result<Prompt> {
         let beginning = match self.beginnings.entry(place) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
                 let step = &self.plan.recipe.steps[place.0];
                 let messages = leading_messages(self.plan, step, place.1, templates)?;
-                new.insert(tokenizer.begin_chat(messages)?)
+                new.insert(tokenizer.begin_chat(messages, way)?)
             }
         };
         let (begins, mut tokens) = tokenizer.go_on_chat(beginning, Message::user(prompt))?;
-        if !begun.is_empty() {
+        if !begun.is_empty() && way != Way::Thought {
             tokens.extend(tokenizer.encode(begun, EncodeOptions::default())?);
         }
         let prefix = if begins { beginning.ids().clone() } else { Arc::from([]) };

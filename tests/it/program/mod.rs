@@ -3,7 +3,7 @@
 //! [`rows`] makes run directories, [`run_files`] plans them, [`resume`] stops, tears, grows and joins them,
 //! [`endurance`] does so at any size and on disks that refuse, [`faults`] counts how often, [`from_rows`] evolves, answers, judges and labels,
 //! [`tree`] shows families, [`semantic`] keeps meanings apart, [`snapshots`] keeps what people see, [`data_sets`] filters, measures and exports, [`containers`] reads rows of every file, [`conversations`] of every form, [`review`] takes people's decisions,
-//! [`texts`] decodes and checks on stdout, [`weights`] decodes with a small model of random weights,
+//! [`texts`] decodes and checks on stdout, [`thinking`] has models think, [`weights`] decodes with a small model of random weights,
 //! [`bad_input`] holds every refusal to one clear line, [`closed`] looks away while a command prints. Here is what they share: a place of their own to run
 //! the program in.
 
@@ -24,6 +24,7 @@ mod run_files;
 mod semantic;
 mod snapshots;
 mod texts;
+mod thinking;
 mod tree;
 pub mod weights;
 

@@ -1,10 +1,11 @@
 //! One text that is being drawn: its session, its tokens, and what they cost.
 //!
 //! Says what the next token may be, takes it once it is drawn, and what the grammar forces after it; the scheduler has
-//! tokens drawn and read, and decides when.
+//! tokens drawn and read, and decides when. Where the model thinks first, the grammar begins behind the thought.
 
 use std::collections::VecDeque;
 
+use super::thought::Thinking;
 use super::{Completion, Finish, Request, Tension};
 use crate::error::Result;
 use crate::model::draw::{Context, Draw, ToDraw, landing_tokens};
@@ -14,8 +15,12 @@ use instil_grammar::vocab::{TokenId, Vocab};
 /// A text so far.
 pub(super) struct Drawing {
     session: Option<Box<dyn TextSession>>,
+    /// The thought before the text, while it is open and when it has ended.
+    thinking: Option<Thinking>,
     tokens: Vec<TokenId>,
     drawn: u32,
+    /// How many of these draws were of the thought.
+    before_text: u32,
     /// How many of the tokens the grammar alone determined.
     pub forced: usize,
     leant: usize,
@@ -39,12 +44,25 @@ impl Drawing {
             Some(constraint) => Some(constraint.start(Some(request.max_tokens))?),
             None => None,
         };
-        Ok(Self { session, tokens: Vec::new(), drawn: 0, forced: 0, leant: 0, tension_sum: 0.0, tension_max: 0.0 })
+        Ok(Self {
+            session,
+            thinking: request.thought.is_some().then(Thinking::begin),
+            tokens: Vec::new(),
+            drawn: 0,
+            before_text: 0,
+            forced: 0,
+            leant: 0,
+            tension_sum: 0.0,
+            tension_max: 0.0,
+        })
     }
 
     /// What the grammar says of the next token.
     pub(super) fn allowed(&mut self, request: &Request) -> Allowed {
-        let Some(session) = &mut self.session else { return Allowed::default() };
+        let Some(session) = self.session.as_mut().filter(|_| self.thinking.as_ref().is_none_or(Thinking::has_ended))
+        else {
+            return Allowed::default();
+        };
         let mask = Some(session.mask());
         let landing = request.sampling.landing;
         let lean = if landing > 0.0 { session.lean(landing_tokens(request.max_tokens)) } else { None };
@@ -59,7 +77,7 @@ impl Drawing {
             context: Context {
                 mask: mask.as_ref(),
                 lean: lean.as_ref().map(|(preferred, nats)| (preferred, *nats)),
-                history: &self.tokens,
+                history: self.open_thought().map_or(&self.tokens[..], Thinking::tokens),
             },
             sampling: &request.sampling,
             key: request.key,
@@ -80,6 +98,13 @@ impl Drawing {
         let Some(draw) = draw else { return Ok(Some(Finish::DeadEnd)) };
         self.leant += usize::from(allowed.lean.is_some());
         self.drawn += 1;
+        if let (Some(thinking), Some(thought)) = (self.thinking.as_mut().filter(|it| !it.has_ended()), &request.thought)
+        {
+            thinking.take(thought, draw.token, vocab, pending);
+            // The mean of the tension is over the text.
+            self.before_text = self.drawn;
+            return self.follow_grammar(request, pending, vocab);
+        }
         self.tension_sum += f64::from(draw.tension);
         self.tension_max = self.tension_max.max(draw.tension);
         if vocab.is_eos(draw.token) {
@@ -100,6 +125,9 @@ impl Drawing {
         pending: &mut VecDeque<TokenId>,
         vocab: &Vocab,
     ) -> Result<Option<Finish>> {
+        if self.open_thought().is_some() {
+            return Ok(None);
+        }
         if let Some(session) = &mut self.session {
             for token in session.forced() {
                 if self.tokens.len() >= request.max_tokens {
@@ -123,12 +151,18 @@ impl Drawing {
         Ok(None)
     }
 
+    fn open_thought(&self) -> Option<&Thinking> {
+        self.thinking.as_ref().filter(|thinking| !thinking.has_ended())
+    }
+
     /// The completion of a text that has ended.
     pub(super) fn complete(self, request: &Request, finish: Finish, vocab: &Vocab) -> Completion {
-        let mean = if self.drawn == 0 { 0.0 } else { (self.tension_sum / f64::from(self.drawn)) as f32 };
+        let drawn = self.drawn - self.before_text;
+        let mean = if drawn == 0 { 0.0 } else { (self.tension_sum / f64::from(drawn)) as f32 };
         Completion {
             key: request.key,
             text: vocab.decode(&self.tokens),
+            thoughts: self.thinking.map(|thinking| thinking.complete(vocab)),
             finish,
             closed_by_budget: self.session.is_some_and(|session| session.closed_by_budget()),
             assumed: request.constraint.as_ref().is_some_and(|constraint| constraint.assumed()),
@@ -169,6 +203,7 @@ mod tests {
             prompt: vec![0],
             constraint: Some(Arc::new(engine) as Arc<dyn Constraint>),
             max_tokens: 64,
+            thought: None,
             sampling: Sampling { landing, ..Sampling::default() },
             measure: None,
         };

@@ -29,7 +29,7 @@ pub enum Measure {
 
 impl Measure {
     /// Most tokens that stand after the prompt at once.
-    pub(super) fn most_tokens(&self) -> usize {
+    pub(crate) fn most_tokens(&self) -> usize {
         match self {
             Self::Choices(choices) => choices.iter().map(Vec::len).max().unwrap_or(0),
             Self::Text(tokens) => tokens.len(),

@@ -1,16 +1,18 @@
 //! Decoding: [`Request`]s go in, [`Completion`]s come out, batched over one model.
 //!
-//! [`scheduler`] keeps a batch full and mixes prompts with rows; `drawing` is one text on its way, and
-//! [`measure`] one measurement. How a token is drawn from logits and a mask is in [`crate::model::draw`].
+//! [`scheduler`] keeps a batch full and mixes prompts with rows; `drawing` is one text on its way, `thought` what a model
+//! thinks before it, and [`measure`] one measurement. How a token is drawn from logits and a mask is in [`crate::model::draw`].
 
 mod drawing;
 pub(crate) mod measure;
 pub(crate) mod scheduler;
+mod thought;
 
 use std::sync::Arc;
 
 pub use measure::Measure;
 pub use scheduler::{Capacity, Scheduler, Statistics};
+pub use thought::{Thought, Thoughts};
 
 pub use crate::model::draw::{Context, Repetition, Sampler, Sampling, StreamKey};
 use instil_grammar::constraint::Constraint;
@@ -29,6 +31,9 @@ pub struct Request {
     pub constraint: Option<Arc<dyn Constraint>>,
     /// Most tokens of the completion, the end-of-sequence token included.
     pub max_tokens: usize,
+    /// What the model may think before the text, where the prompt ends inside a thought. Its tokens are none of
+    /// `max_tokens`.
+    pub thought: Option<Arc<Thought>>,
     /// How tokens are drawn.
     pub sampling: Sampling,
     /// Measures something after the prompt instead of drawing a text: `constraint`, `max_tokens` and
@@ -40,6 +45,14 @@ impl Request {
     /// Tokens that stand before the text, or before what is measured.
     pub(crate) fn prompt_length(&self) -> usize {
         self.prefix.len() + self.prompt.len()
+    }
+
+    /// Most tokens that may come to stand behind the prompt.
+    pub fn room(&self) -> usize {
+        match &self.measure {
+            Some(measure) => measure.most_tokens(),
+            None => self.max_tokens + self.thought.as_ref().map_or(0, |thought| thought.room()),
+        }
     }
 }
 
@@ -66,6 +79,8 @@ pub struct Completion {
     pub tokens: Vec<TokenId>,
     /// Bytes of `tokens`.
     pub text: Vec<u8>,
+    /// What the model thought before the text, where it was asked to.
+    pub thoughts: Option<Thoughts>,
     /// Why it ended.
     pub finish: Finish,
     /// The token limit made the text close before the model would have.

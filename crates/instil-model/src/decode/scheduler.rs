@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 
 use super::drawing::{Allowed, Drawing};
-use super::measure::{Measure, Measuring, Question};
+use super::measure::{Measuring, Question};
 use super::{Completion, Finish, Request, Tension};
 use crate::error::{Error, Result};
 use crate::model::draw::{Samplers, ToDraw};
@@ -363,8 +363,7 @@ impl<'a> Scheduler<'a> {
                 return Err(Error::usage("a request holds no token to go on from", "give it a prompt"));
             }
             let memory = self.model.key_value_memory();
-            let grows = next.measure.as_ref().map_or(next.max_tokens, Measure::most_tokens);
-            let mut reserved = memory.of_sequence(next.prompt_length() + grows);
+            let mut reserved = memory.of_sequence(next.prompt_length() + next.room());
             if next.measure.is_some() && memory.state_bytes > 0 {
                 // What may be kept of the prompt.
                 reserved += memory.of_sequence(1);
@@ -520,6 +519,7 @@ impl Slot {
                 key: self.request.key,
                 tokens: Vec::new(),
                 text: Vec::new(),
+                thoughts: None,
                 finish,
                 closed_by_budget: false,
                 assumed: false,

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
+use serde::{Serialize, Serializer};
+use serde_json::Value as Json;
 
 /// Stack of a thread that parses or renders: the first that the system gives. Of what is not touched no memory is taken;
 /// where addresses are limited, a smaller one holds all but templates that were made to overflow it.
@@ -176,6 +178,27 @@ impl Jinja {
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(STEPS.saturating_add(STEPS_PER_BYTE.saturating_mul(bytes as u64))));
         environment
+    }
+}
+
+/// JSON as templates see it. Numbers of `serde_json` serialise as maps to all but its own writer, so they are handed
+/// over as plain ones.
+pub struct Plain<'a>(pub &'a Json);
+
+impl Serialize for Plain<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Json::Null => serializer.serialize_unit(),
+            Json::Bool(truth) => serializer.serialize_bool(*truth),
+            Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+                (Some(number), _) => serializer.serialize_i64(number),
+                (None, Some(number)) => serializer.serialize_u64(number),
+                (None, None) => serializer.serialize_f64(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Json::String(text) => serializer.serialize_str(text),
+            Json::Array(list) => serializer.collect_seq(list.iter().map(Plain)),
+            Json::Object(map) => serializer.collect_map(map.iter().map(|(name, value)| (name, Plain(value)))),
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 //! The merges themselves are the tokenizers crate's; cutting into words comes from the table of
 //! pre-tokenizers.
 
-use tokenizers::Model as _;
 use tokenizers::models::bpe::{BPE, Vocab as Spellings};
+use tokenizers::normalizers::NFC;
+use tokenizers::{Model as _, NormalizedString, Normalizer as _};
 
 use super::pre::{Habits, PreTokenizer};
 use super::spelling::{PIECE_SPACE, to_byte_level};
@@ -17,6 +18,7 @@ pub(super) struct Bpe {
     merges: BPE,
     pre: PreTokenizer,
     sentencepiece_style: bool,
+    composes: bool,
 }
 
 impl Bpe {
@@ -52,7 +54,7 @@ impl Bpe {
             .byte_fallback(habits.sentencepiece_style)
             .build()
             .map_err(|error| Error::model(model, format!("cannot use its merges: {error}"), "get the file again"))?;
-        Ok(Self { merges, pre, sentencepiece_style: habits.sentencepiece_style })
+        Ok(Self { merges, pre, sentencepiece_style: habits.sentencepiece_style, composes: habits.composes })
     }
 
     /// Appends the ids of a text.
@@ -60,6 +62,8 @@ impl Bpe {
     /// # Errors
     /// As [`PreTokenizer::split`].
     pub(super) fn encode(&self, text: &str, ids: &mut Vec<TokenId>, model: &str) -> Result<()> {
+        let composed = if self.composes && !text.is_ascii() { Some(compose(text, model)?) } else { None };
+        let text = composed.as_deref().unwrap_or(text);
         let escaped =
             if self.sentencepiece_style { Some(text.replace(' ', PIECE_SPACE.encode_utf8(&mut [0; 4]))) } else { None };
         for word in self.pre.split(escaped.as_deref().unwrap_or(text), model)? {
@@ -83,5 +87,38 @@ impl Bpe {
             .map_err(|error| Error::model(model, format!("cannot tokenize a text: {error}"), ""))?;
         ids.extend(tokens.iter().map(|token| token.id));
         Ok(())
+    }
+}
+
+/// The text in Unicode's composed form (NFC).
+fn compose(text: &str, model: &str) -> Result<String> {
+    let mut text = NormalizedString::from(text);
+    NFC.normalize(&mut text)
+        .map_err(|error| Error::model(model, format!("cannot compose a text: {error}"), "use composed characters"))?;
+    Ok(text.get().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many letters of the byte-level alphabet a text has, by the pre-tokenizer `name`.
+    fn letters(name: &str, text: &str) -> usize {
+        let (pre, habits) = PreTokenizer::named(name, "test").expect("it is known");
+        // All bytes of the texts below.
+        let alphabet: Vec<String> = to_byte_level("\u{e9}\u{301}e").chars().map(String::from).collect();
+        let alphabet = (0..).zip(alphabet.iter().map(String::as_str));
+        let mut ids = Vec::new();
+        let bpe = Bpe::new(alphabet, &[], pre, habits, "test").expect("letters alone");
+        bpe.encode(text, &mut ids, "test").expect("a text");
+        ids.len()
+    }
+
+    #[test]
+    fn texts_are_composed_where_the_model_was_trained_so() {
+        for name in ["qwen2", "qwen35", "llama-bpe", "deepseek-r1-qwen"] {
+            assert_eq!(letters(name, "\u{e9}"), 2, "{name}");
+            assert_eq!(letters(name, "e\u{301}"), if name == "qwen2" { 2 } else { 3 }, "{name}");
+        }
     }
 }

@@ -1,21 +1,25 @@
 //! Chat templates: from messages to the text that a model was trained to continue.
 //!
 //! Templates are Jinja, run as the transformers library runs them, within the bounds of
-//! [`crate::jinja`]. The date is the caller's, never the clock's. Which texts become which tokens is not decided here.
+//! [`crate::jinja`]. The date is the caller's, never the clock's. Which texts become which tokens is not decided here;
+//! what stands where a reply begins, [`opening`] finds out.
 
+pub mod forms;
+pub mod opening;
+
+use std::collections::BTreeMap;
 use std::fmt;
 
 use minijinja::value::Serde;
-use minijinja::{ErrorKind, Value, context};
+use minijinja::{ErrorKind, Value};
 use serde::{Deserialize, Serialize};
+use serde_json::Map;
 
-use crate::error::{Error, Result};
-use crate::jinja::{Fault, Jinja};
+use crate::error::{Error, Remedy, Result, setting};
+use crate::jinja::{Fault, Jinja, Plain};
 
-/// The ChatML form, which many models were trained on: for files that lost their template.
-pub const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] \
-                          + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' \
-                          }}{% endif %}";
+pub use forms::CHATML;
+pub use opening::{Opening, Way};
 
 /// Name under which the template is compiled; its ending turns off HTML escapes.
 const NAME: &str = "chat.txt";
@@ -43,10 +47,19 @@ pub struct Date {
 /// A compiled chat template.
 pub struct ChatTemplate {
     model: String,
+    source: String,
     jinja: Jinja,
     bos: String,
     eos: String,
+    /// The caller's variables, besides those that every template is given.
+    variables: Variables,
 }
+
+/// Variables of templates, by name.
+pub type Variables = Map<String, serde_json::Value>;
+
+/// Names that a template is given in any case.
+const GIVEN: [&str; 4] = ["messages", "add_generation_prompt", "bos_token", "eos_token"];
 
 impl Message {
     /// Something that steers the whole conversation.
@@ -80,11 +93,8 @@ impl ChatTemplate {
     /// When the source is not a template, with the line.
     pub fn from_source(model: &str, source: &str, bos: &str, eos: &str) -> Result<Self> {
         let refuse = |what: String| {
-            Error::model(
-                model,
-                what,
-                "the model's file is damaged, or its template needs a newer version of this program",
-            )
+            let remedy = "the model's file is damaged, or its template needs a newer version of this program; give another with ";
+            Error::model(model, what, Remedy::from(remedy).name(setting::CHAT_TEMPLATE))
         };
         let mut jinja = Jinja::of_transformers();
         add_date(&mut jinja, Date::default());
@@ -92,7 +102,27 @@ impl ChatTemplate {
             Fault::Excess(what) => refuse(format!("its chat template {what}")),
             Fault::Wrong { .. } => refuse(format!("its chat template is not one: {fault}")),
         })?;
-        Ok(Self { model: model.into(), jinja, bos: bos.into(), eos: eos.into() })
+        let (bos, eos, variables) = (bos.into(), eos.into(), Variables::new());
+        Ok(Self { model: model.into(), source: source.into(), jinja, bos, eos, variables })
+    }
+
+    /// The same template with variables of the caller's, such as `reasoning_effort`.
+    ///
+    /// # Errors
+    /// When one has the name of what every template is given.
+    pub fn with_variables(mut self, variables: Variables) -> Result<Self> {
+        check(&variables)?;
+        self.variables = variables;
+        Ok(self)
+    }
+
+    /// How replies of this template begin where they are to begin this `way`.
+    ///
+    /// # Errors
+    /// When a thought is asked for, and the template knows none; `knows` tells whether the model has a token of a
+    /// spelling.
+    pub fn opening(&self, way: Way, knows: &dyn Fn(&str) -> bool) -> Result<Opening> {
+        opening::find(self, way, knows)
     }
 
     /// The same template on another day; [`Date::default`] unless set.
@@ -108,6 +138,16 @@ impl ChatTemplate {
     /// When a role is not a plain word, the template refuses the conversation, or it runs over its
     /// budget.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        self.render_for(messages, add_generation_prompt, &Opening::default())
+    }
+
+    /// The same with the switch of `opening`; what goes behind the text is the caller's to add.
+    pub(super) fn render_for(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        opening: &Opening,
+    ) -> Result<String> {
         for message in messages {
             let plain = |character: char| character.is_ascii_alphanumeric() || "_-".contains(character);
             if message.role.is_empty() || !message.role.chars().all(plain) {
@@ -116,21 +156,49 @@ impl ChatTemplate {
             }
         }
         let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
-        let values = context! {
-            messages => Value::from(Serde(messages)),
-            add_generation_prompt,
-            bos_token => self.bos.as_str(),
-            eos_token => self.eos.as_str(),
-            tools => Value::from(()),
-            documents => Value::from(()),
-        };
-        self.jinja.render(NAME, values, bytes).map_err(|fault| {
+        self.render_with(Value::from(Serde(messages)), bytes, add_generation_prompt, &opening.switch)
+    }
+
+    /// The same for messages of any form, whose texts have `bytes` bytes, with variables besides the caller's.
+    fn render_with(
+        &self,
+        messages: Value,
+        bytes: usize,
+        add_generation_prompt: bool,
+        variables: &Variables,
+    ) -> Result<String> {
+        let mut values: BTreeMap<&str, Value> = BTreeMap::from([
+            ("messages", messages),
+            ("add_generation_prompt", add_generation_prompt.into()),
+            ("bos_token", self.bos.as_str().into()),
+            ("eos_token", self.eos.as_str().into()),
+            ("tools", ().into()),
+            ("documents", ().into()),
+        ]);
+        values.extend(
+            self.variables
+                .iter()
+                .chain(variables)
+                .map(|(name, value)| (name.as_str(), Value::from(Serde(Plain(value))))),
+        );
+        self.jinja.render(NAME, values.into(), bytes).map_err(|fault| {
             let what = match fault {
                 Fault::Excess(what) => format!("its chat template {what}"),
                 Fault::Wrong { .. } => format!("its chat template refuses the conversation: {fault}"),
             };
-            Error::model(&self.model, what, "change the messages, or use another template")
+            let remedy = Remedy::from("change the messages, or give another template with ");
+            Error::model(&self.model, what, remedy.name(setting::CHAT_TEMPLATE))
         })
+    }
+}
+
+/// Refuses variables that every template is given in any case.
+pub(super) fn check(variables: &Variables) -> Result<()> {
+    match variables.keys().find(|name| GIVEN.contains(&name.as_str())) {
+        Some(name) => {
+            Err(Error::usage(format!("the template variable `{name}` is given to every template"), "leave it out"))
+        }
+        None => Ok(()),
     }
 }
 

@@ -23,9 +23,10 @@ use std::sync::{Arc, OnceLock};
 
 use rustc_hash::FxHashMap;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result, setting};
 use crate::gguf::Metadata;
 pub use chat::{ChatTemplate, Message};
+use chat::{Opening, Variables, Way};
 use instil_grammar::vocab::{TokenId, TokenKind, Vocab};
 use longest::LongestMatch;
 use special::{Matcher, Piece};
@@ -44,8 +45,11 @@ pub struct Tokenizer {
     eos: Option<TokenId>,
     adds_bos: bool,
     chat_source: Option<String>,
+    variables: Variables,
     notes: Vec<String>,
     chat: OnceLock<ChatTemplate>,
+    /// How replies begin with an answer, and with a thought.
+    openings: [OnceLock<Opening>; 2],
     longest: OnceLock<LongestMatch>,
 }
 
@@ -77,6 +81,7 @@ pub struct ChatBeginning {
     ids: Arc<[TokenId]>,
     /// The control token that follows, once it was seen to part what is before from what is after.
     seam: Option<TokenId>,
+    way: Way,
 }
 
 impl ChatBeginning {
@@ -213,7 +218,25 @@ impl Tokenizer {
     pub fn set_chat_template(&mut self, source: &str) -> Result<()> {
         self.chat = OnceLock::from(self.compile(source)?);
         self.chat_source = Some(source.to_owned());
+        self.openings = <[OnceLock<Opening>; 2]>::default();
         Ok(())
+    }
+
+    /// Gives the chat template variables of the caller's, such as `reasoning_effort`.
+    ///
+    /// # Errors
+    /// When one has the name of what every template is given.
+    pub fn set_template_variables(&mut self, variables: Variables) -> Result<()> {
+        chat::check(&variables)?;
+        self.variables = variables;
+        self.chat = OnceLock::new();
+        self.openings = <[OnceLock<Opening>; 2]>::default();
+        Ok(())
+    }
+
+    /// Variables of the caller's that the chat template is given.
+    pub fn template_variables(&self) -> &Variables {
+        &self.variables
     }
 
     /// The chat template, with this model's beginning and end tokens.
@@ -223,7 +246,11 @@ impl Tokenizer {
     pub fn chat_template(&self) -> Result<&ChatTemplate> {
         if self.chat.get().is_none() {
             let source = self.chat_source.as_deref().ok_or_else(|| {
-                let remedy = "use an instruction-tuned model, or give a template, such as the ChatML form";
+                let remedy = Remedy::from(
+                    "use an instruction-tuned model, or give a template: a file, or the form it was \
+                                           trained on, as ",
+                )
+                .set(setting::CHAT_TEMPLATE, "chatml");
                 Error::model(&self.model, "has no chat template in its files", remedy)
             })?;
             // A template that another thread set meanwhile is the same one.
@@ -240,24 +267,81 @@ impl Tokenizer {
     /// # Errors
     /// When there is no template, it refuses the messages, or as [`Tokenizer::encode`].
     pub fn encode_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<TokenId>> {
-        let (text, mask) = self.render_chat(messages, add_generation_prompt)?;
+        let (text, mask) = self.render_chat(messages, add_generation_prompt, Way::Plain)?;
         self.encode_rendered(&text, &mask)
     }
 
-    /// The beginning of conversations that all open with `messages`.
+    /// The ids of a conversation, up to where a reply goes on that begins this `way`.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode_chat`] and [`Tokenizer::opening`].
+    pub fn ask(&self, messages: &[Message], way: Way) -> Result<Vec<TokenId>> {
+        let (text, mask) = self.render_chat(messages, true, way)?;
+        self.encode_rendered(&text, &mask)
+    }
+
+    /// How replies begin this `way`.
+    ///
+    /// # Errors
+    /// When there is no chat template, or a thought is asked for and the model knows none.
+    pub fn opening(&self, way: Way) -> Result<Opening> {
+        let known = match way {
+            Way::Plain => return Ok(Opening::default()),
+            Way::Answer => &self.openings[0],
+            Way::Thought => &self.openings[1],
+        };
+        if let Some(opening) = known.get() {
+            return Ok(opening.clone());
+        }
+        let found = self.chat_template()?.opening(way, &|spelling| self.id_of(spelling).is_some())?;
+        Ok(known.get_or_init(|| found).clone())
+    }
+
+    /// The ids of a text in which spellings of control tokens are these tokens, and before which something stands.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub(crate) fn encode_within(&self, text: &str) -> Result<Vec<TokenId>> {
+        self.encode_pieces(text, &special::Mask::new(&self.control), false)
+    }
+
+    /// The beginning of conversations that all open with `messages`, and whose reply begins this `way`.
     ///
     /// # Errors
     /// As [`Tokenizer::encode_chat`].
-    pub fn begin_chat(&self, messages: Vec<Message>) -> Result<ChatBeginning> {
+    pub fn begin_chat(&self, messages: Vec<Message>, way: Way) -> Result<ChatBeginning> {
         if messages.is_empty() {
-            return Ok(ChatBeginning::default());
+            return Ok(ChatBeginning { way, ..ChatBeginning::default() });
         }
-        let (text, mask) = self.render_chat(&messages, false)?;
+        let (text, mask) = match self.render_chat(&messages, false, way) {
+            Ok(rendered) => rendered,
+            // Some templates refuse a conversation in which nobody asks.
+            Err(refused) => match self.render_before_question(&messages, way) {
+                Some(rendered) => rendered,
+                None => return Err(refused),
+            },
+        };
         let ids = self.encode_rendered(&text, &mask)?.into();
-        Ok(ChatBeginning { messages, text, ids, seam: None })
+        Ok(ChatBeginning { messages, text, ids, seam: None, way })
     }
 
-    /// The ids of a conversation that opens with `beginning` and asks `last`, as [`Tokenizer::encode_chat`]
+    /// What stands before a question that `messages` lead to, up to the last control token before it; `None` where the
+    /// template refuses that too, or does not write it.
+    fn render_before_question(&self, messages: &[Message], way: Way) -> Option<(String, special::Mask<'_>)> {
+        const QUESTION: &str = "qvzqa";
+        let asked: Vec<Message> = messages.iter().cloned().chain([Message::user(QUESTION)]).collect();
+        let (mut text, mask) = self.render_chat(&asked, true, way).ok()?;
+        text.truncate(text.rfind(QUESTION)?);
+        let last = self.control.split(&text).into_iter().rev().find_map(|piece| match piece {
+            Piece::Token(id) => Some(self.vocab.bytes(id)),
+            Piece::Text { .. } => None,
+        });
+        let at = text.rfind(std::str::from_utf8(last?).ok()?)?;
+        text.truncate(at);
+        Some((text, mask))
+    }
+
+    /// The ids of a conversation that opens with `beginning` and asks `last`, as [`Tokenizer::ask`]
     /// gives them for the whole: whether it begins with [`ChatBeginning::ids`], and the ids behind these, or all
     /// of them. (A template may write messages differently once others follow.)
     ///
@@ -267,7 +351,7 @@ impl Tokenizer {
     /// As [`Tokenizer::encode_chat`].
     pub fn go_on_chat(&self, beginning: &mut ChatBeginning, last: Message) -> Result<(bool, Vec<TokenId>)> {
         beginning.messages.push(last);
-        let rendered = self.render_chat(&beginning.messages, true);
+        let rendered = self.render_chat(&beginning.messages, true, beginning.way);
         beginning.messages.pop();
         let (text, mask) = rendered?;
         let rest = text.strip_prefix(&beginning.text).filter(|_| !beginning.ids.is_empty());
@@ -293,7 +377,12 @@ impl Tokenizer {
     }
 
     /// The text of a conversation, in which control tokens are the template's own; the mask hides others.
-    fn render_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<(String, special::Mask<'_>)> {
+    fn render_chat(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        way: Way,
+    ) -> Result<(String, special::Mask<'_>)> {
         let template = self.chat_template()?;
         let mut mask = special::Mask::new(&self.control);
         for message in messages {
@@ -303,7 +392,13 @@ impl Tokenizer {
             .iter()
             .map(|message| Message { role: message.role.clone(), content: mask.hide(&message.content) })
             .collect();
-        Ok((template.render(&masked, add_generation_prompt)?, mask))
+        let opening = self.opening(way)?;
+        let mut text = template.render_for(&masked, add_generation_prompt, &opening)?;
+        if add_generation_prompt && way != Way::Plain {
+            let behind = opening.behind(&text, || template.render_for(&masked, false, &opening).ok());
+            text.push_str(&behind);
+        }
+        Ok((text, mask))
     }
 
     fn encode_rendered(&self, text: &str, mask: &special::Mask<'_>) -> Result<Vec<TokenId>> {
@@ -329,7 +424,8 @@ impl Tokenizer {
     fn compile(&self, source: &str) -> Result<ChatTemplate> {
         let spelling =
             |id: Option<TokenId>| String::from_utf8_lossy(id.map_or(&[], |id| self.vocab.bytes(id))).into_owned();
-        ChatTemplate::from_source(&self.model, source, &spelling(self.bos), &spelling(self.eos))
+        ChatTemplate::from_source(&self.model, source, &spelling(self.bos), &spelling(self.eos))?
+            .with_variables(self.variables.clone())
     }
 
     fn assemble(parts: Parts, model: &str) -> Self {
@@ -351,8 +447,10 @@ impl Tokenizer {
             eos: parts.eos.filter(within),
             adds_bos: parts.adds_bos,
             chat_source: parts.chat_source,
+            variables: Variables::new(),
             notes: parts.notes,
             chat: OnceLock::new(),
+            openings: <[OnceLock<Opening>; 2]>::default(),
             longest: OnceLock::new(),
             vocab: Arc::new(vocab),
         }

@@ -24,6 +24,9 @@ pub(super) struct Habits {
     /// Merges run over characters with `▁` for the space and byte tokens for the rest, instead of
     /// over the byte-level alphabet.
     pub sentencepiece_style: bool,
+    /// Texts are composed (NFC) first, as the `tokenizer.json` of these models says and their GGUF files do not. What
+    /// comes back of a text is then its composed form.
+    pub composes: bool,
 }
 
 /// GPT-2: contractions, letters, numbers, the rest, spaces.
@@ -78,7 +81,7 @@ const PUNCTUATION_DEFAULT: &str = r"[\p{P}\$\+<=>\^~\|]+";
 const CJK_YOUTU: &str = "[\u{AC00}-\u{D7A3}\u{3131}-\u{318E}]+|[\u{FF01}\u{2026}\u{201C}\u{201D}\u{2018}\u{2019}\u{2014}\u{FF1A}\u{FF1B}\u{FF0C}\u{3001}-\u{303F}\u{FE30}-\u{FE4F}]+|[\u{3105}-\u{312F}]+|[\u{4E00}-\u{9FA5}\u{3040}-\u{309F}\u{30A0}-\u{30FF}]+";
 const YOUTU: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-const PLAIN: Habits = Habits { ignore_merges: false, add_bos: false, sentencepiece_style: false };
+const PLAIN: Habits = Habits { ignore_merges: false, add_bos: false, sentencepiece_style: false, composes: false };
 const WHOLE_WORDS: Habits = Habits { ignore_merges: true, ..PLAIN };
 const WHOLE_WORDS_AND_BOS: Habits = Habits { add_bos: true, ..WHOLE_WORDS };
 const PIECES: Habits = Habits { sentencepiece_style: true, ..PLAIN };
@@ -126,10 +129,12 @@ const TABLE: &[Row] = &[
         PLAIN,
     ),
     (
-        &["qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan", "megrez", "kormo", "f2llmv2", "solar-open", "grok-2"],
+        &["deepseek-r1-qwen", "stablelm2", "hunyuan", "megrez", "kormo", "f2llmv2", "solar-open", "grok-2"],
         &[QWEN2],
         PLAIN,
     ),
+    // Qwen 2 to 3. The published vectors of Qwen3.5 leave texts as they are.
+    (&["qwen2"], &[QWEN2], Habits { composes: true, ..PLAIN }),
     (&["qwen35"], &[QWEN35], PLAIN),
     (&["falcon"], &[PUNCTUATION_FALCON, GPT2, THREE_ASCII_DIGITS], PLAIN),
     (&["deepseek-llm"], &[LINE_BREAK, CASED_DEEPSEEK, PUNCTUATION_DEEPSEEK, r"\s+$", CJK_DEEPSEEK, DIGITS], PLAIN),
