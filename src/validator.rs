@@ -1,5 +1,7 @@
 //! Reads JSON Schemas, and validates finished values against them: the last word before a row is written.
 
+mod retrieve;
+
 use std::path::Path;
 
 use instil_grammar::grammar::Draft;
@@ -7,15 +9,19 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
-/// Reads the text of a JSON Schema file; `path` names it in errors.
+/// Reads the text of a JSON Schema file; `path` names it in errors, and `others` is a folder of schemas that it may refer
+/// to.
 ///
 /// # Errors
 /// When it is not JSON, or a value that no schema is.
-pub(crate) fn read_schema(text: &str, path: &Path) -> Result<Value> {
+pub(crate) fn read_schema(text: &str, path: &Path, others: Option<&Path>) -> Result<Value> {
     let schema: Value = serde_json::from_str(text)
         .map_err(|cause| Error::input(path, format!("not JSON: {cause}"), "a schema is a JSON object"))?;
     if schema.is_object() || schema.is_boolean() {
-        return Ok(schema);
+        return match others {
+            Some(folder) => retrieve::with_documents(schema, folder),
+            None => Ok(schema),
+        };
     }
     Err(Error::input(path, "not a JSON Schema", "a schema is a JSON object, or true or false"))
 }

@@ -40,6 +40,9 @@ pub(crate) struct CheckArguments {
     schema: PathBuf,
     /// Rows to validate: one JSON value a line, or rows in any other container; `-` for stdin.
     rows: Option<PathBuf>,
+    /// A folder of schemas that the schema refers to by their addresses; nothing is fetched.
+    #[arg(long, value_name = "DIR")]
+    retrieve: Option<PathBuf>,
     /// Constraint engine.
     #[arg(long, value_enum, default_value = "instil")]
     engine: Engine,
@@ -110,7 +113,7 @@ fn hint(keyword: &str, how: &str) -> Option<&'static str> {
 
 /// Checks the schema, then the rows.
 pub(super) fn run(arguments: &CheckArguments, _: &Console) -> Result<Answer> {
-    let schema = read_schema(&arguments.schema)?;
+    let schema = read_schema(&arguments.schema, arguments.retrieve.as_deref())?;
     let validator = validator(&schema)?;
     arguments.layout.check(arguments.engine)?;
     let backend: Backend = arguments.engine.into();

@@ -40,6 +40,9 @@ pub(crate) struct DecodeArguments {
     /// JSON under this schema.
     #[arg(long, value_name = "FILE", group = "format")]
     schema: Option<PathBuf>,
+    /// A folder of schemas that the schema refers to by their addresses; nothing is fetched.
+    #[arg(long, value_name = "DIR")]
+    retrieve: Option<PathBuf>,
     /// Text that matches this regex as a whole: ECMA-262's, with ASCII \d \w \s and (?i); what other engines read
     /// otherwise is refused with the spelling to use.
     #[arg(long, value_name = "REGEX", group = "format", allow_hyphen_values = true)]
@@ -174,7 +177,7 @@ pub(super) fn run(arguments: &DecodeArguments, console: &Console) -> Result<Answ
 
 fn source(arguments: &DecodeArguments) -> Result<(GrammarSource, Option<Validator>)> {
     if let Some(path) = &arguments.schema {
-        let schema = read_schema(path)?;
+        let schema = read_schema(path, arguments.retrieve.as_deref())?;
         let validator = validator(&schema)?;
         return Ok((GrammarSource::JsonSchema(schema), Some(validator)));
     }

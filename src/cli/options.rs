@@ -392,8 +392,8 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
 }
 
 /// Reads a JSON Schema file.
-pub(crate) fn read_schema(path: &Path) -> Result<serde_json::Value> {
-    validator::read_schema(&read_text(path)?, path)
+pub(crate) fn read_schema(path: &Path, others: Option<&Path>) -> Result<serde_json::Value> {
+    validator::read_schema(&read_text(path)?, path, others)
 }
 
 /// The judge of finished values. A schema that it cannot read is told in the grammar's words, with

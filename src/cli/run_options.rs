@@ -43,6 +43,9 @@ pub(crate) struct ShapeOptions {
     /// A JSON Schema: each row is a JSON object under it.
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
+    /// A folder of schemas that the schema refers to by their addresses; nothing is fetched.
+    #[arg(long, value_name = "DIR")]
+    retrieve: Option<PathBuf>,
     /// A topic to write about; repeat for more [default: the recipe's].
     #[arg(long, value_name = "TEXT")]
     topic: Vec<String>,
@@ -160,6 +163,7 @@ impl RunOptions {
             max_tokens: self.max_tokens,
             sampling: self.sampling.overrides(),
             schema: shape.schema.as_ref().map(|schema| here.join(schema)),
+            retrieve: shape.retrieve.as_ref().map(|folder| here.join(folder)),
             recipe,
             attributes: if topics.is_empty() { Vec::new() } else { vec![Attribute::of("topic", topics)] },
             ..RunFile::default()

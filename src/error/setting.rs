@@ -2,7 +2,7 @@
 
 use super::Setting;
 #[cfg(test)]
-use instil_model::error::setting::{CHAT_TEMPLATE, DEVICE, ENGINE, THINKING};
+use instil_model::error::setting::{CHAT_TEMPLATE, DEVICE, ENGINE, RETRIEVE, THINKING};
 pub(crate) use instil_model::error::setting::{FEATURE, MAX_TOKENS};
 
 /// The model.
@@ -39,6 +39,7 @@ pub(crate) const FORCE: Setting = Setting::new("force");
 #[cfg(test)]
 pub(crate) const ALL: &[Setting] = &[
     CHAT_TEMPLATE,
+    RETRIEVE,
     DEVICE,
     ENGINE,
     FEATURE,

@@ -52,6 +52,9 @@ pub struct RunFile {
     /// A JSON Schema that every row satisfies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<PathBuf>,
+    /// A folder of schemas that the schema refers to by their addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retrieve: Option<PathBuf>,
     /// Attributes that replace the recipe's of the same name; others are added before them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attributes: Vec<Attribute>,
@@ -365,7 +368,8 @@ impl Source {
         };
         let path = self.folder().join(path);
         let text = read_text(&path).map_err(|cause| self.at("/schema", &path.to_string_lossy(), cause))?;
-        read_schema(&text, &path)
+        let others = self.file.retrieve.as_ref().map(|folder| self.folder().join(folder));
+        read_schema(&text, &path, others.as_deref())
     }
 }
 

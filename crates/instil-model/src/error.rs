@@ -10,7 +10,7 @@ pub use instil_grammar::error::{Remedy, Setting};
 /// The settings that errors of this crate name, beside those of grammars.
 pub mod setting {
     use instil_grammar::error::Setting;
-    pub use instil_grammar::error::setting::{ENGINE, MAX_TOKENS};
+    pub use instil_grammar::error::setting::{ENGINE, MAX_TOKENS, RETRIEVE};
 
     /// What computes.
     pub const DEVICE: Setting = Setting::new("device");

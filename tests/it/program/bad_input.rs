@@ -94,7 +94,17 @@ fn a_keyword_that_is_not_enforced_is_refused_with_its_pointer() {
     let parts = ["/properties/a/$ref", "$ref", "; "];
     generate(&place, &["--schema", "remote.json"], 3, &parts);
     decode(&place, &["--schema", "remote.json"], 3, &parts);
-    place.run(&["check", "remote.json"]).refused(3, &parts);
+    place.run(&["check", "remote.json"]).refused(3, &[&parts[..], &["--retrieve"]].concat());
+    // Followed, it is read from a folder, and nothing is fetched.
+    std::fs::create_dir(place.at("schemas")).expect("created");
+    place.write("schemas/a.json", r#"{"enum": ["yes"]}"#);
+    let told = place.run(&["check", "remote.json", "--retrieve", "schemas"]).succeeded().stdout;
+    assert!(told.contains("automaton") && told.contains("/properties/a/$ref"), "{told}");
+    place.write("other.json", r#"{"type": "object", "properties": {"a": {"$ref": "a.json"}}, "required": ["a"]}"#);
+    let made = ["decode", "--model", "model.toml", "--schema", "other.json", "--retrieve", "schemas", "-n", "4"];
+    assert_eq!(place.run(&made).succeeded().stdout, "{\"a\": \"yes\"}\n".repeat(4));
+    place.write("run.yaml", "rows: 2\nschema: remote.json\nretrieve: schemas\n");
+    place.run(&["validate", "-c", "run.yaml"]).succeeded();
 
     place.write("third.json", r#"{"type": "object", "properties": {"a": {"type": "integer", "multipleOf": 3}}, "required": ["a"], "additionalProperties": false}"#);
     let parts = ["/properties/a/multipleOf", "`multipleOf`", "; "];

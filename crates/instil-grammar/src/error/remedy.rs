@@ -29,6 +29,8 @@ pub mod setting {
     pub const MAX_TOKENS: Setting = Setting::new("max_tokens");
     /// The constraint engine.
     pub const ENGINE: Setting = Setting::new("engine");
+    /// A folder of schemas that others refer to.
+    pub const RETRIEVE: Setting = Setting::new("retrieve");
 }
 
 /// What helps.

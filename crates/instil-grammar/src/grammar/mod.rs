@@ -66,7 +66,7 @@ pub(crate) use expand::Expansion;
 pub(crate) use finish::least_cover;
 pub(crate) use items::{ItemPlace, ItemPlan};
 pub use report::Enforcement;
-pub use schema::Draft;
+pub use schema::{Draft, remote_references};
 pub(crate) use shape::Shape;
 pub(crate) use shape::{ArrayShape, GuardId, LangId, NodeId, ObjectShape, ShapeKind, StringShape};
 

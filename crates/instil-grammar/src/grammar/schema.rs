@@ -12,6 +12,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use serde_json::{Map, Value};
 
+pub use self::resolve::remote_references;
 use super::keyword::logic::AnyOf;
 use super::keyword::{Keyword, Reading};
 use super::pattern::{Dialect as RegexDialect, Pattern};

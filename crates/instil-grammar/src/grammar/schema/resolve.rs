@@ -10,6 +10,7 @@ use super::places::Place;
 use super::{
     Draft, IN_PLACE_LIMIT, Loader, META, METASCHEMAS, SchemaId, Schemas, malformed, places, pointer_step, uri,
 };
+use crate::error::{Remedy, setting};
 use crate::grammar::keyword::Keyword;
 use crate::grammar::keyword::logic::{AllOf, AnyOf, If, Not, OneOf, Ref};
 use crate::{Error, Result};
@@ -31,7 +32,14 @@ impl<'a> Loader<'a> {
                     "`{keyword}` leads to `{reference}`, which is {}",
                     if remote { "not in this schema" } else { "not there" }
                 ),
-                if remote { "put the schema it names under `$defs`, with its `$id`" } else { "correct the reference" },
+                if remote {
+                    Remedy::from(
+                        "put the schema it names under `$defs`, with its `$id`, or name the folder that has it: ",
+                    )
+                    .name(setting::RETRIEVE)
+                } else {
+                    "correct the reference".into()
+                },
             )
         })?;
         if let Some(&id) = self.by_pointer.get(&target) {
@@ -102,20 +110,8 @@ impl<'a> Loader<'a> {
             }
             return None;
         }
-        let names = self.names();
-        let of_resource = names.bases.get(resource).map_or("", String::as_str);
-        let absolute = uri::join(of_resource, base);
-        let known = names.resources.get(&absolute).or_else(|| {
-            // Where the document has no address, a name can only be meant as it is written or by its end.
-            let is_meant = of_resource.is_empty() && !base.contains(':');
-            let end = base.rsplit('/').next().unwrap_or(base);
-            let mut alike = names.resources.iter().filter(|(name, _)| name.rsplit('/').next() == Some(end));
-            match (alike.next(), alike.next()) {
-                (Some((_, only)), None) if is_meant => Some(only),
-                _ => None,
-            }
-        });
-        let root = known.cloned().or_else(|| {
+        let known = self.names().named(resource, base);
+        let root = known.map(str::to_owned).or_else(|| {
             let name = base.split_once("://")?.1.trim_end_matches('/');
             METASCHEMAS.iter().find(|(uri, _)| *uri == name).map(|_| format!("{META}{name}"))
         })?;
@@ -144,13 +140,7 @@ impl<'a> Loader<'a> {
                 .find(|(uri, _)| rest.starts_with(uri))
                 .map_or_else(String::new, |(uri, _)| format!("{META}{uri}"));
         }
-        let names = self.names();
-        if names.bases.len() == 1 {
-            return String::new();
-        }
-        let ends = pointer.match_indices('/').map(|(at, _)| at).chain([pointer.len()]);
-        let resources = ends.map(|end| &pointer[..end]).filter(|place| names.bases.contains_key(*place));
-        resources.last().unwrap_or_default().to_owned()
+        self.names().resource_of(pointer).to_owned()
     }
 
     /// The names of all schemas.
@@ -172,6 +162,36 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// The place of the resource that `pointer` belongs to.
+    fn resource_of<'p>(&self, pointer: &'p str) -> &'p str {
+        if self.bases.len() == 1 {
+            return "";
+        }
+        let ends = pointer.match_indices('/').map(|(at, _)| at).chain([pointer.len()]);
+        let resources = ends.map(|end| &pointer[..end]).filter(|place| self.bases.contains_key(*place));
+        resources.last().unwrap_or_default()
+    }
+
+    /// `reference`, which has no fragment, as an address, where it stands in a resource.
+    fn address(&self, resource: &str, reference: &str) -> String {
+        uri::join(self.bases.get(resource).map_or("", String::as_str), reference)
+    }
+
+    /// The place of the resource that such a reference names.
+    fn named(&self, resource: &str, reference: &str) -> Option<&str> {
+        let known = self.resources.get(&self.address(resource, reference)).or_else(|| {
+            // Where the document has no address, a name can only be meant as it is written or by its end.
+            let is_meant = self.bases.get(resource).is_none_or(String::is_empty) && !reference.contains(':');
+            let end = reference.rsplit('/').next().unwrap_or(reference);
+            let mut alike = self.resources.iter().filter(|(name, _)| name.rsplit('/').next() == Some(end));
+            match (alike.next(), alike.next()) {
+                (Some((_, only)), None) if is_meant => Some(only),
+                _ => None,
+            }
+        });
+        known.map(String::as_str)
+    }
+
     fn of(document: &Value, draft: Draft) -> Self {
         let mut names = Self::default();
         let mut named = 0;
@@ -213,6 +233,29 @@ impl Names {
         }
         names
     }
+}
+
+/// Addresses that the references of a schema lead to and that are not in it, each once, as RFC 3986 resolves them against
+/// their base.
+pub fn remote_references(schema: &Value) -> Vec<String> {
+    let names = Names::of(schema, Draft::of(schema));
+    let mut remote: Vec<String> = Vec::new();
+    for place in places::schemas(schema) {
+        for keyword in ["$ref", "$dynamicRef"] {
+            let Some(reference) = place.schema.get(keyword).and_then(Value::as_str) else { continue };
+            let (base, _) = reference.split_once('#').unwrap_or((reference, ""));
+            let resource = names.resource_of(&place.pointer);
+            let address = names.address(resource, base);
+            let path = address.split_once("://").map_or(&*address, |(_, path)| path);
+            let is_here = base.is_empty()
+                || names.named(resource, base).is_some()
+                || METASCHEMAS.iter().any(|(uri, _)| *uri == path.trim_end_matches('/'));
+            if !is_here && !remote.contains(&address) {
+                remote.push(address);
+            }
+        }
+    }
+    remote
 }
 
 /// A fragment as it is meant.
