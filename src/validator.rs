@@ -92,16 +92,18 @@ impl Validator {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn points_at_what_is_wrong() {
-        let schema = serde_json::json!({"properties": {"a": {"format": "date"}}, "required": ["b"]});
+        let schema = json!({"properties": {"a": {"format": "date"}}, "required": ["b"]});
         let validator = Validator::new(&schema).expect("a schema");
-        let violations = validator.violations(&serde_json::json!({"a": "x"}));
+        let violations = validator.violations(&json!({"a": "x"}));
         assert_eq!(violations.len(), 2);
         assert!(violations.iter().any(|violation| violation.pointer == "/a"));
-        let misspelt = serde_json::json!({"properties": {"a": {"type": "strnig"}}});
+        let misspelt = json!({"properties": {"a": {"type": "strnig"}}});
         let told = Validator::new(&misspelt).err().expect("no type").to_string();
         assert!(told.contains("/properties/a/type"), "{told}");
     }
@@ -111,7 +113,6 @@ mod tests {
         let valid = |schema: serde_json::Value, value: serde_json::Value| {
             Validator::new(&schema).expect("a schema").is_valid(&value)
         };
-        use serde_json::json;
         let tuple = json!({"items": [{"type": "integer"}, {"type": "string"}], "additionalItems": false});
         assert!(valid(tuple.clone(), json!([1, "a"])) && !valid(tuple, json!([1, "a", 2])));
         let above = json!({"minimum": 0, "exclusiveMinimum": true});

@@ -167,9 +167,9 @@ impl Names {
         if self.bases.len() == 1 {
             return "";
         }
-        let ends = pointer.match_indices('/').map(|(at, _)| at).chain([pointer.len()]);
-        let resources = ends.map(|end| &pointer[..end]).filter(|place| self.bases.contains_key(*place));
-        resources.last().unwrap_or_default()
+        let mut ends = pointer.match_indices('/').map(|(at, _)| at).chain([pointer.len()]).rev();
+        let nearest = ends.find_map(|end| self.bases.contains_key(&pointer[..end]).then_some(&pointer[..end]));
+        nearest.unwrap_or_default()
     }
 
     /// `reference`, which has no fragment, as an address, where it stands in a resource.
