@@ -51,6 +51,11 @@ pub trait Checkpoint: Sync {
         by_family
     }
 
+    /// Whether matrices were made floats of 32 bits that had fewer: those of 16 do for all but a reference.
+    fn is_widened(&self) -> bool {
+        false
+    }
+
     /// The tokenizer that comes with the weights; `model` is what errors name.
     ///
     /// # Errors
@@ -93,6 +98,6 @@ impl Checkpoint for Gguf {
         let info = self.tensor(tensor)?;
         let inputs = info.dims.first().map_or(1, |&columns| columns as usize);
         let outputs = info.dims.iter().skip(1).product::<u64>() as usize;
-        Ok(Stored { kind: info.ggml_type()?, bytes: self.bytes(info)?, outputs, inputs })
+        Ok(Stored { kind: info.ggml_type()?, bytes: self.bytes(info)?.into(), outputs, inputs })
     }
 }

@@ -181,6 +181,9 @@ pub fn load(
         let options = LoadOptions { quantise: None, ..options };
         return load(name, &quantise::Quantised::new(file, to)?, device, options);
     }
+    if file.is_widened() && !options.reference {
+        return load(name, &quantise::Quantised::narrowed(file)?, device, options);
+    }
     let architecture = architecture::Architecture::read(name, file)?;
     #[cfg(feature = "cuda")]
     if device.is_cuda() && !options.reference && cuda::CudaDecoder::supports(&architecture, file) {
