@@ -8,6 +8,7 @@ use instil_model::model::checkpoint;
 use instil_model::model::needs::Needs;
 use instil_model::model::quantise::Quantisation;
 use instil_model::model::{self, Checkpoint, LoadOptions, Segment};
+use instil_model::tokenizer::EncodeOptions;
 use serde_json::{Value, json};
 
 use crate::program::weights::{letters, random_model};
@@ -187,9 +188,8 @@ fn eight_bit_floats_are_read_with_their_scales() {
         let file = Gguf::parse(&bytes(shape, 11), "random").expect("a file");
         let there = |name: &str| place.path().join(format!("{at}-{name}"));
         folder::write(&there("floats"), &file, model_type, 1, &json!({ "norm_topk_prob": true }));
-        let is_matrix = |name: &str, shape: &[usize]| {
-            shape.len() == 2 && name.contains("layers.") && !name.contains("mlp.gate.")
-        };
+        let is_matrix =
+            |name: &str, shape: &[usize]| shape.len() == 2 && name.contains("layers.") && !name.contains("mlp.gate.");
         // Blocks that do not divide the matrix; one scale for each row; one for all.
         let block = |[outputs, inputs]: [usize; 2]| match at {
             0 | 1 => [24, 40],
@@ -225,8 +225,12 @@ fn eight_bit_floats_are_read_with_their_scales() {
         });
         configure(&there("eights"), "quantization_config", config.clone());
         folder::rewrite(&there("floats"), &there("products"), |name, dtype, shape, bytes| {
-            let mut written =
-                folder::Written { name: name.into(), dtype: dtype.into(), shape: shape.to_vec(), bytes: bytes.to_vec() };
+            let mut written = folder::Written {
+                name: name.into(),
+                dtype: dtype.into(),
+                shape: shape.to_vec(),
+                bytes: bytes.to_vec(),
+            };
             if is_matrix(name, shape) {
                 let (bits, scales) = made(name, shape);
                 let [high, wide] = block([shape[0], shape[1]]);
@@ -264,7 +268,12 @@ fn four_bit_floats_of_experts_are_read_with_their_scales() {
         (noise(name, blocks * 16), exponents)
     };
     folder::rewrite(&theirs, &place.path().join("fours"), |name, dtype, shape, bytes| {
-        let one = |name: String, dtype: &str, shape: Vec<usize>, bytes| folder::Written { name, dtype: dtype.into(), shape, bytes };
+        let one = |name: String, dtype: &str, shape: Vec<usize>, bytes| folder::Written {
+            name,
+            dtype: dtype.into(),
+            shape,
+            bytes,
+        };
         if !is_matrix(name) {
             return vec![one(name.into(), dtype, shape.to_vec(), bytes.to_vec())];
         }
@@ -344,6 +353,61 @@ fn run(home: &Path, arguments: &[&str]) -> (bool, String, String) {
     let output = command.output().expect("the program starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_model_is_written_as_a_gguf_file_of_another_type() {
+    let home = tempfile::tempdir().expect("a home");
+    let there = |name: &str| home.path().join(name);
+    // Rotary pairs apart, where GGUF has them side by side; biases.
+    let llama = Shape { biases: true, kind: GgmlType::BF16, ..PLAIN };
+    let file = Gguf::parse(&bytes(llama, 11), "random").expect("a file");
+    folder::write(&there("llama"), &file, "llama", 1, &Value::Null);
+    // As many of the letters as it has tokens for.
+    folder::write_tokenizer(&there("llama"), &letters()[..98]);
+    let write = |from: &str, to: &str, more: &[&str]| {
+        run(home.path(), &[&["models", "quantize", from, to, "--json"][..], more].concat())
+    };
+    for kind in ["f32", "f16", "bf16", "q8_0", "q4_0"] {
+        let name = format!("{kind}.gguf");
+        let (is_good, out, error) = write("llama", &name, &["--type", kind]);
+        assert!(is_good, "{kind}: {error}");
+        let told: Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!(told["size_bytes"], std::fs::metadata(there(&name)).expect("a file").len(), "{kind}");
+        let made = checkpoint::open(&there(&name)).expect("a file");
+        let from = checkpoint::open(&there("llama")).expect("a folder");
+        let quantise = Quantisation::of_file(kind).expect("a type");
+        let [_, expected] = both(&there("llama"), Some(quantise));
+        assert_eq!(both(&there(&name), None)[1], expected, "{kind}");
+        let text = "TWO WORDS, 12!";
+        let encode = |file: &dyn Checkpoint| {
+            file.tokenizer("m").expect("a tokenizer").encode(text, EncodeOptions::default()).expect("ids")
+        };
+        assert_eq!(encode(&*made), encode(&*from));
+        assert_eq!(made.tokenizer("m").expect("one").eos(), from.tokenizer("m").expect("one").eos());
+    }
+    // From GGUF to GGUF, keys and all.
+    let (is_good, _, error) = write("f32.gguf", "again.gguf", &["--type", "q8_0"]);
+    assert!(is_good, "{error}");
+    let read = |name: &str| std::fs::read(there(name)).expect("a file");
+    assert_eq!(both(&there("again.gguf"), None), both(&there("q8_0.gguf"), None));
+    // Nothing is written over, nothing is done that changes nothing, and nothing is left behind.
+    let before = read("again.gguf");
+    let (is_good, _, error) = write("f32.gguf", "again.gguf", &["--type", "q4_0"]);
+    assert!(!is_good && error.contains("there is a file of this name already"), "{error}");
+    let (is_good, _, error) = write("q4_0.gguf", "none.gguf", &["--type", "q8_0"]);
+    assert!(!is_good && error.contains("holds no floats that q8_0 would change"), "{error}");
+    assert_eq!((read("again.gguf"), there("none.gguf").exists()), (before.clone(), false));
+    assert!(write("f32.gguf", "again.gguf", &["--type", "q4_0", "--force"]).0);
+    assert_ne!(read("again.gguf"), before);
+    let (is_good, _, error) = write("f32.gguf", "none.gguf", &["--type", "q3_k"]);
+    assert!(!is_good && error.contains("unknown type `q3_k`; use q8_0, q4_0, q4_k, f16, bf16, f32"), "{error}");
+    let left = std::fs::read_dir(home.path())
+        .expect("a folder")
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut left: Vec<String> = left.filter(|name| !name.starts_with('.')).collect();
+    left.sort();
+    assert_eq!(left, ["again.gguf", "bf16.gguf", "f16.gguf", "f32.gguf", "llama", "q4_0.gguf", "q8_0.gguf"]);
 }
 
 /// A folder with everything that a model needs.

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::kernels::packed::Stored;
 use super::safetensors::{self, Safetensors};
 use crate::error::Result;
-use crate::gguf::{GgmlType, Gguf, Metadata};
+use crate::gguf::{GgmlType, Gguf, Metadata, Value};
 use crate::tokenizer::Tokenizer;
 
 /// The weights of one model and what is said of them. Untrusted: whoever reads checks.
@@ -54,6 +54,15 @@ pub trait Checkpoint: Sync {
     /// Whether matrices were made floats of 32 bits that had fewer: those of 16 do for all but a reference.
     fn is_widened(&self) -> bool {
         false
+    }
+
+    /// The keys of the tokenizer that a GGUF file would have, where it has a file of its own; `None` where they are among
+    /// the metadata.
+    ///
+    /// # Errors
+    /// When GGUF has no words for it.
+    fn tokenizer_entries(&self) -> Result<Option<Vec<(String, Value)>>> {
+        Ok(None)
     }
 
     /// The tokenizer that comes with the weights; `model` is what errors name.

@@ -26,6 +26,7 @@ pub mod needs;
 pub mod profile;
 pub mod quantise;
 pub mod reference;
+pub mod rewrite;
 mod rotary;
 mod routing;
 pub mod safetensors;

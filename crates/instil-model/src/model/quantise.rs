@@ -49,6 +49,31 @@ impl Quantisation {
     /// What files may hold besides.
     pub const FLOATS: [(&str, Self); 3] = [("f16", Self::F16), ("bf16", Self::Bf16), ("f32", Self::F32)];
 
+    /// The quantisation of that name, of those that files may hold.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn of_file(text: &str) -> Result<Self> {
+        let all = || Self::NAMES.iter().chain(&Self::FLOATS);
+        let known = all().find(|(name, _)| name.eq_ignore_ascii_case(text));
+        known.map(|(_, one)| *one).ok_or_else(|| {
+            let names: Vec<&str> = all().map(|(name, _)| *name).collect();
+            Error::usage(format!("unknown type `{text}`"), format!("use {}", names.join(", ")))
+        })
+    }
+
+    /// `general.file_type` of such a file, as llama.cpp counts them.
+    pub(super) fn file_type(self) -> u64 {
+        match self {
+            Self::F32 => 0,
+            Self::F16 => 1,
+            Self::Q4_0 => 2,
+            Self::Q8_0 => 7,
+            Self::Q4K => 14,
+            Self::Bf16 => 32,
+        }
+    }
+
     /// Its name.
     pub fn name(self) -> &'static str {
         let mut all = Self::NAMES.iter().chain(&Self::FLOATS);
@@ -106,6 +131,26 @@ impl<'a> Quantised<'a> {
     /// As [`Quantised::new`].
     pub(super) fn narrowed(file: &'a dyn Checkpoint) -> Result<Self> {
         Self::of(file, Quantisation::F16, &[GgmlType::F32])
+    }
+
+    /// The same weights as a file holds them: matrices as in [`Quantised::new`], other floats in 32 bits.
+    ///
+    /// # Errors
+    /// As [`Quantised::new`].
+    pub(super) fn of_file(file: &'a dyn Checkpoint, to: Quantisation) -> Result<Self> {
+        let mut all = Self::new(file, to)?;
+        for name in file.tensors() {
+            if !all.made.contains_key(name) && matches!(file.kind(name)?, GgmlType::F16 | GgmlType::BF16) {
+                all.made.insert(name.to_owned(), GgmlType::F32);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Matrices that become another type.
+    pub(super) fn changed(&self) -> usize {
+        let other = |(name, kind): (&String, &GgmlType)| self.file.kind(name).is_ok_and(|found| found != *kind);
+        self.made.iter().filter(|&entry| other(entry)).count()
     }
 
     fn of(file: &'a dyn Checkpoint, to: Quantisation, from: &[GgmlType]) -> Result<Self> {

@@ -26,8 +26,8 @@ use serde_json::Value;
 use super::checkpoint::Checkpoint;
 use super::kernels::packed::Stored;
 use crate::error::{Error, Result};
-use crate::gguf::{GgmlType, Metadata};
-use crate::tokenizer::Tokenizer;
+use crate::gguf::{GgmlType, Metadata, Value as Entered};
+use crate::tokenizer::{self, Tokenizer};
 use config::Config;
 use names::Target;
 use source::{Change, Piece, Source};
@@ -166,13 +166,7 @@ impl Safetensors {
     }
 
     /// A piece whose scales, if it has some, are found.
-    fn source(
-        &self,
-        name: &str,
-        piece: Piece,
-        pieces: &BTreeMap<String, Piece>,
-        config: &Config,
-    ) -> Result<Source> {
+    fn source(&self, name: &str, piece: Piece, pieces: &BTreeMap<String, Piece>, config: &Config) -> Result<Source> {
         if piece.shape.is_empty() {
             // A single number has no rows.
             return Err(self.odd(name));
@@ -291,6 +285,11 @@ impl Safetensors {
         Ok(&shard.map[piece.range.clone()])
     }
 
+    fn tokenizer_file(&self) -> Result<PathBuf> {
+        let path = self.folder.join("tokenizer.json");
+        if path.is_file() { Ok(path) } else { Err(missing(&path)) }
+    }
+
     fn fault(&self, what: String) -> Error {
         Error::input(&self.folder, what, "get the files of the model again")
     }
@@ -374,11 +373,13 @@ impl Checkpoint for Safetensors {
     }
 
     fn tokenizer(&self, _model: &str) -> Result<Tokenizer> {
-        let path = self.folder.join("tokenizer.json");
-        if !path.is_file() {
-            return Err(missing(&path));
-        }
-        Tokenizer::from_file(&path)
+        Tokenizer::from_file(&self.tokenizer_file()?)
+    }
+
+    fn tokenizer_entries(&self) -> Result<Option<Vec<(String, Entered)>>> {
+        let rows = self.shape("token_embd.weight").and_then(|shape| shape.first().copied()).unwrap_or(0);
+        let kind = if self.metadata.str("general.architecture")? == "gemma4" { "gemma4" } else { "llama" };
+        tokenizer::gguf_entries(&self.tokenizer_file()?, rows, kind).map(Some)
     }
 }
 

@@ -42,8 +42,7 @@ const GELU: &[&str] = &["gelu_pytorch_tanh", "gelu"];
 const COMMON: Family =
     Family { theirs: "", ours: "", has_halves: false, adds_one: None, second: Second::OfNetwork, activation: SILU };
 
-const QWEN35: Family =
-    Family { ours: "qwen35", adds_one: Some(&["ssm_norm"]), second: Second::OfAttention, ..COMMON };
+const QWEN35: Family = Family { ours: "qwen35", adds_one: Some(&["ssm_norm"]), second: Second::OfAttention, ..COMMON };
 
 const FAMILIES: &[Family] = &[
     Family { theirs: "llama", ours: "llama", has_halves: true, ..COMMON },
@@ -470,7 +469,8 @@ impl Config {
         self.write_hybrid(keys)?;
         let heads = self.whole("mamba_n_heads")?;
         let width = self.optional("mamba_d_head");
-        let width = width.or_else(|| Some(self.optional("mamba_expand")? * self.optional("hidden_size")? / heads.max(1)));
+        let width =
+            width.or_else(|| Some(self.optional("mamba_expand")? * self.optional("hidden_size")? / heads.max(1)));
         keys.whole("ssm.conv_kernel", self.whole("mamba_d_conv")?);
         keys.whole("ssm.state_size", self.whole("mamba_d_state")?);
         keys.whole("ssm.group_count", self.whole("mamba_n_groups")?);
@@ -500,7 +500,8 @@ impl Config {
         for (layer, config) in self.json["per_layer_config"].as_object().into_iter().flatten() {
             let kind = layer.parse().ok().and_then(|layer: usize| self.json["layer_types"][layer].as_str());
             let size = config[key].as_u64();
-            if size.is_some() && kind == Some("sliding_attention") || found.is_some() && size.is_some() && size != found {
+            if size.is_some() && kind == Some("sliding_attention") || found.is_some() && size.is_some() && size != found
+            {
                 return Err(self.refused(&format!("per_layer_config has several sizes of {key} in layers of one kind")));
             }
             found = found.or(size);
@@ -521,7 +522,8 @@ impl Config {
             return Err(self.refused("enable_moe_block is true: experts beside a network are not computed here"));
         }
         let (width, local) = (self.of_full("head_dim", "global_head_dim")?, self.whole("head_dim")?);
-        for (key, size) in [("key_length", width), ("value_length", width), ("key_length_swa", local), ("value_length_swa", local)]
+        for (key, size) in
+            [("key_length", width), ("value_length", width), ("key_length_swa", local), ("value_length_swa", local)]
         {
             keys.whole(&format!("attention.{key}"), size);
         }
@@ -747,7 +749,8 @@ impl Keys<'_> {
     }
 
     fn real(&mut self, key: &str, value: f64) {
-        self.insert(key, Value::Float(value));
+        // Files keep them in 32 bits.
+        self.insert(key, Value::Float(f64::from(value as f32)));
     }
 
     fn text(&mut self, key: &str, value: &str) {

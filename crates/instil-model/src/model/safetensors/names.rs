@@ -182,7 +182,9 @@ pub(super) fn target(name: &str, config: &Config) -> Target {
         let ours = if config.second() == Second::OfNetwork { "ffn_norm" } else { "post_attention_norm" };
         return Target::Tensor(place(ours, ending));
     }
-    let of_expert = ["mlp.experts.", "block_sparse_moe.experts.", "feed_forward.experts."].iter().find_map(|part| stem.strip_prefix(part));
+    let of_expert = ["mlp.experts.", "block_sparse_moe.experts.", "feed_forward.experts."]
+        .iter()
+        .find_map(|part| stem.strip_prefix(part));
     if let Some((expert, part)) = of_expert.and_then(|rest| rest.split_once('.'))
         && let Ok(expert) = expert.parse()
         && let Some((_, ours)) = EXPERT.iter().find(|(theirs, _)| *theirs == part)

@@ -43,12 +43,22 @@ pub(super) enum Change {
     /// Column `c` is column `order[c]` of the piece.
     Columns(Vec<usize>),
     /// `(…, inputs, outputs)` in the piece, of whose outputs every `step`-th is taken from `first` on.
-    Turned { first: usize, step: usize },
+    Turned {
+        first: usize,
+        step: usize,
+    },
     /// 8-bit floats of 4 bits of exponent, and a scale for each block of so many rows and columns.
-    Eights { scales: Vec<f32>, block: [usize; 2] },
+    Eights {
+        scales: Vec<f32>,
+        block: [usize; 2],
+    },
     /// 4-bit floats two in a byte, `(…, outputs, blocks, 16)`, and a power of two for each 32; every `step`-th row is
     /// taken from `first` on.
-    Fours { scales: Piece, first: usize, step: usize },
+    Fours {
+        scales: Piece,
+        first: usize,
+        step: usize,
+    },
 }
 
 impl Piece {
@@ -94,9 +104,9 @@ impl Source {
         let each = width / inputs.max(1);
         match &self.change {
             Change::AsItIs => Cow::Borrowed(&bytes[rows.start * width..rows.end * width]),
-            Change::Rows(order) => {
-                Cow::Owned(order[rows].iter().flat_map(|&row| &bytes[row * width..(row + 1) * width]).copied().collect())
-            }
+            Change::Rows(order) => Cow::Owned(
+                order[rows].iter().flat_map(|&row| &bytes[row * width..(row + 1) * width]).copied().collect(),
+            ),
             Change::Columns(order) => {
                 let row = |row: usize| {
                     let bytes = &bytes[row * width..(row + 1) * width];
