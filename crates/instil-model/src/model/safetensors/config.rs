@@ -221,10 +221,10 @@ impl Config {
     /// The shape that GGUF has a tensor in, where it is another.
     pub(super) fn reshaped(&self, target: &str, shape: &[usize]) -> Option<Vec<usize>> {
         let is_scan = self.is_family("granitehybrid");
-        match shape {
-            &[channels, 1, taps] if target.contains("conv") => Some(vec![channels, taps]),
-            &[heads] if is_scan && (target.ends_with("ssm_a") || target.ends_with("ssm_d")) => Some(vec![heads, 1]),
-            &[inner] if is_scan && target.ends_with("ssm_norm.weight") => {
+        match *shape {
+            [channels, 1, taps] if target.contains("conv") => Some(vec![channels, taps]),
+            [heads] if is_scan && (target.ends_with("ssm_a") || target.ends_with("ssm_d")) => Some(vec![heads, 1]),
+            [inner] if is_scan && target.ends_with("ssm_norm.weight") => {
                 let groups = usize::try_from(self.optional("mamba_n_groups")?).ok()?;
                 (groups > 0 && inner.is_multiple_of(groups)).then(|| vec![groups, inner / groups])
             }
