@@ -34,6 +34,7 @@ mod options;
 mod person;
 mod pipeline;
 mod preview;
+mod quantize;
 mod report;
 mod review;
 mod run_options;

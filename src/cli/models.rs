@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use super::console::{Answer, Console};
 use super::fit::{Estimate, Fit, FitArguments};
 use super::logits::LogitsArguments;
+use super::quantize::QuantizeArguments;
 use super::tokenize::TokenizeArguments;
-use super::{download, fit, logits, machine, tokenize};
+use super::{download, fit, logits, machine, quantize, tokenize};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,6 +28,7 @@ Examples:
   instil decode --model \"$(instil models path smollm2-135m-instruct)\" --choice yes,no
   instil models tokenize smollm2-135m-instruct 'Two words' --chat
   instil models logits ./model.gguf --ids ids.json -o out.f32
+  instil models quantize ./folder model.gguf --type q4_k
 
 Where no quantisation is named Q4_K_M is taken, else Q4_0 or Q8_0, else the first. A name is
 looked up once: `models pull` asks again what stands there. A path that is here is never taken for
@@ -70,6 +72,7 @@ enum ModelsCommand {
     },
     Tokenize(TokenizeArguments),
     Logits(LogitsArguments),
+    Quantize(QuantizeArguments),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -86,6 +89,7 @@ pub(super) fn run(arguments: &ModelsArguments, console: &Console) -> Result<Answ
     match &arguments.command {
         ModelsCommand::Tokenize(arguments) => tokenize::run(arguments, console),
         ModelsCommand::Logits(arguments) => logits::run(arguments, console),
+        ModelsCommand::Quantize(arguments) => quantize::run(arguments, &places, console),
         ModelsCommand::Fit(arguments) => fit::run(arguments, &places, console),
         ModelsCommand::List => list(&catalog, &places),
         ModelsCommand::Show { name } => match catalog.named(name)? {

@@ -1,6 +1,6 @@
 //! Decoder families against candle-transformers' modules over the same weights in f32, and against
 //! themselves where two files must mean the same; and against the transformers library's logits, by files that
-//! llama.cpp's converter wrote (`fixtures/families/make.py`).
+//! llama.cpp's converter wrote and folders that the library did (`fixtures/families/make.py`).
 //!
 //! The modules are read with what is known of them. A sliding window of `w` shows them `w + 1` positions
 //! (their mask drops `j < i − w`), and only in the pass that reads a prompt, so each length is read afresh,
@@ -22,12 +22,12 @@ use candle_transformers::models;
 use instil_model::gguf::{Array, GgmlType, Gguf, Metadata, Value as Entered};
 use instil_model::model::decoder::Decoder;
 use instil_model::model::reference::Reference;
-use instil_model::model::{Model, Segment};
+use instil_model::model::{Model, Segment, checkpoint};
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::support::random_model;
+use crate::support::{folder, random_model};
 
 use crate::support::gguf_writer::{Tensor as Stored, to_bytes};
 use random_model::{CONTEXT, Entry, FAMILIES, LLAMA, Shape, VOCABULARY, bytes};
@@ -145,36 +145,9 @@ fn apart(rows: &Tensor, head_dim: usize) -> Tensor {
 }
 
 fn theirs(name: &str, shape: Shape) -> String {
-    let Some((layer, part)) = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else {
-        return match name {
-            "token_embd" => "model.embed_tokens.weight",
-            "output_norm" => "model.norm.weight",
-            "output" => "lm_head.weight",
-            other => other,
-        }
-        .into();
-    };
     let has_post_norms = ["olmo2", "gemma2", "gemma3"].contains(&shape.family);
-    let part = match part {
-        "attn_norm" => "input_layernorm",
-        "attn_q" => "self_attn.q_proj",
-        "attn_k" => "self_attn.k_proj",
-        "attn_v" => "self_attn.v_proj",
-        "attn_qkv" => "self_attn.qkv_proj",
-        "attn_output" => "self_attn.o_proj",
-        "attn_q_norm" => "self_attn.q_norm",
-        "attn_k_norm" => "self_attn.k_norm",
-        "post_attention_norm" => "post_attention_layernorm",
-        "ffn_norm" if has_post_norms => "pre_feedforward_layernorm",
-        "ffn_norm" => "post_attention_layernorm",
-        "post_ffw_norm" => "post_feedforward_layernorm",
-        "ffn_gate" => "mlp.gate_proj",
-        "ffn_up" if shape.joined => "mlp.gate_up_proj",
-        "ffn_up" => "mlp.up_proj",
-        "ffn_down" => "mlp.down_proj",
-        other => panic!("{other} has no name"),
-    };
-    format!("model.layers.{layer}.{part}.weight")
+    let named = folder::their_name(name, has_post_norms, has_post_norms, shape.joined);
+    format!("{}.weight", named.unwrap_or_else(|| panic!("{name} has no name")))
 }
 
 #[test]
@@ -366,7 +339,7 @@ fn converted_files_are_those_of_transformers() {
     const WIDTH: usize = 160;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families");
     let tokens: Vec<u32> = (0..24).map(|at| (at * at * 7 + at * 31 + 5) % WIDTH as u32).collect();
-    let mut names = Vec::new();
+    let (mut names, mut folders) = (Vec::new(), 0);
     for entry in std::fs::read_dir(&folder).expect("the fixtures") {
         let path = entry.expect("an entry").path();
         if path.extension().is_some_and(|extension| extension == "gguf") {
@@ -375,24 +348,30 @@ fn converted_files_are_those_of_transformers() {
     }
     assert_eq!(names.len(), 21);
     for path in names {
-        let file = Gguf::open(&path).expect("a file");
         let theirs = std::fs::read(path.with_extension("f32")).expect("logits");
         let theirs: Vec<f32> =
             theirs.chunks_exact(4).map(|x| f32::from_le_bytes(x.try_into().expect("four bytes"))).collect();
+        assert_eq!(theirs.len(), WIDTH * tokens.len());
         let furthest = |model: &mut dyn Model| {
             let sequence = model.sequences().create();
             let logits = model.forward(&[Segment { sequence, tokens: &tokens, logits: tokens.len() }]).expect("a pass");
             let rows = logits.values().expect("values").chunks_exact(WIDTH).zip(theirs.chunks_exact(WIDTH));
             rows.map(|(ours, theirs)| difference(ours, theirs)).fold(0.0, f64::max)
         };
-        let reference = furthest(&mut Reference::load("reference", &file, &Device::Cpu).expect("a reference"));
-        let decoder = furthest(&mut Decoder::load("decoder", &file, 1).expect("a decoder"));
-        println!("{}: {reference:.1e}, {decoder:.1e}", path.display());
-        assert_eq!(theirs.len(), WIDTH * tokens.len());
-        assert!(reference < TOLERANCE, "{}: {reference}", path.display());
-        // Keys and values lie in 16 bits, and nearly equal experts change places.
-        assert!(decoder < 0.05, "{}: {decoder}", path.display());
+        // And the folder that the library wrote, where it is there.
+        let folder = Some(path.with_extension("")).filter(|folder| folder.is_dir());
+        folders += usize::from(folder.is_some());
+        for path in [Some(path), folder].into_iter().flatten() {
+            let file = checkpoint::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let reference = furthest(&mut Reference::load("reference", &*file, &Device::Cpu).expect("a reference"));
+            let decoder = furthest(&mut Decoder::load("decoder", &*file, 1).expect("a decoder"));
+            println!("{}: {reference:.1e}, {decoder:.1e}", path.display());
+            assert!(reference < TOLERANCE, "{}: {reference}", path.display());
+            // Keys and values lie in 16 bits, and nearly equal experts change places.
+            assert!(decoder < 0.05, "{}: {decoder}", path.display());
+        }
     }
+    assert_eq!(folders, 8);
 }
 
 /// A file's bytes with the values of one tensor replaced.

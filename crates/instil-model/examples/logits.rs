@@ -6,20 +6,21 @@
 //! `… --example logits -- model.gguf --ids ids.json logits.f32 [reference] [CHUNK]` reads a JSON array of tokens,
 //! `CHUNK` at a time (all at once if not given), and writes the logits after each as little-endian floats.
 
-use instil_model::gguf::Gguf;
-use instil_model::model::{self, LoadOptions, Model, Segment};
-use instil_model::tokenizer::{EncodeOptions, Tokenizer};
+use std::path::Path;
+
+use instil_model::model::{self, LoadOptions, Model, Segment, checkpoint};
+use instil_model::tokenizer::EncodeOptions;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn main() -> Outcome {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (Some(path), Some(text)) = (arguments.first(), arguments.get(1)) else {
-        return Err("give a GGUF file and a text".into());
+        return Err("give a GGUF file, or a folder of safetensors, and a text".into());
     };
-    let file = Gguf::open(path)?;
+    let file = checkpoint::open(Path::new(path))?;
     let options = LoadOptions { reference: arguments.iter().any(|word| word == "reference"), ..LoadOptions::default() };
-    let mut model = model::load(path, &file, &candle_core::Device::Cpu, options)?;
+    let mut model = model::load(path, &*file, &candle_core::Device::Cpu, options)?;
     if text == "--ids" {
         let (Some(ids), Some(to)) = (arguments.get(2), arguments.get(3)) else {
             return Err("give a file of tokens and one to write".into());
@@ -27,7 +28,7 @@ fn main() -> Outcome {
         let chunk = arguments.last().and_then(|last| last.parse().ok()).unwrap_or(usize::MAX);
         return write_all(model.as_mut(), ids, to, chunk);
     }
-    let tokenizer = Tokenizer::from_gguf(file.metadata(), path)?;
+    let tokenizer = file.tokenizer(path)?;
 
     let tokens = tokenizer.encode(text, EncodeOptions { special: false, add_bos: true })?;
     let sequence = model.sequences().create();

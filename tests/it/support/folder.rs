@@ -1,18 +1,19 @@
 //! The folder that a model's makers would publish for a GGUF file of 16- or 32-bit floats: the other way round of what
-//! a converter does to names, rows and norms.
+//! a converter does to names, rows and norms. The one map from GGUF's names to the makers' is here.
 
 use std::path::Path;
 
-use instil_model::gguf::{GgmlType, Gguf, Metadata, Value};
+use instil_model::gguf::{Gguf, Metadata, Value};
 use instil_model::model::Checkpoint;
 use serde_json::{Map, Value as Json, json};
 
 /// A tensor as safetensors have it.
-struct Tensor {
-    name: String,
-    kind: GgmlType,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
+#[derive(Clone)]
+pub struct Written {
+    pub name: String,
+    pub dtype: String,
+    pub shape: Vec<usize>,
+    pub bytes: Vec<u8>,
 }
 
 /// Writes `config.json`, with `more` in it, and the weights in so many files.
@@ -23,7 +24,7 @@ pub fn write(folder: &Path, file: &Gguf, model_type: &str, files: usize, more: &
         config[key] = value.clone();
     }
     std::fs::write(folder.join("config.json"), config.to_string()).expect("a file");
-    let tensors: Vec<Tensor> =
+    let tensors: Vec<Written> =
         Checkpoint::tensors(file).iter().flat_map(|name| theirs(file, name, model_type)).collect();
     let each = tensors.len().div_ceil(files);
     let mut places = Map::new();
@@ -108,9 +109,9 @@ fn config(metadata: &Metadata, model_type: &str) -> Json {
 }
 
 /// What the makers' files hold for a tensor.
-fn theirs(file: &Gguf, name: &str, model_type: &str) -> Vec<Tensor> {
+fn theirs(file: &Gguf, name: &str, model_type: &str) -> Vec<Written> {
     let stored = file.stored(name).expect("a tensor");
-    let (kind, mut bytes) = (stored.kind, stored.bytes.to_vec());
+    let (dtype, mut bytes) = (format!("{:?}", stored.kind), stored.bytes.to_vec());
     let shape = file.shape(name).expect("a tensor");
     let (start, rest) = match name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
         Some((layer, rest)) => (format!("model.layers.{layer}."), rest),
@@ -129,10 +130,41 @@ fn theirs(file: &Gguf, name: &str, model_type: &str) -> Vec<Tensor> {
     }
     let is_gemma = model_type.starts_with("gemma");
     let after_attention = is_gemma || model_type.starts_with("olmo2");
-    let stem = match stem {
-        "token_embd" => "embed_tokens",
-        "output_norm" => "norm",
-        "output" => return vec![Tensor { name: "lm_head.weight".into(), kind, shape, bytes }],
+    let whole = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    if let Some(name) = their_name(whole, is_gemma, after_attention, model_type == "phi3") {
+        return vec![Written { name: format!("{name}.{ending}"), dtype, shape, bytes }];
+    }
+    let part = match stem {
+        "ffn_gate_exps" => "gate_proj",
+        "ffn_up_exps" => "up_proj",
+        "ffn_down_exps" => "down_proj",
+        other => panic!("{other} is not written here"),
+    };
+    let each = bytes.len() / shape[0];
+    let expert = |(index, bytes): (usize, &[u8])| Written {
+        name: format!("{start}mlp.experts.{index}.{part}.{ending}"),
+        dtype: dtype.clone(),
+        shape: shape[1..].to_vec(),
+        bytes: bytes.to_vec(),
+    };
+    bytes.chunks(each).enumerate().map(expert).collect()
+}
+
+/// The makers' name of a tensor of GGUF's, both without their ending; `None` for those that are not written here. Norms
+/// of outputs, where a family has some, leave two of the names to others.
+pub fn their_name(name: &str, before_network: bool, after_attention: bool, joined: bool) -> Option<String> {
+    let Some((layer, part)) = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else {
+        return Some(
+            match name {
+                "token_embd" => "model.embed_tokens",
+                "output_norm" => "model.norm",
+                "output" => "lm_head",
+                other => other,
+            }
+            .into(),
+        );
+    };
+    let part = match part {
         "attn_norm" => "input_layernorm",
         "attn_q" => "self_attn.q_proj",
         "attn_k" => "self_attn.k_proj",
@@ -141,33 +173,31 @@ fn theirs(file: &Gguf, name: &str, model_type: &str) -> Vec<Tensor> {
         "attn_output" => "self_attn.o_proj",
         "attn_q_norm" => "self_attn.q_norm",
         "attn_k_norm" => "self_attn.k_norm",
-        "ffn_norm" if is_gemma => "pre_feedforward_layernorm",
+        "ffn_norm" if before_network => "pre_feedforward_layernorm",
         "ffn_norm" => "post_attention_layernorm",
         "post_attention_norm" if after_attention => "post_attention_layernorm",
         "post_ffw_norm" => "post_feedforward_layernorm",
         "ffn_gate" => "mlp.gate_proj",
-        "ffn_up" if model_type == "phi3" => "mlp.gate_up_proj",
+        "ffn_up" if joined => "mlp.gate_up_proj",
         "ffn_up" => "mlp.up_proj",
         "ffn_down" => "mlp.down_proj",
         "ffn_gate_inp" => "mlp.gate",
-        experts => {
-            let part = match experts {
-                "ffn_gate_exps" => "gate_proj",
-                "ffn_up_exps" => "up_proj",
-                "ffn_down_exps" => "down_proj",
-                other => panic!("{other} is not written here"),
-            };
-            let each = bytes.len() / shape[0];
-            let expert = |(index, bytes): (usize, &[u8])| Tensor {
-                name: format!("{start}mlp.experts.{index}.{part}.{ending}"),
-                kind,
-                shape: shape[1..].to_vec(),
-                bytes: bytes.to_vec(),
-            };
-            return bytes.chunks(each).enumerate().map(expert).collect();
-        }
+        _ => return None,
     };
-    vec![Tensor { name: format!("{start}{stem}.{ending}"), kind, shape, bytes }]
+    Some(format!("model.layers.{layer}.{part}"))
+}
+
+/// Writes other tensors in the place of those of one file of weights, each from its name, type, shape and bytes.
+pub fn rewrite(from: &Path, folder: &Path, change: impl Fn(&str, &str, &[usize], &[u8]) -> Vec<Written>) {
+    std::fs::create_dir_all(folder).expect("a folder");
+    std::fs::copy(from.join("config.json"), folder.join("config.json")).expect("a file");
+    let bytes = std::fs::read(from.join("model.safetensors")).expect("a file");
+    let held = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
+    let tensors: Vec<Written> = held
+        .iter()
+        .flat_map(|(name, view)| change(name, &format!("{:?}", view.dtype()), view.shape(), view.data()))
+        .collect();
+    std::fs::write(folder.join("model.safetensors"), container(&tensors)).expect("a file");
 }
 
 /// Rows of heads whose rotary pairs stand side by side, with the pairs half a head apart.
@@ -180,12 +210,12 @@ fn apart(bytes: &[u8], head_dim: usize, rows: usize) -> Vec<u8> {
     (0..rows).flat_map(|output| bytes[from(output) * row..(from(output) + 1) * row].to_vec()).collect()
 }
 
-fn container(tensors: &[Tensor]) -> Vec<u8> {
+fn container(tensors: &[Written]) -> Vec<u8> {
     let (mut header, mut data) = (Map::new(), Vec::new());
     for tensor in tensors {
         let first = data.len();
         data.extend_from_slice(&tensor.bytes);
-        let about = json!({ "dtype": format!("{:?}", tensor.kind), "shape": tensor.shape, "data_offsets": [first, data.len()] });
+        let about = json!({ "dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [first, data.len()] });
         header.insert(tensor.name.clone(), about);
     }
     let mut header = Json::from(header).to_string().into_bytes();

@@ -43,6 +43,6 @@ impl Checkpoint for InMemory {
             return Err(Error::usage(format!("there is no tensor {tensor}"), ""));
         };
         let (inputs, outer) = shape.split_last().expect("an extent");
-        Ok(Stored { kind: *kind, bytes, outputs: outer.iter().product(), inputs: *inputs })
+        Ok(Stored { kind: *kind, bytes: bytes.into(), outputs: outer.iter().product(), inputs: *inputs })
     }
 }

@@ -9,6 +9,7 @@ mod metadata;
 mod read;
 mod split;
 mod types;
+mod write;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ pub use metadata::{Array, Metadata, Value};
 pub use split::parts_of;
 pub use types::GgmlType;
 pub(crate) use types::type_name;
+pub use write::{ALIGNMENT, Entry, head};
 
 /// An open GGUF file, or the files of a model that lies in several.
 #[derive(Debug)]

@@ -663,6 +663,11 @@ pub struct Temperature {
 }
 
 impl Architecture {
+    /// Whether GGUF's files of a family have rotary pairs side by side.
+    pub(crate) fn has_pairs_side_by_side(family: &str) -> bool {
+        FAMILIES.iter().any(|known| known.name == family && known.rotary_interleaved)
+    }
+
     /// Whether a layer is recurrent; it attends otherwise.
     pub fn is_recurrent(&self, layer: usize) -> bool {
         self.recurrent_layers.get(layer).is_some_and(|&recurrent| recurrent)

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::kernels::packed::Stored;
 use super::safetensors::{self, Safetensors};
 use crate::error::Result;
-use crate::gguf::{GgmlType, Gguf, Metadata};
+use crate::gguf::{GgmlType, Gguf, Metadata, Value};
 use crate::tokenizer::Tokenizer;
 
 /// The weights of one model and what is said of them. Untrusted: whoever reads checks.
@@ -49,6 +49,20 @@ pub trait Checkpoint: Sync {
     /// Whether the rotary pairs of queries and keys lie side by side, where they do or not in GGUF's files of the family.
     fn interleaves_pairs(&self, by_family: bool) -> bool {
         by_family
+    }
+
+    /// Whether matrices were made floats of 32 bits that had fewer: those of 16 do for all but a reference.
+    fn is_widened(&self) -> bool {
+        false
+    }
+
+    /// The keys of the tokenizer that a GGUF file would have, where it has a file of its own; `None` where they are among
+    /// the metadata.
+    ///
+    /// # Errors
+    /// When GGUF has no words for it.
+    fn tokenizer_entries(&self) -> Result<Option<Vec<(String, Value)>>> {
+        Ok(None)
     }
 
     /// The tokenizer that comes with the weights; `model` is what errors name.
@@ -93,6 +107,6 @@ impl Checkpoint for Gguf {
         let info = self.tensor(tensor)?;
         let inputs = info.dims.first().map_or(1, |&columns| columns as usize);
         let outputs = info.dims.iter().skip(1).product::<u64>() as usize;
-        Ok(Stored { kind: info.ggml_type()?, bytes: self.bytes(info)?, outputs, inputs })
+        Ok(Stored { kind: info.ggml_type()?, bytes: self.bytes(info)?.into(), outputs, inputs })
     }
 }

@@ -26,6 +26,7 @@ pub mod needs;
 pub mod profile;
 pub mod quantise;
 pub mod reference;
+pub mod rewrite;
 mod rotary;
 mod routing;
 pub mod safetensors;
@@ -180,6 +181,9 @@ pub fn load(
     if let Some(to) = options.quantise {
         let options = LoadOptions { quantise: None, ..options };
         return load(name, &quantise::Quantised::new(file, to)?, device, options);
+    }
+    if file.is_widened() && !options.reference {
+        return load(name, &quantise::Quantised::narrowed(file)?, device, options);
     }
     let architecture = architecture::Architecture::read(name, file)?;
     #[cfg(feature = "cuda")]

@@ -4,6 +4,7 @@ use super::architecture::Architecture;
 use super::checkpoint::Checkpoint;
 use super::kernels::attention::POSITIONS;
 use super::kernels::packed::Packed;
+use super::quantise::Quantised;
 use crate::error::Result;
 
 /// Memory that a model takes, and sizes that it depends on.
@@ -35,6 +36,9 @@ impl Needs {
     /// # Errors
     /// As [`Architecture::read`], and when weights are of a type that has no reader.
     pub fn of(name: &str, file: &dyn Checkpoint) -> Result<Self> {
+        if file.is_widened() {
+            return Self::of(name, &Quantised::narrowed(file)?);
+        }
         let architecture = Architecture::read(name, file)?;
         let (mut parameters, mut weight_bytes, mut gpu_weight_bytes) = (0, 0, 0);
         for tensor in file.tensors() {

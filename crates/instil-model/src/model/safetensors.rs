@@ -3,19 +3,21 @@
 //!
 //! What the rest of this room reads is GGUF's words ([`Checkpoint`]), so this file says in them what lies here: names
 //! of tensors and keys by the tables of [`names`] and [`config`], which follow llama.cpp's
-//! converter. Weights stay where they are and as they are, in bf16, f16 or f32: rows of experts lie in tensors of
-//! their own and are handed out one by one. Only small vectors that the converter would change are made anew. A folder
-//! is untrusted: the container's header is checked by the safetensors crate, every place against the file.
+//! converter. Weights stay where they are: rows of experts lie in tensors of their own and are handed out one by one,
+//! and what the converter would put in another order, or what lies in 8-bit floats with scales beside them, is made
+//! when it is asked for, and not kept. Only small vectors are made anew. A folder is untrusted: the container's header
+//! is checked by the safetensors crate, every place against the file.
 
 mod config;
 mod names;
+mod source;
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use half::{bf16, f16};
 use memmap2::Mmap;
 use rustc_hash::FxHashMap;
 use safetensors::{Dtype, SafeTensors};
@@ -24,10 +26,11 @@ use serde_json::Value;
 use super::checkpoint::Checkpoint;
 use super::kernels::packed::Stored;
 use crate::error::{Error, Result};
-use crate::gguf::{GgmlType, Metadata};
-use crate::tokenizer::Tokenizer;
+use crate::gguf::{GgmlType, Metadata, Value as Entered};
+use crate::tokenizer::{self, Tokenizer};
 use config::Config;
 use names::Target;
+use source::{Change, Piece, Source};
 
 /// Largest JSON file that is read beside the weights.
 const MOST_JSON_BYTES: u64 = 64 << 20;
@@ -56,21 +59,12 @@ struct Shard {
 /// A tensor as GGUF has it.
 #[derive(Debug)]
 enum Tensor {
-    /// As it lies in a file.
-    Stored(Piece),
+    /// In one piece.
+    Whole(Source),
     /// One expert after the other, each in a tensor of its own.
-    Experts(Vec<Piece>),
+    Experts(Vec<Source>),
     /// Made here, in f32.
     Made { bytes: Vec<u8>, shape: Vec<usize> },
-}
-
-/// Some whole rows of a tensor of a file.
-#[derive(Clone, Debug)]
-struct Piece {
-    shard: usize,
-    range: Range<usize>,
-    kind: GgmlType,
-    shape: Vec<usize>,
 }
 
 /// Whether a path is that of such a model: its folder, or a file of weights in it.
@@ -105,52 +99,62 @@ impl Safetensors {
     /// Gives every tensor its name, and writes the metadata.
     fn place(&mut self, config: &Config) -> Result<()> {
         let mut activations: FxHashMap<&'static str, Vec<(usize, f32)>> = FxHashMap::default();
-        let mut experts: FxHashMap<String, Vec<(usize, Piece)>> = FxHashMap::default();
+        let mut experts: FxHashMap<String, Vec<(usize, Source)>> = FxHashMap::default();
+        let mut pieces = BTreeMap::new();
         for shard in 0..self.shards.len() {
             for (name, piece) in self.shards[shard].tensors(shard)? {
-                match names::target(&name, config) {
-                    Target::Nothing => {}
-                    Target::Tensor(target) => {
-                        let piece = self.readable(&name, piece)?;
-                        let tensor = if config.adds_one(&target) {
-                            let values = self.floats(&name, &piece)?;
-                            made(values.into_iter().map(|value| value + 1.0), piece.shape.clone())
-                        } else {
-                            Tensor::Stored(piece)
-                        };
-                        self.insert(target, tensor)?;
-                    }
-                    Target::Halves(targets) => {
-                        let piece = self.readable(&name, piece)?;
-                        for (half, target) in targets.into_iter().enumerate() {
-                            let half = piece.half(half).ok_or_else(|| self.odd(&name))?;
-                            self.insert(target, Tensor::Stored(half))?;
-                        }
-                    }
-                    Target::Expert(target, index) => {
-                        let piece = self.readable(&name, piece)?;
-                        experts.entry(target).or_default().push((index, piece));
-                    }
-                    Target::Activation(key, layer) => {
-                        let value = self.floats(&name, &piece)?.first().copied();
-                        activations.entry(key).or_default().push((layer, value.ok_or_else(|| self.odd(&name))?));
-                    }
+                if pieces.insert(name.clone(), piece).is_some() {
+                    return Err(self.fault(format!("tensor `{name}` is there twice")));
                 }
             }
         }
-        for (target, mut pieces) in experts {
-            pieces.sort_by_key(|(index, _)| *index);
-            let is_whole = pieces.iter().enumerate().all(|(at, (index, _))| at == *index);
-            let alike =
-                |piece: &Piece| (piece.shape.clone(), piece.kind) == (pieces[0].1.shape.clone(), pieces[0].1.kind);
-            if !is_whole || !pieces.iter().all(|(_, piece)| alike(piece)) {
+        for (name, piece) in &pieces {
+            if scaled(name).is_some_and(|scaled| pieces.contains_key(&scaled)) {
+                continue;
+            }
+            match names::target(name, config) {
+                Target::Nothing => {}
+                Target::Tensor(target) => {
+                    let source = self.source(name, piece.clone(), &pieces, config)?;
+                    let tensor = self.changed(name, &target, source, config)?;
+                    self.insert(target, tensor)?;
+                }
+                Target::Halves(targets) => {
+                    for (half, target) in targets.into_iter().enumerate() {
+                        let half = piece.half(half).ok_or_else(|| self.odd(name))?;
+                        let source = Source::plain(half).ok_or_else(|| self.unread(name, piece))?;
+                        self.insert(target, Tensor::Whole(source))?;
+                    }
+                }
+                Target::InTurn(targets) => {
+                    let step = targets.len();
+                    for (first, target) in targets.into_iter().enumerate() {
+                        let tensor = self.in_turn(name, piece, &pieces, first, step)?;
+                        self.insert(target, tensor)?;
+                    }
+                }
+                Target::Expert(target, index) => {
+                    let source = self.source(name, piece.clone(), &pieces, config)?;
+                    experts.entry(target).or_default().push((index, source));
+                }
+                Target::Activation(key, layer) => {
+                    let value = self.floats(name, piece)?.first().copied();
+                    activations.entry(key).or_default().push((layer, value.ok_or_else(|| self.odd(name))?));
+                }
+            }
+        }
+        for (target, mut sources) in experts {
+            sources.sort_by_key(|(index, _)| *index);
+            let is_whole = sources.iter().enumerate().all(|(at, (index, _))| at == *index);
+            let alike = |one: &Source| (&one.shape, one.kind) == (&sources[0].1.shape, sources[0].1.kind);
+            if !is_whole || !sources.iter().all(|(_, one)| alike(one)) {
                 return Err(self.fault(format!("experts of `{target}` are missing or unlike each other")));
             }
-            self.insert(target, Tensor::Experts(pieces.into_iter().map(|(_, piece)| piece).collect()))?;
+            self.insert(target, Tensor::Experts(sources.into_iter().map(|(_, one)| one).collect()))?;
         }
-        for (name, factors) in config.factors()? {
-            let shape = vec![factors.len()];
-            self.insert(name.to_owned(), made(factors.into_iter(), shape))?;
+        for (name, values) in config.made()? {
+            let shape = vec![values.len()];
+            self.insert(name, made(values.into_iter(), shape))?;
         }
         for (key, mut values) in activations {
             values.sort_by_key(|(layer, _)| *layer);
@@ -161,6 +165,94 @@ impl Safetensors {
         Ok(())
     }
 
+    /// A piece whose scales, if it has some, are found.
+    fn source(&self, name: &str, piece: Piece, pieces: &BTreeMap<String, Piece>, config: &Config) -> Result<Source> {
+        if piece.shape.is_empty() {
+            // A single number has no rows.
+            return Err(self.odd(name));
+        }
+        if piece.dtype != Dtype::F8_E4M3 {
+            let unread = self.unread(name, &piece);
+            return Source::plain(piece).ok_or(unread);
+        }
+        let scales = ["_scale_inv", "_scale"].iter().find_map(|ending| pieces.get(&format!("{name}{ending}")));
+        let scales = scales.ok_or_else(|| self.fault(format!("tensor `{name}` has no scales beside it")))?;
+        let [outer @ .., outputs, inputs] = piece.shape.as_slice() else { return Err(self.odd(name)) };
+        let matrices = outer.iter().product::<usize>();
+        let values = self.floats(name, scales)?;
+        // In blocks, else one for each row, or one for all.
+        let block = config.scale_block().unwrap_or([if values.len() > matrices { 1 } else { *outputs }, *inputs]);
+        if block.contains(&0) || values.len() != matrices * outputs.div_ceil(block[0]) * inputs.div_ceil(block[1]) {
+            return Err(self.fault(format!("tensor `{name}` has another number of scales than its size asks for")));
+        }
+        let shape = piece.shape.clone();
+        Ok(Source { piece, change: Change::Eights { scales: values, block }, kind: GgmlType::F32, shape })
+    }
+
+    /// What the converter makes of a tensor before it names it.
+    fn changed(&self, name: &str, target: &str, mut source: Source, config: &Config) -> Result<Tensor> {
+        if let Some(shape) = config.reshaped(target, &source.shape) {
+            (source.piece.shape, source.shape) = (shape.clone(), shape);
+        }
+        let (rows, inputs) = source.extents();
+        let is_vector = source.shape.len() == 1;
+        let order = config.order(target, if is_vector { inputs } else { rows });
+        if let Some(function) = config.function(target) {
+            let values = self.floats(name, &source.piece)?;
+            let at = |at: usize| order.as_ref().map_or(at, |order| order[at]);
+            return Ok(made((0..values.len()).map(|index| function(values[at(index)])), source.shape));
+        }
+        let change = match (order, config.columns(target, inputs)) {
+            (Some(_), _) if is_vector => {
+                let values = self.floats(name, &source.piece)?;
+                let order = config.order(target, inputs).unwrap_or_default();
+                return Ok(made(order.into_iter().map(|at| values[at]), source.shape));
+            }
+            (Some(order), _) => Change::Rows(order),
+            (None, Some(order)) => Change::Columns(order),
+            (None, None) => return Ok(Tensor::Whole(source)),
+        };
+        let (Change::AsItIs, Some(_)) = (&source.change, source.piece.kind()) else {
+            return Err(self.fault(format!("tensor `{name}` has scales, and its rows would have to change places")));
+        };
+        Ok(Tensor::Whole(Source { change, ..source }))
+    }
+
+    /// The outputs from `first` on, every `step`-th, of what experts have in one tensor: 4-bit floats, floats with
+    /// rows and columns exchanged, or biases.
+    fn in_turn(
+        &self,
+        name: &str,
+        piece: &Piece,
+        pieces: &BTreeMap<String, Piece>,
+        first: usize,
+        step: usize,
+    ) -> Result<Tensor> {
+        let is_dealt = |outputs: usize| outputs.is_multiple_of(step);
+        match (name.strip_suffix("_blocks"), piece.shape.as_slice()) {
+            (Some(stem), &[experts, outputs, blocks, 16]) if piece.dtype == Dtype::U8 && is_dealt(outputs) => {
+                let scales = pieces.get(&format!("{stem}_scales")).ok_or_else(|| self.odd(name))?;
+                if scales.dtype != Dtype::U8 || scales.shape != [experts, outputs, blocks] {
+                    return Err(self.odd(&format!("{stem}_scales")));
+                }
+                let change = Change::Fours { scales: scales.clone(), first, step };
+                let shape = vec![experts, outputs / step, blocks * 32];
+                Ok(Tensor::Whole(Source { piece: piece.clone(), change, kind: GgmlType::MXFP4, shape }))
+            }
+            (None, &[experts, outputs]) if is_dealt(outputs) => {
+                let values = self.floats(name, piece)?;
+                Ok(made(values.into_iter().skip(first).step_by(step), vec![experts, outputs / step]))
+            }
+            (None, &[experts, inputs, outputs]) if is_dealt(outputs) => {
+                let kind = piece.kind().ok_or_else(|| self.unread(name, piece))?;
+                let change = Change::Turned { first, step };
+                let shape = vec![experts, outputs / step, inputs];
+                Ok(Tensor::Whole(Source { piece: piece.clone(), change, kind, shape }))
+            }
+            _ => Err(self.odd(name)),
+        }
+    }
+
     fn insert(&mut self, name: String, tensor: Tensor) -> Result<()> {
         if self.tensors.insert(name.clone(), tensor).is_some() {
             return Err(self.fault(format!("tensor `{name}` is there twice")));
@@ -169,25 +261,17 @@ impl Safetensors {
         Ok(())
     }
 
-    /// A piece that is a vector at least: a single number has no rows.
-    fn readable(&self, name: &str, piece: Piece) -> Result<Piece> {
-        if piece.shape.is_empty() {
-            return Err(self.odd(name));
-        }
-        Ok(piece)
-    }
-
     /// The values of a small tensor.
     fn floats(&self, name: &str, piece: &Piece) -> Result<Vec<f32>> {
-        let bytes = self.bytes(piece)?;
-        Ok(match piece.kind {
-            GgmlType::F32 => bytes.as_chunks::<4>().0.iter().map(|&value| f32::from_le_bytes(value)).collect(),
-            GgmlType::F16 => bytes.as_chunks::<2>().0.iter().map(|&value| f16::from_le_bytes(value).to_f32()).collect(),
-            GgmlType::BF16 => {
-                bytes.as_chunks::<2>().0.iter().map(|&value| bf16::from_le_bytes(value).to_f32()).collect()
-            }
-            _ => return Err(self.odd(name)),
-        })
+        source::floats(piece.dtype, self.bytes(piece)?).ok_or_else(|| self.unread(name, piece))
+    }
+
+    /// Some rows of a source.
+    fn rows_of(&self, source: &Source, rows: Range<usize>) -> Result<Stored<'_>> {
+        let scales = if let Change::Fours { scales, .. } = &source.change { self.bytes(scales)? } else { &[] };
+        let (outputs, inputs) = (rows.len(), source.extents().1);
+        let bytes = source.rows(self.bytes(&source.piece)?, scales, rows);
+        Ok(Stored { kind: source.kind, bytes, outputs, inputs })
     }
 
     fn bytes(&self, piece: &Piece) -> Result<&[u8]> {
@@ -201,8 +285,19 @@ impl Safetensors {
         Ok(&shard.map[piece.range.clone()])
     }
 
+    fn tokenizer_file(&self) -> Result<PathBuf> {
+        let path = self.folder.join("tokenizer.json");
+        if path.is_file() { Ok(path) } else { Err(missing(&path)) }
+    }
+
     fn fault(&self, what: String) -> Error {
         Error::input(&self.folder, what, "get the files of the model again")
+    }
+
+    fn unread(&self, name: &str, piece: &Piece) -> Error {
+        let what = format!("tensor `{name}` is in {:?}, and F32, F16, BF16 and F8_E4M3 are read", piece.dtype);
+        let path = &self.shards[piece.shard].path;
+        Error::input(path, what, "use the model as it was before, or a GGUF file of it")
     }
 
     fn odd(&self, name: &str) -> Error {
@@ -221,45 +316,56 @@ impl Checkpoint for Safetensors {
 
     fn shape(&self, tensor: &str) -> Option<Vec<usize>> {
         Some(match self.tensors.get(tensor)? {
-            Tensor::Stored(piece) => piece.shape.clone(),
-            Tensor::Experts(pieces) => [&[pieces.len()], pieces[0].shape.as_slice()].concat(),
+            Tensor::Whole(source) => source.shape.clone(),
+            Tensor::Experts(sources) => [&[sources.len()], sources[0].shape.as_slice()].concat(),
             Tensor::Made { shape, .. } => shape.clone(),
         })
     }
 
     fn kind(&self, tensor: &str) -> Result<GgmlType> {
         match self.tensors.get(tensor) {
-            Some(Tensor::Stored(piece)) => Ok(piece.kind),
-            Some(Tensor::Experts(pieces)) => Ok(pieces[0].kind),
+            Some(Tensor::Whole(source)) => Ok(source.kind),
+            Some(Tensor::Experts(sources)) => Ok(sources[0].kind),
             Some(Tensor::Made { .. }) => Ok(GgmlType::F32),
             None => Err(self.fault(format!("tensor `{tensor}` is missing"))),
         }
     }
 
     fn stored(&self, tensor: &str) -> Result<Stored<'_>> {
-        let (bytes, kind, shape) = match self.tensors.get(tensor) {
-            Some(Tensor::Stored(piece)) => (self.bytes(piece)?, piece.kind, &piece.shape),
-            Some(Tensor::Made { bytes, shape }) => (bytes.as_slice(), GgmlType::F32, shape),
-            Some(Tensor::Experts(_)) => return Err(self.fault(format!("tensor `{tensor}` does not lie in one piece"))),
-            None => return Err(self.fault(format!("tensor `{tensor}` is missing"))),
-        };
-        let (inputs, outer) = shape.split_last().expect("a tensor with an extent");
-        Ok(Stored { kind, bytes, outputs: outer.iter().product(), inputs: *inputs })
+        match self.tensors.get(tensor) {
+            Some(Tensor::Whole(source)) => self.rows_of(source, 0..source.extents().0),
+            Some(Tensor::Made { bytes, shape }) => {
+                let (inputs, outer) = shape.split_last().expect("a tensor with an extent");
+                let bytes = Cow::Borrowed(bytes.as_slice());
+                Ok(Stored { kind: GgmlType::F32, bytes, outputs: outer.iter().product(), inputs: *inputs })
+            }
+            Some(Tensor::Experts(_)) => Err(self.fault(format!("tensor `{tensor}` does not lie in one piece"))),
+            None => Err(self.fault(format!("tensor `{tensor}` is missing"))),
+        }
     }
 
     fn rows(&self, tensor: &str, rows: Range<usize>) -> Result<Stored<'_>> {
-        let Some(Tensor::Experts(pieces)) = self.tensors.get(tensor) else {
-            return Ok(self.stored(tensor)?.rows(rows));
-        };
-        let (inputs, outer) = pieces[0].shape.split_last().expect("a tensor with an extent");
-        let each = outer.iter().product::<usize>().max(1);
-        let (expert, first) = (rows.start / each, rows.start % each);
-        if first + rows.len() > each || expert >= pieces.len() {
-            return Err(self.fault(format!("tensor `{tensor}` does not lie in one piece")));
+        match self.tensors.get(tensor) {
+            Some(Tensor::Whole(source)) => self.rows_of(source, rows),
+            Some(Tensor::Experts(sources)) => {
+                let each = sources[0].extents().0.max(1);
+                let (expert, first) = (rows.start / each, rows.start % each);
+                if first + rows.len() > each || expert >= sources.len() {
+                    return Err(self.fault(format!("tensor `{tensor}` does not lie in one piece")));
+                }
+                self.rows_of(&sources[expert], first..first + rows.len())
+            }
+            _ => Ok(self.stored(tensor)?.rows(rows)),
         }
-        let whole =
-            Stored { kind: pieces[0].kind, bytes: self.bytes(&pieces[expert])?, outputs: each, inputs: *inputs };
-        Ok(whole.rows(first..first + rows.len()))
+    }
+
+    fn is_widened(&self) -> bool {
+        let is_one = |source: &Source| matches!(source.change, Change::Eights { .. });
+        self.tensors.values().any(|tensor| match tensor {
+            Tensor::Whole(source) => is_one(source),
+            Tensor::Experts(sources) => sources.iter().any(is_one),
+            Tensor::Made { .. } => false,
+        })
     }
 
     fn interleaves_pairs(&self, by_family: bool) -> bool {
@@ -267,11 +373,13 @@ impl Checkpoint for Safetensors {
     }
 
     fn tokenizer(&self, _model: &str) -> Result<Tokenizer> {
-        let path = self.folder.join("tokenizer.json");
-        if !path.is_file() {
-            return Err(missing(&path));
-        }
-        Tokenizer::from_file(&path)
+        Tokenizer::from_file(&self.tokenizer_file()?)
+    }
+
+    fn tokenizer_entries(&self) -> Result<Option<Vec<(String, Entered)>>> {
+        let rows = self.shape("token_embd.weight").and_then(|shape| shape.first().copied()).unwrap_or(0);
+        let kind = if self.metadata.str("general.architecture")? == "gemma4" { "gemma4" } else { "llama" };
+        tokenizer::gguf_entries(&self.tokenizer_file()?, rows, kind).map(Some)
     }
 }
 
@@ -295,37 +403,24 @@ impl Shard {
         let start = header + 8;
         let mut found = Vec::new();
         for (name, info) in metadata.tensors() {
-            let kind = match info.dtype {
-                Dtype::F32 => GgmlType::F32,
-                Dtype::F16 => GgmlType::F16,
-                Dtype::BF16 => GgmlType::BF16,
-                other => {
-                    let what = format!("tensor `{name}` is in {other:?}, and F32, F16 and BF16 are read");
-                    return Err(Error::input(&self.path, what, "use the model as it was before, or a GGUF file of it"));
-                }
-            };
             let (first, end) = info.data_offsets;
             let range = start + first..start + end;
             if range.end > self.map.len() {
                 return Err(damaged(&self.path, &format!("tensor `{name}` lies behind the end of the file")));
             }
-            found.push((name.clone(), Piece { shard: number, range, kind, shape: info.shape.clone() }));
+            found.push((name.clone(), Piece { shard: number, range, dtype: info.dtype, shape: info.shape.clone() }));
         }
         Ok(found)
     }
 }
 
-impl Piece {
-    /// The first or the second half of its rows.
-    fn half(&self, half: usize) -> Option<Self> {
-        let (bytes, rows) = (self.range.len() / 2, *self.shape.first()?);
-        if !rows.is_multiple_of(2) || self.shape.len() < 2 {
-            return None;
-        }
-        let start = self.range.start + half * bytes;
-        let shape = [&[rows / 2], &self.shape[1..]].concat();
-        Some(Self { range: start..start + bytes, shape, ..self.clone() })
-    }
+/// The tensor whose scales go by that name.
+fn scaled(name: &str) -> Option<String> {
+    let (stem, is_packed) = ["_scale_inv", "_scale"]
+        .iter()
+        .find_map(|ending| Some((name.strip_suffix(ending)?, false)))
+        .or_else(|| Some((name.strip_suffix("_scales")?, true)))?;
+    Some(if is_packed { format!("{stem}_blocks") } else { stem.to_owned() })
 }
 
 fn made(values: impl Iterator<Item = f32>, shape: Vec<usize>) -> Tensor {

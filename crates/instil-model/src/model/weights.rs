@@ -51,12 +51,12 @@ impl<'a> Weights<'a> {
         let dims = if is_matrix { vec![stored.outputs, stored.inputs] } else { slice.shape.clone() };
         if candle_type(stored.kind).is_none() && Form::of(stored.kind).is_some() {
             let mut values = vec![0.0; stored.outputs * stored.inputs];
-            dequantise(stored.kind, stored.bytes, &mut values);
+            dequantise(stored.kind, &stored.bytes, &mut values);
             return ordered(slice, Tensor::from_vec(values, dims, &Device::Cpu).map_err(device_error)?);
         }
         let dtype = candle_type(stored.kind).ok_or_else(|| unread(self, slice, stored.kind))?;
         let read = || {
-            let quantised = qtensor_from_ggml(dtype, stored.bytes, dims, &Device::Cpu)?;
+            let quantised = qtensor_from_ggml(dtype, &stored.bytes, dims, &Device::Cpu)?;
             quantised.dequantize(&Device::Cpu)?.to_dtype(DType::F32)
         };
         ordered(slice, read().map_err(device_error)?)

@@ -165,7 +165,7 @@ fn spellings(tokenizer: &tokenizers::Tokenizer, path: &Path) -> Result<Vec<Token
 }
 
 /// The token for text that the model has no token for.
-fn unknown(tokenizer: &tokenizers::Tokenizer, config: &Value) -> Option<String> {
+pub(super) fn unknown(tokenizer: &tokenizers::Tokenizer, config: &Value) -> Option<String> {
     match tokenizer.get_model() {
         ModelWrapper::BPE(model) => model.get_unk_token().clone(),
         ModelWrapper::WordPiece(model) => Some(model.unk_token.clone()),
@@ -175,7 +175,7 @@ fn unknown(tokenizer: &tokenizers::Tokenizer, config: &Value) -> Option<String> 
 }
 
 /// How the model spells bytes, judged by the parts of its pipeline.
-fn style(tokenizer: &tokenizers::Tokenizer) -> Style {
+pub(super) fn style(tokenizer: &tokenizers::Tokenizer) -> Style {
     let decoder = component(tokenizer.get_decoder());
     let pre_tokenizer = component(tokenizer.get_pre_tokenizer());
     if has_type(&decoder, "ByteLevel") || has_type(&pre_tokenizer, "ByteLevel") {
@@ -189,12 +189,12 @@ fn style(tokenizer: &tokenizers::Tokenizer) -> Style {
     }
 }
 
-fn component(part: Option<&impl serde::Serialize>) -> Value {
+pub(super) fn component(part: Option<&impl serde::Serialize>) -> Value {
     part.and_then(|part| serde_json::to_value(part).ok()).unwrap_or_default()
 }
 
 /// True when the component, or one within it, is of that type.
-fn has_type(component: &Value, kind: &str) -> bool {
+pub(super) fn has_type(component: &Value, kind: &str) -> bool {
     match component {
         Value::Object(fields) => {
             fields.get("type").is_some_and(|found| found == kind) || fields.values().any(|value| has_type(value, kind))
@@ -242,7 +242,7 @@ fn chat_source(config: &Value, file: &Path) -> Result<Option<String>> {
 }
 
 /// A JSON file; `None` when there is none.
-fn read_json(path: &Path) -> Result<Option<Value>> {
+pub(super) fn read_json(path: &Path) -> Result<Option<Value>> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

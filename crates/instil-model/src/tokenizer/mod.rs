@@ -15,6 +15,7 @@ mod pre;
 mod sentencepiece;
 mod special;
 mod spelling;
+mod to_gguf;
 mod wordpiece;
 
 use std::fmt;
@@ -30,6 +31,7 @@ use chat::{Opening, Variables, Way};
 use instil_grammar::vocab::{TokenId, TokenKind, Vocab};
 use longest::LongestMatch;
 use special::{Matcher, Piece};
+pub(crate) use to_gguf::entries as gguf_entries;
 
 /// A tokenizer and its vocabulary.
 pub struct Tokenizer {

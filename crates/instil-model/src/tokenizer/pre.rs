@@ -162,6 +162,11 @@ const TABLE: &[Row] = &[
     (&["sarvam-moe"], &[LINES], PIECES),
 ];
 
+/// One name of each row of the table but the first, which stands for files that do not say, with its patterns and habits.
+pub(super) fn names() -> impl Iterator<Item = (&'static str, &'static [&'static str], Habits)> {
+    TABLE.iter().skip(1).map(|(names, patterns, habits)| (names[0], *patterns, *habits))
+}
+
 impl PreTokenizer {
     /// The pre-tokenizer of that name, and its habits.
     ///

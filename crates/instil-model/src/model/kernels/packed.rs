@@ -6,6 +6,8 @@
 //! the file but for outputs that fill up the last group; 2 and 3 bits with scales of their own for halves of blocks
 //! take 4 in all.
 
+use std::borrow::Cow;
+
 use half::{bf16, f16};
 use memmap2::MmapMut;
 use rayon::prelude::*;
@@ -22,13 +24,13 @@ pub(crate) struct Packed {
     data: MmapMut,
 }
 
-/// The file's bytes of a matrix.
-#[derive(Clone, Copy, Debug)]
+/// The bytes of a matrix: the file's, or made of them.
+#[derive(Clone, Debug)]
 pub struct Stored<'a> {
     /// Type of the elements.
     pub kind: GgmlType,
     /// Row after row.
-    pub bytes: &'a [u8],
+    pub bytes: Cow<'a, [u8]>,
     /// Rows.
     pub outputs: usize,
     /// Columns.
@@ -39,7 +41,12 @@ impl Stored<'_> {
     /// Some of its rows.
     pub(crate) fn rows(self, rows: std::ops::Range<usize>) -> Self {
         let row_bytes = self.bytes.len() / self.outputs.max(1);
-        Self { bytes: &self.bytes[rows.start * row_bytes..rows.end * row_bytes], outputs: rows.len(), ..self }
+        let (range, outputs) = (rows.start * row_bytes..rows.end * row_bytes, rows.len());
+        let bytes = match self.bytes {
+            Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[range]),
+            Cow::Owned(bytes) => Cow::Owned(bytes[range].to_vec()),
+        };
+        Self { bytes, outputs, ..self }
     }
 }
 

@@ -92,7 +92,7 @@ fn stored(kind: GgmlType, outputs: usize, inputs: usize, noise: &mut Noise) -> V
 }
 
 fn pack(kind: GgmlType, bytes: &[u8], outputs: usize, inputs: usize) -> Packed {
-    let stored = Stored { kind, bytes, outputs, inputs };
+    let stored = Stored { kind, bytes: bytes.into(), outputs, inputs };
     Packed::pack(&[stored], |output| output).expect("memory").expect("a form for the type")
 }
 

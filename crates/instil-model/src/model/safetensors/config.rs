@@ -18,8 +18,8 @@ struct Family {
     ours: &'static str,
     /// Rotary pairs lie half a head apart, where GGUF has them side by side.
     has_halves: bool,
-    /// Norms hold `w` of `1 + w`.
-    adds_one: bool,
+    /// Norms hold `w` of `1 + w`, but for those of these names.
+    adds_one: Option<&'static [&'static str]>,
     /// What `post_attention_layernorm` is.
     second: Second,
     /// The function in its networks.
@@ -40,7 +40,9 @@ const SILU: &[&str] = &["silu", "swish"];
 const GELU: &[&str] = &["gelu_pytorch_tanh", "gelu"];
 
 const COMMON: Family =
-    Family { theirs: "", ours: "", has_halves: false, adds_one: false, second: Second::OfNetwork, activation: SILU };
+    Family { theirs: "", ours: "", has_halves: false, adds_one: None, second: Second::OfNetwork, activation: SILU };
+
+const QWEN35: Family = Family { ours: "qwen35", adds_one: Some(&["ssm_norm"]), second: Second::OfAttention, ..COMMON };
 
 const FAMILIES: &[Family] = &[
     Family { theirs: "llama", ours: "llama", has_halves: true, ..COMMON },
@@ -51,10 +53,19 @@ const FAMILIES: &[Family] = &[
     Family { theirs: "qwen2_moe", ours: "qwen2moe", ..COMMON },
     Family { theirs: "qwen3", ours: "qwen3", ..COMMON },
     Family { theirs: "qwen3_moe", ours: "qwen3moe", ..COMMON },
+    Family { theirs: "qwen3_5_text", ..QWEN35 },
+    // As older files of the text alone call themselves.
+    Family { theirs: "qwen3_5", ..QWEN35 },
+    Family { theirs: "qwen3_5_moe_text", ours: "qwen35moe", ..QWEN35 },
+    Family { theirs: "qwen3_5_moe", ours: "qwen35moe", ..QWEN35 },
+    Family { theirs: "lfm2", ours: "lfm2", ..COMMON },
+    Family { theirs: "lfm2_moe", ours: "lfm2moe", ..COMMON },
+    Family { theirs: "gpt_oss", ours: "gpt-oss", second: Second::OfAttention, ..COMMON },
     Family { theirs: "smollm3", ours: "smollm3", has_halves: true, ..COMMON },
     Family { theirs: "granite", ours: "granite", has_halves: true, ..COMMON },
     Family { theirs: "granitemoe", ours: "granitemoe", has_halves: true, ..COMMON },
     Family { theirs: "granitemoeshared", ours: "granitemoe", has_halves: true, ..COMMON },
+    Family { theirs: "granitemoehybrid", ours: "granitehybrid", has_halves: true, ..COMMON },
     Family { theirs: "phi3", ours: "phi3", ..COMMON },
     Family { theirs: "olmo2", ours: "olmo2", second: Second::OfAttention, ..COMMON },
     Family { theirs: "olmo3", ours: "olmo2", second: Second::OfAttention, ..COMMON },
@@ -67,11 +78,19 @@ const FAMILIES: &[Family] = &[
     Family { theirs: "apertus", ours: "apertus", activation: &["xielu"], ..COMMON },
     Family { theirs: "arcee", ours: "arcee", has_halves: true, activation: &["relu2"], ..COMMON },
     Family { theirs: "cohere2", ours: "cohere2", ..COMMON },
-    Family { theirs: "gemma", ours: "gemma", adds_one: true, activation: GELU, ..COMMON },
+    Family {
+        theirs: "muse_glimmer_text",
+        ours: "muse-glimmer",
+        has_halves: true,
+        adds_one: Some(&["output_norm"]),
+        second: Second::OfAttention,
+        ..COMMON
+    },
+    Family { theirs: "gemma", ours: "gemma", adds_one: Some(&[]), activation: GELU, ..COMMON },
     Family {
         theirs: "gemma2",
         ours: "gemma2",
-        adds_one: true,
+        adds_one: Some(&[]),
         second: Second::OfAttention,
         activation: GELU,
         ..COMMON
@@ -79,11 +98,12 @@ const FAMILIES: &[Family] = &[
     Family {
         theirs: "gemma3_text",
         ours: "gemma3",
-        adds_one: true,
+        adds_one: Some(&[]),
         second: Second::OfAttention,
         activation: GELU,
         ..COMMON
     },
+    Family { theirs: "gemma4_text", ours: "gemma4", second: Second::OfAttention, activation: GELU, ..COMMON },
 ];
 
 /// Sizes above this are no model's: lists are made of so many entries.
@@ -101,6 +121,14 @@ const GEMMA3: [(&str, f64); 8] = [
     ("rope_theta", 1e6),
 ];
 
+/// Heads of a delta network.
+struct Dealt {
+    keys: usize,
+    values: usize,
+    /// Width of all values.
+    inner: usize,
+}
+
 /// A configuration.
 pub(super) struct Config {
     path: PathBuf,
@@ -108,6 +136,8 @@ pub(super) struct Config {
     /// Of the scaling of rotary frequencies; empty for none.
     rope: Json,
     family: &'static Family,
+    /// Rows and columns of a block of 8-bit floats with one scale; null for none.
+    scales: Json,
     /// It is that of the text of a larger model.
     pub is_within: bool,
 }
@@ -118,11 +148,21 @@ impl Config {
         let is_within = json["text_config"].is_object();
         let text = if is_within { &json["text_config"] } else { json };
         let fault = |what: String, remedy: &str| Error::input(path, what, remedy);
+        let mut scales = Json::Null;
         for part in [json, text] {
-            if let Some(method) = part["quantization_config"]["quant_method"].as_str() {
+            let quantised = &part["quantization_config"];
+            let Some(method) = quantised["quant_method"].as_str() else { continue };
+            let is_read = match method {
+                "fp8" => true,
+                "mxfp4" => text["model_type"] == "gpt_oss",
+                "compressed-tensors" => quantised["format"] == "float-quantized",
+                _ => false,
+            };
+            if !is_read {
                 let what = format!("holds weights quantised by {method}, which are not read");
                 return Err(fault(what, "use the model as it was before, or a GGUF file of it"));
             }
+            scales = if method == "fp8" { quantised["weight_block_size"].clone() } else { Json::Null };
         }
         let named = text["model_type"].as_str().unwrap_or_default();
         let Some(family) = FAMILIES.iter().find(|family| family.theirs == named) else {
@@ -141,7 +181,7 @@ impl Config {
         }
         let rope = ["rope_parameters", "rope_scaling"].iter().map(|key| &json[*key]).find(|rope| rope.is_object());
         let rope = rope.cloned().unwrap_or_default();
-        let config = Self { path: path.to_owned(), json, rope, family, is_within };
+        let config = Self { path: path.to_owned(), json, rope, family, scales, is_within };
         for key in ["num_hidden_layers", "head_dim", "hidden_size"] {
             if config.optional(key).is_some_and(|size| size > MOST_SIZE) {
                 return Err(config.refused(&format!("`{key}` is more than any model has")));
@@ -155,9 +195,83 @@ impl Config {
         self.family.has_halves
     }
 
-    /// Whether GGUF's tensor of that name holds one more than the folder's.
-    pub(super) fn adds_one(&self, target: &str) -> bool {
-        self.family.adds_one && target.ends_with("norm.weight")
+    /// Whether the family is one, by GGUF's name.
+    pub(super) fn is_family(&self, ours: &str) -> bool {
+        self.family.ours == ours
+    }
+
+    /// Rows and columns of a block of 8-bit floats with one scale.
+    pub(super) fn scale_block(&self) -> Option<[usize; 2]> {
+        let [rows, columns] = self.scales.as_array()?.as_slice() else { return None };
+        Some([rows.as_u64()? as usize, columns.as_u64()? as usize])
+    }
+
+    /// What becomes of the values of a small tensor; `None` where they stay.
+    pub(super) fn function(&self, target: &str) -> Option<fn(f32) -> f32> {
+        let name = target.strip_suffix(".weight").unwrap_or(target);
+        let name = name.rsplit('.').next().unwrap_or(name);
+        let is_norm = name.ends_with("norm");
+        match self.family.adds_one {
+            _ if name == "ssm_a" => Some(|rate| -rate.exp()),
+            Some(others) if is_norm && !others.contains(&name) => Some(|weight| 1.0 + weight),
+            _ => None,
+        }
+    }
+
+    /// The shape that GGUF has a tensor in, where it is another.
+    pub(super) fn reshaped(&self, target: &str, shape: &[usize]) -> Option<Vec<usize>> {
+        let is_scan = self.is_family("granitehybrid");
+        match *shape {
+            [channels, 1, taps] if target.contains("conv") => Some(vec![channels, taps]),
+            [heads] if is_scan && (target.ends_with("ssm_a") || target.ends_with("ssm_d")) => Some(vec![heads, 1]),
+            [inner] if is_scan && target.ends_with("ssm_norm.weight") => {
+                let groups = usize::try_from(self.optional("mamba_n_groups")?).ok()?;
+                (groups > 0 && inner.is_multiple_of(groups)).then(|| vec![groups, inner / groups])
+            }
+            _ => None,
+        }
+    }
+
+    /// Which row of the folder's tensor is which of GGUF's, where they differ: neighbouring heads of a delta network have
+    /// one key head, where in GGUF heads as far apart as there are key heads have it.
+    pub(super) fn order(&self, target: &str, rows: usize) -> Option<Vec<usize>> {
+        let name = target.rsplit_once('.').map_or(target, |(stem, _)| stem);
+        let name = if target.ends_with("ssm_a") { "ssm_a" } else { name.rsplit('.').next()? };
+        let heads = self.dealt_heads()?;
+        match name {
+            "attn_qkv" | "ssm_conv1d" => self.dealt(rows, rows.checked_sub(heads.inner)?),
+            "attn_gate" if rows == heads.inner => self.dealt(rows, 0),
+            "ssm_alpha" | "ssm_beta" | "ssm_a" | "ssm_dt" if rows == heads.values => self.dealt(rows, 0),
+            _ => None,
+        }
+    }
+
+    /// The same of columns.
+    pub(super) fn columns(&self, target: &str, columns: usize) -> Option<Vec<usize>> {
+        let heads = self.dealt_heads().filter(|heads| heads.inner == columns)?;
+        if target.ends_with("ssm_out.weight") { self.dealt(heads.inner, 0) } else { None }
+    }
+
+    /// The heads of a delta network, where several have one key head.
+    fn dealt_heads(&self) -> Option<Dealt> {
+        if self.json["linear_num_key_heads"].is_null() {
+            return None;
+        }
+        let of = |key: &str| self.optional(key).filter(|&size| 0 < size && size <= MOST_SIZE).map(|size| size as usize);
+        let (keys, values) = (of("linear_num_key_heads")?, of("linear_num_value_heads")?);
+        let inner = values.checked_mul(of("linear_value_head_dim")?).filter(|&inner| inner as u64 <= MOST_SIZE)?;
+        (keys != values && values.is_multiple_of(keys)).then_some(Dealt { keys, values, inner })
+    }
+
+    /// An order of so many places, of which those from `first` on belong to heads.
+    fn dealt(&self, places: usize, first: usize) -> Option<Vec<usize>> {
+        let Dealt { keys, values, .. } = self.dealt_heads()?;
+        let (each, width) = (values / keys, (places - first) / values);
+        let place = |place: usize| {
+            let (head, at) = ((place - first) / width, (place - first) % width);
+            first + (head % keys * each + head / keys) * width + at
+        };
+        Some((0..places).map(|at| if at < first { at } else { place(at) }).collect())
     }
 
     /// What `post_attention_layernorm` is.
@@ -171,8 +285,20 @@ impl Config {
         metadata.insert(key, Value::Array(Array::Float(values)));
     }
 
-    /// Tensors that follow from the configuration: factors of rotary frequencies.
-    pub(super) fn factors(&self) -> Result<Vec<(&'static str, Vec<f32>)>> {
+    /// Vectors that follow from the configuration: factors of rotary frequencies, and scales that GGUF has as norms.
+    pub(super) fn made(&self) -> Result<Vec<(String, Vec<f32>)>> {
+        let mut made: Vec<_> = self.factors()?.into_iter().map(|(name, values)| (name.to_owned(), values)).collect();
+        if self.is_family("muse-glimmer") {
+            let (width, scale) = (self.head_dim()? as usize, self.real("qk_scale_factor")? as f32);
+            for layer in 0..self.whole("num_hidden_layers")? {
+                made.push((format!("blk.{layer}.attn_q_norm.weight"), vec![scale; width]));
+                made.push((format!("blk.{layer}.attn_k_norm.weight"), vec![1.0; width]));
+            }
+        }
+        Ok(made)
+    }
+
+    fn factors(&self) -> Result<Vec<(&'static str, Vec<f32>)>> {
         let list = |key: &str| -> Result<Vec<f32>> {
             let values = self.rope[key].as_array().into_iter().flatten();
             let values: Option<Vec<f32>> = values.map(|value| value.as_f64().map(|value| value as f32)).collect();
@@ -184,6 +310,14 @@ impl Config {
                 ("rope_factors_short.weight", list("short_factor")?),
                 ("rope_factors_long.weight", list("long_factor")?),
             ],
+            "proportional" if self.is_family("gemma4") => {
+                let share = self.rope["full_attention"]["partial_rotary_factor"].as_f64().unwrap_or(1.0);
+                let width = self.of_full("head_dim", "global_head_dim")?;
+                let turned = (width as f64 * share.clamp(0.0, 1.0) / 2.0) as u64;
+                // What is not turned at all is turned by next to nothing.
+                let factor = |pair: u64| if pair < turned { 1.0 } else { 1e30 };
+                vec![("rope_freqs.weight", (0..width / 2).map(factor).collect())]
+            }
             _ => Vec::new(),
         })
     }
@@ -214,12 +348,25 @@ impl Config {
         let family = self.family.ours;
         metadata.insert("general.architecture", Value::String(family.into()));
         let mut keys = Keys { family, metadata };
+        // The first value of a key counts.
+        match family {
+            "qwen35" | "qwen35moe" => self.write_delta_net(&mut keys)?,
+            "lfm2" | "lfm2moe" => self.write_short_convolution(&mut keys)?,
+            "granitehybrid" => self.write_scan(&mut keys)?,
+            "gemma4" => self.write_gemma4(&mut keys)?,
+            "muse-glimmer" => keys.real("logit_scale", self.real("output_multiplier")?),
+            "gpt-oss" if self.json["swiglu_limit"].as_f64().is_some_and(|limit| limit != 7.0) => {
+                return Err(self.refused("swiglu_limit is another than 7"));
+            }
+            _ => {}
+        }
         let heads = self.whole("num_attention_heads")?;
         let layers = self.whole("num_hidden_layers")?;
         keys.whole("block_count", layers);
         keys.whole("context_length", self.whole("max_position_embeddings")?);
         keys.whole("embedding_length", self.whole("hidden_size")?);
-        keys.whole("feed_forward_length", self.whole("intermediate_size")?);
+        let experts = self.optional("moe_intermediate_size").filter(|_| self.json["intermediate_size"].is_null());
+        keys.whole("feed_forward_length", experts.map_or_else(|| self.whole("intermediate_size"), Ok)?);
         keys.whole("attention.head_count", heads);
         keys.whole("attention.head_count_kv", self.optional("num_key_value_heads").unwrap_or(heads));
         let head_dim = self.head_dim()?;
@@ -227,6 +374,8 @@ impl Config {
         keys.whole("attention.value_length", head_dim);
         if family == "cohere2" {
             keys.real("attention.layer_norm_epsilon", self.real("layer_norm_eps")?);
+        } else if family.starts_with("lfm2") {
+            keys.real("attention.layer_norm_rms_epsilon", self.real("norm_eps")?);
         } else {
             keys.real("attention.layer_norm_rms_epsilon", self.real("rms_norm_eps")?);
         }
@@ -235,6 +384,158 @@ impl Config {
         self.write_window(&mut keys, layers)?;
         self.write_experts(&mut keys)?;
         self.write_scales(&mut keys);
+        Ok(())
+    }
+
+    /// Which layers attend.
+    fn attending(&self) -> Result<Vec<bool>> {
+        let layers = self.whole("num_hidden_layers")?;
+        let named = self.json["layer_types"].as_array().map(|kinds| {
+            kinds.iter().map(|kind| matches!(kind.as_str(), Some("attention" | "full_attention"))).collect::<Vec<_>>()
+        });
+        let every = || {
+            let every = self.optional("full_attention_interval").filter(|&every| every > 0)?;
+            Some((1..=layers).map(|layer| layer % every == 0).collect())
+        };
+        let counted = || {
+            let indices = self.json["full_attn_idxs"].as_array()?;
+            Some((0..layers).map(|layer| indices.iter().any(|index| index.as_u64() == Some(layer))).collect())
+        };
+        let found = named.or_else(every).or_else(counted).ok_or_else(|| self.refused("layer_types is missing"))?;
+        if found.len() as u64 == layers { Ok(found) } else { Err(self.refused("layer_types is not of all layers")) }
+    }
+
+    /// Heads of keys and values of each layer, none where it does not attend.
+    fn write_hybrid(&self, keys: &mut Keys<'_>) -> Result<()> {
+        let heads = self.optional("num_key_value_heads").unwrap_or(self.whole("num_attention_heads")?);
+        let counts = self.attending()?.into_iter().map(|attends| if attends { heads as i64 } else { 0 });
+        keys.insert("attention.head_count_kv", Value::Array(Array::Signed(counts.collect())));
+        Ok(())
+    }
+
+    fn write_delta_net(&self, keys: &mut Keys<'_>) -> Result<()> {
+        if self.json["attn_output_gate"] == Json::Bool(false) {
+            return Err(self.refused("attn_output_gate is false: attention without a gate is not computed here"));
+        }
+        let (heads, width) = (self.whole("linear_num_value_heads")?, self.whole("linear_value_head_dim")?);
+        keys.whole("ssm.conv_kernel", self.whole("linear_conv_kernel_dim")?);
+        keys.whole("ssm.state_size", self.whole("linear_key_head_dim")?);
+        keys.whole("ssm.group_count", self.whole("linear_num_key_heads")?);
+        keys.whole("ssm.time_step_rank", heads);
+        keys.whole("ssm.inner_size", heads.saturating_mul(width));
+        let recurrent = self.attending()?.into_iter().map(|attends| !attends).collect();
+        keys.insert("attention.recurrent_layers", Value::Array(Array::Bool(recurrent)));
+        keys.whole("full_attention_interval", self.optional("full_attention_interval").unwrap_or(4));
+        // Of pictures; in texts all sections are turned alike.
+        let sections = self.rope["mrope_section"].as_array().into_iter().flatten().filter_map(Json::as_i64);
+        let mut sections: Vec<i64> = sections.take(4).collect();
+        if sections.is_empty() {
+            sections = vec![11, 11, 10];
+        }
+        sections.resize(4, 0);
+        keys.insert("rope.dimension_sections", Value::Array(Array::Signed(sections)));
+        Ok(())
+    }
+
+    fn write_short_convolution(&self, keys: &mut Keys<'_>) -> Result<()> {
+        if self.json["conv_bias"] == Json::Bool(true) {
+            return Err(self.refused("conv_bias is true: convolutions with biases are not computed here"));
+        }
+        self.write_hybrid(keys)?;
+        keys.whole("shortconv.l_cache", self.whole("conv_L_cache")?);
+        if let Some(size) = self.optional("vocab_size") {
+            keys.whole("vocab_size", size);
+        }
+        if self.is_family("lfm2moe") {
+            keys.whole("leading_dense_block_count", self.whole("num_dense_layers")?);
+            keys.whole("expert_gating_func", 2);
+            if let Some(scale) = self.json["routed_scaling_factor"].as_f64() {
+                keys.real("expert_weights_scale", scale);
+            }
+            return Ok(());
+        }
+        let mut width = self.optional("block_ff_dim").map_or_else(|| self.whole("intermediate_size"), Ok)?;
+        if self.json["block_auto_adjust_ff_dim"] != Json::Bool(false) {
+            let factor = self.json["block_ffn_dim_multiplier"].as_f64().unwrap_or(1.0);
+            let multiple = self.optional("block_multiple_of").unwrap_or(256).clamp(1, MOST_SIZE);
+            width = ((width.min(MOST_SIZE) * 2 / 3) as f64 * factor) as u64;
+            width = width.min(MOST_SIZE).next_multiple_of(multiple);
+        }
+        keys.whole("feed_forward_length", width);
+        Ok(())
+    }
+
+    fn write_scan(&self, keys: &mut Keys<'_>) -> Result<()> {
+        self.write_hybrid(keys)?;
+        let heads = self.whole("mamba_n_heads")?;
+        let width = self.optional("mamba_d_head");
+        let width =
+            width.or_else(|| Some(self.optional("mamba_expand")? * self.optional("hidden_size")? / heads.max(1)));
+        keys.whole("ssm.conv_kernel", self.whole("mamba_d_conv")?);
+        keys.whole("ssm.state_size", self.whole("mamba_d_state")?);
+        keys.whole("ssm.group_count", self.whole("mamba_n_groups")?);
+        keys.whole("ssm.time_step_rank", heads);
+        keys.whole("ssm.inner_size", heads.saturating_mul(width.ok_or_else(|| self.absent("mamba_d_head"))?));
+        let turns = self.json["position_embedding_type"].as_str() == Some("rope");
+        keys.insert("rope.scaling.finetuned", Value::Bool(turns));
+        if !self.has_experts() {
+            keys.whole("feed_forward_length", self.whole("shared_intermediate_size")?);
+        }
+        Ok(())
+    }
+
+    /// Whether layers have experts.
+    pub(super) fn has_experts(&self) -> bool {
+        ["num_local_experts", "num_experts"].iter().any(|key| self.optional(key).is_some_and(|count| count > 0))
+    }
+
+    /// A size of the layers without a window: under its own key, or in what is said of each layer.
+    fn of_full(&self, key: &str, own: &str) -> Result<u64> {
+        let found = self.full(key, own)?.map_or_else(|| self.whole(key), Ok)?;
+        if found > MOST_SIZE { Err(self.refused(&format!("`{own}` is more than any model has"))) } else { Ok(found) }
+    }
+
+    fn full(&self, key: &str, own: &str) -> Result<Option<u64>> {
+        let mut found = self.optional(own);
+        for (layer, config) in self.json["per_layer_config"].as_object().into_iter().flatten() {
+            let kind = layer.parse().ok().and_then(|layer: usize| self.json["layer_types"][layer].as_str());
+            let size = config[key].as_u64();
+            if size.is_some() && kind == Some("sliding_attention") || found.is_some() && size.is_some() && size != found
+            {
+                return Err(self.refused(&format!("per_layer_config has several sizes of {key} in layers of one kind")));
+            }
+            found = found.or(size);
+        }
+        Ok(found)
+    }
+
+    fn write_gemma4(&self, keys: &mut Keys<'_>) -> Result<()> {
+        for (key, what) in [
+            ("hidden_size_per_layer_input", "embeddings of each layer"),
+            ("num_kv_shared_layers", "layers that share keys and values"),
+        ] {
+            if self.optional(key).is_some_and(|count| count > 0) {
+                return Err(self.refused(&format!("`{key}` is not 0: {what} are not computed here")));
+            }
+        }
+        if self.json["enable_moe_block"] == Json::Bool(true) {
+            return Err(self.refused("enable_moe_block is true: experts beside a network are not computed here"));
+        }
+        let (width, local) = (self.of_full("head_dim", "global_head_dim")?, self.whole("head_dim")?);
+        for (key, size) in
+            [("key_length", width), ("value_length", width), ("key_length_swa", local), ("value_length_swa", local)]
+        {
+            keys.whole(&format!("attention.{key}"), size);
+        }
+        keys.whole("rope.dimension_count", width);
+        let share = self.rope["sliding_attention"]["partial_rotary_factor"].as_f64().unwrap_or(1.0);
+        keys.whole("rope.dimension_count_swa", (local as f64 * share.clamp(0.0, 1.0)) as u64);
+        let heads = self.whole("num_key_value_heads")?;
+        if let Some(full) = self.full("num_key_value_heads", "num_global_key_value_heads")? {
+            let kinds = self.json["layer_types"].as_array().ok_or_else(|| self.refused("layer_types is missing"))?;
+            let counts = kinds.iter().map(|kind| if kind == "sliding_attention" { heads } else { full } as i64);
+            keys.insert("attention.head_count_kv", Value::Array(Array::Signed(counts.collect())));
+        }
         Ok(())
     }
 
@@ -268,7 +569,8 @@ impl Config {
 
     fn rotary_dims(&self) -> Result<u64> {
         let share = [&self.rope["partial_rotary_factor"], &self.json["partial_rotary_factor"]];
-        let share = share.iter().find_map(|value| value.as_f64()).unwrap_or(1.0);
+        let usual = if self.family.ours.starts_with("qwen35") { 0.25 } else { 1.0 };
+        let share = share.iter().find_map(|value| value.as_f64()).unwrap_or(usual);
         Ok((self.head_dim()? as f64 * share.clamp(0.0, 1.0)) as u64)
     }
 
@@ -281,6 +583,8 @@ impl Config {
         let original = original.or_else(|| self.json["original_max_position_embeddings"].as_f64());
         match self.scaling() {
             "default" | "llama3" => {}
+            // By factors of the frequencies.
+            "proportional" if self.is_family("gemma4") => {}
             "linear" => {
                 keys.text("rope.scaling.type", "linear");
                 keys.real("rope.scaling.factor", of("factor").ok_or_else(|| self.absent("factor"))?);
@@ -301,8 +605,10 @@ impl Config {
                         keys.real(ours, value);
                     }
                 }
-                if of("mscale").is_some_and(|scale| scale != 1.0) || rope["truncate"] == Json::Bool(false) {
-                    return Err(self.refused("a YaRN with mscale or without truncate is not computed"));
+                if of("mscale").is_some_and(|scale| scale != 1.0)
+                    || (rope["truncate"] == Json::Bool(false)) != self.is_family("gpt-oss")
+                {
+                    return Err(self.refused("a YaRN with mscale, or of another truncate, is not computed"));
                 }
             }
             "longrope" | "su" => {
@@ -443,7 +749,8 @@ impl Keys<'_> {
     }
 
     fn real(&mut self, key: &str, value: f64) {
-        self.insert(key, Value::Float(value));
+        // Files keep them in 32 bits.
+        self.insert(key, Value::Float(f64::from(value as f32)));
     }
 
     fn text(&mut self, key: &str, value: &str) {
