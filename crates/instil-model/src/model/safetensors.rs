@@ -460,10 +460,39 @@ fn json(path: &Path) -> Result<Option<Value>> {
         return Err(Error::input(path, "is larger than 64 MiB", "get the files of the model again"));
     }
     let bytes = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
-    let value = serde_json::from_slice(&bytes).map_err(|error| {
+    let parsed = serde_json::from_slice(&bytes).or_else(|error| {
+        // Python writes infinities and what is no number as words, in files of Granite 4 and Nemotron too.
+        serde_json::from_slice(&without_words_for_numbers(&bytes)).map_err(|_| error)
+    });
+    let value = parsed.map_err(|error| {
         Error::input(path, format!("line {}: is not JSON: {error}", error.line()), "get the file again")
     })?;
     Ok(Some(value))
+}
+
+/// `text` with null for `Infinity`, `-Infinity` and `NaN` outside of strings.
+fn without_words_for_numbers(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let (mut at, mut in_string) = (0, false);
+    while let Some(&byte) = text.get(at) {
+        let word = [&b"-Infinity"[..], b"Infinity", b"NaN"].into_iter().find(|word| text[at..].starts_with(word));
+        match (byte, word) {
+            (b'\\', _) if in_string => {
+                out.extend(&text[at..(at + 2).min(text.len())]);
+                at += 2;
+            }
+            (_, Some(word)) if !in_string => {
+                out.extend(b"null");
+                at += word.len();
+            }
+            _ => {
+                in_string ^= byte == b'"';
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    out
 }
 
 fn missing(path: &Path) -> Error {
@@ -479,4 +508,17 @@ fn damaged(path: &Path, what: &str) -> Error {
 
 fn one_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_words_for_numbers;
+
+    #[test]
+    fn numbers_that_python_writes_as_words_are_null() {
+        let text = br#"{"a": [0.0, Infinity, -Infinity, NaN], "NaN \" Infinity": "-Infinity\\", "b": 1}"#;
+        let read = br#"{"a": [0.0, null, null, null], "NaN \" Infinity": "-Infinity\\", "b": 1}"#;
+        assert_eq!(without_words_for_numbers(text), read);
+        assert_eq!(without_words_for_numbers(b"\"\\"), b"\"\\");
+    }
 }
