@@ -359,6 +359,7 @@ impl Expansion {
             return None;
         }
         self.close_naturally(&mut body);
+        self.leave_names_alone(&mut body);
         let names: Vec<Arc<str>> = body.slots().iter().map(|slot| slot.name.clone()).collect();
         let (mut others, mut named_others) = (Vec::with_capacity(body.others.len()), Vec::new());
         let mut rest = None;

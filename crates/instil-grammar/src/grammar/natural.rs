@@ -4,7 +4,7 @@
 
 use super::expand::Expansion;
 use super::format::Format;
-use super::language::{ExprId, Languages};
+use super::language::{ANY, ExprId, Languages};
 use super::node::{NOTHING, ObjectBody};
 use super::number::{BOUND_DIGITS, Bound, Range};
 use super::pattern::{Dialect, Pattern};
@@ -155,6 +155,24 @@ impl Expansion {
             }
         }
         language
+    }
+
+    /// Takes from further members the names that begin with a name of the schema: whoever means that one, and may not
+    /// write it any more, would end up with `"name` and something behind it.
+    pub(super) fn leave_names_alone(&mut self, body: &mut ObjectBody) {
+        let required = body.slots().iter().filter(|slot| slot.required).count();
+        if !self.is_natural() || !body.witnesses.is_empty() || body.min as usize > required || body.slots().is_empty() {
+            return;
+        }
+        let names = self.languages.words(body.slots().iter().map(|slot| &*slot.name));
+        let begun = self.languages.concat(names, ANY);
+        let others = self.languages.not(begun);
+        for at in 0..body.others.len() {
+            let keys = self.languages.and2(body.others[at].0, others);
+            if !self.languages.is_empty(keys) {
+                body.others[at].0 = keys;
+            }
+        }
     }
 
     /// Takes further members from an object whose schemas name some and say nothing of others.

@@ -130,6 +130,29 @@ fn objects_that_name_members_are_closed() {
 }
 
 #[test]
+fn further_members_do_not_begin_like_named_ones() {
+    let named = |more: Value| {
+        let mut schema =
+            json!({"type": "object", "properties": {"age": {"type": "integer"}, "name": {"type": "integer"}}});
+        schema.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        schema
+    };
+    natural(
+        named(json!({"additionalProperties": {"type": "integer"}})),
+        &["{\"name\": 1, \"town\": 2}", "{\"age\": 1, \"name\": 1, \"nam\": 2}"],
+        &["{\"name\": 1, \"age12\": 2}", "{\"nameThon\": 1}"],
+    );
+    // Where none other may come, those are meant.
+    let alike = json!({"patternProperties": {"^age": {"type": "integer"}}, "additionalProperties": false});
+    natural(named(alike), &["{\"age\": 1, \"age12\": 2}"], &[]);
+    natural(
+        named(json!({"additionalProperties": true, "minProperties": 2, "maxProperties": 2})),
+        &["{\"age\": 1, \"age12\": 2}"],
+        &[],
+    );
+}
+
+#[test]
 fn inherited_members_come_first() {
     let schema = json!({
         "properties": {"answer": {"type": "integer"}},
