@@ -151,9 +151,8 @@ class Place:
     def export(self, source, *more):
         return self.run("export", source, "-o", "out", *more)
 
-    def exported(self, source, form="messages", **kind):
-        told = self.export(source, "--format", form)
-        told.ended(0)
+    def exported(self, source, form="messages"):
+        told = self.export(source, "--format", form).ended(0)
         return told, self.rows("out/train.jsonl" if self.path("out/train.jsonl").exists() else "out/test.jsonl")
 
     def recipe(self, text, name="recipe.yaml"):
