@@ -38,14 +38,14 @@
 //!
 //! # Words
 //!
-//! *plan*: what a run is to make. *row*: one place in the data set. *attempt*: one try at a row.
-//! *seed*: a row of a data set that rows are made from; *parent*: the row, or seed, that a row directly descends
-//! from. *step*: one decoding within an attempt. *request* and *completion*: a step on its way into and out
-//! of the scheduler. *thought*: what a model writes for itself before its text. *slot*: a place in the batch. *session*: one text under a grammar. *mask*: the
-//! tokens that may come next. *record*: an accepted row. *reject*: an attempt turned down, with its
-//! reason. *cell*: a combination of attribute values, with its share of the rows. *ledger*: attempts as
-//! they ended, from which a stopped run goes on. *manifest*: what is known of a model. *recipe*: how rows
-//! of one kind are made. *tension*: the probability mass that masks removed.
+//! *plan*: what a run is to make. *row*: one place in the data set. *attempt*: one try at a row. *seed*: a row of a
+//! data set that rows are made from; *parent*: the row, or seed, that a row directly descends from. *step*: one
+//! decoding within an attempt. *request* and *completion*: a step on its way into and out of the scheduler.
+//! *thought*: what a model writes for itself before its text. *slot*: a place in the batch. *session*: one text under
+//! a grammar. *mask*: the tokens that may come next. *record*: an accepted row. *reject*: an attempt turned down,
+//! with its reason. *cell*: a combination of attribute values, with its share of the rows. *ledger*: attempts as they
+//! ended, from which a stopped run goes on. *manifest*: what is known of a model. *recipe*: how rows of one kind are
+//! made. *tension*: the probability mass that masks removed.
 
 #![warn(clippy::unwrap_used)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]

@@ -1,4 +1,5 @@
-//! Reads JSON Schemas, and validates finished values against them: the last word before a row is written.
+//! Reads JSON Schemas, with what they refer to (`retrieve`), and validates finished values against them: the last word
+//! before a row is written.
 
 mod retrieve;
 

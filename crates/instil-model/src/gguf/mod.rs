@@ -1,6 +1,6 @@
 //! The GGUF container: metadata, the tensor directory, and where each tensor's bytes lie.
 //!
-//! Reads versions 2 and 3, little-endian (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>).
+//! Reads versions 2 and 3, and writes 3, little-endian (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>).
 //! A file is untrusted: every count and offset is checked against the bytes that are there before
 //! anything is allocated, so a damaged file ends in one clear error. What the values mean, and how
 //! tensors are computed with, is for other rooms.

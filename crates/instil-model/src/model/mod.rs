@@ -6,8 +6,8 @@
 //! the whole program is tested in milliseconds without weights). The decoder is [`decoder`] on the
 //! CPU, with stages in `stages` over [`kernels`]; `cuda` on NVIDIA's GPUs, where the build has the feature; and
 //! [`reference`](mod@reference) in Candle's own operations elsewhere. They are read from a [`Checkpoint`], a file of
-//! weights in any form, by the one table of `layout`, and draw tokens as [`draw`] says. [`embedder`] stands apart: it turns whole texts
-//! into vectors.
+//! weights in any form, by the one table of `layout`, and draw tokens as [`draw`] says. [`rewrite`] writes such a file
+//! anew, quantised. [`embedder`] stands apart: it turns whole texts into vectors.
 
 pub mod architecture;
 pub mod checkpoint;
